@@ -1,0 +1,293 @@
+"""The one configuration of the pipeline: pydantic models of params.yaml.
+
+No field has a default: params.yaml is complete, so DVC sees every value a run depends on. Impossible values and
+combinations are refused before any work, with the file, the key, the value and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cspipe.errors import UserError
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+WholeNumber = Annotated[int, Field(ge=0, strict=True)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Literal["kappa", "signal", "cold"] | Annotated[float, Field(ge=0, le=10)]
+
+
+class ParamsError(UserError):
+    """params.yaml cannot be used; the message names the file, the key, the value and the fix."""
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, values cannot change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Compute(Section):
+    """What the work runs on."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes the GPU when there is one")
+    precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
+    compile: bool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
+    threads: Count = Field(description="CPU threads of torch; part of the result: other counts sum in another order")
+
+
+class Avatars(Section):
+    """Rendered faces (DiceBear styles)."""
+
+    style: Literal["pixel-art", "open-peeps", "voxel-art", "lorelei", "notionists"] = Field(description="CC0 styles")
+    paired: Literal["none", "glasses", "mask"] = Field(description="also render each face with this in front")
+
+
+class Data(Section):
+    """The pictures."""
+
+    source: Literal["avatars", "folder", "npz"] = Field(description="where pictures come from")
+    path: Path | None = Field(description="folder, zip or npz to read; null for avatars")
+    size: Count = Field(le=1024, description="pixels, height and width after the crop")
+    channels: Literal[1, 3] = Field(description="1 grey, 3 RGB")
+    crop: Literal["center", "stretch"] = Field(description="centre square, or squeeze the whole picture")
+    limit: Count | None = Field(description="pictures at most, train and test together; null: all")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of the pictures kept as the test split")
+    avatars: Avatars
+
+    @model_validator(mode="after")
+    def _path_fits_source(self) -> Data:
+        if self.source == "avatars" and self.path is not None:
+            raise ValueError("data.path must be null with data.source avatars (faces are rendered, not read)")
+        if self.source != "avatars" and self.path is None:
+            raise ValueError(f"data.path must name a file or folder with data.source {self.source}")
+        if self.source == "avatars" and self.limit is None:
+            raise ValueError("data.limit must be a number with data.source avatars (there is no end to them)")
+        return self
+
+
+class Model(Section):
+    """The main net: an ADM U-Net (Dhariwal and Nichol 2021)."""
+
+    channels: Count = Field(description="feature channels of the first level")
+    blocks: Count = Field(description="residual blocks per level")
+    multipliers: list[Count] = Field(min_length=1, description="channel factor per level, one halving between two")
+    attention: list[Count] = Field(description="resolutions, in pixels, that get self-attention")
+    head_channels: Count = Field(description="channels per attention head")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="probability, in the residual blocks")
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Model:
+        for m in self.multipliers:
+            width = self.channels * m
+            if width % 32 and width % 16:
+                raise ValueError(f"model.channels x {m} = {width} must be divisible by 16 (group normalisation)")
+            if self.attention and width % self.head_channels:
+                raise ValueError(f"model.channels x {m} = {width} must be divisible by head_channels")
+        return self
+
+
+class Diffusion(Section):
+    """The forward process and what the main net predicts."""
+
+    steps: Annotated[int, Field(ge=2, le=10_000, strict=True)] = Field(description="T, native steps")
+    schedule: Literal["linear", "cosine"] = Field(description="linear betas scaled by 1000/T, or cosine alpha-bar")
+    prediction: Literal["eps", "x0", "v"] = Field(description="what the main net outputs")
+
+
+class Correction(Section):
+    """How C(x0h, t) enters a reverse step: x_s = DDIM + scale * min(w, cap * sqrt(1-ab_s)) * C."""
+
+    weight: Weight = Field(description="w(t, s): kappa (exact), signal, cold, or a constant")
+    scale: Annotated[float, Field(ge=0, le=10)] = Field(description="factor on the weight")
+    cap: Annotated[float, Field(gt=0)] | None = Field(description="cap on w in units of sqrt(1-ab_s); null: none")
+
+
+class TrainCompensation(Correction):
+    """The compensated path of training (used with train.method compensated)."""
+
+    share: Share = Field(description="share of each batch on the compensated path when training starts")
+    fade: Share = Field(description="fraction of training over which the share falls to 0; 0: constant")
+    epochs: Count = Field(description="passes in which the module is fit beside the young main net, then frozen")
+
+
+class Train(Section):
+    """Training of the main net; every length is in images seen."""
+
+    method: Literal["plain", "compensated"] = Field(description="the DDPM loss, or with compensated reverse steps")
+    images: Count = Field(description="images to see in all")
+    batch: Count = Field(description="images per optimizer step")
+    micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch")
+    learning_rate: Rate = Field(description="AdamW step size after the warm-up")
+    warmup: WholeNumber = Field(description="images of linear warm-up")
+    weight_decay: Share = Field(description="AdamW decoupled weight decay")
+    clip: Annotated[float, Field(gt=0)] = Field(description="largest gradient norm")
+    ema_half_life: Count = Field(description="images after which the EMA forgets half")
+    flip: bool = Field(description="mirror half of the pictures")
+    checkpoint_every: Count = Field(description="images between training states: the most a kill can lose")
+    log_every: Count = Field(description="images between points of the curves")
+    grid_every: Count = Field(description="images between the sample rows of progress.png")
+    compensation: TrainCompensation
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Train:
+        if self.batch % self.micro_batch:
+            raise ValueError(f"train.micro_batch {self.micro_batch} must divide train.batch {self.batch}")
+        if self.images < self.batch:
+            raise ValueError(f"train.images {self.images} must be at least one train.batch ({self.batch})")
+        return self
+
+
+class Compensation(Section):
+    """The module C, and its fit against the finished main net."""
+
+    net: Literal["unet", "resnet", "transformer"] = Field(description="architecture of C")
+    channels: Count = Field(description="width of C")
+    epochs: Count = Field(description="passes over the training set in the compensate stage")
+    batch: Count = Field(description="images per optimizer step")
+    learning_rate: Rate = Field(description="AdamW step size")
+    loss: Literal["l2", "l1"] = Field(description="distance between C and x0 - x0h")
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Compensation:
+        if self.channels % 16:
+            raise ValueError(f"compensation.channels {self.channels} must be divisible by 16 (groups and heads)")
+        return self
+
+
+class Sample(Section):
+    """How many samples, from which seeds."""
+
+    images: Count = Field(description="samples per variant")
+    batch: Count = Field(description="samples per forward pass; does not change them")
+    seed: WholeNumber = Field(description="seed of the first sample; sample i takes seed + i")
+
+
+class Variant(Section):
+    """A row of the table: a sampler and what corrects it."""
+
+    sampler: Literal["ddim", "ddpm"] = Field(description="ddpm is ddim with eta 1")
+    steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
+    eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
+    correction: Correction | None = Field(description="compensation of every step; null: none")
+
+    @model_validator(mode="after")
+    def _ddpm_has_eta_one(self) -> Variant:
+        if self.sampler == "ddpm" and self.eta != 1:
+            raise ValueError("eta must be 1 with sampler ddpm; for other eta use sampler ddim")
+        return self
+
+
+class Evaluate(Section):
+    """The scores."""
+
+    extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(description="features of every score")
+    weights: Path | None = Field(description="file of the extractor's weights; null: the packaged ones")
+    reference: Literal["train", "test"] = Field(description="split that the samples are compared with")
+    images: Count = Field(description="N: pictures of each side of a comparison, at most")
+    batch: Count = Field(description="pictures per pass of the extractor")
+    kid_subsets: Count = Field(description="subsets whose spread KID reports")
+    kid_subset_size: Annotated[int, Field(ge=2, strict=True)] = Field(description="pictures per subset")
+    neighbours: Count = Field(le=64, description="samples shown beside their nearest training pictures")
+
+    @model_validator(mode="after")
+    def _subsets_fit(self) -> Evaluate:
+        if self.kid_subset_size > self.images:
+            raise ValueError(f"evaluate.kid_subset_size {self.kid_subset_size} must be at most evaluate.images")
+        if self.extractor == "inception-v3-compat" and self.weights is None:
+            raise ValueError(
+                "evaluate.weights must name the file weights-inception-2015-12-05-6726825d.pth with extractor "
+                "inception-v3-compat (from the releases of github.com/toshas/torch-fidelity)"
+            )
+        return self
+
+
+class Tracking(Section):
+    """Where curves go besides the files."""
+
+    wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
+    project: str = Field(min_length=1, description="its project name")
+
+
+VARIANT_NAME = r"^[a-z0-9][a-z0-9.-]*$"
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: WholeNumber
+    compute: Compute
+    data: Data
+    model: Model
+    diffusion: Diffusion
+    train: Train
+    compensation: Compensation
+    sample: Sample
+    variants: dict[Annotated[str, Field(pattern=VARIANT_NAME)], Variant] = Field(min_length=1)
+    evaluate: Evaluate
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Params:
+        levels = len(self.model.multipliers)
+        factor = 2 ** (levels - 1)
+        if self.data.size % factor or self.data.size < 2 * factor:
+            raise ValueError(
+                f"data.size {self.data.size} must be a multiple of {factor} and at least {2 * factor}: "
+                f"model.multipliers has {levels} levels and halves {levels - 1} times"
+            )
+        resolutions = [self.data.size >> level for level in range(levels)]
+        for resolution in self.model.attention:
+            if resolution not in resolutions:
+                raise ValueError(f"model.attention {resolution} is no resolution of the net; it has {resolutions}")
+        if self.data.size % 4:
+            raise ValueError(f"data.size {self.data.size} must be a multiple of 4 (the module halves twice)")
+        for name, variant in self.variants.items():
+            if variant.steps > self.diffusion.steps:
+                raise ValueError(
+                    f"variants.{name}.steps {variant.steps} must be at most diffusion.steps {self.diffusion.steps}"
+                )
+        if self.evaluate.images > self.sample.images:
+            raise ValueError(f"evaluate.images {self.evaluate.images} must be at most sample.images")
+        return self
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """One line per problem: key, value, what is wrong."""
+    lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal[", "constrained-")))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its spelling"
+        elif problem["type"] == "missing":
+            message = "key is missing; `cspipe params show demo` prints a complete file"
+        elif problem["type"] != "value_error":
+            message += f" (got {problem['input']!r})"
+        lines.append(f"  {key + ': ' if key else ''}{message}")
+    return "\n".join(lines)
+
+
+def parse_params(tree: Any, where: str) -> Params:
+    """Validate a parsed YAML tree; `where` names it in messages. Raises ParamsError."""
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError(_explain(error, where)) from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file. Raises ParamsError naming file, key, value and fix."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    return parse_params(tree, str(path))

@@ -1,0 +1,32 @@
+"""Grids of pictures as PNG files whose bytes depend on the pixels alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def grid(images: NDArray[np.uint8], columns: int, scale: int = 1, gap: int = 1) -> Image.Image:
+    """Lay out images (N, C, H, W), C 1 or 3, row by row on white; every pixel becomes scale x scale."""
+    n, _, height, width = images.shape
+    rows = -(-n // columns)
+    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    height, width = height * scale, width * scale
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = gap + (i // columns) * (height + gap), gap + (i % columns) * (width + gap)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return Image.fromarray(canvas)
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG without metadata: same pixels, same bytes."""
+    image.save(path, format="PNG", optimize=False)
+
+
+def display_scale(size: int) -> int:
+    """Whole factor that brings a picture of `size` pixels to at least 64 on screen."""
+    return max(1, 64 // size)

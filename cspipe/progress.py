@@ -1,0 +1,59 @@
+"""Progress of long work: a bar in a terminal, a line every so often in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Counts images: `with Progress("train", total) as p: p.advance(64, note="loss 0.123")`."""
+
+    def __init__(self, what: str, total: int, done: int = 0, unit: str = "images") -> None:
+        self.what, self.total, self.done, self.unit = what, total, done, unit
+        self._first, self._note = done, ""
+        self._start = self._last_line = time.monotonic()
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        self._bar = RichProgress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=False)
+        self._terminal = Console().is_terminal
+
+    def __enter__(self) -> Progress:
+        if self._terminal:
+            self._bar.start()
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, rate="", note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._terminal:
+            self._bar.stop()
+        elif kind is None:
+            self._line()
+
+    @property
+    def rate(self) -> float:
+        """Images per second since this process started counting."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, count: int, note: str | None = None) -> None:
+        """Count `count` more images; `note` (a loss, say) stays until the next one."""
+        self.done += count
+        self._note = self._note if note is None else note
+        if self._terminal:
+            rate = f"{self.rate:.0f} {self.unit}/s"
+            self._bar.update(self._task, completed=self.done, rate=rate, note=self._note)
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def _line(self) -> None:
+        self._last_line = time.monotonic()
+        left = (self.total - self.done) / max(self.rate, 1e-9)
+        share = 100 * self.done / max(self.total, 1)
+        line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self.rate:.0f} {self.unit}/s, {left:.0f} s left"
+        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)
