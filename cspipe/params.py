@@ -173,12 +173,16 @@ class Variant(Section):
     sampler: Literal["ddim", "ddpm"] = Field(description="ddpm is ddim with eta 1")
     steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
+    reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
     correction: Correction | None = Field(description="compensation of every step; null: none")
 
     @model_validator(mode="after")
-    def _ddpm_has_eta_one(self) -> Variant:
+    def _keys_agree(self) -> Variant:
         if self.sampler == "ddpm" and self.eta != 1:
             raise ValueError("eta must be 1 with sampler ddpm; for other eta use sampler ddim")
+        reads = "models/main" if self.correction is None else "models"
+        if self.reads != reads:
+            raise ValueError(f"reads must be {reads} {'without' if self.correction is None else 'with'} a correction")
         return self
 
 
@@ -219,7 +223,7 @@ VARIANT_NAME = r"^[a-z0-9][a-z0-9.-]*$"
 class Params(Section):
     """All of params.yaml."""
 
-    seed: WholeNumber
+    seed: WholeNumber = Field(description="every random number of training follows from it")
     compute: Compute
     data: Data
     model: Model
@@ -256,19 +260,36 @@ class Params(Section):
         return self
 
 
+_UNION_MEMBERS = ("function-", "literal[", "constrained-")
+"""What pydantic puts into a location for the members of a union; no keys of the file."""
+
+
+def _meaning(keys: list[str]) -> str:
+    """The description of a key such as train.batch."""
+    annotation: Any = Params
+    meaning = ""
+    for key in keys:
+        field = getattr(annotation, "model_fields", {}).get(key)
+        if field is None:
+            annotation = Variant if annotation == Params.model_fields["variants"].annotation else None
+            continue
+        annotation, meaning = field.annotation, field.description or ""
+    return meaning or "see `cspipe params show demo`"
+
+
 def _explain(error: ValidationError, where: str) -> str:
-    """One line per problem: key, value, what is wrong."""
+    """One line per problem: key, what is wrong, the value, and what the key means."""
     lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "literal[", "constrained-")))
+        keys = [str(part) for part in problem["loc"] if not str(part).startswith(_UNION_MEMBERS)]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key; remove it or correct its spelling"
         elif problem["type"] == "missing":
             message = "key is missing; `cspipe params show demo` prints a complete file"
         elif problem["type"] != "value_error":
-            message += f" (got {problem['input']!r})"
-        lines.append(f"  {key + ': ' if key else ''}{message}")
+            message += f" (got {problem['input']!r}; {_meaning(keys)})"
+        lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
     return "\n".join(lines)
 
 

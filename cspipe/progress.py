@@ -55,5 +55,5 @@ class Progress:
         self._last_line = time.monotonic()
         left = (self.total - self.done) / max(self.rate, 1e-9)
         share = 100 * self.done / max(self.total, 1)
-        line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self.rate:.0f} {self.unit}/s, {left:.0f} s left"
-        print(f"{line}  {self._note}".rstrip(), file=sys.stderr, flush=True)
+        line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self.rate:.0f} {self.unit}/s"
+        print(f"{line}, {left:.0f} s left  {self._note}".rstrip(), file=sys.stderr, flush=True)

@@ -1,0 +1,63 @@
+"""What the nets run on. Every difference between devices is here."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cspipe.errors import UserError
+from cspipe.params import Compute
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device with the precision of the nets on it."""
+
+    device: torch.device
+    precision: torch.dtype
+    compile: bool
+
+    @property
+    def name(self) -> str:
+        """"cpu", or the name of the GPU; it goes into metrics, so not the processor's model."""
+        return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which nets compute in `precision`; weights and everything outside stay float32."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def upload(self, images: Tensor) -> Tensor:
+        """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""
+        if self.device.type == "cuda":
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
+
+    def free_memory(self) -> int:
+        """Bytes a training set may take on the device; 0 on the CPU, where memory-mapped files serve as well."""
+        return torch.cuda.mem_get_info(self.device)[0] // 3 if self.device.type == "cuda" else 0
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A seeded source of random numbers on the device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def open_device(compute: Compute) -> Device:
+    """Set threads and determinism, and choose the device. Raises UserError if it is not there.
+
+    More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
+    the number is a parameter, set here and nowhere else.
+    """
+    torch.set_num_threads(compute.threads)
+    found = torch.cuda.is_available()
+    if compute.device == "cuda" and not found:
+        raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    device = torch.device("cuda" if found and compute.device != "cpu" else "cpu")
+    if device.type == "cpu" and compute.precision == "bfloat16":
+        raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("high")
+    return Device(device, getattr(torch, compute.precision), compute.compile)

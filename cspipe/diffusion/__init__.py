@@ -1,0 +1,1 @@
+"""The mathematics of diffusion and of compensation sampling: pure tensors, no files, no configuration."""

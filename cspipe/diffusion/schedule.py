@@ -1,0 +1,63 @@
+"""Noise schedules: how much signal and how much noise x_t holds at each of the T native steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """x_t = signal[t] x0 + noise[t] e for t = 0..T, with signal = sqrt(ab), noise = sqrt(1 - ab), ab[0] = 1.
+
+    Both are (T+1,) tensors. The square roots are taken in float64 before any cast: 1 - ab_1 is about 1e-4, too small a
+    difference for float32 to form.
+    """
+
+    signal: Tensor
+    noise: Tensor
+
+    @staticmethod
+    def from_alpha_bar(alpha_bar: Tensor) -> Schedule:
+        """Schedule of cumulative alpha-bar (T,) for t = 1..T, float64, falling, in (0, 1)."""
+        alpha_bar = torch.cat([alpha_bar.new_ones(1), alpha_bar])
+        return Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+    @property
+    def steps(self) -> int:
+        """T, the number of native steps."""
+        return len(self.signal) - 1
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Schedule:
+        """The same schedule on a device, in the type of the images."""
+        return Schedule(self.signal.to(device, dtype), self.noise.to(device, dtype))
+
+    def kappa(self, t: Tensor, s: Tensor) -> Tensor:
+        """Exact coefficient of x0 - x0h in the error of a DDIM step from t to s < t (METHOD.md); shape of t, >= 0."""
+        return self.signal[s] - self.signal[t] * self.noise[s] / self.noise[t]
+
+
+def linear_schedule(steps: int) -> Schedule:
+    """Linear betas of Ho et al. (2020), scaled by 1000/T as in ADM so that x_T is noise for any T.
+
+    For T <= 20 the last scaled betas reach 1; they stop at 0.999 as in the cosine schedule.
+    """
+    scale = 1000 / steps
+    betas = torch.linspace(scale * 1e-4, scale * 0.02, steps, dtype=torch.float64).clamp(max=0.999)
+    return Schedule.from_alpha_bar(torch.cumprod(1 - betas, dim=0))
+
+
+def cosine_schedule(steps: int) -> Schedule:
+    """Squared-cosine alpha-bar of Nichol and Dhariwal (2021), betas at most 0.999."""
+
+    def alpha_bar(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)]
+    return Schedule.from_alpha_bar(torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), dim=0))
+
+
+SCHEDULES = {"linear": linear_schedule, "cosine": cosine_schedule}

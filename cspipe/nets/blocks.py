@@ -1,0 +1,89 @@
+"""The parts that every net here shares: time embedding, normalisation, residual block."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Resample = Literal["same", "down", "up"]
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
+
+def zeroed(layer: LayerT) -> LayerT:
+    """Set all parameters of `layer` to 0 and return it: a residual branch that ends in it starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    """GroupNorm with ADM's 32 groups, or 16 where 32 do not divide `width` (channels, a multiple of 16)."""
+    return nn.GroupNorm(16 if width % 32 else 32, width)
+
+
+def frequencies(width: int) -> Tensor:
+    """Angular frequencies 10000^(-i / half), i = 0..half-1, half = width / 2, as in Vaswani et al. (2017): (half,)."""
+    half = width // 2
+    return torch.exp(torch.arange(half) * (-math.log(10_000) / half))
+
+
+def waves(positions: Tensor, angular: Tensor) -> Tensor:
+    """Cosines, then sines, of positions (N,) times angular frequencies (half,): (N, 2 half), in [-1, 1]."""
+    angles = positions[:, None] * angular
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def modulate(normed: Tensor, scale_shift: Tensor, dim: int = 1) -> Tensor:
+    """normed * (1 + scale) + shift, where scale_shift holds both, one after the other, along `dim`.
+
+    Shapes: normed with C channels along `dim`, scale_shift with 2 C there and sizes of 1 where it broadcasts.
+    """
+    scale, shift = scale_shift.chunk(2, dim=dim)
+    return torch.addcmul(shift, normed, 1 + scale)
+
+
+class TimeEmbedding(nn.Module):
+    """Time t (N,), in 0..1000 whatever the number of native steps, to an embedding (N, 4 channels)."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # Not persistent: a state dict holds parameters alone.
+        self.register_buffer("frequencies", frequencies(channels), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t (N,) to (N, 4 channels)."""
+        embedding: Tensor = self.mlp(waves(t, self.frequencies))
+        return embedding
+
+
+class ResidualBlock(nn.Module):
+    """ADM's residual block: both convolutions behind a norm and SiLU; time scales and shifts the second norm.
+
+    With resample "down" (average of 2x2) or "up" (nearest) both paths change resolution, before the first convolution.
+    Its second convolution starts at 0, so the block starts as its (resampled, projected) input.
+    """
+
+    def __init__(self, taken: int, given: int, embedding: int, dropout: float = 0.0, resample: Resample = "same"):
+        """taken, given: channels in and out, multiples of 16; embedding: its width; dropout: probability."""
+        super().__init__()
+        resamplers = {"same": nn.Identity(), "down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2)}
+        self.before = nn.Sequential(group_norm(taken), nn.SiLU(), resamplers[resample])
+        self.first = nn.Conv2d(taken, given, 3, padding=1)
+        self.norm = group_norm(given)
+        self.modulation = nn.Linear(embedding, 2 * given)
+        self.after = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(given, given, 3, padding=1)))
+        project = nn.Identity() if taken == given else nn.Conv2d(taken, given, 1)
+        self.skip = nn.Sequential(resamplers[resample], project)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (N, taken, H, W), embedding (N, E) already through SiLU: (N, given, H', W'), H' = H, H/2 or 2H."""
+        h = self.first(self.before(x))
+        h = modulate(self.norm(h), self.modulation(embedding)[:, :, None, None])
+        out: Tensor = self.skip(x) + self.after(h)
+        return out

@@ -1,0 +1,34 @@
+"""From params to nets."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cspipe import params
+from cspipe.nets.compensation import COMPENSATION_NETS
+from cspipe.nets.unet import UNet
+
+
+def build_main(model: params.Model, *, image_channels: int, size: int) -> UNet:
+    """The net that predicts eps, x0 or v: image_channels in and out, size x size pixels, no classes."""
+    return UNet(
+        in_channels=image_channels,
+        out_channels=image_channels,
+        size=size,
+        channels=model.channels,
+        blocks=model.blocks,
+        multipliers=model.multipliers,
+        attention=model.attention,
+        head_channels=model.head_channels,
+        dropout=model.dropout,
+    )
+
+
+def build_compensation(compensation: params.Compensation, *, image_channels: int, size: int) -> nn.Module:
+    """The module C(x0h, t) that the params name; it starts as C = 0. Raises KeyError on a net nobody registered."""
+    return COMPENSATION_NETS[compensation.net](image_channels, size, compensation.channels)
+
+
+def count_parameters(net: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)

@@ -1,0 +1,161 @@
+"""What a report is made of: the facts and numbers of one run, typed. collect.py fills these from files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+from cspipe.params import Params, Variant
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Fact = str | int | float | bool | None
+
+
+class Scores(BaseModel):
+    """Scores of one variant's samples; NaN (null in the file) where one could not be computed."""
+
+    kid: Number = Field(description="kernel distance to the reference, unbiased: may be below 0")
+    kid_std: Number = Field(description="its standard deviation over subsets")
+    frechet: Number = Field(description="Frechet distance of Gaussians fit to the features")
+    precision: Number = Field(description="share of samples inside the reference's manifold")
+    recall: Number = Field(description="share of the reference inside the samples' manifold")
+    nearest_ratio: Number = Field(math.nan, description="nearest training picture: samples' distance / held-out's")
+
+
+class Bracket(BaseModel):
+    """The same scores for held-out real pictures (best to hope for) and uniform noise (worst)."""
+
+    heldout_kid: Number
+    heldout_frechet: Number
+    noise_kid: Number
+    noise_frechet: Number
+
+
+class Provenance(BaseModel):
+    """Where scores come from. Keys the page needs are named here, all others are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    extractor: str
+    reference_images: int
+    reference_sha256: str
+    samples_images: int
+    images_seen: int
+
+
+class Metrics(BaseModel):
+    """metrics/<variant>.json; its scores stand under the label of the extractor."""
+
+    scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
+    bracket: Bracket
+    provenance: list[Provenance] = Field(min_length=1)
+
+
+class ModelConfig(BaseModel):
+    """The config.json of a model: what the page needs of it."""
+
+    parameters: int
+
+
+class Split(BaseModel):
+    """One split of the prepared data."""
+
+    images: int
+
+
+class Skipped(BaseModel):
+    """A picture that could not be used."""
+
+    name: str
+    reason: str
+
+
+class Index(BaseModel):
+    """data/prepared/index.json: the facts about the pictures."""
+
+    source: str
+    style: str | None = None
+    licence: Fact
+    crop: Fact
+    resize: Fact
+    size: int
+    channels: int
+    paired: Fact
+    splits: dict[str, Split]
+    skipped: list[Skipped]
+    skipped_count: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page: a data URI, and its width and height in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """One row of the table and what belongs to it."""
+
+    name: str
+    settings: Variant
+    scores: Scores
+    bracket: Bracket
+    provenance: Provenance
+    grid: Picture
+    neighbours: Picture
+
+
+Columns = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Tables of numbers by column name; empty columns where nothing was logged.
+
+    loss, grad_norm, share, module_loss: `step` (images seen) and a column of that name (module_loss: `loss`).
+    norm, train_norm: `t`, `norm_ratio`, `error`. schedule: `t`, `alpha_bar`, `kappa`.
+    """
+
+    loss: Columns
+    grad_norm: Columns
+    share: Columns
+    module_loss: Columns
+    norm: Columns
+    train_norm: Columns
+    schedule: Columns
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the page shows. `results` has one entry per variant of params, in that order."""
+
+    params: Params
+    params_text: str
+    index: Index
+    preview: Picture
+    progress: Picture
+    parameters: int
+    module_parameters: int
+    results: list[VariantResult]
+    curves: Curves
+
+    @property
+    def bracket(self) -> Bracket:
+        """The bracket, the same for all variants (collect checks that they share reference and extractor)."""
+        return self.results[0].bracket
+
+    @property
+    def provenance(self) -> Provenance:
+        """Provenance of the first variant, for what all of them share."""
+        return self.results[0].provenance
+
+    @property
+    def comparable_with_published(self) -> bool:
+        """Whether the features are those of published FIDs."""
+        return self.params.evaluate.extractor == "inception-v3-compat"

@@ -1,0 +1,33 @@
+"""The scores as a text table for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cspipe.report.numbers import DASH, kid, significant
+from cspipe.report.results import Report
+
+HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
+
+
+def text_table(report: Report) -> str:
+    """Held-out real pictures, the variants in the order of params, uniform noise; columns aligned, no colours."""
+    bracket = report.bracket
+    rows = [("held-out real pictures", kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
+    for result in report.results:
+        s = result.scores
+        numbers = (significant(s.frechet), significant(s.precision), significant(s.recall))
+        rows.append((result.name, kid(s.kid, s.kid_std), *numbers))
+    rows.append(("uniform noise", kid(bracket.noise_kid), significant(bracket.noise_frechet), DASH, DASH))
+    title = f"{report.params.evaluate.extractor} features, N = {report.provenance.samples_images} samples"
+    return "\n".join([title, *_aligned([HEADER, *rows])])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The first column to the left, numbers to the right, two blanks between."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(cells))
+    return lines

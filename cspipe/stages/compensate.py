@@ -1,0 +1,62 @@
+"""Stage compensate: the module C, fit for one epoch against the finished main net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cspipe.compute import open_device
+from cspipe.data.shards import open_split
+from cspipe.denoiser import Timed
+from cspipe.files import sha256_file, whole_folder
+from cspipe.models import FILE, save_model
+from cspipe.nets import count_parameters
+from cspipe.params import load_params
+from cspipe.provenance import code_ids
+from cspipe.stages.nets import COMPENSATION, MAIN, PREPARED, finished_denoiser, new_module, write_tsv
+from cspipe.stages.stage import STATES, stage
+from cspipe.tracking import tracked
+from cspipe.training.checkpoint import Checkpoints, state_key
+from cspipe.training.loop import Plan, run
+from cspipe.training.module import FinishedFit, ModuleFit, module_norms
+
+CURVES, NORMS = Path("curves/compensate"), Path("curves/norm.tsv")
+
+
+def main() -> None:
+    """Read params.yaml, data/prepared and models/main; write models/compensation, its curves and its size over t."""
+    with stage("compensate") as log:
+        params = load_params()
+        device = open_device(params.compute)
+        images = open_split(PREPARED, "train")
+        denoise, main_config = finished_denoiser(device)
+        module, settings = new_module(params, device), params.compensation
+        timed = Timed(module, params.diffusion.steps, device)
+        trainee = FinishedFit(
+            ModuleFit(module, timed, settings), denoise, denoise.schedule, params.seed, params.train.flip
+        )
+        config = {
+            "compensation": settings.model_dump(),
+            "channels": params.data.channels,
+            "size": params.data.size,
+            "parameters": count_parameters(module),
+            "data_sha256": images.sha256,
+            "main_sha256": sha256_file(MAIN / FILE),
+            "main_images_seen": main_config["images_seen"],
+            "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/training", "cspipe/stages/compensate.py"),
+        }
+        checkpoints = Checkpoints(STATES / "compensate", state_key(config, params.seed))
+        total = settings.epochs * len(images)
+        every = params.train.log_every, params.train.checkpoint_every
+        plan = Plan(total, settings.batch, *every, params.seed)
+        with tracked(CURVES, params.tracking, f"compensate-{checkpoints.key}", config) as curves:
+            run(trainee, images, plan, device, checkpoints, "compensate", curves)
+        with whole_folder(COMPENSATION) as folder:
+            save_model(folder, {"module": module}, config)
+        rows = module_norms(denoise, timed, images, denoise.schedule, params.seed)
+        write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
+        checkpoints.remove()
+        log.images(total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Stage report: one HTML page of all scores, samples and curves, and the scores as text on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from cspipe.files import whole_file
+from cspipe.params import load_params
+from cspipe.report.collect import collect, stray_metrics
+from cspipe.report.page import render
+from cspipe.report.summary import text_table
+from cspipe.stages.stage import stage
+
+ROOT, PIPELINE, PAGE = Path(), Path("dvc.yaml"), Path("report/report.html")
+
+
+def main() -> None:
+    """Read params.yaml and what the other stages wrote; write report/report.html and print the scores."""
+    with stage("report"):
+        params = load_params()
+        report = collect(ROOT, params)
+        with whole_file(PAGE) as path:
+            path.write_text(render(report, log_names(PIPELINE, list(params.variants))), encoding="utf-8")
+        for name in stray_metrics(ROOT, params):
+            print(f"warning: metrics/{name} belongs to no variant of params.yaml and is not in the report")
+        print(f"\n{text_table(report)}\nreport: {PAGE.resolve().as_uri()}")
+
+
+def log_names(pipeline: Path, variants: list[str]) -> list[str]:
+    """Names of the run logs: the stages of dvc.yaml in its order, those over variants once per variant."""
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+    names = []
+    for name, settings in stages.items():
+        over_variants = "matrix" in settings or "foreach" in settings
+        names += [f"{name}@{variant}" for variant in variants] if over_variants else [name]
+    return names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Stage sample: pictures of one variant (a sampler and what corrects it)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cspipe.compute import Device, open_device
+from cspipe.denoiser import NetDenoiser
+from cspipe.diffusion.corrections import Compensation, CompensationWeight
+from cspipe.errors import UserError
+from cspipe.files import sha256_file, whole_folder
+from cspipe.models import FILE
+from cspipe.params import Params, Variant, load_params
+from cspipe.pictures import display_scale, grid, save_png
+from cspipe.provenance import code_ids
+from cspipe.sampling import Sampler, sample_all
+from cspipe.stages.nets import COMPENSATION, MAIN, finished_denoiser, finished_module
+from cspipe.stages.stage import STATES, stage
+from cspipe.training.checkpoint import state_key
+
+SAMPLES = Path("samples")
+GRID_IMAGES, GRID_COLUMNS = 64, 8
+
+
+def main() -> None:
+    """Read params.yaml and the models; write samples/<variant>: the images, a grid and how they were made."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    with stage(f"sample@{name}") as log:
+        params = load_params()
+        if name not in params.variants:
+            raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
+        device = open_device(params.compute)
+        denoise, config = finished_denoiser(device)
+        sampler = new_sampler(params.variants[name], denoise, config, device)
+        facts = describe(name, params, config)
+        parts = STATES / "sample" / state_key(facts)
+        settings = params.sample
+        batches = sample_all(sampler, settings.seed, settings.images, settings.batch, parts, f"sample {name}")
+        images = np.concatenate(list(batches))
+        with whole_folder(SAMPLES / name) as folder:
+            np.save(folder / "samples.npy", images)
+            save_png(grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1])), folder / "grid.png")
+            (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
+        shutil.rmtree(parts)
+        log.images(settings.images)
+
+
+def new_sampler(variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device) -> Sampler:
+    """The sampler that a variant describes."""
+    correction, settings, schedule = None, variant.correction, denoise.schedule
+    if settings is not None:
+        weight = CompensationWeight(schedule, settings.weight, settings.scale, settings.cap)
+        correction = Compensation(finished_module(device, schedule.steps), weight)
+    shape = (config["channels"], config["size"], config["size"])
+    return Sampler(denoise, shape, variant.steps, variant.eta, correction, device)
+
+
+def describe(name: str, params: Params, config: dict[str, Any]) -> dict[str, Any]:
+    """How the samples of a variant are made."""
+    variant = params.variants[name]
+    return {
+        "variant": name,
+        **variant.model_dump(),
+        "seed": params.sample.seed,
+        "images": params.sample.images,
+        "images_seen": config["images_seen"],
+        "model_sha256": sha256_file(MAIN / FILE),
+        "module_sha256": sha256_file(COMPENSATION / FILE) if variant.correction else None,
+        "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/sampling.py", "cspipe/stages/sample.py"),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What every stage does around its work: a run log, and errors that a person can act on."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cspipe.errors import UserError
+from cspipe.runlog import RunLog
+
+LOGS = Path("report/log")
+STATES = Path(".cspipe/states")
+"""Training states: outside of DVC's outputs, which DVC deletes before a run."""
+
+
+@contextmanager
+def stage(name: str) -> Iterator[RunLog]:
+    """Run a stage's body; write its log if it ends well; turn what the user can put right into one message, exit 1."""
+    log = RunLog(name)
+    try:
+        yield log
+        log.write(LOGS)
+    except UserError as error:
+        _stop(name, str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        _stop(name, _about_storage(error))
+    except KeyboardInterrupt:
+        _stop(name, "stopped; run the same command again to go on from the last training state", 130)
+
+
+def _about_storage(error: OSError) -> str:
+    """A full disk or a missing permission, with the place and what to do."""
+    where = error.filename or Path.cwd()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(Path.cwd()).free / 2**20
+        return f"the disk is full ({free:.0f} MiB free here, writing {where}); make room and run the same command again"
+    return f"no permission to write {where} ({error.strerror}); make it writable for this user and run the command again"
+
+
+def _stop(name: str, message: str, status: int = 1) -> None:
+    print(f"\ncspipe {name}: {message}", file=sys.stderr)
+    raise SystemExit(status)

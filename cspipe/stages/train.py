@@ -1,0 +1,99 @@
+"""Stage train: the main net, plain or with compensated reverse steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cspipe.compute import Device, open_device
+from cspipe.data.shards import Shards, open_split
+from cspipe.denoiser import Timed
+from cspipe.diffusion.corrections import CompensationWeight
+from cspipe.diffusion.schedule import Schedule
+from cspipe.files import whole_folder
+from cspipe.models import save_model
+from cspipe.nets import count_parameters
+from cspipe.params import Params, load_params
+from cspipe.pictures import display_scale, grid, save_png
+from cspipe.provenance import code_ids
+from cspipe.stages.nets import MAIN, PREPARED, denoiser, new_main, new_module, write_tsv
+from cspipe.stages.stage import STATES, stage
+from cspipe.tracking import tracked
+from cspipe.training.checkpoint import Checkpoints, state_key
+from cspipe.training.loop import Plan, run
+from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
+from cspipe.training.module import ModuleFit
+
+CURVES, NORMS, SCHEDULE = Path("curves/train"), Path("curves/train-norm.tsv"), Path("curves/schedule.tsv")
+
+
+def main() -> None:
+    """Read params.yaml and data/prepared; write models/main, curves/train and two tables beside it."""
+    with stage("train") as log:
+        params = load_params()
+        device = open_device(params.compute)
+        images = open_split(PREPARED, "train")
+        trainee = new_trainee(params, images, device)
+        settings = params.train
+        config = describe(params, images, trainee)
+        checkpoints = Checkpoints(STATES / "train", state_key(config, params.seed, settings.model_dump(mode="json")))
+        plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
+        with tracked(CURVES, params.tracking, f"train-{checkpoints.key}", config) as curves:
+            points = run(trainee, images, plan, device, checkpoints, "train", curves)
+        write(trainee, {**config, "images_seen": int(points[-1]["step"])})
+        checkpoints.remove()
+        log.note("device", device.name) if device.device.type == "cuda" else None
+        log.images(settings.images)
+
+
+def new_trainee(params: Params, images: Shards, device: Device) -> MainNet:
+    """The main net of the parameters, with the compensated path if train.method asks for it."""
+    net = new_main(params, device)
+    denoise = denoiser(net, params.diffusion, device)
+    path = None
+    if params.train.method == "compensated":
+        settings, module = params.train.compensation, new_module(params, device)
+        fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
+        weight = CompensationWeight(denoise.schedule, settings.weight, settings.scale, settings.cap)
+        path = CompensatedPath(fit, weight, settings.epochs * len(images))
+    return MainNet(net, denoise, params.train, params.seed, images, images.shape, path)
+
+
+def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]:
+    """What the model file tells of itself."""
+    return {
+        "model": params.model.model_dump(),
+        "diffusion": params.diffusion.model_dump(),
+        "channels": params.data.channels,
+        "size": params.data.size,
+        "parameters": count_parameters(trainee.net),
+        "method": params.train.method,
+        "data_sha256": images.sha256,
+        "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/training", "cspipe/stages/train.py"),
+    }
+
+
+def write(trainee: MainNet, config: dict[str, Any]) -> None:
+    """The model with its samples along the way, the module's size and the schedule."""
+    with whole_folder(MAIN) as folder:
+        save_model(folder, {"raw": trainee.net, "ema": trainee.ema.module}, config)
+        rows = torch.cat(trainee.rows) if trainee.rows else torch.zeros((1, *trainee.shape), dtype=torch.uint8)
+        scale = display_scale(config["size"])
+        save_png(grid(np.asarray(rows), GRID_IMAGES, scale), folder / "progress.png")
+    write_tsv(NORMS, trainee.norms, ("t", "norm_ratio", "error"))
+    write_tsv(SCHEDULE, schedule_rows(trainee.denoise.schedule), ("t", "alpha_bar", "kappa"))
+
+
+def schedule_rows(schedule: Schedule) -> list[dict[str, float]]:
+    """alpha-bar and kappa(t, t-1) for t = 1..T."""
+    t = torch.arange(1, schedule.steps + 1, device=schedule.signal.device)
+    alpha_bar, kappa = schedule.signal[t] ** 2, schedule.kappa(t, t - 1)
+    columns = zip(t.tolist(), alpha_bar.tolist(), kappa.tolist(), strict=True)
+    return [{"t": step, "alpha_bar": ab, "kappa": k} for step, ab, k in columns]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training loops that count in images seen and resume exactly."""

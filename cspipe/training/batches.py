@@ -1,0 +1,62 @@
+"""An endless stream of training batches that can start at any image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cspipe.compute import Device
+from cspipe.pixels import normalise
+from cspipe.seeds import derive_seed
+
+
+class Images(Protocol):
+    """A set of uint8 images that can be gathered in any order."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images (len(indices), C, H, W)."""
+
+
+def stream_indices(count: int, seed: int, start: int, length: int) -> NDArray[np.int64]:
+    """Places start..start+length of an endless stream: pass after pass over `count` images, each in its own order."""
+    places = np.arange(start, start + length)
+    passes, offsets = places // count, places % count
+    indices = np.empty(length, np.int64)
+    for p in np.unique(passes):
+        order = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", int(p)))).permutation(count)
+        indices[passes == p] = order[offsets[passes == p]]
+    return indices
+
+
+def batches(images: Images, batch: int, seed: int, start: int, device: Device) -> Iterator[Tensor]:
+    """Yield float batches (batch, C, H, W) on the device, from place `start` of the stream on, without end.
+
+    A set that fits the GPU's memory moves there whole; otherwise the next batch is gathered while this one trains.
+    """
+    resident: Tensor | None = None
+    if device.device.type == "cuda":
+        one = images.gather(np.zeros(1, np.int64))
+        if one.nbytes * len(images) <= device.free_memory():
+            resident = torch.from_numpy(images.gather(np.arange(len(images)))).to(device.device)
+
+    def fetch(place: int) -> Tensor:
+        indices = stream_indices(len(images), seed, place, batch)
+        if resident is not None:
+            return resident[device.upload(torch.from_numpy(indices))]
+        return device.upload(torch.from_numpy(images.gather(indices)))
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(fetch, start)
+        while True:
+            ready = waiting.result()
+            start += batch
+            waiting = ahead.submit(fetch, start)
+            yield normalise(ready)

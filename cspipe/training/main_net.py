@@ -1,0 +1,154 @@
+"""Training of the main net: the DDPM loss, or with compensated reverse steps and the module fit in the first epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from cspipe.denoiser import NetDenoiser
+from cspipe.diffusion.corrections import Compensation, CompensationWeight
+from cspipe.diffusion.losses import compensated_pair, plain_pair
+from cspipe.diffusion.samplers import sample, subsequence
+from cspipe.params import Train
+from cspipe.pixels import quantise
+from cspipe.seeds import derive_seed
+from cspipe.training.batches import Images
+from cspipe.training.draws import Draw, draw
+from cspipe.training.loop import crossed
+from cspipe.training.module import ModuleFit, module_norms
+from cspipe.training.optim import adamw, all_finite, moving_average, warm_up
+
+GRID_IMAGES, GRID_STEPS = 10, 50
+"""Size of a row of samples along the way, and the DDIM steps it takes."""
+
+
+@dataclass
+class CompensatedPath:
+    """What training needs to take the net's own compensated reverse step."""
+
+    fit: ModuleFit
+    weight: CompensationWeight
+    fit_until: int
+    """Images seen when the module is frozen: epochs x training images."""
+
+    def __post_init__(self) -> None:
+        self.correction = Compensation(self.fit.c, self.weight)
+
+
+@dataclass
+class MainNet:
+    """Trainee of the train stage."""
+
+    net: nn.Module
+    denoise: NetDenoiser
+    settings: Train
+    seed: int
+    images: Images
+    shape: tuple[int, ...]
+    """(C, H, W) of an image."""
+    compensation: CompensatedPath | None
+    rows: list[Tensor] = field(default_factory=list)
+    """Samples along the way, one row per train.grid_every images."""
+    norms: list[dict[str, float]] = field(default_factory=list)
+    """Size of the module over t when it was frozen."""
+
+    def __post_init__(self) -> None:
+        self.optimizer = adamw(self.net, self.settings.learning_rate, self.settings.weight_decay)
+        self.ema: AveragedModel = moving_average(self.net, self.settings.batch, self.settings.ema_half_life)
+
+    def share(self, seen: int) -> float:
+        """Share of a batch on the compensated path: constant, or falling linearly to 0 over `fade` of training."""
+        if self.compensation is None:
+            return 0.0
+        start, fade = self.settings.compensation.share, self.settings.compensation.fade
+        return start if fade == 0 else start * max(0.0, 1 - seen / (fade * self.settings.images))
+
+    def step(self, x0: Tensor, seen: int) -> dict[str, Tensor]:
+        """One optimizer step on x0 (N, C, H, W), in micro-batches whose gradients add up to the batch's."""
+        settings = self.settings
+        share = self.share(seen)
+        d = draw(x0, self.seed, seen, self.denoise.schedule.steps, settings.flip, share)
+        fitting = self.compensation is not None and seen < self.compensation.fit_until
+        loss, module_loss = x0.new_zeros(()), x0.new_zeros(())
+        for start in range(0, settings.batch, settings.micro_batch):
+            part = d.slice(start, start + settings.micro_batch)
+            part_loss, part_module_loss = self._learn(part, fitting)
+            loss, module_loss = loss + part_loss, module_loss + part_module_loss
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
+        warm_up(self.optimizer, settings.learning_rate, seen, settings.warmup)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.net)
+        scalars = {"loss": loss, "grad_norm": norm}
+        if self.compensation is not None:
+            scalars["share"] = x0.new_full((), d.compensated / settings.batch)
+            if fitting:
+                self.compensation.fit.update()
+                scalars["module_loss"] = module_loss
+        return scalars
+
+    def _learn(self, part: Draw, fitting: bool) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a micro-batch; returns its parts of the batch's (loss, module's loss)."""
+        schedule, prediction = self.denoise.schedule, self.denoise.prediction
+        part_of_batch = self.settings.micro_batch / self.settings.batch
+        module_loss = part.x0.new_zeros(())
+        x, t, target = plain_pair(prediction, part.x0, part.e, part.t, schedule)
+        if self.compensation is not None and (fitting or part.compensated):
+            # The module learns from every image of its epoch, the compensated path needs its own share alone.
+            known = len(t) if fitting else part.compensated
+            with torch.no_grad():
+                x0h = self.denoise(x[:known], t[:known])
+            k = part.compensated
+            if k:
+                correction = self.compensation.correction
+                pair = compensated_pair(prediction, part.x0[:k], x[:k], x0h[:k], t[:k], schedule, correction)
+            if fitting:
+                module_loss = self.compensation.fit.learn(part.x0, x0h, t, part_of_batch)
+            if k:
+                x, t, target = (torch.cat([own, plain[k:]]) for own, plain in zip(pair, (x, t, target), strict=True))
+        loss = (self.denoise.net(x, t) - target).square().mean() * part_of_batch
+        loss.backward()
+        return loss.detach(), module_loss
+
+    def after(self, seen: int, batch: int) -> None:
+        """Measure the module when it is frozen; add a row to the samples along the way."""
+        c = self.compensation
+        if c is not None and seen - batch < c.fit_until <= seen:
+            schedule = self.denoise.schedule
+            self.norms = module_norms(self.denoise, c.fit.c, self.images, schedule, self.seed)
+        if crossed(seen, batch, self.settings.grid_every):
+            self.rows.append(self._row())
+
+    @torch.no_grad()
+    def _row(self) -> Tensor:
+        """A row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise each time."""
+        schedule, net = self.denoise.schedule, self.denoise.net
+        device = schedule.signal.device
+        generator = torch.Generator(device).manual_seed(derive_seed(self.seed, "grid"))
+        x_T = torch.randn((GRID_IMAGES, *self.shape), generator=generator, device=device)
+        self.ema.eval()
+        denoise = replace(self.denoise, net=replace(net, net=self.ema.module))
+        steps = subsequence(schedule.steps, min(GRID_STEPS, schedule.steps))
+        return quantise(sample(denoise, x_T, schedule, steps)).cpu()
+
+    def finite(self) -> bool:
+        """Whether every weight is finite."""
+        return all_finite(self.net.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on, and what was measured on the way."""
+        state = {name: getattr(self, name).state_dict() for name in ("net", "ema", "optimizer")}
+        fit = None if self.compensation is None else self.compensation.fit.state_dict()
+        return {**state, "fit": fit, "rows": self.rows, "norms": self.norms}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for name in ("net", "ema", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.compensation is not None:
+            self.compensation.fit.load_state_dict(state["fit"])
+        self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]

@@ -1,0 +1,110 @@
+"""The fit of the compensation module C to x0 - x0h, beside the young main net or against the finished one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cspipe.denoiser import Timed
+from cspipe.diffusion.losses import module_loss
+from cspipe.diffusion.process import Denoiser, diffuse
+from cspipe.diffusion.schedule import Schedule
+from cspipe.params import Compensation
+from cspipe.pixels import normalise
+from cspipe.seeds import derive_seed
+from cspipe.training.batches import Images
+from cspipe.training.draws import draw
+from cspipe.training.optim import adamw, all_finite
+
+NORM_STEPS = 20
+"""Steps t at which the size of C is measured."""
+
+
+class ModuleFit:
+    """C with its optimizer. `learn` adds gradients, `update` makes the step."""
+
+    def __init__(self, module: nn.Module, c: Timed, settings: Compensation) -> None:
+        self.module, self.c, self.settings = module, c, settings
+        self.optimizer = adamw(module, settings.learning_rate)
+
+    def learn(self, x0: Tensor, x0h: Tensor, t: Tensor, share: float) -> Tensor:
+        """Add the gradient of `share` times the loss on clean images x0 and estimates x0h; returns that product."""
+        loss = module_loss(self.c(x0h, t), x0, x0h, self.settings.loss) * share
+        loss.backward()
+        return loss.detach()
+
+    def update(self) -> Tensor:
+        """One optimizer step; returns the gradient's norm, clipped at 1."""
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer."""
+        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@dataclass
+class FinishedFit:
+    """Trainee of the compensate stage: C against a finished main net, which does not change."""
+
+    fit: ModuleFit
+    denoise: Denoiser
+    schedule: Schedule
+    seed: int
+    flip: bool
+
+    def step(self, x0: Tensor, seen: int) -> dict[str, Tensor]:
+        """One step of C on forward states of x0 (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
+        d = draw(x0, self.seed, seen, self.schedule.steps, self.flip)
+        with torch.no_grad():
+            x0h = self.denoise(diffuse(d.x0, d.e, d.t, self.schedule), d.t)
+        loss = self.fit.learn(d.x0, x0h, d.t, 1.0)
+        return {"loss": loss, "grad_norm": self.fit.update()}
+
+    def after(self, seen: int, batch: int) -> None:
+        """Nothing happens between steps."""
+
+    def finite(self) -> bool:
+        """Whether every weight of C is finite."""
+        return all_finite(self.fit.module.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fit's."""
+        return self.fit.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The fit's."""
+        self.fit.load_state_dict(state)
+
+
+@torch.no_grad()
+def module_norms(
+    denoise: Denoiser, module: Timed, images: Images, schedule: Schedule, seed: int, count: int = 256
+) -> list[dict[str, float]]:
+    """||C|| / ||x0 - x0h|| and ||x0 - x0h - C|| / ||x0 - x0h|| at about 20 steps t, over the first `count` images.
+
+    The second is what is left of the error: 1 means that C does nothing, less that it helps, more that it harms.
+    """
+    device = schedule.signal.device
+    indices = torch.arange(min(count, len(images))).numpy()
+    x0 = normalise(torch.from_numpy(images.gather(indices)).to(device))
+    e = torch.randn(x0.shape, generator=torch.Generator(device).manual_seed(derive_seed(seed, "norms")), device=device)
+    steps = sorted({1 + round(i * (schedule.steps - 1) / (NORM_STEPS - 1)) for i in range(NORM_STEPS)})
+    rows = []
+    for step in steps:
+        t = torch.full((len(x0),), step, device=device)
+        x0h = denoise(diffuse(x0, e, t, schedule), t)
+        c, error = module(x0h, t), x0 - x0h
+        ratio, left = c.norm() / error.norm(), (error - c).norm() / error.norm()
+        rows.append({"t": step, "norm_ratio": float(ratio), "error": float(left)})
+    return rows

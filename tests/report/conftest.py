@@ -1,0 +1,149 @@
+"""A complete tree of stage outputs, small and made up, for every test of the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from cspipe.params import Params, load_params
+from cspipe.pictures import grid, save_png
+
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+KAPPA = {"weight": "kappa", "scale": 1.0, "cap": None}
+VARIANTS = {
+    "zz-plain": {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": None},
+    "cs-100": {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": KAPPA},
+    "cs-10": {"sampler": "ddim", "steps": 10, "eta": 0.0, "correction": {"weight": 0.5, "scale": 0.5, "cap": 0.3}},
+    "ddpm-100": {"sampler": "ddpm", "steps": 100, "eta": 1.0, "correction": None},
+}
+KIDS = {
+    "zz-plain": (0.0391, 0.0021),
+    "cs-100": (0.0214, 0.0018),
+    "cs-10": (0.0886, 0.004),
+    "ddpm-100": (0.0232, 0.0019),
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The root folder of the made-up run; tests change files in it."""
+    return write_tree(tmp_path)
+
+
+@pytest.fixture
+def params(tree: Path) -> Params:
+    """The params of the made-up run."""
+    return load_params(tree / "params.yaml")
+
+
+def write_tree(root: Path) -> Path:
+    """Write every file of the stages before the report under `root`."""
+    settings = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    settings["variants"] = VARIANTS
+    settings["train"]["method"] = "compensated"
+    (root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    write_json(root / "data/prepared/index.json", _index(settings))
+    write_json(root / "models/main/config.json", {"parameters": 1234567, "images_seen": 64000})
+    write_json(root / "models/compensation/config.json", {"parameters": 89012})
+    write_curves(root / "curves", settings["diffusion"]["steps"])
+    write_pictures(root)
+    for name, variant in VARIANTS.items():
+        write_json(root / f"metrics/{name}.json", metrics(name, variant))
+    return root
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON as the stages do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, **columns: list[float]) -> None:
+    """Write a TSV file with a header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ["\t".join(columns), *("\t".join(f"{v:g}" for v in row) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def metrics(name: str, variant: dict[str, Any]) -> dict[str, Any]:
+    """Content of metrics/<name>.json."""
+    kid, spread = KIDS[name]
+    scores = {"kid": kid, "kid_std": spread, "frechet": 900 * kid, "precision": 0.8 - 3 * kid, "recall": 0.55}
+    provenance = {
+        "variant": name, "reference": "train", "reference_sha256": "ab" * 32, "reference_images": 512,
+        "samples_images": 512, "samples_sha256": "cd" * 32, "size": 16, "channels": 3,
+        "extractor": "efficientnet-lite0",
+        "extractor_weights_sha256": "ef" * 32, **variant, "seed": 1000000, "images_seen": 64000,
+        "code": {"cspipe/evaluation": "0123456789abcdef"}, "device": "cpu", "kid_subsets": 50, "kid_subset_size": 200,
+    }  # fmt: skip
+    return {
+        "efflite0": {**scores, "inception_score": 2.5, "nearest_ratio": 0.98},
+        "bracket": {"heldout_kid": 0.0007, "heldout_frechet": 3.4, "noise_kid": 0.71, "noise_frechet": 410.0},
+        "provenance": [provenance],
+    }
+
+
+def write_curves(folder: Path, steps: int) -> None:
+    """Curves that look like those of a short run."""
+    rng = np.random.default_rng(0)
+    seen = np.arange(1, 51) * 1280.0
+    train, module = folder / "train/plots/metrics", folder / "compensate/plots/metrics"
+    noise = rng.lognormal(0, 0.06, (2, len(seen)))
+    write_table(train / "loss.tsv", step=list(seen), loss=list((0.04 + 0.6 * np.exp(-seen / 9000)) * noise[0]))
+    write_table(train / "grad_norm.tsv", step=list(seen), grad_norm=list((0.2 + 2 * np.exp(-seen / 6000)) * noise[1]))
+    write_table(train / "share.tsv", step=list(seen), share=list(np.clip(1 - seen / 19200, 0, 1)))
+    write_table(module / "loss.tsv", step=[1280.0, 2560.0, 3840.0], loss=[0.031, 0.027, 0.026])
+    t = np.arange(1, steps + 1.0)
+    for name, ratio, error in (("norm.tsv", 0.5, 0.97), ("train-norm.tsv", 0.8, 1.05)):
+        write_table(folder / name, t=list(t), norm_ratio=list(ratio * t / steps), error=list(error - 0.2 * t / steps))
+    alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.linspace(0.001, 0.2, steps))])
+    a, b = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+    kappa = [math.nan, *(a[:-1] - a[1:] * b[:-1] / b[1:])]
+    write_table(folder / "schedule.tsv", t=[0.0, *t], alpha_bar=list(alpha_bar), kappa=kappa)
+
+
+def write_pictures(root: Path) -> None:
+    """Preview, film strip, grids and neighbour sheets of made-up faces."""
+    _save(_faces(64, 0), 8, root / "data/prepared/preview.png")
+    _save(_faces(64, 1, noise=40), 16, root / "models/main/progress.png")
+    for seed, name in enumerate(VARIANTS, start=2):
+        _save(_faces(64, seed, noise=6 * seed), 8, root / f"samples/{name}/grid.png")
+        _save(_faces(32, seed, noise=10), 4, root / f"neighbours/{name}.png")
+
+
+def _faces(n: int, seed: int, noise: float = 0.0) -> NDArray[np.uint8]:
+    """(n, 3, 16, 16) crude faces: a disc, two eyes and a mouth in random colours."""
+    rng = np.random.default_rng(seed)
+    faces = np.repeat(np.repeat(rng.integers(90, 255, (n, 3, 1, 1)), 16, 2), 16, 3).astype(float)
+    y, x = np.mgrid[:16, :16]
+    disc = (y - 8) ** 2 + (x - 7.5) ** 2 < 36
+    faces[:, :, disc] = rng.integers(60, 240, (n, 3, 1))
+    faces[:, :, 6, [5, 10]] = 20
+    faces[:, :, 11, 6:10] = rng.integers(0, 200, (n, 3, 1))
+    return np.clip(faces + rng.normal(0, noise, faces.shape), 0, 255).astype(np.uint8)
+
+
+def _save(faces: NDArray[np.uint8], columns: int, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(grid(faces, columns, scale=4), path)
+
+
+def _index(settings: dict[str, Any]) -> dict[str, Any]:
+    """Content of data/prepared/index.json."""
+    data = settings["data"]
+    return {
+        "source": "avatars", "style": "pixel-art", "licence": "CC0 1.0", "crop": "none, rendered", "resize": "lanczos",
+        "size": data["size"], "channels": data["channels"], "paired": "none",
+        "splits": {
+            "train": {"images": 4055, "sha256": "12" * 32, "shards": []},
+            "test": {"images": 553, "sha256": "34" * 32, "shards": []},
+        },
+        "skipped": [{"name": "broken.png", "reason": "truncated"}], "skipped_count": 1,
+    }  # fmt: skip
