@@ -86,8 +86,7 @@ def position_bar(value: float, spread: float, best: float, worst: float, mark: s
     dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>')
     svg = Markup('<svg class="bar" viewBox="0 0 {} {}" role="img"><title>{}</title>{}</svg>')
     title = f"{significant(value)}, between {significant(best)} (held-out) and {significant(worst)} (noise)"
-    return svg.format(LEGEND_STROKE, LETTER = 42, 7
-BAR_WIDTH, BAR_HEIGHT, title, Markup().join([*parts, dot.format(mark, x(value), middle)]))
+    return svg.format(BAR_WIDTH, BAR_HEIGHT, title, Markup().join([*parts, dot.format(mark, x(value), middle)]))
 
 
 def _description(title: str, series: Sequence[Series], log_y: bool) -> str:

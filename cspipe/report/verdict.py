@@ -37,7 +37,7 @@ def verdict(results: Sequence[VariantResult], bracket: Bracket) -> str:
         return f"Of the variants, {first[0].name} is nearest to the reference: KID {score}, {ends}"
     who = "All variants" if len(first) == len(results) else _listed([r.name for r in first])
     scores = _listed([f"{_score(r)} ({r.name})" for r in first])
-    return f"{who} tie: their KIDs, {scores}, lie within each other's spread, {ends}"
+    return f"{who} tie: their KIDs, {scores}, overlap within their spreads, {ends}"
 
 
 def module_effects(results: Sequence[VariantResult]) -> list[str]:
@@ -52,9 +52,10 @@ def module_effects(results: Sequence[VariantResult]) -> list[str]:
 
 def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
     """Whether `plain` is `corrected` without its correction."""
-    if corrected.settings.correction is None:
+    with_it, without = corrected.settings, plain.settings
+    if with_it.correction is None or without.correction is not None:
         return False
-    return corrected.settings.model_copy(update={"correction": None}) == plain.settings
+    return (with_it.sampler, with_it.steps, with_it.eta) == (without.sampler, without.steps, without.eta)
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:

@@ -33,8 +33,7 @@ def log_names(pipeline: Path, variants: list[str]) -> list[str]:
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
     names = []
     for name, settings in stages.items():
-        over_variants = "matrix" in settings or "foreach" in settings
-        names += [f"{name}@{variant}" for variant in variants] if over_variants else [name]
+        names += [f"{name}@{variant}" for variant in variants] if "foreach" in settings else [name]
     return names
 
 

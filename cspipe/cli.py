@@ -1,0 +1,80 @@
+"""The `cspipe` command: presets and checks of params.yaml. The work itself is run by `dvc repro`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cspipe.errors import UserError
+from cspipe.files import whole_file
+from cspipe.params import load_params
+
+PARAMS = Path("params.yaml")
+PRESETS = files("cspipe") / "presets"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Train diffusion models with compensation sampling, reproducibly. `dvc repro` runs the pipeline of dvc.yaml "
+    "with the values of params.yaml; the commands here help with params.yaml.",
+)
+params_app = typer.Typer(no_args_is_help=True, help="Presets: complete params files, one per data set and size.")
+app.add_typer(params_app, name="params")
+
+Name = Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")]
+
+
+def preset_names() -> list[str]:
+    """Names of the presets in the package, sorted."""
+    return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir() if path.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """A preset as it stands in its file. Raises UserError listing what exists."""
+    if name not in preset_names():
+        raise UserError(f"no preset {name!r}; there are {', '.join(preset_names())}")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@params_app.command("list")
+def list_presets() -> None:
+    """Print the presets, each with the first line of its file."""
+    for name in preset_names():
+        print(f"{name:14} {preset_text(name).splitlines()[0].removeprefix('# ')}")
+
+
+@params_app.command()
+def show(name: Name) -> None:
+    """Print a preset with its comments."""
+    print(preset_text(name), end="")
+
+
+@params_app.command()
+def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
+    """Make a preset the params.yaml of this folder."""
+    text = preset_text(name)
+    if PARAMS.exists() and not force and PARAMS.read_text() not in map(preset_text, preset_names()):
+        raise UserError(f"{PARAMS} has changes that no preset has; keep a copy, then use --force")
+    with whole_file(PARAMS) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(f"{PARAMS} is now {name}; `dvc repro` runs it")
+
+
+@params_app.command()
+def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) -> None:
+    """Check a params file as every stage does before it works."""
+    params = load_params(file)
+    print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")
+
+
+def main() -> None:
+    """Entry point: errors that people can put right are one message, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"cspipe: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,81 @@
+"""Nearest training pictures of generated ones: whether the net copies what it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cspipe.evaluation.sources import Source
+from cspipe.pictures import display_scale, grid
+
+BLOCK_NUMBERS = 2**24
+"""Numbers per block of training pictures, 128 MiB as float64."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The training pictures nearest to each of Q pictures, nearest first."""
+
+    queries: NDArray[np.uint8]
+    """(Q, C, H, W)."""
+    indices: NDArray[np.int64]
+    """(Q, k)."""
+    distances: NDArray[np.float64]
+    """(Q, k), Euclidean, over all pixels in 0..255."""
+
+
+def nearest(queries: NDArray[np.uint8], train: Source, k: int, device: torch.device) -> Neighbours:
+    """The k pictures of `train`, or all if it has fewer, nearest to each query (Q, C, H, W), in constant memory.
+
+    A mirrored copy is a copy too: a training picture is as far as the nearer of itself and its mirror image. float64
+    holds these whole numbers exactly, so neither device nor threads change the result; of equals the first comes first.
+    """
+    q = _rows(queries, device)
+    block = max(1, BLOCK_NUMBERS // q.shape[1])
+    squared = torch.empty(len(q), 0, dtype=torch.float64, device=device)
+    indices = torch.empty(len(q), 0, dtype=torch.int64, device=device)
+    for start in range(0, len(train), block):
+        numbers = np.arange(start, min(start + block, len(train)))
+        images = train.gather(numbers)
+        rows, mirrored = _rows(images, device), _rows(images[..., ::-1], device)
+        overlap = torch.maximum(q @ rows.T, q @ mirrored.T)
+        new = q.square().sum(1, keepdim=True) - 2 * overlap + rows.square().sum(1)
+        squared, order = torch.cat([squared, new], 1).sort(dim=1, stable=True)
+        squared, order = squared[:, :k], order[:, :k]
+        indices = torch.cat([indices, torch.from_numpy(numbers).to(device).expand(len(q), -1)], 1).gather(1, order)
+    return Neighbours(queries, indices.cpu().numpy(), squared.sqrt().cpu().numpy())
+
+
+def _rows(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Pictures (N, C, H, W) as float64 rows (N, C*H*W)."""
+    return torch.from_numpy(images.reshape(len(images), -1)).to(device).double()
+
+
+def nearest_ratio(samples: Neighbours, held_out: Neighbours) -> float | None:
+    """Median distance to the nearest training picture, samples' over held-out pictures'.
+
+    1: as far as pictures the net never saw; near 0: copies. None if held-out pictures are in the training set as well.
+    """
+    usual = float(np.median(held_out.distances[:, 0]))
+    return float(np.median(samples.distances[:, 0])) / usual if usual > 0 else None
+
+
+def sheet(samples: Neighbours, held_out: Neighbours, train: Source, rows: int) -> Image.Image:
+    """Rows of: a sample, its nearest training pictures, a gap, a held-out picture, its nearest training pictures."""
+    rows = min(rows, len(samples.queries), len(held_out.queries))
+    left, right = _beside(samples, train, rows), _beside(held_out, train, rows)
+    gap = np.full_like(left[:, :1], 255)
+    cells = np.concatenate([left, gap, right], axis=1)
+    return grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1], display_scale(cells.shape[-1]))
+
+
+def _beside(found: Neighbours, train: Source, rows: int) -> NDArray[np.uint8]:
+    """The first pictures, each followed by its neighbours: (rows, 1 + k, C, H, W)."""
+    images, indices = found.queries[:rows], found.indices[:rows]
+    near = train.gather(indices.reshape(-1)).reshape(*indices.shape, *images.shape[1:])
+    return np.concatenate([images[:, None], near], axis=1)

@@ -1,0 +1,114 @@
+"""Distances between sets of pictures in the features of a net, computed by torch-fidelity.
+
+KID: Binkowski et al. 2018 (unbiased, so it may be below 0). Frechet distance: Heusel et al. 2017 (biased upwards with
+few pictures). Precision and recall: Kynkaanniemi et al. 2019, k = 3. Inception score: Salimans et al. 2016.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_fidelity
+
+from cspipe.errors import UserError
+from cspipe.evaluation.extractors import Extractor
+from cspipe.evaluation.sources import NoiseSource, Pictures
+from cspipe.provenance import code_ids
+
+FEWEST = 4
+"""Pictures per set: precision and recall look at the third neighbour."""
+PER_SPLIT, MOST_SPLITS = 500, 10
+"""Inception score: the usual 10 splits need 5,000 pictures; with fewer, splits of a few pictures would lower it."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How sets of pictures are compared."""
+
+    extractor: Extractor
+    batch: int
+    """Pictures per pass of the extractor."""
+    kid_subsets: int
+    kid_subset_size: int
+    """Pictures per subset, or all if a set has fewer."""
+    device: torch.device
+    cache: Path
+    """Folder of features that other runs can use again."""
+
+    def subset_size(self, a: Pictures, b: Pictures) -> int:
+        """Pictures per KID subset of these sets."""
+        return min(self.kid_subset_size, len(a), len(b))
+
+    def cache_name(self, pictures: Pictures) -> str:
+        """A name for the features of a set: it changes with everything they depend on."""
+        device = torch.get_num_threads() if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        facts = [pictures.source.sha256, len(pictures), self.extractor.sha256, self.batch, device, version("torch")]
+        return hashlib.sha256(json.dumps([facts, code_ids("cspipe/evaluation")]).encode()).hexdigest()[:32]
+
+
+def score(generated: Pictures, reference: Pictures, measure: Measure) -> dict[str, float]:
+    """All scores of generated against real pictures, from one pass over each; the reference's features are cached.
+
+    Call it before `bracket`, which reads some of the features that this caches. Raises UserError with too few pictures.
+    """
+    splits = max(1, min(MOST_SPLITS, len(generated) // PER_SPLIT))
+    found = _compare(generated, reference, measure, None, isc=True, isc_splits=splits, prc=True)
+    return {
+        "kid": found["kernel_inception_distance_mean"],
+        "kid_std": found["kernel_inception_distance_std"],
+        "frechet": found["frechet_inception_distance"],
+        "precision": found["precision"],
+        "recall": found["recall"],
+        "inception_score": found["inception_score_mean"],
+    }
+
+
+def bracket(held_out: Pictures, reference: Pictures, noise: NoiseSource, measure: Measure) -> dict[str, float]:
+    """What scores lie between: real pictures that are not the reference, and uniform noise, against the reference."""
+    sets = {"heldout": held_out, "noise": Pictures(noise, len(noise))}
+    distances = {}
+    for name, pictures in sets.items():
+        found = _compare(pictures, reference, measure, measure.cache_name(pictures))
+        distances[f"{name}_kid"] = found["kernel_inception_distance_mean"]
+        distances[f"{name}_frechet"] = found["frechet_inception_distance"]
+    return distances
+
+
+def _compare(
+    generated: Pictures, reference: Pictures, measure: Measure, cache_name: str | None, **metrics: Any
+) -> dict[str, float]:
+    """torch-fidelity's numbers, KID and Frechet distance and the metrics asked for, under its own names.
+
+    Its key of cached features is the name alone, so names must tell contents. save_cpu_ram loads pictures without
+    worker processes (they are in memory or mapped already) and computes precision and recall by blocks.
+    """
+    if min(len(generated), len(reference)) < FEWEST:
+        raise UserError(
+            f"scores compare at least {FEWEST} pictures with {FEWEST}, here {len(generated)} with {len(reference)}; "
+            "raise data.limit, data.held_out, sample.images or evaluate.images in params.yaml"
+        )
+    found: dict[str, float] = torch_fidelity.calculate_metrics(
+        input1=generated,
+        input2=reference,
+        input1_cache_name=cache_name,
+        input2_cache_name=measure.cache_name(reference),
+        cache_root=str(measure.cache),
+        feature_extractor=measure.extractor.name,
+        feature_extractor_weights_path=str(measure.extractor.weights),
+        fid=True,
+        kid=True,
+        kid_subsets=measure.kid_subsets,
+        kid_subset_size=measure.subset_size(generated, reference),
+        batch_size=measure.batch,
+        cuda=measure.device.type == "cuda",
+        save_cpu_ram=True,
+        verbose=False,
+        **metrics,
+    )
+    return found

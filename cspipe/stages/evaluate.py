@@ -1,0 +1,132 @@
+"""Stage evaluate: scores of one variant's samples, and whether they copy training pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cspipe.compute import Device, open_device
+from cspipe.data.shards import Shards, open_split
+from cspipe.errors import UserError
+from cspipe.evaluation.extractors import find_extractor
+from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
+from cspipe.evaluation.scores import Measure, bracket, score
+from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source
+from cspipe.files import sha256_file, whole_file
+from cspipe.params import Evaluate, load_params
+from cspipe.pictures import save_png
+from cspipe.provenance import code_ids
+from cspipe.stages.nets import PREPARED
+from cspipe.stages.stage import stage
+
+SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
+QUERIES, PER_QUERY = 256, 3
+"""Samples whose nearest training pictures are sought, and how many of these."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of pictures of one evaluation."""
+
+    samples: ArraySource
+    made: dict[str, Any]
+    """How the samples were made."""
+    train: Shards
+    test: Shards
+
+
+def main() -> None:
+    """Read params.yaml, data/prepared and samples/<variant>; write metrics/<variant>.json, neighbours/<variant>.png."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    with stage(f"evaluate@{name}") as log:
+        params = load_params()
+        if name not in params.variants:
+            raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
+        device = open_device(params.compute)
+        train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
+        sets = Sets(*read_samples(name, train.shape), train, test)
+        metrics = measure_scores(sets, params.evaluate, device)
+        metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
+        with whole_file(METRICS / f"{name}.json") as beside:
+            beside.write_text(json.dumps(rounded(metrics), indent=2) + "\n")
+        log.images(metrics["provenance"][0]["samples_images"])
+
+
+def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dict[str, Any]]:
+    """A variant's samples and how they were made. Raises UserError if they are missing or no pictures of `shape`."""
+    file, facts = SAMPLES / variant / "samples.npy", SAMPLES / variant / "samples.json"
+    command = f"`dvc repro sample@{variant}`"
+    try:
+        images = np.load(file, mmap_mode="r")
+        made = json.loads(facts.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not there; {command} makes it") from None
+    except ValueError as error:
+        raise UserError(f"{file.parent}: not readable ({error}); remove it and run {command}") from None
+    if images.dtype != np.uint8 or images.shape[1:] != tuple(shape):
+        found = f"{images.dtype} pictures {images.shape[1:]}"
+        raise UserError(f"{file}: {found}, but data/prepared has uint8 pictures {tuple(shape)}; run {command}")
+    return ArraySource(images, sha256_file(file)), made
+
+
+def measure_scores(sets: Sets, settings: Evaluate, device: Device) -> dict[str, Any]:
+    """Scores, bracket and provenance, as they stand in a metrics file."""
+    extractor = find_extractor(settings.extractor, settings.weights)
+    subsets, size = settings.kid_subsets, settings.kid_subset_size
+    measure = Measure(extractor, settings.batch, subsets, size, device.device, FEATURES)
+    samples, train, test = (Pictures(source, settings.images) for source in (sets.samples, sets.train, sets.test))
+    reference, held_out = (train, test) if settings.reference == "train" else (test, train)
+    noise = NoiseSource(len(samples), tuple(sets.train.shape))
+    provenance = {
+        **{key: value for key, value in sets.made.items() if key != "images"},
+        "samples_sha256": samples.source.sha256,
+        "samples_images": len(samples),
+        "reference": settings.reference,
+        "reference_sha256": reference.source.sha256,
+        "reference_images": len(reference),
+        "heldout_images": len(held_out),
+        "channels": sets.train.shape[0],
+        "size": sets.train.shape[-1],
+        "extractor": extractor.name,
+        "extractor_weights_sha256": extractor.sha256,
+        "kid_subsets": subsets,
+        "kid_subset_size": measure.subset_size(samples, reference),
+        "code": {**sets.made["code"], **code_ids("cspipe/evaluation", "cspipe/stages/evaluate.py")},
+        **{name.replace("-", "_"): version(name) for name in ("torch", "torchvision", "torch-fidelity")},
+        "device": device.name,
+    }
+    scores = score(samples, reference, measure)
+    between = bracket(held_out, reference, noise, measure)
+    return {extractor.label: scores, "bracket": between, "provenance": [provenance]}
+
+
+def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Device) -> float | None:
+    """Write the sheet of nearest training pictures; return how near samples are, relative to held-out pictures."""
+
+    def near(source: Source) -> Neighbours:
+        queries = source.gather(np.arange(min(QUERIES, settings.images, len(source))))
+        return nearest(queries, sets.train, PER_QUERY, device.device)
+
+    samples, held_out = near(sets.samples), near(sets.test)
+    with whole_file(NEIGHBOURS / f"{variant}.png") as beside:
+        save_png(sheet(samples, held_out, sets.train, settings.neighbours), beside)
+    return nearest_ratio(samples, held_out)
+
+
+def rounded(value: Any) -> Any:
+    """A JSON tree whose floats have six significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Pictures by index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cspipe.evaluation.sources import NoiseSource, Pictures
+from tests.evaluation.conftest import blobs, source_of
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_rgb_whatever_the_source(channels: int) -> None:
+    images = blobs(5, 0, channels)
+    pictures = Pictures(source_of(images), 5)
+    batch = torch.stack(pictures.__getitems__([3, 0]))
+    assert batch.shape == (2, 3, 16, 16)
+    assert batch.dtype == torch.uint8
+    for channel in range(3):
+        np.testing.assert_array_equal(batch[:, channel], images[[3, 0], min(channel, channels - 1)])
+    assert torch.equal(pictures[3], batch[0])
+
+
+@pytest.mark.parametrize(("limit", "count"), [(3, 3), (5, 5), (9, 5)])
+def test_pictures_are_the_first_of_the_source(limit: int, count: int) -> None:
+    assert len(Pictures(source_of(blobs(5, 0)), limit)) == count
+
+
+def test_mapped_files_are_read_without_warnings(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    np.save(tmp_path / "images.npy", blobs(4, 0))
+    pictures = Pictures(source_of(np.load(tmp_path / "images.npy", mmap_mode="r")), 4)
+    np.testing.assert_array_equal(torch.stack([pictures[i] for i in range(4)]), blobs(4, 0))
+    assert not recwarn.list
+
+
+def test_noise_is_uniform_and_the_same_in_any_order() -> None:
+    noise = NoiseSource(200, (3, 8, 8))
+    pictures = noise.gather(np.arange(200))
+    np.testing.assert_array_equal(noise.gather(np.array([7, 3])), pictures[[7, 3]])
+    assert len(np.unique(pictures.reshape(200, -1), axis=0)) == 200
+    counts = np.bincount(pictures.reshape(-1), minlength=256)
+    expected = pictures.size / 256
+    chi_square = ((counts - expected) ** 2 / expected).sum()  # 255 degrees of freedom: mean 255, deviation 22.6
+    assert 255 - 5 * 22.6 < chi_square < 255 + 5 * 22.6
+
+
+def test_the_hash_of_noise_tells_its_pictures() -> None:
+    kinds = [NoiseSource(9, (3, 8, 8)), NoiseSource(9, (1, 8, 8)), NoiseSource(8, (3, 8, 8)), NoiseSource(9, (3, 8, 8), 1)]
+    assert len({kind.sha256 for kind in kinds}) == 4
+    assert kinds[0].sha256 == NoiseSource(9, (3, 8, 8)).sha256

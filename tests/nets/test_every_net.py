@@ -1,0 +1,101 @@
+"""What holds for the main net and for every compensation net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cspipe import params
+from cspipe.nets import build_compensation, build_main
+
+Build = Callable[[int, int], nn.Module]
+COMPENSATION = get_args(params.Compensation.model_fields["net"].annotation)
+
+
+@pytest.fixture(params=["main", *COMPENSATION])
+def build(request: pytest.FixtureRequest) -> Build:
+    """(image channels, size) to a small net with fixed weights."""
+
+    def make(channels: int, size: int) -> nn.Module:
+        torch.manual_seed(0)
+        if request.param == "main":
+            model = params.Model(
+                channels=64, blocks=1, multipliers=[1, 2], attention=[size // 2], head_channels=32, dropout=0.1
+            )
+            return build_main(model, image_channels=channels, size=size).eval()
+        module = params.Compensation(
+            net=request.param, channels=32, epochs=1, batch=1, learning_rate=1e-3, loss="l2"
+        )
+        return build_compensation(module, image_channels=channels, size=size).eval()
+
+    return make
+
+
+def inputs(channels: int = 3, size: int = 8, count: int = 2) -> tuple[Tensor, Tensor]:
+    """Images and times with fixed values."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn((count, channels, size, size), generator=generator)
+    return x, 1000 * torch.rand(count, generator=generator)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [12, 16, 32])
+def test_starts_at_zero_in_the_shape_of_the_image(build: Build, channels: int, size: int, stir) -> None:
+    x, t = inputs(channels, size)
+    net = build(channels, size)
+    assert torch.equal(net(x, t), torch.zeros_like(x))
+    stirred = stir(net)(x, t)
+    assert stirred.shape == x.shape
+    assert stirred.std() > 1e-3
+
+
+def test_depends_on_image_and_time(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8)), inputs()
+    assert (net(x + 0.1 * x.flip(0), t) - net(x, t)).abs().amax((1, 2, 3)).min() > 1e-3
+    assert (net(x, 1000 - t) - net(x, t)).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+def test_gradient_reaches_every_parameter(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8)).double(), inputs()
+    net(x.double(), t.double()).square().sum().backward()
+    gone = [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9]
+    assert gone == []
+
+
+def test_images_of_a_batch_do_not_meet(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8)), inputs(count=3)
+    together = net(x, t)
+    alone = torch.cat([net(x[i : i + 1], t[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    x[1], t[1] = 9.0, 1.0
+    assert torch.equal(net(x, t)[[0, 2]], together[[0, 2]])
+
+
+def test_compiles_as_one_graph(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8)), inputs()
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, t), net(x, t))
+
+
+def test_state_holds_parameters_alone(build: Build) -> None:
+    net = build(3, 8)
+    assert list(net.state_dict()) == [name for name, _ in net.named_parameters()]
+
+
+def test_autocast_returns_float32_close_to_float32(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8)), inputs()
+    exact = net(x, t)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = net(x, t)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).norm() / exact.norm() < 0.05
+
+
+def test_seed_fixes_the_start(build: Build) -> None:
+    first, second = build(3, 8), build(3, 8)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
