@@ -51,7 +51,7 @@ class Extractor:
 
 
 def find_extractor(name: str, weights: Path | None) -> Extractor:
-    """The extractor with its weights file (None: the packaged one). Raises UserError if it is missing or another file."""
+    """The extractor with its weights file; None: the packaged one. Raises UserError if it is missing or another."""
     if weights is None:
         if name != "efficientnet-lite0":
             raise UserError(f"params.yaml: evaluate.weights is null; no package has those of {name}: {INCEPTION_HELP}")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-TICKS = 5
+PARTS = 8
+"""Parts between ticks, at most; then there are never fewer than three."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ def _multiples(low: float, high: float) -> list[float]:
 
 
 def _round_step(span: float) -> float:
-    """The 1, 2 or 5 x 10^k that divides `span` into about TICKS parts, never more than twice as many."""
-    power = 10.0 ** math.floor(math.log10(span / TICKS))
-    return next(m * power for m in (1, 2, 5, 10) if m * power * TICKS >= span * (1 - 1e-9))
+    """The least 1, 2 or 5 x 10^k that divides `span` into no more than PARTS parts."""
+    power = 10.0 ** math.floor(math.log10(span / PARTS))
+    return next(m * power for m in (1, 2, 5, 10) if m * power * PARTS >= span * (1 - 1e-9))
 
 
 def _round_down(value: float) -> float:

@@ -76,6 +76,7 @@ def position_bar(value: float, spread: float, best: float, worst: float, mark: s
     axis = Axis(low, worst, BAR_PAD, BAR_WIDTH - BAR_PAD, log=True)
 
     def x(v: float) -> float:
+        """Pixel of `v`, kept within the scale."""
         return axis.place(min(max(v, low), worst)) or 0.0
 
     middle = BAR_HEIGHT / 2
@@ -85,7 +86,7 @@ def position_bar(value: float, spread: float, best: float, worst: float, mark: s
         parts.append(_segment("whisker", x(value - spread), middle, x(value + spread), middle))
     dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>')
     svg = Markup('<svg class="bar" viewBox="0 0 {} {}" role="img"><title>{}</title>{}</svg>')
-    title = f"{significant(value)}, between {significant(best)} (held-out) and {significant(worst)} (noise)"
+    title = f"{significant(value)}, between {significant(best)} (real) and {significant(worst)} (noise)"
     return svg.format(BAR_WIDTH, BAR_HEIGHT, title, Markup().join([*parts, dot.format(mark, x(value), middle)]))
 
 

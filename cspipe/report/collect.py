@@ -48,6 +48,7 @@ def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
         name=name,
         settings=settings,
         scores=metrics.scores,
+        nearest_ratio=metrics.memorisation.nearest_ratio,
         bracket=metrics.bracket,
         provenance=metrics.provenance[0],
         grid=read_picture(root / f"samples/{name}/grid.png", SAMPLE),

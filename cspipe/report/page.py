@@ -39,7 +39,7 @@ def render(report: Report, stages: Sequence[str]) -> str:
         title=data_words(report.params.data),
         summary=summary_facts(report),
         extractor=EXTRACTORS[report.params.evaluate.extractor],
-        verdict=verdict(report.results, report.bracket),
+        verdict=verdict(report.results, report.bracket, report.real),
         effects=module_effects(report.results),
         best=[result.name for result in leaders(report.results)],
         bars=_variant_bars(report),

@@ -22,11 +22,16 @@ class Scores(BaseModel):
     frechet: Number = Field(description="Frechet distance of Gaussians fit to the features")
     precision: Number = Field(description="share of samples inside the reference's manifold")
     recall: Number = Field(description="share of the reference inside the samples' manifold")
-    nearest_ratio: Number = Field(math.nan, description="nearest training picture: samples' distance / held-out's")
+
+
+class Memorisation(BaseModel):
+    """Whether samples are copies of training pictures."""
+
+    nearest_ratio: Number = Field(description="distance to the nearest training picture, samples over held-out")
 
 
 class Bracket(BaseModel):
-    """The same scores for held-out real pictures (best to hope for) and uniform noise (worst)."""
+    """The same scores for real pictures that are not the reference (best to hope for) and uniform noise (worst)."""
 
     heldout_kid: Number
     heldout_frechet: Number
@@ -44,12 +49,15 @@ class Provenance(BaseModel):
     reference_sha256: str
     samples_images: int
     images_seen: int
+    kid_subsets: int
+    kid_subset_size: int
 
 
 class Metrics(BaseModel):
     """metrics/<variant>.json; its scores stand under the label of the extractor."""
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
+    memorisation: Memorisation
     bracket: Bracket
     provenance: list[Provenance] = Field(min_length=1)
 
@@ -105,6 +113,7 @@ class VariantResult:
     name: str
     settings: Variant
     scores: Scores
+    nearest_ratio: float
     bracket: Bracket
     provenance: Provenance
     grid: Picture
@@ -154,6 +163,11 @@ class Report:
     def provenance(self) -> Provenance:
         """Provenance of the first variant, for what all of them share."""
         return self.results[0].provenance
+
+    @property
+    def real(self) -> str:
+        """The real pictures of the bracket, in words: the split that is not the reference."""
+        return "held-out real pictures" if self.params.evaluate.reference == "train" else "real training pictures"
 
     @property
     def comparable_with_published(self) -> bool:

@@ -11,9 +11,9 @@ HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
 
 def text_table(report: Report) -> str:
-    """Held-out real pictures, the variants in the order of params, uniform noise; columns aligned, no colours."""
+    """Real pictures, the variants in the order of params, uniform noise; columns aligned, no colours."""
     bracket = report.bracket
-    rows = [("held-out real pictures", kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
+    rows = [(report.real, kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
     for result in report.results:
         s = result.scores
         numbers = (significant(s.frechet), significant(s.precision), significant(s.recall))

@@ -21,11 +21,11 @@ def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
     return [r for r in ranked if overlap(r.scores, ranked[0].scores)]
 
 
-def verdict(results: Sequence[VariantResult], bracket: Bracket) -> str:
-    """Which variant is nearest to the reference, or which tie, and where real pictures and noise stand."""
+def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> str:
+    """Which variant is nearest to the reference, or which tie, and where noise and `real` pictures (words) stand."""
     first = leaders(results)
     ends = (
-        f"where held-out real pictures score {kid(bracket.heldout_kid)} "
+        f"where {real} score {kid(bracket.heldout_kid)} "
         f"and uniform noise scores {kid(bracket.noise_kid)} (KID {TIMES} 1000, lower is better)."
     )
     if not first:

@@ -13,7 +13,7 @@ from PIL import Image
 from cspipe.evaluation import neighbours
 from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
 from cspipe.pictures import save_png
-from tests.evaluation.conftest import blobs, source_of
+from tests.evaluation.tiny import blobs, source_of
 
 CPU = torch.device("cpu")
 

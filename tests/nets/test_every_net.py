@@ -27,9 +27,7 @@ def build(request: pytest.FixtureRequest) -> Build:
                 channels=64, blocks=1, multipliers=[1, 2], attention=[size // 2], head_channels=32, dropout=0.1
             )
             return build_main(model, image_channels=channels, size=size).eval()
-        module = params.Compensation(
-            net=request.param, channels=32, epochs=1, batch=1, learning_rate=1e-3, loss="l2"
-        )
+        module = params.Compensation(net=request.param, channels=32, epochs=1, batch=1, learning_rate=1e-3, loss="l2")
         return build_compensation(module, image_channels=channels, size=size).eval()
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,16 @@ KIDS = {
 }
 
 
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up run, written once."""
+    return write_tree(tmp_path_factory.mktemp("run"))
+
+
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """The root folder of the made-up run; tests change files in it."""
-    return write_tree(tmp_path)
+def tree(original: Path, tmp_path: Path) -> Path:
+    """The root folder of a copy of the made-up run; tests change files in it."""
+    return shutil.copytree(original, tmp_path / "tree")
 
 
 @pytest.fixture
@@ -85,7 +92,8 @@ def metrics(name: str, variant: dict[str, Any]) -> dict[str, Any]:
         "code": {"cspipe/evaluation": "0123456789abcdef"}, "device": "cpu", "kid_subsets": 50, "kid_subset_size": 200,
     }  # fmt: skip
     return {
-        "efflite0": {**scores, "inception_score": 2.5, "nearest_ratio": 0.98},
+        "efflite0": {**scores, "inception_score": 2.5},
+        "memorisation": {"nearest_ratio": 0.98},
         "bracket": {"heldout_kid": 0.0007, "heldout_frechet": 3.4, "noise_kid": 0.71, "noise_frechet": 410.0},
         "provenance": [provenance],
     }
@@ -116,7 +124,7 @@ def write_pictures(root: Path) -> None:
     _save(_faces(64, 1, noise=40), 16, root / "models/main/progress.png")
     for seed, name in enumerate(VARIANTS, start=2):
         _save(_faces(64, seed, noise=6 * seed), 8, root / f"samples/{name}/grid.png")
-        _save(_faces(32, seed, noise=10), 4, root / f"neighbours/{name}.png")
+        _save(_faces(72, seed, noise=10), 9, root / f"neighbours/{name}.png")
 
 
 def _faces(n: int, seed: int, noise: float = 0.0) -> NDArray[np.uint8]:

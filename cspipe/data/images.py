@@ -1,0 +1,121 @@
+"""One picture, from a file's bytes to uint8 pixels of the size that is asked for.
+
+A file is either shown rightly or refused with a reason; a damaged one never becomes black or grey pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+RESIZE = "bicubic, antialiased"
+"""Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = 2**30 // 12
+"""Pixels of the largest picture that is decoded: Pillow's own limit of a quarter GiB of RGB, made strict."""
+PNG_SIGNATURE, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+
+
+class BadImage(Exception):
+    """A picture that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every picture is brought to."""
+
+    size: int
+    """Pixels, height and width."""
+    channels: int
+    """1 grey (ITU-R 601 luma), 3 RGB."""
+    crop: Literal["center", "stretch"]
+    """The central square, or the whole picture squeezed into a square."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.size, self.size
+
+
+def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
+    """The PNG, JPEG or WebP file `data` as uint8 (C, H, W), upright, on white where it is transparent.
+
+    16-bit pictures are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
+    what is damaged, truncated, animated, over MAX_PIXELS, or another format.
+    """
+    return fit(_flat(_read(data)), form)
+
+
+def fit(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
+    """Crop, resize and convert an opaque picture (mode L or RGB) to uint8 (C, H, W)."""
+    width, height = picture.size
+    box = (0, 0, width, height)
+    if form.crop == "center":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        box = (left, top, left + side, top + side)
+    picture = picture.convert("L" if form.channels == 1 else "RGB")
+    square = picture.resize((form.size, form.size), Image.Resampling.BICUBIC, box=box)
+    pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _read(data: bytes) -> Image.Image:
+    """The decoded picture, turned upright by its EXIF orientation. Raises BadImage."""
+    if not data:
+        raise BadImage("empty file")
+    try:
+        if data.startswith(PNG_SIGNATURE):
+            _open(data).verify()  # decoding alone does not compare checksums: damaged pixels would come out black
+        picture = _open(data)
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except (BadImage, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise BadImage("not readable as PNG, JPEG or WebP") from None
+    except Image.DecompressionBombError:
+        raise BadImage(f"more than {MAX_PIXELS} pixels") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise BadImage(f"damaged or truncated ({error})") from None
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header alone. Raises BadImage for what must not be decoded, or what Pillow would decode wrongly."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by a limit nobody can move
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS} pixels")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
+        raise BadImage(f"animated ({frames} frames)")
+    if picture.format == "PNG" and picture.mode == "RGB" and "transparency" in picture.info and data[PNG_BIT_DEPTH] == 16:
+        raise BadImage("16 bits per colour with a transparent colour")  # Pillow compares it with 8 bits
+    return picture
+
+
+def _flat(picture: Image.Image) -> Image.Image:
+    """Any mode as opaque 8-bit L or RGB."""
+    if picture.mode.startswith("I"):
+        return _eight_bits(picture)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit grey, 0..65535, as 8-bit grey (convert() would clip it to white)."""
+    values = np.asarray(picture).astype(np.uint32)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if transparent is not None:
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)

@@ -1,0 +1,148 @@
+"""Shards: pictures as plain .npy files of at most 64 MiB, described and hashed in index.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from cspipe.errors import UserError
+from cspipe.files import sha256_file
+
+SHARD_BYTES = 64 * 2**20
+INDEX = "index.json"
+FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepared the data)"
+
+
+@dataclass
+class ShardWriter:
+    """Writes pictures, in the order of `add`, to shards `<name>-00000.npy`, ... of a folder."""
+
+    folder: Path
+    name: str
+    shape: tuple[int, int, int]
+    """(C, H, W)."""
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    """What the index tells of the shards written: file, images, sha256."""
+
+    def __post_init__(self) -> None:
+        length = max(SHARD_BYTES // prod(self.shape), 1)
+        self._buffer, self._filled = np.empty((length, *self.shape), np.uint8), 0
+
+    def add(self, pixels: NDArray[np.uint8]) -> None:
+        """Append one picture (C, H, W)."""
+        self._buffer[self._filled] = pixels
+        self._filled += 1
+        if self._filled == len(self._buffer):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pictures that wait for their shard to fill up; to be called once, after the last picture."""
+        if not self._filled:
+            return
+        path = self.folder / f"{self.name}-{len(self.shards):05}.npy"
+        pixels = self._buffer[: self._filled]
+        with path.open("wb") as file:
+            npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(pixels))
+            file.write(pixels.data)  # np.save would not tell a full disk from other failures
+        self.shards.append({"file": path.name, "images": self._filled, "sha256": sha256_file(path)})
+        self._filled = 0
+
+
+def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
+    """One hash for a sequence of shards: that of their hashes."""
+    return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Pictures of one split, memory-mapped: as many as the disk holds."""
+
+    shape: tuple[int, int, int]
+    """(C, H, W)."""
+    arrays: list[NDArray[np.uint8]]
+    """The shards, each (n, C, H, W)."""
+    sha256: str
+    paired: Shards | None = None
+    """The same pictures, in the same order, with something in front."""
+
+    def __len__(self) -> int:
+        return sum(len(array) for array in self.arrays)
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The pictures of those numbers, 0 <= number < len, in any order: (len(indices), C, H, W). Raises IndexError."""
+        indices = np.asarray(indices, np.int64)
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"pictures {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
+        starts = np.cumsum([0, *map(len, self.arrays)])
+        shard = np.searchsorted(starts, indices, side="right") - 1
+        pixels = np.empty((len(indices), *self.shape), np.uint8)
+        for number in np.unique(shard):
+            chosen = shard == number
+            pixels[chosen] = self.arrays[number][indices[chosen] - starts[number]]
+        return pixels
+
+
+def open_split(folder: Path, split: str, verify: bool = True) -> Shards:
+    """Open a split, "train" or "test", of a prepared folder; `verify` compares every shard with its hash.
+
+    Raises UserError, naming the file and what to do, if something is missing, damaged or of the wrong shape.
+    """
+    index = read_index(folder)
+    try:
+        shape = (int(index["channels"]), int(index["size"]), int(index["size"]))
+        entry = index["splits"][split]
+        plain = _open_shards(folder, shape, entry["shards"], verify)
+        if "paired_shards" not in entry:
+            return plain
+        paired = _open_shards(folder, shape, entry["paired_shards"], verify)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / INDEX}: not as this version writes it ({error!r}); {FIX}") from None
+    if len(paired) != len(plain):
+        raise UserError(f"{folder / INDEX}: {len(plain)} {split} pictures, but {len(paired)} pairs; {FIX}")
+    return Shards(plain.shape, plain.arrays, plain.sha256, paired)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a prepared folder. Raises UserError if it is missing or damaged."""
+    path = folder / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; {FIX}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); {FIX}") from None
+    if not isinstance(index, dict):
+        raise UserError(f"{path}: not as this version writes it; {FIX}")
+    return index
+
+
+def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[str, Any]], verify: bool) -> Shards:
+    """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
+    arrays = [_open_shard(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
+    for shard in shards if verify else []:
+        path = folder / Path(shard["file"]).name
+        if sha256_file(path) != shard["sha256"]:
+            raise UserError(f"{path}: its content differs from the sha256 in {INDEX} (damaged or edited); {FIX}")
+    return Shards(shape, arrays, sha256_of(shards))
+
+
+def _open_shard(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """One shard, memory-mapped. Raises UserError if it is missing, no array, or not of `shape`."""
+    try:
+        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; {FIX}") from None
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: damaged ({error}); {FIX}") from None
+    if array.shape != shape or array.dtype != np.uint8:
+        raise UserError(f"{path}: {array.dtype} of shape {array.shape}, but {INDEX} tells uint8 of {shape}; {FIX}")
+    return array

@@ -1,0 +1,110 @@
+"""Parameters of a pipeline that runs in seconds, and pictures to feed it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from cspipe.params import Params, parse_params
+
+ROOT = Path(__file__).parent.parent
+Tree = dict[str, Any]
+SMALL = {
+    "compute.threads": 1,
+    "data.size": 8,
+    "data.limit": 80,
+    "data.held_out": 0.2,
+    "model.channels": 16,
+    "model.multipliers": [1, 2],
+    "model.attention": [4],
+    "model.head_channels": 16,
+    "diffusion.steps": 10,
+    "train.images": 48,
+    "train.batch": 8,
+    "train.micro_batch": 8,
+    "train.warmup": 16,
+    "train.ema_half_life": 16,
+    "train.checkpoint_every": 16,
+    "train.log_every": 16,
+    "train.grid_every": 24,
+    "compensation.batch": 8,
+    "sample.images": 16,
+    "sample.batch": 8,
+    "variants.ddim-100.steps": 10,
+    "variants.cs-100.steps": 10,
+    "variants.cs-10.steps": 5,
+    "evaluate.images": 16,
+    "evaluate.batch": 8,
+    "evaluate.kid_subsets": 4,
+    "evaluate.kid_subset_size": 8,
+    "evaluate.neighbours": 4,
+}
+
+
+def change(tree: Tree, changes: Tree) -> Tree:
+    """A copy of a params tree with dotted keys set, for instance {"train.batch": 4}."""
+    tree = copy.deepcopy(tree)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place = tree
+        for part in path:
+            place = place[part]
+        place[last] = value
+    return tree
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tests share the cores with each other; torch on more threads than free cores crawls."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def demo() -> Tree:
+    """params.yaml as shipped, parsed but not validated."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def small(demo: Tree) -> Tree:
+    """The demo shrunk to seconds."""
+    return change(demo, SMALL)
+
+
+@pytest.fixture
+def params(small: Tree) -> Callable[..., Params]:
+    """params({"train.batch": 4}): the small parameters with changes, validated."""
+    return lambda changes=None: parse_params(change(small, changes or {}), "test params")
+
+
+@dataclass
+class Pictures:
+    """A training set in memory, as the loops take it."""
+
+    pixels: NDArray[np.uint8]
+    sha256: str = "0" * 64
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape[1:]
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.pixels[indices]
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    """40 random pictures of 3x8x8."""
+    return Pictures(np.random.Generator(np.random.PCG64(0)).integers(0, 256, (40, 3, 8, 8), np.uint8))

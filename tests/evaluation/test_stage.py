@@ -1,0 +1,126 @@
+"""The stage from files to files, with the packaged extractor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from cspipe.stages.evaluate import main
+from tests.conftest import Tree, change
+from tests.evaluation.tiny import Images, blobs
+
+MADE = {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": None, "seed": 5, "images": 40, "images_seen": 640}
+TRAIN, TEST = blobs(60, 0), blobs(30, 1)
+
+
+def write_shards(folder: Path, split: str, images: Images) -> Tree:
+    """A split of two shards, as prepare writes it; returns its entry of the index."""
+    shards = []
+    for number, part in enumerate(np.array_split(images, 2)):
+        file = folder / f"{split}-{number:05d}.npy"
+        np.save(file, part)
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        shards.append({"file": file.name, "images": len(part), "sha256": sha256})
+    sha256 = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    return {"images": len(images), "sha256": sha256, "shards": shards}
+
+
+def write_samples(images: Images) -> None:
+    folder = Path("samples/ddim-100")
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "samples.npy", images)
+    (folder / "samples.json").write_text(json.dumps({"variant": "ddim-100", **MADE, "code": {"cspipe/nets": "0123"}}))
+
+
+@pytest.fixture
+def workspace(demo: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml, prepared data and samples, as the current one; the command line asks for ddim-100."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["evaluate", "ddim-100"])
+    sizes = {"images": 40, "kid_subsets": 5, "kid_subset_size": 40, "neighbours": 3}
+    params = change(demo, {"compute.threads": 1} | {f"evaluate.{key}": value for key, value in sizes.items()})
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    prepared = tmp_path / "data/prepared"
+    prepared.mkdir(parents=True)
+    splits = {"train": write_shards(prepared, "train", TRAIN), "test": write_shards(prepared, "test", TEST)}
+    index = {"source": "folder", "licence": None, "crop": "center", "resize": "area", "size": 16, "channels": 3}
+    index |= {"paired": "none", "splits": splits, "skipped": [], "skipped_count": 0}
+    (prepared / "index.json").write_text(json.dumps(index))
+    write_samples(blobs(50, 2))
+    return tmp_path
+
+
+def outputs(workspace: Path) -> dict[str, bytes]:
+    folders = [workspace / "metrics", workspace / "neighbours"]
+    return {path.name: path.read_bytes() for folder in folders for path in folder.iterdir()}
+
+
+def test_metrics_and_neighbours_are_written_and_the_same_again(workspace: Path) -> None:
+    main()
+    first = outputs(workspace)
+    assert sorted(first) == ["ddim-100.json", "ddim-100.png"]
+    metrics = json.loads(first["ddim-100.json"])
+    assert list(metrics) == ["efflite0", "bracket", "provenance", "memorisation"]
+    assert set(metrics["efflite0"]) == {"kid", "kid_std", "frechet", "precision", "recall", "inception_score"}
+    assert set(metrics["bracket"]) == {"heldout_kid", "heldout_frechet", "noise_kid", "noise_frechet"}
+    assert metrics["efflite0"]["kid"] < metrics["bracket"]["noise_kid"]
+    assert metrics["memorisation"]["nearest_ratio"] == pytest.approx(1, abs=0.3)
+    (provenance,) = metrics["provenance"]
+    counts = {key: provenance[f"{key}_images"] for key in ("reference", "samples", "heldout")}
+    assert counts == {"reference": 40, "samples": 40, "heldout": 30}
+    assert provenance["kid_subset_size"] == 40
+    assert {key: provenance[key] for key in MADE if key != "images"} == {k: v for k, v in MADE.items() if k != "images"}
+    assert {"cspipe/nets", "cspipe/evaluation"} <= set(provenance["code"])
+    assert str(workspace) not in first["ddim-100.json"].decode()
+    assert Image.open(workspace / "neighbours/ddim-100.png").size == (9 * 65 + 1, 3 * 65 + 1)
+    main()
+    assert outputs(workspace) == first
+
+
+def test_copies_of_training_pictures_are_told(workspace: Path) -> None:
+    write_samples(TRAIN[10:60])
+    main()
+    metrics = json.loads((workspace / "metrics/ddim-100.json").read_text())
+    assert metrics["memorisation"]["nearest_ratio"] == 0
+
+
+@pytest.mark.parametrize("file", ["samples.npy", "samples.json"])
+def test_missing_samples_name_the_command(file: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "samples/ddim-100" / file).unlink()
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert f"samples/ddim-100/{file}: not there; `dvc repro sample@ddim-100` makes it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("images", [blobs(50, 2, size=8), blobs(50, 2, channels=1), blobs(50, 2).astype(np.float32)])
+def test_samples_of_another_kind_are_refused(images: Images, capsys: pytest.CaptureFixture[str]) -> None:
+    write_samples(images)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    message = capsys.readouterr().err
+    assert "but data/prepared has uint8 pictures (3, 16, 16); run `dvc repro sample@ddim-100`" in message
+
+
+def test_half_a_file_is_refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = workspace / "samples/ddim-100/samples.npy"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "not readable" in capsys.readouterr().err
+
+
+def test_an_unknown_variant_is_refused_with_the_known_ones(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "ddim-1000"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "no variant 'ddim-1000' in params.yaml; it has ddim-100, cs-100, cs-10" in capsys.readouterr().err
+    assert not (workspace / "metrics").exists()

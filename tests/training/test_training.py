@@ -1,0 +1,193 @@
+"""Training: exact resume, accumulation, the compensated path, and an end when numbers go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cspipe.compute import open_device
+from cspipe.denoiser import Timed
+from cspipe.errors import UserError
+from cspipe.params import Params
+from cspipe.stages.nets import denoiser, new_main, new_module
+from cspipe.stages.train import new_trainee
+from cspipe.training.checkpoint import Checkpoints
+from cspipe.training.loop import Plan, crossed, run
+from cspipe.training.main_net import MainNet
+from cspipe.training.module import FinishedFit, ModuleFit, module_norms
+from tests.conftest import Pictures
+
+Make = Callable[..., Params]
+
+
+class Killed(Exception):
+    """The process dies here."""
+
+
+def plan(params: Params) -> Plan:
+    settings = params.train
+    return Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
+
+
+def weights(trainee: MainNet | FinishedFit) -> list[Tensor]:
+    if isinstance(trainee, FinishedFit):
+        return list(trainee.fit.module.state_dict().values())
+    return [*trainee.net.state_dict().values(), *trainee.ema.state_dict().values()]
+
+
+def new_main_net(params: Params, pictures: Pictures) -> MainNet:
+    return new_trainee(params, pictures, open_device(params.compute))  # type: ignore[arg-type]
+
+
+def new_fit(params: Params, pictures: Pictures) -> FinishedFit:
+    device = open_device(params.compute)
+    net, module = new_main(params, device), new_module(params, device)
+    torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
+    denoise = denoiser(net.eval().requires_grad_(False), params.diffusion, device)
+    fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
+    return FinishedFit(fit, denoise, denoise.schedule, params.seed, flip=True)
+
+
+def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0) -> list:
+    log = []
+
+    def record(seen: int, values: dict[str, float]) -> None:
+        log.append((seen, dict(values)))
+
+    if kill_at:
+        step = trainee.step
+
+        def dying_step(x0: Tensor, seen: int) -> dict[str, Tensor]:
+            if seen == kill_at:
+                raise Killed
+            return step(x0, seen)
+
+        trainee.step = dying_step  # type: ignore[method-assign]
+    device = open_device(params.compute)
+    run(trainee, pictures, plan(params), device, Checkpoints(folder, "key"), "test", record)
+    return log
+
+
+@pytest.mark.parametrize("new", [new_main_net, new_fit])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_six_steps_equal_three_a_kill_and_three(
+    new: Callable[..., MainNet | FinishedFit], dropout: float, params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
+    p = params({"model.dropout": dropout})
+    whole, first, second = new(p, pictures), new(p, pictures), new(p, pictures)
+    curve = train(whole, p, pictures, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(first, p, pictures, tmp_path / "parts", kill_at=24)
+    resumed = train(second, p, pictures, tmp_path / "parts")
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+    assert resumed == curve
+    assert [seen for seen, _ in curve] == [16, 32, 48]
+    if isinstance(whole, MainNet) and isinstance(second, MainNet):
+        assert all(torch.equal(a, b) for a, b in zip(whole.rows, second.rows, strict=True))
+        assert whole.norms == second.norms
+        assert len(whole.rows) == 2
+
+
+@pytest.mark.parametrize("method", ["plain", "compensated"])
+def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, pictures: Pictures) -> None:
+    """One step, whole or in four parts: the same gradient up to the order of summation."""
+    changes = {"train.method": method, "train.compensation.share": 0.6, "train.compensation.fade": 0.0}
+    results = []
+    for micro_batch in (8, 2):
+        trainee = new_main_net(params({**changes, "train.micro_batch": micro_batch}), pictures)
+        for parameter in trainee.net.parameters():
+            parameter.data += 0.05
+        trainee.optimizer = torch.optim.SGD(trainee.net.parameters(), lr=1.0)
+        x0 = torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1
+        before = [parameter.detach().clone() for parameter in trainee.net.parameters()]
+        scalars = trainee.step(x0, 0)
+        moved = [after.detach() - b for after, b in zip(trainee.net.parameters(), before, strict=True)]
+        results.append((scalars["loss"], torch.cat([m.flatten() for m in moved])))
+    (loss, gradient), (parts_loss, parts_gradient) = results
+    assert torch.isclose(loss, parts_loss, rtol=1e-5)
+    assert (gradient - parts_gradient).norm() / gradient.norm() < 1e-4
+    assert gradient.norm() > 0
+
+
+def test_compensated_training_with_no_share_is_plain_training(
+    params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    none = params({"train.method": "compensated", "train.compensation.share": 0.0})
+    plain = params({"train.method": "plain"})
+    one, two = new_main_net(none, pictures), new_main_net(plain, pictures)
+    train(one, none, pictures, tmp_path / "a")
+    train(two, plain, pictures, tmp_path / "b")
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
+
+
+def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, pictures: Pictures) -> None:
+    trainee = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
+    x0 = torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1
+    module = trainee.compensation.fit.module
+
+    def moved_by(seen: int) -> bool:
+        before = torch.cat([w.flatten() for w in module.parameters()]).detach().clone()
+        trainee.step(x0, seen)
+        return not torch.equal(before, torch.cat([w.flatten() for w in module.parameters()]))
+
+    assert moved_by(0)
+    assert moved_by(32)
+    assert not moved_by(40)
+    assert trainee.share(40) == 1.0
+
+
+def test_share_fades_linearly(params: Make, pictures: Pictures) -> None:
+    trainee = new_main_net(
+        params({"train.images": 100, "train.compensation.share": 0.8, "train.compensation.fade": 0.5}), pictures
+    )
+    assert [trainee.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
+
+
+def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
+    params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    flat = Pictures(pictures.pixels // 64 * 10 + 100)
+    p = params({"train.images": 1200, "train.log_every": 200, "train.checkpoint_every": 1200, "train.grid_every": 1200})
+    trainee = new_main_net(p, flat)
+    curve = train(trainee, p, flat, tmp_path)
+    assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
+    assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
+    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, flat, trainee.denoise.schedule, 0)
+    assert [row["t"] for row in norms] == list(range(1, 11))
+    assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
+
+
+def test_untrained_module_leaves_the_error_as_it_is(params: Make, pictures: Pictures) -> None:
+    fit = new_fit(params(), pictures)
+    rows = module_norms(fit.denoise, fit.fit.c, pictures, fit.schedule, 0)
+    assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
+
+
+def test_diverged_run_ends_with_place_seed_and_last_good_state(
+    params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    p = params({"train.method": "plain"})
+    trainee = new_main_net(p, pictures)
+    step = trainee.step
+
+    def poisoned(x0: Tensor, seen: int) -> dict[str, Tensor]:
+        return step(x0 * float("nan") if seen == 24 else x0, seen)
+
+    trainee.step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"not finite|stopped being finite at 24 images seen \(seed of that step \d+\)") as e:
+        train(trainee, p, pictures, tmp_path)
+    assert "000000000016-" in str(e.value)
+
+
+def test_fewer_images_than_a_batch_is_an_error(params: Make, pictures: Pictures, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="5 training images are fewer than a batch of 8"):
+        train(new_main_net(params(), pictures), params(), Pictures(pictures.pixels[:5]), tmp_path)
+
+
+def test_crossed_counts_multiples_once() -> None:
+    assert [seen for seen in range(8, 80, 8) if crossed(seen, 8, 20)] == [24, 40, 64]
