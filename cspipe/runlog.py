@@ -53,8 +53,9 @@ class RunLog:
             "command": " ".join([Path(sys.executable).name, "-m", self.stage.partition("@")[0], *sys.argv[1:]]),
             "notes": self.notes,
         }
+        entry = f"(window.runLog = window.runLog || {{}})[{json.dumps(self.stage)}] = {json.dumps(facts)};\n"
         with whole_file(folder / f"{self.stage}.js") as path:
-            path.write_text(f"(window.runLog = window.runLog || {{}})[{json.dumps(self.stage)}] = {json.dumps(facts)};\n")
+            path.write_text(entry)
 
 
 def _commit() -> str:

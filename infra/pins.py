@@ -1,4 +1,4 @@
-"""Pin the whole environment: `python infra/pins.py` resolves the newest versions that pyproject.toml allows into uv.toml.
+"""Pin the whole environment: `python infra/pins.py` resolves the newest versions pyproject.toml allows into uv.toml.
 
 uv.lock would pin as well, but records the address of the package index it was made with. uv.toml holds names, versions
 and markers alone, so `uv run` installs the same versions from whatever index a machine uses. Commit uv.toml; run the

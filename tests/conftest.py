@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from cspipe.params import Params, parse_params
+
+# The same examples each time, and no limit per example: the cores are shared.
+settings.register_profile("cspipe", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("cspipe")
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -53,7 +53,8 @@ def open_source(data: Data) -> Faces:
     occluders = OCCLUDERS[style]
     if paired != "none" and paired not in occluders:
         raise UserError(
-            f"params.yaml: data.avatars.paired {paired!r} is not in style {style}; it has {', '.join(occluders)} (or none)"
+            f"params.yaml: data.avatars.paired: style {style} has no {paired}, only {', '.join(occluders)}; set one of "
+            "these, or none, or another style"
         )
     assert data.limit is not None, "params.yaml is refused without data.limit"
     test = count_test(data.limit, data.held_out)
@@ -113,7 +114,7 @@ class Faces:
         )
 
     def _faces(self, workers: int | None) -> Iterator[NDArray[np.uint8]]:
-        """The faces of seeds 0, 1, ..., each (looks, C, H, W): first as many as are wanted, then by the FEWEST_SEEDS."""
+        """The faces of seeds 0, 1, ..., each (looks, C, H, W): as many as are wanted, then a few at a time."""
         variants = looks(self.style, self.paired)
         renderer = partial(Renderer, self.style, variants, self.form)
         start, stop = 0, self.total
@@ -132,7 +133,7 @@ class Renderer:
 
         self.style, self.looks, self.form = Style(_definition(style)), looks, form
 
-    def __call__(self, seeds: range) -> NDArray[np.uint8]:
+    def __call__(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
         """Faces (len(seeds), looks, C, H, W)."""
         return np.stack([[self._render({**look, "seed": str(seed)}) for look in self.looks] for seed in seeds])
 
@@ -157,7 +158,7 @@ def _licence(style: str) -> str:
     licence = _definition(style)["meta"]["license"]
     if licence["name"] != LICENCE:
         raise UserError(
-            f"style {style} of the installed dicebear-styles is under {licence['name']!r}, not {LICENCE}; choose another "
-            "data.avatars.style in params.yaml, or install the versions that this project pins"
+            f"style {style} of the installed dicebear-styles is under {licence['name']!r}, not {LICENCE}; choose "
+            "another data.avatars.style in params.yaml, or install the versions that this project pins"
         )
     return f"{licence['name']} ({licence['url']})"

@@ -72,7 +72,8 @@ class Files:
 
     def stream(self, workers: int | None) -> Iterator[Picture | Skipped]:
         """Decode the pictures; a bad one is Skipped with the reason."""
-        for decoded in parallel_map(partial(Decoder, self.path, self.form), chunks(self.names, self.form.shape), workers):
+        decoder, jobs = partial(Decoder, self.path, self.form), chunks(self.names, self.form.shape)
+        for decoded in parallel_map(decoder, jobs, workers):
             yield from decoded
 
 

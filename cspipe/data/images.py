@@ -54,14 +54,13 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
 
 def fit(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
     """Crop, resize and convert an opaque picture (mode L or RGB) to uint8 (C, H, W)."""
-    width, height = picture.size
-    box = (0, 0, width, height)
     if form.crop == "center":
+        width, height = picture.size
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        box = (left, top, left + side, top + side)
+        picture = picture.crop((left, top, left + side, top + side))
     picture = picture.convert("L" if form.channels == 1 else "RGB")
-    square = picture.resize((form.size, form.size), Image.Resampling.BICUBIC, box=box)
+    square = picture.resize((form.size, form.size), Image.Resampling.BICUBIC)
     pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -96,8 +95,9 @@ def _open(data: bytes) -> Image.Image:
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
         raise BadImage(f"animated ({frames} frames)")
-    if picture.format == "PNG" and picture.mode == "RGB" and "transparency" in picture.info and data[PNG_BIT_DEPTH] == 16:
-        raise BadImage("16 bits per colour with a transparent colour")  # Pillow compares it with 8 bits
+    transparent_colour = picture.mode == "RGB" and "transparency" in picture.info
+    if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
+        raise BadImage("16 bits per colour with a transparent colour")
     return picture
 
 

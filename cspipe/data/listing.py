@@ -96,7 +96,7 @@ def _problem(member: zipfile.ZipInfo) -> str | None:
 
 
 def _sort_out(names: list[str]) -> Listing:
-    """Tell pictures from other files by their names; hidden files and the shadows that macOS puts into zips are others."""
+    """Tell pictures from other files by their names; hidden files and macOS's shadows in zips are others."""
     pictures = sorted(name for name in names if _is_picture(PurePosixPath(name)))
     return Listing(pictures, len(names) - len(pictures))
 

@@ -71,7 +71,7 @@ class Intake:
             self.skipped.append(Skipped(repr(item.name)[1:-1], item.reason))  # printable, whatever the name
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Write what waits for its shard to fill up; the index entry of each split. Raises UserError if one is empty."""
+        """Write what waits for a full shard; the index entry of each split. Raises UserError if one is empty."""
         for writer in self.writers.values():
             writer.flush()
         return {split: self._entry(split) for split in SPLITS}
@@ -80,8 +80,8 @@ class Intake:
         shards, paired = self.writers[split].shards, self.writers[f"{split}-paired"].shards
         if not shards:
             raise UserError(
-                f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, or "
-                "take more pictures"
+                f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, "
+                "or take more pictures"
             )
         entry = {"images": sum(shard["images"] for shard in shards), "sha256": sha256_of(shards), "shards": shards}
         return {**entry, "paired_shards": paired} if paired else entry
@@ -109,7 +109,7 @@ def describe(data: Data, source: Source, splits: dict[str, dict[str, Any]], inta
 
 
 def preview(train: Shards) -> Image.Image:
-    """8 x 8 pictures from all over the train split; of pairs 4 x 8, each beside its occluded twin. Large ones shrunk."""
+    """8 x 8 pictures from all over the train split; of pairs 4 x 8, each beside its twin. Large ones shrunk."""
     count = PREVIEW_IMAGES // 2 if train.paired else PREVIEW_IMAGES
     numbers = np.linspace(0, len(train) - 1, min(count, len(train))).astype(np.int64)
     pictures = train.gather(numbers)

@@ -78,7 +78,7 @@ class Shards:
         return sum(len(array) for array in self.arrays)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pictures of those numbers, 0 <= number < len, in any order: (len(indices), C, H, W). Raises IndexError."""
+        """The pictures of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"pictures {indices.min()}..{indices.max()} of 0..{len(self) - 1}")

@@ -81,8 +81,8 @@ def count_test(total: int, held_out: float) -> int:
     count = round(total * held_out)
     if not 0 < count < total:
         raise UserError(
-            f"params.yaml: data.held_out {held_out} of {total} pictures leaves the {'train' if count else 'test'} split "
-            "empty; change data.held_out, or take more pictures"
+            f"params.yaml: data.held_out {held_out} of {total} pictures leaves the {'train' if count else 'test'} "
+            "split empty; change data.held_out, or take more pictures"
         )
     return count
 

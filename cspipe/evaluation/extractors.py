@@ -66,7 +66,11 @@ def find_extractor(name: str, weights: Path | None) -> Extractor:
 
 
 class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types
-    """EfficientNet-Lite0 of ImageNet for torch-fidelity: "features" (N, 1280), pooled, and "logits" (N, 1000)."""
+    """EfficientNet-Lite0 of ImageNet for torch-fidelity: "features" (N, 1280), pooled, and "logits" (N, 1000).
+
+    Features are float64: KID is a small difference of large sums, and with float32 its fifth digit already depends on
+    the number of threads.
+    """
 
     def __init__(
         self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_settings: Any
@@ -91,7 +95,7 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
         side = (INPUT_SIDE, INPUT_SIDE)
         x = (interpolate(images.float(), side, mode="bilinear", antialias=True) - 127) / 128
         features = self.net.extract_features(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
-        outputs = {"features": features, "logits": self.net._fc(features)}
+        outputs = {"features": features.double(), "logits": self.net._fc(features)}
         return tuple(outputs[name] for name in self.features_list)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from cspipe.errors import UserError
 from cspipe.params import Params, Variant
-from cspipe.report.readers import bad_file, read_columns, read_json, read_picture, read_text
+from cspipe.report.readers import bad_file, read_columns, read_json, read_picture
 from cspipe.report.results import Columns, Curves, Index, Metrics, ModelConfig, Report, VariantResult
 
 PREPARE, TRAIN, COMPENSATE = "dvc repro prepare", "dvc repro train", "dvc repro compensate"
@@ -15,7 +17,7 @@ NORM = ("t", "norm_ratio", "error")
 
 
 def collect(root: Path, params: Params) -> Report:
-    """Everything the report shows, from the files under `root` (params.yaml lies there).
+    """Everything the report shows, from the files under `root`.
 
     Raises UserError naming the first file that is missing or malformed and the command that makes it, and where two
     variants were not scored against the same reference with the same extractor.
@@ -25,7 +27,7 @@ def collect(root: Path, params: Params) -> Report:
     prepared, main, module = root / "data/prepared", root / "models/main", root / "models/compensation"
     return Report(
         params=params,
-        params_text=read_text(root / "params.yaml", "cspipe params use demo"),
+        params_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
         index=read_json(prepared / "index.json", Index, PREPARE),
         preview=read_picture(prepared / "preview.png", PREPARE),
         progress=read_picture(main / "progress.png", TRAIN),

@@ -12,10 +12,10 @@ from cspipe.models import FILE, save_model
 from cspipe.nets import count_parameters
 from cspipe.params import load_params
 from cspipe.provenance import code_ids
-from cspipe.stages.nets import COMPENSATION, MAIN, PREPARED, finished_denoiser, new_module, write_tsv
-from cspipe.stages.stage import STATES, stage
+from cspipe.stages.nets import finished_denoiser, new_module, write_tsv
+from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
 from cspipe.tracking import tracked
-from cspipe.training.checkpoint import Checkpoints, state_key
+from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.loop import Plan, run
 from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 

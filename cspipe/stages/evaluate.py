@@ -22,8 +22,7 @@ from cspipe.files import sha256_file, whole_file
 from cspipe.params import Evaluate, load_params
 from cspipe.pictures import save_png
 from cspipe.provenance import code_ids
-from cspipe.stages.nets import PREPARED
-from cspipe.stages.stage import stage
+from cspipe.stages.stage import PREPARED, stage
 
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
@@ -67,7 +66,7 @@ def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dic
         made = json.loads(facts.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not there; {command} makes it") from None
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise UserError(f"{file.parent}: not readable ({error}); remove it and run {command}") from None
     if images.dtype != np.uint8 or images.shape[1:] != tuple(shape):
         found = f"{images.dtype} pictures {images.shape[1:]}"

@@ -17,8 +17,7 @@ from cspipe.models import load_weights, read_config
 from cspipe.nets import build_compensation, build_main
 from cspipe.params import Compensation, Diffusion, Model, Params
 from cspipe.seeds import derive_seed
-
-PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
+from cspipe.stages.stage import COMPENSATION, MAIN
 
 
 def schedule_on(diffusion: Diffusion, device: Device) -> Schedule:

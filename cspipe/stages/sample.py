@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from cspipe.compute import Device, open_device
 from cspipe.denoiser import NetDenoiser
@@ -20,9 +21,8 @@ from cspipe.params import Params, Variant, load_params
 from cspipe.pictures import display_scale, grid, save_png
 from cspipe.provenance import code_ids
 from cspipe.sampling import Sampler, sample_all
-from cspipe.stages.nets import COMPENSATION, MAIN, finished_denoiser, finished_module
-from cspipe.stages.stage import STATES, stage
-from cspipe.training.checkpoint import state_key
+from cspipe.stages.nets import finished_denoiser, finished_module
+from cspipe.stages.stage import COMPENSATION, MAIN, STATES, stage, state_key
 
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS = 64, 8
@@ -42,9 +42,11 @@ def main() -> None:
         parts = STATES / "sample" / state_key(facts)
         settings = params.sample
         batches = sample_all(sampler, settings.seed, settings.images, settings.batch, parts, f"sample {name}")
-        images = np.concatenate(list(batches))
         with whole_folder(SAMPLES / name) as folder:
-            np.save(folder / "samples.npy", images)
+            images = open_memmap(folder / "samples.npy", "w+", np.uint8, (settings.images, *sampler.shape))
+            for start, batch in zip(range(0, settings.images, settings.batch), batches, strict=True):
+                images[start : start + len(batch)] = batch
+            images.flush()
             save_png(grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1])), folder / "grid.png")
             (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
         shutil.rmtree(parts)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cspipe.errors import UserError
 from cspipe.runlog import RunLog
 
+PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
 LOGS = Path("report/log")
 STATES = Path(".cspipe/states")
 """Training states: outside of DVC's outputs, which DVC deletes before a run."""
@@ -34,13 +38,18 @@ def stage(name: str) -> Iterator[RunLog]:
         _stop(name, "stopped; run the same command again to go on from the last training state", 130)
 
 
+def state_key(*parts: Any) -> str:
+    """Name of a run's states: a digest of its parameters and inputs (anything JSON can write)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _about_storage(error: OSError) -> str:
     """A full disk or a missing permission, with the place and what to do."""
     where = error.filename or Path.cwd()
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(Path.cwd()).free / 2**20
         return f"the disk is full ({free:.0f} MiB free here, writing {where}); make room and run the same command again"
-    return f"no permission to write {where} ({error.strerror}); make it writable for this user and run the command again"
+    return f"no permission to write {where} ({error.strerror}); make it writable and run the same command again"
 
 
 def _stop(name: str, message: str, status: int = 1) -> None:

@@ -19,10 +19,10 @@ from cspipe.nets import count_parameters
 from cspipe.params import Params, load_params
 from cspipe.pictures import display_scale, grid, save_png
 from cspipe.provenance import code_ids
-from cspipe.stages.nets import MAIN, PREPARED, denoiser, new_main, new_module, write_tsv
-from cspipe.stages.stage import STATES, stage
+from cspipe.stages.nets import denoiser, new_main, new_module, write_tsv
+from cspipe.stages.stage import MAIN, PREPARED, STATES, stage, state_key
 from cspipe.tracking import tracked
-from cspipe.training.checkpoint import Checkpoints, state_key
+from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.loop import Plan, run
 from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
 from cspipe.training.module import ModuleFit

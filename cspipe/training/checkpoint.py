@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
 import shutil
 import sys
@@ -16,11 +14,6 @@ from cspipe.files import sha256_file, sync
 
 KEPT = 2
 """States kept: the newest, and the one to fall back on if that is damaged."""
-
-
-def state_key(*parts: Any) -> str:
-    """Name of a run: a digest of its parameters and inputs (anything JSON can write)."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 class Checkpoints:

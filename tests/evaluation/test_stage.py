@@ -108,9 +108,10 @@ def test_samples_of_another_kind_are_refused(images: Images, capsys: pytest.Capt
     assert "but data/prepared has uint8 pictures (3, 16, 16); run `dvc repro sample@ddim-100`" in message
 
 
-def test_half_a_file_is_refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("size", [0, 1000])
+def test_half_a_file_is_refused(size: int, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = workspace / "samples/ddim-100/samples.npy"
-    file.write_bytes(file.read_bytes()[:1000])
+    file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(SystemExit, match="1"):
         main()
     assert "not readable" in capsys.readouterr().err

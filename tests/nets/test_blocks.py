@@ -32,7 +32,7 @@ def test_time_scales_and_shifts() -> None:
 @pytest.mark.parametrize("resample", ["same", "down", "up"])
 def test_residual_block_gradient(resample: Resample, stir) -> None:
     block = stir(ResidualBlock(16, 32, 4, resample=resample)).double()
-    x = torch.randn(1, 16, 2, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 16, 4, 4, dtype=torch.float64, requires_grad=True)
     embedding = torch.randn(1, 4, dtype=torch.float64, requires_grad=True)
     assert gradcheck(block, (x, embedding), fast_mode=True)
 

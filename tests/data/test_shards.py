@@ -1,0 +1,126 @@
+"""Shards give back what was written, and say what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cspipe.data import shards
+from cspipe.data.shards import ShardWriter, open_split, sha256_of
+from cspipe.errors import UserError
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4), np.uint8)
+
+
+def write(folder: Path, name: str, pictures: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Write shards; their index entries."""
+    writer = ShardWriter(folder, name, (3, 4, 4))
+    for picture in pictures:
+        writer.add(picture)
+    writer.flush()
+    return writer.shards
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten pictures and their twins in shards of three."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 3 * 48 + 47)
+    plain, paired = write(tmp_path, "train", PICTURES), write(tmp_path, "train-paired", 255 - PICTURES)
+    split = {"images": 10, "sha256": sha256_of(plain), "shards": plain, "paired_shards": paired}
+    save_index(tmp_path, {"size": 4, "channels": 3, "splits": {"train": split}})
+    return tmp_path
+
+
+def save_index(folder: Path, index: dict[str, Any]) -> None:
+    """Write index.json."""
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def complaint(folder: Path, split: str = "train", verify: bool = True) -> str:
+    """Why a folder is refused; the fix is always named."""
+    with pytest.raises(UserError) as error:
+        open_split(folder, split, verify)
+    assert "dvc repro --force prepare" in str(error.value)
+    return str(error.value)
+
+
+def test_gather_across_shards_in_any_order(folder: Path) -> None:
+    split = open_split(folder, "train")
+    assert [len(array) for array in split.arrays] == [3, 3, 3, 1]
+    assert (len(split), split.shape) == (10, (3, 4, 4))
+    indices = np.array([9, 0, 2, 3, 3, 8, 5, 0])
+    np.testing.assert_array_equal(split.gather(indices), PICTURES[indices])
+    assert split.paired is not None
+    np.testing.assert_array_equal(split.paired.gather(indices), 255 - PICTURES[indices])
+    assert split.gather(np.empty(0, np.int64)).shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("index", [-1, 10])
+def test_gather_refuses_other_numbers(folder: Path, index: int) -> None:
+    with pytest.raises(IndexError):
+        open_split(folder, "train").gather(np.array([0, index]))
+
+
+def test_shards_are_plain_npy_files_within_the_limit(folder: Path) -> None:
+    np.testing.assert_array_equal(np.load(folder / "train-00001.npy"), PICTURES[3:6])
+    assert max(np.load(file).nbytes for file in folder.glob("*.npy")) <= shards.SHARD_BYTES
+
+
+def test_the_hash_tells_the_pictures(folder: Path, tmp_path: Path) -> None:
+    before = open_split(folder, "train")
+    assert before.paired is not None
+    assert before.sha256 == json.loads((folder / "index.json").read_text())["splits"]["train"]["sha256"]
+    assert before.sha256 != before.paired.sha256
+    (tmp_path / "other").mkdir()
+    changed = PICTURES.copy()
+    changed[7, 0, 0, 0] ^= 1
+    assert sha256_of(write(tmp_path / "other", "train", changed)) != before.sha256
+    (tmp_path / "same").mkdir()
+    assert sha256_of(write(tmp_path / "same", "train", PICTURES)) == before.sha256
+
+
+def test_a_changed_byte_is_found(folder: Path) -> None:
+    for name in ("train-00002.npy", "train-paired-00003.npy"):
+        file = folder / name
+        good = file.read_bytes()
+        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        assert name in complaint(folder)
+        open_split(folder, "train", verify=False)
+        file.write_bytes(good)
+    open_split(folder, "train")
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_missing_and_truncated_shards(folder: Path, verify: bool) -> None:
+    file = folder / "train-00001.npy"
+    file.write_bytes(file.read_bytes()[:-20])
+    assert "train-00001.npy" in complaint(folder, verify=verify)
+    file.write_bytes(b"")
+    assert "train-00001.npy" in complaint(folder, verify=verify)
+    file.unlink()
+    assert "train-00001.npy: not there" in complaint(folder, verify=verify)
+
+
+def test_shards_of_another_shape(folder: Path) -> None:
+    np.save(folder / "train-00000.npy", PICTURES[:3].astype(np.float32))
+    assert "float32" in complaint(folder)
+    np.save(folder / "train-00000.npy", PICTURES[:2])
+    assert "(2, 3, 4, 4)" in complaint(folder)
+
+
+def test_missing_and_damaged_index(folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    assert "test" in complaint(folder, split="test")
+    for text in ("{", "[]", "{}", '{"channels": null}', "\xff"):
+        (folder / "index.json").write_text(text, encoding="latin-1")
+        assert "index.json" in complaint(folder)
+    index["splits"]["train"]["paired_shards"].pop()
+    save_index(folder, index)
+    assert "10 train pictures, but 9 pairs" in complaint(folder)
+    (folder / "index.json").unlink()
+    assert "index.json: not there" in complaint(folder)

@@ -1,0 +1,81 @@
+"""A temporary clone of the repository with small parameters, and the commands people type in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, Tree, change
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command in a clone, with this environment's programs and the clone's own cspipe."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if check:
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def new_clone(folder: Path, params: Tree) -> Path:
+    """The working tree's files in a git repository of their own, with other parameters and no results."""
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, files):
+        source, target = ROOT / name, folder / name
+        if source.is_file() and not name.startswith(("curves/", "metrics/", "dvc.lock")):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run_in(folder, "git", "init", "-q", "-b", "main")
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org"), ("commit.gpgsign", "false")):
+        run_in(folder, "git", "config", key, value)
+    commit(folder, "start")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit everything that git does not ignore."""
+    run_in(folder, "git", "add", "-A")
+    run_in(folder, "git", "commit", "-qm", message)
+
+
+def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a stage as dvc.yaml does."""
+    return run_in(folder, sys.executable, "-m", f"cspipe.stages.{name}", *arguments, check=check)
+
+
+@pytest.fixture(scope="session")
+def two_variants(small: Tree) -> Tree:
+    """The small parameters with a plain and a compensated variant."""
+    variants = {name: small["variants"][name] for name in ("ddim-100", "cs-10")}
+    return change(small, {"variants": variants, "train.images": 96})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
+    """A clone in which `dvc repro` has run once and its results are committed. Tests leave it as it is."""
+    folder = new_clone(tmp_path_factory.mktemp("finished") / "clone", two_variants)
+    output = run_in(folder, "dvc", "repro").stdout
+    (folder.parent / "output.txt").write_text(output)
+    commit(folder, "results")
+    return folder
+
+
+@pytest.fixture
+def clone(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished clone, cache and all, to do things to."""
+    folder = tmp_path / "clone"
+    run_in(tmp_path, "cp", "-a", str(finished), str(folder))
+    return folder

@@ -1,0 +1,97 @@
+"""The pipeline as users of DVC meet it: the real commands in a temporary clone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Tree, change
+from tests.stages.conftest import commit, new_clone, run_in
+
+CELLS = {f"{stage}@{variant}" for stage in ("sample", "evaluate") for variant in ("ddim-100", "cs-10")}
+ALL = {"prepare", "train", "compensate", "report", *CELLS}
+
+
+def would_run(clone: Path, changes: Tree) -> set[str]:
+    params = clone / "params.yaml"
+    params.write_text(yaml.safe_dump(change(yaml.safe_load(params.read_text()), changes), sort_keys=False))
+    lines = run_in(clone, "dvc", "repro", "--dry").stdout.splitlines()
+    return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+
+def test_repro_ends_with_the_table_and_the_place_of_the_report(finished: Path) -> None:
+    output = (finished.parent / "output.txt").read_text()
+    assert "report: file://" in output
+    assert output.index("KID") < output.index("report: file://")
+    assert (finished / "report/report.html").stat().st_size > 10_000
+
+
+def test_second_repro_does_nothing_and_says_so(finished: Path) -> None:
+    assert "Data and pipelines are up to date." in run_in(finished, "dvc", "repro").stdout
+    assert run_in(finished, "git", "status", "--porcelain").stdout == ""
+
+
+def test_fresh_clone_reproduces_every_byte(finished: Path, tmp_path: Path, two_variants: Tree) -> None:
+    """Same inputs, same bytes: after a run from nothing git sees no change in dvc.lock, metrics or curves."""
+    run_in(tmp_path, "git", "clone", "-q", str(finished), "fresh")
+    run_in(tmp_path / "fresh", "dvc", "repro")
+    assert run_in(tmp_path / "fresh", "git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"tracking.project": "other"}, {"report"}),
+        ({"evaluate.kid_subsets": 5}, {"evaluate@ddim-100", "evaluate@cs-10", "report"}),
+        ({"variants.cs-10.steps": 4}, {"sample@cs-10", "evaluate@cs-10", "report"}),
+        ({"compensation.epochs": 2}, {"compensate", "sample@cs-10", "evaluate@cs-10", "report"}),
+        ({"train.learning_rate": 0.002}, ALL - {"prepare"}),
+        ({"data.avatars.style": "lorelei"}, ALL),
+    ],
+)
+def test_changed_parameter_runs_only_what_depends_on_it(clone: Path, changes: Tree, expected: set[str]) -> None:
+    assert would_run(clone, changes) == expected
+
+
+def test_params_metrics_and_plots_read_well(clone: Path) -> None:
+    would_run(clone, {"evaluate.kid_subsets": 5})
+    assert "evaluate.kid_subsets" in run_in(clone, "dvc", "params", "diff").stdout
+    shown = run_in(clone, "dvc", "metrics", "show").stdout
+    assert "efflite0.kid" in shown
+    assert "provenance" not in shown
+    metrics = clone / "metrics/cs-10.json"
+    metrics.write_text(metrics.read_text().replace('"kid": ', '"kid": 1'))
+    assert "efflite0.kid" in run_in(clone, "dvc", "metrics", "diff").stdout
+    run_in(clone, "dvc", "plots", "show")
+    page = (clone / "dvc_plots/index.html").read_text()
+    assert "images seen" in page
+    assert run_in(clone, "git", "status", "--porcelain", "dvc_plots").stdout == ""
+    dag = run_in(clone, "dvc", "dag", "--mermaid").stdout
+    assert all(name in dag for name in ALL)
+
+
+def test_experiments_run_and_queue(clone: Path) -> None:
+    run_in(clone, "dvc", "exp", "run", "-n", "four-steps", "-S", "variants.cs-10.steps=4", "sample@cs-10")
+    shown = run_in(clone, "dvc", "exp", "show", "--csv").stdout
+    assert "four-steps" in shown
+    assert json.loads((clone / "samples/cs-10/samples.json").read_text())["steps"] == 4
+    run_in(clone, "git", "checkout", "-q", ".")
+    run_in(clone, "dvc", "exp", "run", "--queue", "-S", "compensation.epochs=1,5,10")
+    assert run_in(clone, "dvc", "queue", "status").stdout.count("Queued") == 3
+
+
+def test_variant_can_be_added_without_running_the_others(clone: Path) -> None:
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    row = {**params["variants"]["ddim-100"], "steps": 2}
+    assert would_run(clone, {"variants.ddim-2": row}) == {"sample@ddim-2", "evaluate@ddim-2", "report"}
+
+
+def test_plain_training_is_one_switch_away(tmp_path: Path, two_variants: Tree) -> None:
+    clone = new_clone(tmp_path / "plain", change(two_variants, {"train.method": "plain"}))
+    run_in(clone, "dvc", "repro", "train")
+    commit(clone, "plain")
+    assert json.loads((clone / "models/main/config.json").read_text())["method"] == "plain"
+    assert (clone / "curves/train-norm.tsv").read_text() == "t\tnorm_ratio\terror\n"

@@ -1,0 +1,157 @@
+"""Stages as processes: killed and continued, stopped by bad input, and what they leave behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cspipe.files import sha256_file
+from cspipe.stages.stage import stage as run_stage
+from cspipe.stages.stage import state_key
+from tests.conftest import Tree, change
+from tests.stages.conftest import new_clone, stage
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
+    """A clone with data and a run long enough to be killed on its way."""
+    longer = {"train.images": 1600, "train.checkpoint_every": 80, "compensation.epochs": 25, "sample.images": 64}
+    folder = new_clone(tmp_path_factory.mktemp("prepared") / "clone", change(two_variants, longer))
+    stage(folder, "prepare")
+    return folder
+
+
+def kill_when(folder: Path, states: str, count: int, *arguments: str) -> None:
+    """Start a stage and kill -9 it as soon as `count` state files have appeared."""
+    command = [sys.executable, "-m", f"cspipe.stages.{arguments[0]}", *arguments[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
+    patience = time.monotonic() + 120
+    while len(list((folder / ".cspipe/states").glob(states))) < count:
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_stages_continue_to_the_same_bytes(prepared: Path) -> None:
+    """train, compensate and sample: undisturbed, then killed and run again; models, curves and samples are equal."""
+    outputs = ["models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv"]
+    outputs += ["models/compensation/model.safetensors", "curves/norm.tsv", "samples/ddim-100/samples.npy"]
+    stages = [("train", "train/*/*.pt"), ("compensate", "compensate/*/*.pt"), ("sample", "sample/*/*.npy")]
+    names = {"sample": ("sample", "ddim-100")}
+    for name, _ in stages:
+        stage(prepared, *names.get(name, (name,)))
+    undisturbed = {output: sha256_file(prepared / output) for output in outputs}
+    for name, states in stages:
+        kill_when(prepared, states, 2, *names.get(name, (name,)))
+        again = stage(prepared, *names.get(name, (name,)))
+        assert name == "sample" or "going on from" in again.stdout
+        assert not list((prepared / ".cspipe/states").glob(states)), "a finished run leaves no states"
+    assert undisturbed == {output: sha256_file(prepared / output) for output in outputs}
+
+
+def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
+    def samples() -> np.ndarray:
+        return np.load(clone / "samples/cs-10/samples.npy").astype(int)
+
+    before, params = samples(), clone / "params.yaml"
+    params.write_text(yaml.safe_dump(change(yaml.safe_load(params.read_text()), {"sample.batch": 3})))
+    stage(clone, "sample", "cs-10")
+    # Kernels for other batch sizes sum in another order; a pixel on the edge between two values may fall either way.
+    assert np.abs(before - samples()).max() <= 1
+
+
+def test_bad_parameters_stop_every_stage_before_any_work(clone: Path) -> None:
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("prediction: v", "prediction: w"))
+    before = sorted(path for path in clone.rglob("*") if ".git" not in path.parts and "__pycache__" not in path.parts)
+    for name in ("prepare", "train", "compensate", "report"):
+        failed = stage(clone, name, check=False)
+        assert failed.returncode == 1
+        assert "params.yaml" in failed.stderr
+        assert "diffusion.prediction" in failed.stderr
+        assert "Traceback" not in failed.stderr
+    after = sorted(path for path in clone.rglob("*") if ".git" not in path.parts and "__pycache__" not in path.parts)
+    assert before == after
+
+
+def test_corrupt_shard_is_named_with_what_to_do(clone: Path) -> None:
+    shard = clone / "data/prepared/train-00000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.unlink()
+    shard.write_bytes(content)
+    failed = stage(clone, "train", check=False)
+    assert failed.returncode == 1
+    assert "train-00000.npy" in failed.stderr
+    assert "dvc repro --force prepare" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "fix"),
+    [
+        (("train",), "data/prepared", "prepare"),
+        (("compensate",), "models/main", "dvc repro train"),
+        (("sample", "cs-10"), "models/compensation", "dvc repro compensate"),
+        (("evaluate", "cs-10"), "samples/cs-10", "dvc repro sample@cs-10"),
+        (("report",), "metrics/cs-10.json", "dvc repro evaluate"),
+    ],
+)
+def test_missing_input_names_the_stage_that_makes_it(clone: Path, name: tuple, missing: str, fix: str) -> None:
+    (clone / missing).rename(clone / "elsewhere")
+    failed = stage(clone, *name, check=False)
+    assert failed.returncode == 1
+    assert fix in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_unknown_variant_is_refused(clone: Path) -> None:
+    for name in ("sample", "evaluate"):
+        assert "no variant 'nope'" in stage(clone, name, "nope", check=False).stderr
+
+
+def test_foreign_model_is_refused(clone: Path) -> None:
+    model = clone / "models/main/model.safetensors"
+    model.unlink()
+    model.write_bytes(b"not a model")
+    assert "not a model of this project" in stage(clone, "sample", "ddim-100", check=False).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped, run_stage("train"), open("/dev/full", "w") as file:  # noqa: PTH123
+        file.write("x" * 100_000)
+    assert stopped.value.code == 1
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_missing_permission_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), run_stage("train"):
+        raise PermissionError(errno.EACCES, "Permission denied", "models/main")
+    assert "no permission to write models/main" in capsys.readouterr().err
+
+
+def test_key_of_a_run_follows_from_content() -> None:
+    assert state_key({"a": 1, "b": 2}) == state_key({"b": 2, "a": 1})
+    assert state_key({"a": 1}) != state_key({"a": 2})
+
+
+def test_offline_wandb_records_the_run(clone: Path) -> None:
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
+    stage(clone, "train")
+    runs = list((clone / ".cspipe/wandb").glob("offline-run-*/*.wandb"))
+    assert len(runs) == 1
+    assert b"grad_norm" in runs[0].read_bytes()

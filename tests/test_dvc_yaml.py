@@ -1,0 +1,78 @@
+"""dvc.yaml declares what the stages do: every module that decides a stage's bytes is a dependency of it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+NO_DEPENDENCY = {
+    "cspipe/__init__.py",
+    "cspipe/errors.py",
+    "cspipe/files.py",
+    "cspipe/params.py",
+    "cspipe/progress.py",
+    "cspipe/provenance.py",
+    "cspipe/runlog.py",
+    "cspipe/stages/__init__.py",
+    "cspipe/stages/stage.py",
+    "cspipe/tracking.py",
+}
+"""They read parameters, show progress, write logs: the values are tracked as params, no byte depends on the rest."""
+
+
+def definition(stage: str) -> dict:
+    return STAGES[stage].get("do", STAGES[stage])
+
+
+def module_file(name: str) -> str | None:
+    path = Path(*name.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if (ROOT / file).is_file():
+            return file.as_posix()
+    return None
+
+
+def imports(file: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cspipe"):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("cspipe")}
+    return {path for name in found if (path := module_file(name))}
+
+
+def closure(file: str) -> set[str]:
+    seen, waiting = set(), {file}
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        waiting |= imports(file) - seen - NO_DEPENDENCY
+    return {file for file in seen if "import" in (ROOT / file).read_text() or not file.endswith("__init__.py")}
+
+
+def covered(dependency: str, file: str) -> bool:
+    return file == dependency or file.startswith(f"{dependency}/")
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
+    declared = [dep for dep in definition(stage)["deps"] if dep.startswith("cspipe")]
+    needed = closure(f"cspipe/stages/{stage}.py")
+    missing = {file for file in needed if not any(covered(dependency, file) for dependency in declared)}
+    unused = {dependency for dependency in declared if not any(covered(dependency, file) for file in needed)}
+    assert not missing
+    assert not unused
+    assert all((ROOT / dependency).exists() for dependency in declared)
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stage_has_a_description_and_a_pool(stage: str) -> None:
+    assert definition(stage)["desc"]
+    assert definition(stage)["meta"]["pool"] in ("cpu", "gpu")

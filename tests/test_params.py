@@ -1,0 +1,169 @@
+"""params.yaml: every wrong value is refused with its key, and what is accepted can be worked with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspipe.params import Params, ParamsError, load_params, parse_params
+from tests.conftest import ROOT, Tree, change
+
+DEMO = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+def sections(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield ".".join((*path, key))
+            yield from sections(value, (*path, key))
+
+
+def refuse(changes: Tree) -> str:
+    with pytest.raises(ParamsError) as error:
+        parse_params(change(DEMO, changes), "params.yaml")
+    return str(error.value)
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(DEMO)])
+def test_wrong_type_is_refused_by_key(key: str) -> None:
+    message = refuse({key: {"a": "mapping"}})
+    assert "params.yaml" in message
+    assert key in message
+
+
+@pytest.mark.parametrize("key", [key for key, value in leaves(DEMO) if isinstance(value, int | float)])
+def test_number_given_as_words_nan_or_negative_is_refused(key: str) -> None:
+    for wrong in ("many", float("nan"), -1):
+        assert key in refuse({key: wrong})
+
+
+@pytest.mark.parametrize("section", ["", *(s for s in sections(DEMO) if s != "variants")])
+def test_unknown_key_is_refused_by_name(section: str) -> None:
+    key = f"{section}.colour".removeprefix(".")
+    assert f"{key}: unknown key" in refuse({key: 1})
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(DEMO)])
+def test_missing_key_is_refused_by_name(key: str) -> None:
+    tree = change(DEMO, {})
+    place = tree
+    *path, last = key.split(".")
+    for part in path:
+        place = place[part]
+    del place[last]
+    with pytest.raises(ParamsError, match="key is missing") as error:
+        parse_params(tree, "params.yaml")
+    assert key in str(error.value)
+
+
+IMPOSSIBLE = [
+    ({"diffusion.steps": 1}, "diffusion.steps"),
+    ({"variants.cs-10.steps": 101}, "variants.cs-10.steps 101 must be at most diffusion.steps 100"),
+    ({"model.channels": 40}, "model.channels x 1 = 40 must be divisible by 16"),
+    ({"model.head_channels": 24}, "must be divisible by head_channels"),
+    ({"compensation.channels": 20}, "compensation.channels 20 must be divisible by 16"),
+    ({"data.size": 18}, "data.size 18 must be a multiple of 4"),
+    ({"data.size": 4}, "data.size 4 must be a multiple of 4"),
+    ({"model.attention": [7]}, "model.attention 7 is no resolution of the net; it has [16, 8, 4]"),
+    ({"train.micro_batch": 48}, "train.micro_batch 48 must divide train.batch 64"),
+    ({"train.images": 10}, "train.images 10 must be at least one train.batch (64)"),
+    ({"data.path": "data/raw/x"}, "data.path must be null with data.source avatars"),
+    ({"data.source": "folder"}, "data.path must name a file or folder"),
+    ({"data.limit": None}, "data.limit must be a number with data.source avatars"),
+    ({"variants.cs-10.correction": None}, "reads must be models/main without a correction"),
+    ({"variants.ddim-100.reads": "models"}, "reads must be models/main without a correction"),
+    ({"variants.ddim-100.sampler": "ddpm"}, "eta must be 1 with sampler ddpm"),
+    ({"evaluate.images": 10_000}, "evaluate.images 10000 must be at most sample.images"),
+    ({"evaluate.kid_subset_size": 1000}, "evaluate.kid_subset_size 1000 must be at most evaluate.images"),
+    ({"evaluate.extractor": "inception-v3-compat"}, "evaluate.weights must name the file weights-inception-2015-12-05"),
+    ({"variants": {}}, "variants"),
+    ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), IMPOSSIBLE)
+def test_impossible_values_say_what_to_do(changes: Tree, message: str) -> None:
+    assert message in refuse(changes)
+
+
+def test_message_gives_the_value_and_the_meaning_of_the_key() -> None:
+    message = refuse({"train.batch": "x"})
+    assert "train.batch: Input should be a valid integer (got 'x'; images per optimizer step)" in message
+
+
+def test_several_problems_are_told_at_once() -> None:
+    message = refuse({"train.batch": "x", "seed": -1, "compute.device": "tpu"})
+    assert all(key in message for key in ("train.batch", "seed", "compute.device"))
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+junk = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
+
+
+@given(tree=junk)
+def test_any_yaml_is_parsed_or_refused(tree: Any) -> None:
+    with pytest.raises(ParamsError):
+        parse_params(tree, "params.yaml")
+
+
+@given(key=st.sampled_from([key for key, _ in leaves(DEMO)]), value=junk)
+def test_any_value_is_accepted_or_refused_with_a_message(key: str, value: Any) -> None:
+    try:
+        params = parse_params(change(DEMO, {key: value}), "params.yaml")
+    except ParamsError as error:
+        assert str(error).startswith("params.yaml: ")  # noqa: PT017 (either outcome is right)
+    else:
+        assert isinstance(params, Params)
+
+
+@given(
+    size=st.integers(1, 64),
+    channels=st.integers(1, 128),
+    multipliers=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    head_channels=st.integers(1, 64),
+)
+def test_every_accepted_net_can_be_built_and_run(
+    size: int, channels: int, multipliers: list[int], head_channels: int
+) -> None:
+    """The checks of params.yaml are enough: what passes them has a net whose output has the shape of its input."""
+    import torch
+
+    from cspipe.nets import build_compensation, build_main
+
+    model = {"channels": channels, "multipliers": multipliers, "head_channels": head_channels, "attention": [size]}
+    changes = {"data.size": size, **{f"model.{key}": value for key, value in model.items()}}
+    try:
+        params = parse_params(change(DEMO, changes), "params.yaml")
+    except ParamsError:
+        return
+    with torch.device("meta"):
+        x, t = torch.zeros(2, 3, size, size), torch.ones(2)
+        assert build_main(params.model, image_channels=3, size=size)(x, t).shape == x.shape
+        assert build_compensation(params.compensation, image_channels=3, size=size)(x, t).shape == x.shape
+
+
+def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"params\.yaml: cannot be read"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("seed: [1")
+    with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_parameters_cannot_change_after_reading(params: Callable[..., Params]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        params().seed = 1  # type: ignore[misc]
