@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,18 +22,15 @@ class RunLog:
     """Facts of a stage's run, collected while it runs."""
 
     stage: str
+    device: str = "cpu"
+    """Name of the GPU, or "cpu", for which the log gives the processor."""
     handled: int = 0
-    notes: dict[str, str | int | float] = field(default_factory=dict)
     _start: float = field(default_factory=time.monotonic)
     _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def images(self, count: int) -> None:
         """Add images that this run handled, for its images/s."""
         self.handled += count
-
-    def note(self, key: str, value: str | int | float) -> None:
-        """Add a fact of this machine or run, for instance the device."""
-        self.notes[key] = value
 
     def write(self, folder: Path) -> None:
         """Write `folder/<stage>.js`, replacing the log of the run before."""
@@ -45,13 +41,11 @@ class RunLog:
             "seconds": round(seconds, 1),
             "images": self.handled,
             "images_per_second": round(self.handled / seconds, 1),
-            "device": self.notes.pop("device", None) or _processor(),
+            "device": _processor() if self.device == "cpu" else self.device,
             "host": platform.node(),
             "commit": _commit(),
             "python": platform.python_version(),
             "torch": version("torch"),
-            "command": " ".join([Path(sys.executable).name, "-m", self.stage.partition("@")[0], *sys.argv[1:]]),
-            "notes": self.notes,
         }
         entry = f"(window.runLog = window.runLog || {{}})[{json.dumps(self.stage)}] = {json.dumps(facts)};\n"
         with whole_file(folder / f"{self.stage}.js") as path:

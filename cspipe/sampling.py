@@ -56,7 +56,7 @@ def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) ->
 def sample_all(
     sampler: Sampler, seed: int, count: int, batch: int, parts: Path, name: str
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield `count` images in batches, seeds seed, seed + 1, ...; batches are kept in `parts`, where a rerun finds them."""
+    """Yield `count` images in batches, seeds seed, seed + 1, ...; each batch is kept in `parts` for a rerun to find."""
     parts.mkdir(parents=True, exist_ok=True)
     with Progress(name, count) as progress:
         for start in range(0, count, batch):

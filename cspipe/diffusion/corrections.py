@@ -18,7 +18,7 @@ WeightKind = Literal["kappa", "signal", "cold"] | float
 class CompensationWeight:
     """w(t, s) of the compensated step: scale * min(w, cap * sqrt(1 - ab_s)).
 
-    kind: `kappa` (exact), `signal` = sqrt(ab_s), `cold` = sqrt(ab_s) - sqrt(ab_t), or a constant (METHOD.md).
+    kind: `kappa` (exact), `signal` = sqrt(ab_s), `cold` = sqrt(ab_s) - sqrt(ab_t), or a constant (docs/METHOD.md).
     cap keeps w C small beside the noise of step s; it is not applied at s = 0, where there is none.
     """
 

@@ -28,7 +28,7 @@ def diffuse(x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
 
 
 def noise_in(x_t: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """The e for which x_t = diffuse(x0, e, t); recomputed from a clipped x0h it is METHOD.md's eh."""
+    """The e for which x_t = diffuse(x0, e, t); recomputed from a clipped x0h it is docs/METHOD.md's eh."""
     return (x_t - per_image(schedule.signal[t]) * x0) / per_image(schedule.noise[t])
 
 

@@ -27,6 +27,7 @@ def main() -> None:
     with stage("compensate") as log:
         params = load_params()
         device = open_device(params.compute)
+        log.device = device.name
         images = open_split(PREPARED, "train")
         denoise, main_config = finished_denoiser(device)
         module, settings = new_module(params, device), params.compensation

@@ -48,6 +48,7 @@ def main() -> None:
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
         device = open_device(params.compute)
+        log.device = device.name
         train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
         sets = Sets(*read_samples(name, train.shape), train, test)
         metrics = measure_scores(sets, params.evaluate, device)

@@ -36,6 +36,7 @@ def main() -> None:
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
         device = open_device(params.compute)
+        log.device = device.name
         denoise, config = finished_denoiser(device)
         sampler = new_sampler(params.variants[name], denoise, config, device)
         facts = describe(name, params, config)

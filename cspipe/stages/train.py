@@ -35,6 +35,7 @@ def main() -> None:
     with stage("train") as log:
         params = load_params()
         device = open_device(params.compute)
+        log.device = device.name
         images = open_split(PREPARED, "train")
         trainee = new_trainee(params, images, device)
         settings = params.train
@@ -45,7 +46,6 @@ def main() -> None:
             points = run(trainee, images, plan, device, checkpoints, "train", curves)
         write(trainee, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
-        log.note("device", device.name) if device.device.type == "cuda" else None
         log.images(settings.images)
 
 
