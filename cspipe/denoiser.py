@@ -13,7 +13,7 @@ from cspipe.diffusion.schedule import Schedule
 
 @dataclass(frozen=True)
 class Timed:
-    """A net called with native steps t (N,) in 1..T, which it gets on the scale 0..1000; its output leaves as float32."""
+    """A net called with native steps t (N,) in 1..T, which it gets on the scale 0..1000; its output is float32."""
 
     net: nn.Module
     steps: int

@@ -31,8 +31,8 @@ Options = dict[str, Any]
 
 LICENCE = "CC0 1.0"
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
-FEWEST_SEEDS = 64
-"""Seeds that are rendered at once, at least: one seed after the other would not use all cores."""
+FURTHER_SEEDS = 64
+"""Seeds of the second round, which stands in for faces dropped in the first; each further round has twice as many."""
 SEEDS_PER_FACE = 10
 """Seeds tried per face before a style is held to be exhausted."""
 
@@ -114,15 +114,15 @@ class Faces:
         )
 
     def _faces(self, workers: int | None) -> Iterator[NDArray[np.uint8]]:
-        """The faces of seeds 0, 1, ..., each (looks, C, H, W): as many as are wanted, then a few at a time."""
+        """The faces of seeds 0, 1, ..., each (looks, C, H, W): as many as are wanted, then ever more."""
         variants = looks(self.style, self.paired)
         renderer = partial(Renderer, self.style, variants, self.form)
-        start, stop = 0, self.total
+        start, stop, further = 0, self.total, FURTHER_SEEDS
         while start < SEEDS_PER_FACE * self.total:
             jobs = chunks(range(start, stop), (len(variants), *self.form.shape))
             for faces in parallel_map(renderer, jobs, workers):
                 yield from faces
-            start, stop = stop, stop + max(FEWEST_SEEDS, self.total // 20)
+            start, stop, further = stop, stop + further, 2 * further
 
 
 class Renderer:

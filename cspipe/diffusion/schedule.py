@@ -36,7 +36,7 @@ class Schedule:
         return Schedule(self.signal.to(device, dtype), self.noise.to(device, dtype))
 
     def kappa(self, t: Tensor, s: Tensor) -> Tensor:
-        """Exact coefficient of x0 - x0h in the error of a DDIM step from t to s < t (docs/METHOD.md); shape of t, >= 0."""
+        """Coefficient of x0 - x0h in the error of a DDIM step from t to s < t (docs/METHOD.md); shape of t, >= 0."""
         return self.signal[s] - self.signal[t] * self.noise[s] / self.noise[t]
 
 

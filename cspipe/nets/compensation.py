@@ -2,7 +2,7 @@
 
 Each is built from (image channels, size, width) and called as C(x0h, t), with x0h (N, image channels, size, size) in
 [-1, 1] and t (N,) in 0..1000; it returns x0h's shape and type. `width` is a multiple of 16, `size` of 4. Widths of 32
-to 64 fit 32 and 64 pixels; at 256 pixels take 32, which costs 1 to 2 % of the main net's forward pass.
+to 64 fit 32 and 64 pixels; at 256 pixels take 32, 1 to 2 % of the main net's multiplications.
 
 To add one, write it here and enter it in COMPENSATION_NETS (and name it in params.Compensation.net).
 """

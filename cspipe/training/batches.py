@@ -42,10 +42,8 @@ def batches(images: Images, batch: int, seed: int, start: int, device: Device) -
     A set that fits the GPU's memory moves there whole; otherwise the next batch is gathered while this one trains.
     """
     resident: Tensor | None = None
-    if device.device.type == "cuda":
-        one = images.gather(np.zeros(1, np.int64))
-        if one.nbytes * len(images) <= device.free_memory():
-            resident = torch.from_numpy(images.gather(np.arange(len(images)))).to(device.device)
+    if images.gather(np.zeros(1, np.int64)).nbytes * len(images) <= device.free_memory():
+        resident = torch.from_numpy(images.gather(np.arange(len(images)))).to(device.device)
 
     def fetch(place: int) -> Tensor:
         indices = stream_indices(len(images), seed, place, batch)

@@ -21,7 +21,7 @@ from cspipe.params import Data
 
 Settings = Callable[..., Data]
 THOUSAND_FACES = "6e4b4b4a1a71bc3f42050f6f556392aea52551b858742a0ebbfabe5953cd4326"
-"""sha256 of the first 1,000 pixel-art faces, (N, H, W, C): computed once by other code than ours, with the pinned versions."""
+"""sha256 of the first 1,000 pixel-art faces, (N, H, W, C): computed once by other code, with the pinned versions."""
 
 
 def faces(source: Faces, workers: int = 1) -> list[Picture]:
@@ -63,7 +63,7 @@ def test_grey(settings: Settings) -> None:
 
 
 def test_no_two_faces_are_equal() -> None:
-    form = Form(4, 1, "center")
+    form = Form(2, 1, "center")
     rendered = Renderer("notionists", looks("notionists", "none"), form)(range(150))
     unique = list(dict.fromkeys(face.tobytes() for face in rendered[:, 0]))
     assert len(unique) < 150, "the test needs seeds that look the same"
@@ -118,6 +118,16 @@ def test_pairs_differ_in_the_region_of_the_occluder_alone(
             assert extent(picture.any(2 - axis)) <= component[side] * scale + 2
 
 
+def test_pairs_on_which_nothing_shows_are_dropped() -> None:
+    form = Form(4, 1, "center")
+    rendered = Renderer("notionists", looks("notionists", "glasses"), form)(range(100))
+    hidden = {clean.tobytes() for clean, occluded in rendered if (clean == occluded).all()}
+    assert hidden, "the test needs a face whose glasses are too small to show"
+    pictures = faces(Faces("notionists", "glasses", form, total=30, test=10, licence=""))
+    assert all(changes(picture).any() for picture in pictures)
+    assert not hidden & {picture.pixels.tobytes() for picture in pictures}
+
+
 def changes(picture: Picture) -> NDArray[np.bool_]:
     """Where (H, W) a pair differs."""
     assert picture.paired is not None
@@ -151,7 +161,7 @@ def test_seeds_are_rendered_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -
     jobs: list[range] = []
     render = Renderer.__call__
     monkeypatch.setattr(Renderer, "__call__", lambda self, seeds: (jobs.append(seeds), render(self, seeds))[1])
-    faces(Faces("notionists", "none", Form(4, 1, "center"), total=150, test=10, licence=""))
+    faces(Faces("notionists", "none", Form(2, 1, "center"), total=150, test=10, licence=""))
     assert len(jobs) > 3, "the test needs a second round"
     assert jobs[0].start == 0
     assert all(one.stop == other.start for one, other in pairwise(jobs))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +54,24 @@ def test_results_come_in_order_from_several_processes() -> None:
 def test_one_worker_needs_no_process() -> None:
     assert list(parallel_map(squarer, range(3), workers=1)) == [(n**2, os.getpid()) for n in range(3)]
     assert list(parallel_map(squarer, [], workers=4)) == []
+
+
+class Counted(list[int]):
+    """Jobs that count how many of them were taken."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for job in range(len(self)):
+            self.taken += 1
+            yield job
+
+
+def test_few_results_wait() -> None:
+    jobs = Counted(range(60))
+    ahead = [jobs.taken - done for done, _ in enumerate(parallel_map(squarer, jobs, workers=2))]
+    assert len(ahead) == 60
+    assert max(ahead) <= 4
 
 
 def test_a_dead_worker_is_told() -> None:

@@ -152,7 +152,7 @@ def test_names_that_cannot_be_printed(tmp_path: Path, settings: Settings) -> Non
 
 def test_splits_without_pictures_are_refused(tmp_path: Path, settings: Settings) -> None:
     data = settings(source="folder", path=fill(tmp_path / "raw", 0, 7))
-    with pytest.raises(UserError, match="train split; 7 pictures skipped .*not readable as PNG"):
+    with pytest.raises(UserError, match=r"train split; 7 pictures skipped .*not readable as PNG"):
         prepare(data, tmp_path / "out", workers=1)
     with pytest.raises(UserError, match="leaves the test split empty"):
         prepare(settings(limit=1), tmp_path / "out", workers=1)
@@ -225,9 +225,8 @@ def test_the_stage(tmp_path: Path, settings: Settings) -> None:
     run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert len(open_split(tmp_path / "data/prepared", "train")) == 176
-    assert (
-        json.loads((tmp_path / "report/log/prepare.js").read_text().partition(" = ")[2].rstrip(";\n"))["images"] == 200
-    )
+    log = (tmp_path / "report/log/prepare.js").read_text()
+    assert json.loads(log.partition("] = ")[2].rstrip(";\n"))["images"] == 200
     (tmp_path / "params.yaml").write_text(text.replace("paired: none", "paired: mask"))
     run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert run.returncode == 1
