@@ -124,6 +124,7 @@ class Train(Section):
     micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch")
     learning_rate: Rate = Field(description="AdamW step size after the warm-up")
     warmup: WholeNumber = Field(description="images of linear warm-up")
+    cooldown: Share = Field(description="fraction of training, at its end, over which the step size falls to 0")
     weight_decay: Share = Field(description="AdamW decoupled weight decay")
     clip: Annotated[float, Field(gt=0)] = Field(description="largest gradient norm")
     ema_half_life: Count = Field(description="images after which the EMA forgets half")

@@ -109,8 +109,8 @@ class Faces:
             if kept == self.total:
                 return
         raise UserError(
-            f"params.yaml: style {self.style} has only {kept} different faces of {self.form.size} pixels among "
-            f"{SEEDS_PER_FACE * self.total} seeds; lower data.limit ({self.total}) or raise data.size"
+            f"params.yaml: style {self.style} has only {kept} different faces of {self.form.size} pixels among at "
+            f"least {SEEDS_PER_FACE * self.total} seeds; lower data.limit ({self.total}) or raise data.size"
         )
 
     def _faces(self, workers: int | None) -> Iterator[NDArray[np.uint8]]:

@@ -20,8 +20,12 @@ def zeroed(layer: LayerT) -> LayerT:
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """GroupNorm with ADM's 32 groups, or 16 where 32 do not divide `width` (channels, a multiple of 16)."""
-    return nn.GroupNorm(16 if width % 32 else 32, width)
+    """GroupNorm with ADM's 32 groups, or fewer in narrow nets: groups have at least 4 channels, as in EDM.
+
+    A group of one channel would lose the channel's mean: a 32-channel net of 32 groups drew washed-out colours.
+    `width` is a multiple of 16.
+    """
+    return nn.GroupNorm(next(groups for groups in (32, 16, 8, 4) if width % groups == 0 and width >= 4 * groups), width)
 
 
 def frequencies(width: int) -> Tensor:

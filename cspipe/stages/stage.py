@@ -35,7 +35,7 @@ def stage(name: str) -> Iterator[RunLog]:
             raise
         _stop(name, _about_storage(error))
     except KeyboardInterrupt:
-        _stop(name, "stopped; run the same command again to go on from the last training state", 130)
+        _stop(name, "stopped; the same command goes on from the last stored state", 130)
 
 
 def state_key(*parts: Any) -> str:

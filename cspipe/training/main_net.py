@@ -20,7 +20,7 @@ from cspipe.training.batches import Images
 from cspipe.training.draws import Draw, draw
 from cspipe.training.loop import crossed
 from cspipe.training.module import ModuleFit, module_norms
-from cspipe.training.optim import adamw, all_finite, moving_average, warm_up
+from cspipe.training.optim import adamw, all_finite, moving_average, rate_factor
 
 GRID_IMAGES, GRID_STEPS = 10, 50
 """Size of a row of samples along the way, and the DDIM steps it takes."""
@@ -79,7 +79,9 @@ class MainNet:
             part_loss, part_module_loss = self._learn(part, fitting)
             loss, module_loss = loss + part_loss, module_loss + part_module_loss
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
-        warm_up(self.optimizer, settings.learning_rate, seen, settings.warmup)
+        factor = rate_factor(seen, settings.images, settings.warmup, settings.cooldown)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update_parameters(self.net)

@@ -16,10 +16,14 @@ def adamw(net: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> to
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
-def warm_up(optimizer: torch.optim.Optimizer, learning_rate: float, seen: int, warmup: int) -> None:
-    """Set the rate of the next step: linear from 0 over the first `warmup` images, then constant."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * min(1.0, (seen + 1) / max(warmup, 1))
+def rate_factor(seen: int, images: int, warmup: int, cooldown: float) -> float:
+    """Factor on the step size after `seen` of `images`: up from 0 over `warmup` images, then 1, then down to 0.
+
+    Both ways are linear; the way down takes the last fraction `cooldown` of training (Hagele et al. 2024).
+    """
+    up = (seen + 1) / max(warmup, 1)
+    down = (images - seen) / max(cooldown * images, 1)
+    return min(up, 1.0, down)
 
 
 def moving_average(net: nn.Module, batch: int, half_life: int) -> AveragedModel:

@@ -77,7 +77,7 @@ def test_no_two_faces_are_equal() -> None:
 
 def test_too_few_different_faces() -> None:
     with pytest.raises(UserError, match=r"only \d+ different faces.*data\.size"):
-        faces(Faces("pixel-art", "none", Form(1, 1, "center"), total=80, test=8, licence=""))
+        faces(Faces("pixel-art", "none", Form(1, 1, "center"), total=20, test=2, licence=""))
 
 
 PAIRS = [(style, paired) for style, occluders in OCCLUDERS.items() for paired in occluders]

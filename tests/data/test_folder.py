@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import stat
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -224,18 +225,17 @@ def test_what_cannot_be_a_source(tmp_path: Path, opened: Open) -> None:
         opened(fill(tmp_path / "one", ["a.png"]))
 
 
-def test_no_permission_is_told(tmp_path: Path, opened: Open) -> None:
+def test_no_permission_is_told(opened: Open) -> None:
     """A folder inside that may not be read is no reason to go on without its pictures."""
-    fill(tmp_path, NAMES)
-    closed = tmp_path / "b"
-    closed.chmod(0)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     root = os.geteuid() == 0
-    try:
-        os.seteuid(65534) if root else None
-        with pytest.raises(UserError, match=f"no permission to read {closed}"):
-            opened(tmp_path)
-    finally:
-        os.seteuid(0) if root else None
-        closed.chmod(0o755)
+    with tempfile.TemporaryDirectory() as name:
+        folder = fill(Path(name), NAMES)
+        folder.chmod(0o755)
+        (folder / "b").chmod(0)
+        try:
+            os.seteuid(65534) if root else None
+            with pytest.raises(UserError, match=f"no permission to read {folder / 'b'}"):
+                opened(folder)
+        finally:
+            os.seteuid(0) if root else None
+            (folder / "b").chmod(0o755)

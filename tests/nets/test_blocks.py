@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from cspipe.nets.blocks import Resample, ResidualBlock, TimeEmbedding, group_norm, modulate
 
 
-@pytest.mark.parametrize(("width", "groups"), [(16, 16), (48, 16), (64, 32), (144, 16), (192, 32)])
+@pytest.mark.parametrize(("width", "groups"), [(16, 4), (32, 8), (48, 8), (64, 16), (128, 32), (144, 16), (192, 32)])
 def test_groups(width: int, groups: int) -> None:
     assert group_norm(width).num_groups == groups
 

@@ -56,6 +56,11 @@ def test_changed_parameter_runs_only_what_depends_on_it(clone: Path, changes: Tr
     assert changed_stages(clone, changes) == expected
 
 
+def test_changed_picture_is_noticed(clone: Path) -> None:
+    (clone / "data/raw/new.png").write_bytes(b"")
+    assert changed_stages(clone, {}) == {"prepare"}
+
+
 def test_params_metrics_and_plots_read_well(clone: Path) -> None:
     changed_stages(clone, {"evaluate.kid_subsets": 5})
     assert "evaluate.kid_subsets" in run_in(clone, "dvc", "params", "diff").stdout
