@@ -11,7 +11,7 @@ import typer
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
-from cspipe.params import load_params
+from cspipe.params_file import load_params
 
 PARAMS = Path("params.yaml")
 PRESETS = files("cspipe") / "presets"

@@ -1,28 +1,21 @@
 """The one configuration of the pipeline: pydantic models of params.yaml.
 
 No field has a default: params.yaml is complete, so DVC sees every value a run depends on. Impossible values and
-combinations are refused before any work, with the file, the key, the value and what to do.
+combinations are refused before any work. cspipe/params_file.py reads the file and explains what is wrong with it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from cspipe.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 WholeNumber = Annotated[int, Field(ge=0, strict=True)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Literal["kappa", "signal", "cold"] | Annotated[float, Field(ge=0, le=10)]
-
-
-class ParamsError(UserError):
-    """params.yaml cannot be used; the message names the file, the key, the value and the fix."""
 
 
 class Section(BaseModel):
@@ -259,57 +252,3 @@ class Params(Section):
         if self.evaluate.images > self.sample.images:
             raise ValueError(f"evaluate.images {self.evaluate.images} must be at most sample.images")
         return self
-
-
-_UNION_MEMBERS = ("function-", "literal[", "constrained-")
-"""What pydantic puts into a location for the members of a union; no keys of the file."""
-
-
-def _meaning(keys: list[str]) -> str:
-    """The description of a key such as train.batch."""
-    annotation: Any = Params
-    meaning = ""
-    for key in keys:
-        field = getattr(annotation, "model_fields", {}).get(key)
-        if field is None:
-            annotation = Variant if annotation == Params.model_fields["variants"].annotation else None
-            continue
-        annotation, meaning = field.annotation, field.description or ""
-    return meaning or "see `cspipe params show demo`"
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    """One line per problem: key, what is wrong, the value, and what the key means."""
-    lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
-    for problem in error.errors():
-        keys = [str(part) for part in problem["loc"] if not str(part).startswith(_UNION_MEMBERS)]
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = "unknown key; remove it or correct its spelling"
-        elif problem["type"] == "missing":
-            message = "key is missing; `cspipe params show demo` prints a complete file"
-        elif problem["type"] != "value_error":
-            message += f" (got {problem['input']!r}; {_meaning(keys)})"
-        lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
-    return "\n".join(lines)
-
-
-def parse_params(tree: Any, where: str) -> Params:
-    """Validate a parsed YAML tree; `where` names it in messages. Raises ParamsError."""
-    try:
-        return Params.model_validate(tree)
-    except ValidationError as error:
-        raise ParamsError(_explain(error, where)) from None
-
-
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate a params file. Raises ParamsError naming file, key, value and fix."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
-    return parse_params(tree, str(path))

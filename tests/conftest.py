@@ -15,7 +15,8 @@ import yaml
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from cspipe.params import Params, parse_params
+from cspipe.params import Params
+from cspipe.params_file import parse_params
 
 # The same examples each time, and no limit per example: the cores are shared.
 settings.register_profile("cspipe", deadline=None, derandomize=True, max_examples=60)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.cli import preset_names, preset_text
-from cspipe.params import load_params
+from cspipe.params_file import load_params
 from tests.conftest import ROOT
 
 

@@ -16,6 +16,7 @@ NO_DEPENDENCY = {
     "cspipe/errors.py",
     "cspipe/files.py",
     "cspipe/params.py",
+    "cspipe/params_file.py",
     "cspipe/progress.py",
     "cspipe/provenance.py",
     "cspipe/runlog.py",

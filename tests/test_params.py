@@ -11,7 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.params import Params, ParamsError, load_params, parse_params
+from cspipe.params import Params
+from cspipe.params_file import ParamsError, load_params, parse_params
 from tests.conftest import ROOT, Tree, change
 
 DEMO = yaml.safe_load((ROOT / "params.yaml").read_text())

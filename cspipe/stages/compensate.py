@@ -10,7 +10,7 @@ from cspipe.denoiser import Timed
 from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE, save_model
 from cspipe.nets import count_parameters
-from cspipe.params import load_params
+from cspipe.params_file import load_params
 from cspipe.provenance import code_ids
 from cspipe.stages.nets import finished_denoiser, new_module, write_tsv
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key

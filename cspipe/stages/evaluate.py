@@ -19,7 +19,8 @@ from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, she
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source
 from cspipe.files import sha256_file, whole_file
-from cspipe.params import Evaluate, load_params
+from cspipe.params import Evaluate
+from cspipe.params_file import load_params
 from cspipe.pictures import save_png
 from cspipe.provenance import code_ids
 from cspipe.stages.stage import PREPARED, stage

@@ -11,7 +11,7 @@ def main() -> None:
     """Read params.yaml and the pictures it names; write data/prepared."""
     # Worker processes import this module anew: what is imported here, they do not wait for.
     from cspipe.data.prepare import prepare
-    from cspipe.params import load_params
+    from cspipe.params_file import load_params
     from cspipe.stages.stage import stage
 
     with stage("prepare") as log:

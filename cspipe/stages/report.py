@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from cspipe.files import whole_file
-from cspipe.params import load_params
+from cspipe.params_file import load_params
 from cspipe.report.collect import collect, stray_metrics
 from cspipe.report.page import render
 from cspipe.report.summary import text_table

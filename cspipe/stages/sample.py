@@ -17,7 +17,8 @@ from cspipe.diffusion.corrections import Compensation, CompensationWeight
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE
-from cspipe.params import Params, Variant, load_params
+from cspipe.params import Params, Variant
+from cspipe.params_file import load_params
 from cspipe.pictures import display_scale, grid, save_png
 from cspipe.provenance import code_ids
 from cspipe.sampling import Sampler, sample_all

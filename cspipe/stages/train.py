@@ -16,7 +16,8 @@ from cspipe.diffusion.schedule import Schedule
 from cspipe.files import whole_folder
 from cspipe.models import save_model
 from cspipe.nets import count_parameters
-from cspipe.params import Params, load_params
+from cspipe.params import Params
+from cspipe.params_file import load_params
 from cspipe.pictures import display_scale, grid, save_png
 from cspipe.provenance import code_ids
 from cspipe.stages.nets import denoiser, new_main, new_module, write_tsv

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cspipe.params import Data, load_params
+from cspipe.params import Data
+from cspipe.params_file import load_params
 
 SHIPPED = load_params(Path(__file__).parents[2] / "params.yaml").data.model_dump()
 

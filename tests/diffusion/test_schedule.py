@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cspipe.cli import preset_names, preset_text
 from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, linear_schedule
-from cspipe.params import parse_params
+from cspipe.params_file import parse_params
 
 anything = given(name=st.sampled_from(sorted(SCHEDULES)), steps=st.integers(2, 2000))
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from cspipe.params import Params, load_params
+from cspipe.params import Params
+from cspipe.params_file import load_params
 from cspipe.pictures import grid, save_png
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
