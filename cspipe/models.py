@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,13 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
         for name, tensor in net.state_dict().items()
     }
     text = json.dumps(config, indent=2) + "\n"
-    save_file(tensors, folder / FILE, metadata={"cspipe": text})
+    try:
+        save_file(tensors, folder / FILE, metadata={"cspipe": text})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))  # a full disk, say, which only its text tells
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder / FILE)) from None
     (folder / "config.json").write_text(text)
 
 

@@ -43,7 +43,7 @@ class Progress:
 
     def advance(self, count: int, note: str | None = None) -> None:
         """Count `count` more images; `note` (a loss, say) stays until the next one."""
-        self.done += count
+        self.done = min(self.done + count, self.total)
         self._note = self._note if note is None else note
         if self._terminal:
             rate = f"{self.rate:.0f} {self.unit}/s"

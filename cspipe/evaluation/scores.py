@@ -73,7 +73,7 @@ def score(generated: Pictures, reference: Pictures, measure: Measure) -> dict[st
 
 def bracket(held_out: Pictures, reference: Pictures, noise: NoiseSource, measure: Measure) -> dict[str, float]:
     """What scores lie between: real pictures that are not the reference, and uniform noise, against the reference."""
-    sets = {"heldout": held_out, "noise": Pictures(noise, len(noise))}
+    sets = {"heldout": held_out, "noise": Pictures(noise, len(noise), held_out.on_read)}
     distances = {}
     for name, pictures in sets.items():
         found = _compare(pictures, reference, measure, measure.cache_name(pictures))

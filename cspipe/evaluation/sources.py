@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,8 +68,9 @@ class NoiseSource:
 class Pictures(Dataset[Tensor]):
     """The first `limit` pictures of a source, or all if it has fewer, as torch-fidelity reads them: uint8 (3, H, W)."""
 
-    def __init__(self, source: Source, limit: int) -> None:
-        self.source = source
+    def __init__(self, source: Source, limit: int, on_read: Callable[[int], None] | None = None) -> None:
+        """on_read is told how many pictures were just read, to show progress."""
+        self.source, self.on_read = source, on_read
         self.count = min(limit, len(source))
 
     def __len__(self) -> int:
@@ -80,4 +82,6 @@ class Pictures(Dataset[Tensor]):
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """A batch, gathered at once (the data loader calls this); grey is repeated in three channels."""
         images = self.source.gather(np.asarray(indices, np.int64))
+        if self.on_read is not None:
+            self.on_read(len(indices))
         return list(torch.from_numpy(images).expand(-1, 3, -1, -1))

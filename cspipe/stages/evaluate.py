@@ -22,6 +22,7 @@ from cspipe.files import sha256_file, whole_file
 from cspipe.params import Evaluate
 from cspipe.params_file import load_params
 from cspipe.pictures import save_png
+from cspipe.progress import Progress
 from cspipe.provenance import code_ids
 from cspipe.stages.stage import PREPARED, stage
 
@@ -52,7 +53,9 @@ def main() -> None:
         log.device = device.name
         train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
         sets = Sets(*read_samples(name, train.shape), train, test)
-        metrics = measure_scores(sets, params.evaluate, device)
+        with Progress(f"evaluate {name}", 4 * params.evaluate.images) as progress:
+            metrics = measure_scores(sets, params.evaluate, device, progress)
+            progress.advance(progress.total)  # features that were cached are not read again
         metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
         with whole_file(METRICS / f"{name}.json") as beside:
             beside.write_text(json.dumps(rounded(metrics), indent=2) + "\n")
@@ -76,12 +79,13 @@ def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dic
     return ArraySource(images, sha256_file(file)), made
 
 
-def measure_scores(sets: Sets, settings: Evaluate, device: Device) -> dict[str, Any]:
+def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Progress) -> dict[str, Any]:
     """Scores, bracket and provenance, as they stand in a metrics file."""
     extractor = find_extractor(settings.extractor, settings.weights)
     subsets, size = settings.kid_subsets, settings.kid_subset_size
     measure = Measure(extractor, settings.batch, subsets, size, device.device, FEATURES)
-    samples, train, test = (Pictures(source, settings.images) for source in (sets.samples, sets.train, sets.test))
+    sources = sets.samples, sets.train, sets.test
+    samples, train, test = (Pictures(source, settings.images, progress.advance) for source in sources)
     reference, held_out = (train, test) if settings.reference == "train" else (test, train)
     noise = NoiseSource(len(samples), tuple(sets.train.shape))
     provenance = {

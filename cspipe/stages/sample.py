@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from cspipe.compute import Device, open_device
 from cspipe.denoiser import NetDenoiser
@@ -45,14 +47,24 @@ def main() -> None:
         settings = params.sample
         batches = sample_all(sampler, settings.seed, settings.images, settings.batch, parts, f"sample {name}")
         with whole_folder(SAMPLES / name) as folder:
-            images = open_memmap(folder / "samples.npy", "w+", np.uint8, (settings.images, *sampler.shape))
-            for start, batch in zip(range(0, settings.images, settings.batch), batches, strict=True):
-                images[start : start + len(batch)] = batch
-            images.flush()
+            file = folder / "samples.npy"
+            write_npy(file, (settings.images, *sampler.shape), batches)
+            images = np.load(file, mmap_mode="r")
             save_png(grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1])), folder / "grid.png")
             (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
         shutil.rmtree(parts)
         log.images(settings.images)
+
+
+def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.uint8]]) -> None:
+    """Write batches (n, C, H, W) as one .npy array of `shape` (N, C, H, W), in the memory of one batch.
+
+    Not by a memory map: on a full disk that ends the process without a word.
+    """
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for batch in batches:
+            file.write(batch.tobytes())
 
 
 def new_sampler(variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device) -> Sampler:
