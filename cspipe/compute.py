@@ -22,7 +22,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """"cpu", or the name of the GPU; it goes into metrics, so not the processor's model."""
+        """ "cpu", or the name of the GPU; it goes into metrics, so not the processor's model."""
         return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -57,7 +57,10 @@ def open_device(compute: Compute) -> Device:
     device = torch.device("cuda" if found and compute.device != "cpu" else "cpu")
     if device.type == "cpu" and compute.precision == "bfloat16":
         raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
-    torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        # Attention's fast backward passes add in no fixed order; where there is no ordered kernel torch warns.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("high")
     return Device(device, getattr(torch, compute.precision), compute.compile)

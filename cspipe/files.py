@@ -33,6 +33,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        for file in beside.rglob("*"):
+            sync(file)
         shutil.rmtree(path, ignore_errors=True)
         beside.replace(path)
         sync(path.parent)

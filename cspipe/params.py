@@ -9,13 +9,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-WholeNumber = Annotated[int, Field(ge=0, strict=True)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Literal["kappa", "signal", "cold"] | Annotated[float, Field(ge=0, le=10)]
+WholeNumber = Annotated[int, Field(ge=0, le=2**62, strict=True)]
+
+
+def _no_switch(value: object) -> object:
+    """Python counts true as 1; a number in params.yaml is never meant by it."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_switch)]
+Rate = Annotated[Number, Field(gt=0, le=1)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Scale = Annotated[Number, Field(ge=0, le=10)]
+Weight = Literal["kappa", "signal", "cold"] | Scale
 
 
 class Section(BaseModel):
@@ -29,7 +40,7 @@ class Compute(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes the GPU when there is one")
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
-    compile: bool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
+    compile: StrictBool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
     threads: Count = Field(description="CPU threads of torch; part of the result: other counts sum in another order")
 
 
@@ -46,10 +57,10 @@ class Data(Section):
     source: Literal["avatars", "folder", "npz"] = Field(description="where pictures come from")
     path: Path | None = Field(description="folder, zip or npz to read; null for avatars")
     size: Count = Field(le=1024, description="pixels, height and width after the crop")
-    channels: Literal[1, 3] = Field(description="1 grey, 3 RGB")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_no_switch)] = Field(description="1 grey, 3 RGB")
     crop: Literal["center", "stretch"] = Field(description="centre square, or squeeze the whole picture")
     limit: Count | None = Field(description="pictures at most, train and test together; null: all")
-    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(description="share of the pictures kept as the test split")
+    held_out: Annotated[Number, Field(gt=0, lt=1)] = Field(description="share of the pictures kept as the test split")
     avatars: Avatars
 
     @model_validator(mode="after")
@@ -71,13 +82,13 @@ class Model(Section):
     multipliers: list[Count] = Field(min_length=1, description="channel factor per level, one halving between two")
     attention: list[Count] = Field(description="resolutions, in pixels, that get self-attention")
     head_channels: Count = Field(description="channels per attention head")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="probability, in the residual blocks")
+    dropout: Annotated[Number, Field(ge=0, lt=1)] = Field(description="probability, in the residual blocks")
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Model:
         for m in self.multipliers:
             width = self.channels * m
-            if width % 32 and width % 16:
+            if width % 16:
                 raise ValueError(f"model.channels x {m} = {width} must be divisible by 16 (group normalisation)")
             if self.attention and width % self.head_channels:
                 raise ValueError(f"model.channels x {m} = {width} must be divisible by head_channels")
@@ -96,8 +107,8 @@ class Correction(Section):
     """How C(x0h, t) enters a reverse step: x_s = DDIM + scale * min(w, cap * sqrt(1-ab_s)) * C."""
 
     weight: Weight = Field(description="w(t, s): kappa (exact), signal, cold, or a constant")
-    scale: Annotated[float, Field(ge=0, le=10)] = Field(description="factor on the weight")
-    cap: Annotated[float, Field(gt=0)] | None = Field(description="cap on w in units of sqrt(1-ab_s); null: none")
+    scale: Scale = Field(description="factor on the weight")
+    cap: Annotated[Number, Field(gt=0)] | None = Field(description="cap on w in units of sqrt(1-ab_s); null: none")
 
 
 class TrainCompensation(Correction):
@@ -119,9 +130,9 @@ class Train(Section):
     warmup: WholeNumber = Field(description="images of linear warm-up")
     cooldown: Share = Field(description="fraction of training, at its end, over which the step size falls to 0")
     weight_decay: Share = Field(description="AdamW decoupled weight decay")
-    clip: Annotated[float, Field(gt=0)] = Field(description="largest gradient norm")
+    clip: Annotated[Number, Field(gt=0)] = Field(description="largest gradient norm")
     ema_half_life: Count = Field(description="images after which the EMA forgets half")
-    flip: bool = Field(description="mirror half of the pictures")
+    flip: StrictBool = Field(description="mirror half of the pictures")
     checkpoint_every: Count = Field(description="images between training states: the most a kill can lose")
     log_every: Count = Field(description="images between points of the curves")
     grid_every: Count = Field(description="images between the sample rows of progress.png")
@@ -174,6 +185,8 @@ class Variant(Section):
     def _keys_agree(self) -> Variant:
         if self.sampler == "ddpm" and self.eta != 1:
             raise ValueError("eta must be 1 with sampler ddpm; for other eta use sampler ddim")
+        if self.eta > 0 and self.correction is not None:
+            raise ValueError("eta must be 0 with a correction (its weight is that of a deterministic step)")
         reads = "models/main" if self.correction is None else "models"
         if self.reads != reads:
             raise ValueError(f"reads must be {reads} {'without' if self.correction is None else 'with'} a correction")
@@ -211,7 +224,8 @@ class Tracking(Section):
     project: str = Field(min_length=1, description="its project name")
 
 
-VARIANT_NAME = r"^[a-z0-9][a-z0-9.-]*$"
+VARIANT_NAME = r"^[a-z0-9][a-z0-9-]*$"
+"""No dots: DVC reads them as paths into params.yaml."""
 
 
 class Params(Section):

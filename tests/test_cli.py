@@ -1,6 +1,7 @@
 """The `cspipe` command, as typed."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.conftest import ROOT
 
 
 def cspipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["cspipe", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    command = Path(sys.executable).with_name("cspipe")
+    return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_without_arguments_it_explains_itself(tmp_path: Path) -> None:

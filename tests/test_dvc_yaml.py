@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ NO_DEPENDENCY = {
     "cspipe/stages/stage.py",
     "cspipe/tracking.py",
 }
-"""They read parameters, show progress, write logs: the values are tracked as params, no byte depends on the rest."""
+"""They read parameters, whose values are tracked as params, show progress, record what was done."""
 
 
 def definition(stage: str) -> dict:
@@ -71,6 +72,12 @@ def test_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
     assert not missing
     assert not unused
     assert all((ROOT / dependency).exists() for dependency in declared)
+
+
+@pytest.mark.parametrize("stage", ["train", "compensate", "sample", "evaluate"])
+def test_stage_records_the_code_that_dvc_watches(stage: str) -> None:
+    declared = tuple(dep for dep in definition(stage)["deps"] if dep.startswith("cspipe"))
+    assert declared == import_module(f"cspipe.stages.{stage}").CODE
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))

@@ -88,11 +88,16 @@ IMPOSSIBLE = [
     ({"variants.cs-10.correction": None}, "reads must be models/main without a correction"),
     ({"variants.ddim-100.reads": "models"}, "reads must be models/main without a correction"),
     ({"variants.ddim-100.sampler": "ddpm"}, "eta must be 1 with sampler ddpm"),
+    ({"variants.cs-10.eta": 0.5}, "eta must be 0 with a correction"),
+    ({"train.flip": "yes"}, "train.flip"),
+    ({"train.compensation.share": True}, "must be a number, not true"),
+    ({"data.channels": True}, "must be a number, not true"),
     ({"evaluate.images": 10_000}, "evaluate.images 10000 must be at most sample.images"),
     ({"evaluate.kid_subset_size": 1000}, "evaluate.kid_subset_size 1000 must be at most evaluate.images"),
     ({"evaluate.extractor": "inception-v3-compat"}, "evaluate.weights must name the file weights-inception-2015-12-05"),
     ({"variants": {}}, "variants"),
     ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants"),
+    ({"variants": {"cs-0.5": DEMO["variants"]["cs-10"]}}, "variants"),
 ]
 
 

@@ -30,7 +30,7 @@ def open_source(data: Data) -> Files:
         listing = _list(path, where)
     except PermissionError as error:
         raise UserError(f"{where}: no permission to read {error.filename}; make it readable for this user") from None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{where} does not exist; correct it, or put the pictures there") from None
     if not listing.pictures:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cspipe.compute import open_device
@@ -19,6 +20,20 @@ from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.loop import Plan, run
 from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 
+CODE = (
+    "cspipe/compute.py",
+    "cspipe/data/shards.py",
+    "cspipe/denoiser.py",
+    "cspipe/diffusion",
+    "cspipe/models.py",
+    "cspipe/nets",
+    "cspipe/pixels.py",
+    "cspipe/seeds.py",
+    "cspipe/stages/compensate.py",
+    "cspipe/stages/nets.py",
+    "cspipe/training",
+)
+"""Code that decides the stage's bytes, as in dvc.yaml."""
 CURVES, NORMS = Path("curves/compensate"), Path("curves/norm.tsv")
 
 
@@ -43,12 +58,13 @@ def main() -> None:
             "data_sha256": images.sha256,
             "main_sha256": sha256_file(MAIN / FILE),
             "main_images_seen": main_config["images_seen"],
-            "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/training", "cspipe/stages/compensate.py"),
+            "seed": params.seed,
+            "code": code_ids(*CODE),
         }
-        checkpoints = Checkpoints(STATES / "compensate", state_key(config, params.seed))
         total = settings.epochs * len(images)
-        every = params.train.log_every, params.train.checkpoint_every
-        plan = Plan(total, settings.batch, *every, params.seed)
+        plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, params.seed)
+        key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip)
+        checkpoints = Checkpoints(STATES / "compensate", key)
         with tracked(CURVES, params.tracking, f"compensate-{checkpoints.key}", config) as curves:
             run(trainee, images, plan, device, checkpoints, "compensate", curves)
         with whole_folder(COMPENSATION) as folder:

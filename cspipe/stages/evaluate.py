@@ -26,6 +26,14 @@ from cspipe.progress import Progress
 from cspipe.provenance import code_ids
 from cspipe.stages.stage import PREPARED, stage
 
+CODE = (
+    "cspipe/compute.py",
+    "cspipe/data/shards.py",
+    "cspipe/evaluation",
+    "cspipe/pictures.py",
+    "cspipe/stages/evaluate.py",
+)
+"""Code that decides the stage's bytes, as in dvc.yaml."""
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
 """Samples whose nearest training pictures are sought, and how many of these."""
@@ -102,7 +110,7 @@ def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Pro
         "extractor_weights_sha256": extractor.sha256,
         "kid_subsets": subsets,
         "kid_subset_size": measure.subset_size(samples, reference),
-        "code": {**sets.made["code"], **code_ids("cspipe/evaluation", "cspipe/stages/evaluate.py")},
+        "code": {**sets.made["code"], "evaluate": code_ids(*CODE)},
         **{name.replace("-", "_"): version(name) for name in ("torch", "torchvision", "torch-fidelity")},
         "device": device.name,
     }

@@ -18,7 +18,7 @@ from cspipe.denoiser import NetDenoiser
 from cspipe.diffusion.corrections import Compensation, CompensationWeight
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_folder
-from cspipe.models import FILE
+from cspipe.models import FILE, read_config
 from cspipe.params import Params, Variant
 from cspipe.params_file import load_params
 from cspipe.pictures import display_scale, grid, save_png
@@ -27,6 +27,20 @@ from cspipe.sampling import Sampler, sample_all
 from cspipe.stages.nets import finished_denoiser, finished_module
 from cspipe.stages.stage import COMPENSATION, MAIN, STATES, stage, state_key
 
+CODE = (
+    "cspipe/compute.py",
+    "cspipe/denoiser.py",
+    "cspipe/diffusion",
+    "cspipe/models.py",
+    "cspipe/nets",
+    "cspipe/pictures.py",
+    "cspipe/pixels.py",
+    "cspipe/sampling.py",
+    "cspipe/seeds.py",
+    "cspipe/stages/nets.py",
+    "cspipe/stages/sample.py",
+)
+"""Code that decides the stage's bytes, as in dvc.yaml."""
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS = 64, 8
 
@@ -43,8 +57,8 @@ def main() -> None:
         denoise, config = finished_denoiser(device)
         sampler = new_sampler(params.variants[name], denoise, config, device)
         facts = describe(name, params, config)
-        parts = STATES / "sample" / state_key(facts)
         settings = params.sample
+        parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())
         batches = sample_all(sampler, settings.seed, settings.images, settings.batch, parts, f"sample {name}")
         with whole_folder(SAMPLES / name) as folder:
             file = folder / "samples.npy"
@@ -80,15 +94,20 @@ def new_sampler(variant: Variant, denoise: NetDenoiser, config: dict[str, Any], 
 def describe(name: str, params: Params, config: dict[str, Any]) -> dict[str, Any]:
     """How the samples of a variant are made."""
     variant = params.variants[name]
+    code = {"train": config["code"], "sample": code_ids(*CODE)}
+    if variant.correction:
+        code["compensate"] = read_config(COMPENSATION, "compensate")["code"]
     return {
         "variant": name,
         **variant.model_dump(),
         "seed": params.sample.seed,
         "images": params.sample.images,
         "images_seen": config["images_seen"],
+        "training": config["train"]["method"],
+        "training_seed": config["seed"],
         "model_sha256": sha256_file(MAIN / FILE),
         "module_sha256": sha256_file(COMPENSATION / FILE) if variant.correction else None,
-        "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/sampling.py", "cspipe/stages/sample.py"),
+        "code": code,
     }
 
 

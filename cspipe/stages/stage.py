@@ -34,8 +34,12 @@ def stage(name: str) -> Iterator[RunLog]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         _stop(name, _about_storage(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, unimported
+            raise
+        _stop(name, f"out of memory ({error}); lower train.micro_batch or sample.batch in params.yaml")
     except KeyboardInterrupt:
-        _stop(name, "stopped; the same command goes on from the last stored state", 130)
+        _stop(name, "stopped; the same command goes on from the last stored state, if there is one", 130)
 
 
 def state_key(*parts: Any) -> str:

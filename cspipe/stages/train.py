@@ -28,6 +28,21 @@ from cspipe.training.loop import Plan, run
 from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
 from cspipe.training.module import ModuleFit
 
+CODE = (
+    "cspipe/compute.py",
+    "cspipe/data/shards.py",
+    "cspipe/denoiser.py",
+    "cspipe/diffusion",
+    "cspipe/models.py",
+    "cspipe/nets",
+    "cspipe/pictures.py",
+    "cspipe/pixels.py",
+    "cspipe/seeds.py",
+    "cspipe/stages/nets.py",
+    "cspipe/stages/train.py",
+    "cspipe/training",
+)
+"""Code that decides the stage's bytes, as in dvc.yaml."""
 CURVES, NORMS, SCHEDULE = Path("curves/train"), Path("curves/train-norm.tsv"), Path("curves/schedule.tsv")
 
 
@@ -41,7 +56,7 @@ def main() -> None:
         trainee = new_trainee(params, images, device)
         settings = params.train
         config = describe(params, images, trainee)
-        checkpoints = Checkpoints(STATES / "train", state_key(config, params.seed, settings.model_dump(mode="json")))
+        checkpoints = Checkpoints(STATES / "train", state_key(config, params.compute.model_dump()))
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
         with tracked(CURVES, params.tracking, f"train-{checkpoints.key}", config) as curves:
             points = run(trainee, images, plan, device, checkpoints, "train", curves)
@@ -71,16 +86,18 @@ def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]
         "channels": params.data.channels,
         "size": params.data.size,
         "parameters": count_parameters(trainee.net),
-        "method": params.train.method,
+        "seed": params.seed,
+        "train": params.train.model_dump(),
+        "module": params.compensation.model_dump(include={"net", "channels", "learning_rate", "loss"}),
         "data_sha256": images.sha256,
-        "code": code_ids("cspipe/diffusion", "cspipe/nets", "cspipe/training", "cspipe/stages/train.py"),
+        "code": code_ids(*CODE),
     }
 
 
 def write(trainee: MainNet, config: dict[str, Any]) -> None:
     """The model with its samples along the way, the module's size and the schedule."""
     with whole_folder(MAIN) as folder:
-        save_model(folder, {"raw": trainee.net, "ema": trainee.ema.module}, config)
+        save_model(folder, {"raw": trainee.net, "ema": trainee.ema.net}, config)
         rows = torch.cat(trainee.rows) if trainee.rows else torch.zeros((1, *trainee.shape), dtype=torch.uint8)
         scale = display_scale(config["size"])
         save_png(grid(np.asarray(rows), GRID_IMAGES, scale), folder / "progress.png")

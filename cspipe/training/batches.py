@@ -15,6 +15,9 @@ from cspipe.compute import Device
 from cspipe.pixels import normalise
 from cspipe.seeds import derive_seed
 
+BLOCK = 1024
+"""Images copied to the device at a time."""
+
 
 class Images(Protocol):
     """A set of uint8 images that can be gathered in any order."""
@@ -36,14 +39,24 @@ def stream_indices(count: int, seed: int, start: int, length: int) -> NDArray[np
     return indices
 
 
+def _whole(images: Images, device: Device) -> Tensor | None:
+    """The set in the device's memory if it fits, copied in blocks; else None."""
+    one = images.gather(np.zeros(1, np.int64))
+    if one.nbytes * len(images) > device.free_memory():
+        return None
+    whole = torch.empty((len(images), *one.shape[1:]), dtype=torch.uint8, device=device.device)
+    for start in range(0, len(images), BLOCK):
+        block = images.gather(np.arange(start, min(start + BLOCK, len(images))))
+        whole[start : start + len(block)] = torch.from_numpy(block).to(device.device)
+    return whole
+
+
 def batches(images: Images, batch: int, seed: int, start: int, device: Device) -> Iterator[Tensor]:
     """Yield float batches (batch, C, H, W) on the device, from place `start` of the stream on, without end.
 
     A set that fits the GPU's memory moves there whole; otherwise the next batch is gathered while this one trains.
     """
-    resident: Tensor | None = None
-    if images.gather(np.zeros(1, np.int64)).nbytes * len(images) <= device.free_memory():
-        resident = torch.from_numpy(images.gather(np.arange(len(images)))).to(device.device)
+    resident = _whole(images, device)
 
     def fetch(place: int) -> Tensor:
         indices = stream_indices(len(images), seed, place, batch)

@@ -30,8 +30,13 @@ class Checkpoints:
         """Write `state` (tensors, numbers, strings, lists, dicts) as the newest, then drop all but the last two."""
         self.folder.mkdir(parents=True, exist_ok=True)
         beside = self.folder / ".partial"
-        with beside.open("wb") as file:
-            torch.save({"key": self.key, "seen": seen, "state": state}, file)
+        try:
+            with beside.open("wb") as file:
+                torch.save({"key": self.key, "seen": seen, "state": state}, file)
+        except (OSError, RuntimeError) as error:
+            beside.unlink()  # of no use, and the disk may be full
+            # torch turns the system's error into one of its own, which says nothing of a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         # The name carries the digest, so it is known only now; the content is on the disk before the name is.
         path = self.folder / f"{seen:012d}-{sha256_file(beside)[:16]}.pt"
         sync(beside)
@@ -47,7 +52,8 @@ class Checkpoints:
             try:
                 return self._read(path, device)
             except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                print(f"{path}: not used ({error}); falling back on the state before it", file=sys.stderr)
+                print(f"{path}: removed, not used ({error}); the state before it is, if there is one", file=sys.stderr)
+                path.unlink()
         return None
 
     def _read(self, path: Path, device: torch.device) -> tuple[int, dict[str, Any]]:

@@ -98,7 +98,7 @@ def run(
             "lower the batch in params.yaml or add pictures"
         )
     seen, curve = _resume(trainee, checkpoints, device, name, log)
-    means = Means(device)
+    means, saved = Means(device), seen
     with Progress(name, plan.images, seen) as progress:
         for x0 in batches(images, plan.batch, plan.seed, seen, device):
             if seen >= plan.images:
@@ -107,7 +107,7 @@ def run(
             seen += plan.batch
             trainee.after(seen, plan.batch)
             note = None
-            save = seen >= plan.images or crossed(seen, plan.batch, plan.checkpoint_every)
+            save = seen >= plan.images or seen + plan.batch - saved > plan.checkpoint_every
             # A state is stored at a point of the curves alone, so that none of their means has to be stored with it.
             if save or crossed(seen, plan.batch, plan.log_every):
                 point = _point(means, seen, plan, checkpoints, name)
@@ -119,6 +119,7 @@ def run(
                 if not trainee.finite():
                     raise _not_finite("a weight", seen - plan.batch, plan, checkpoints, name)
                 checkpoints.save(seen, {"trainee": trainee.state_dict(), "curve": curve})
+                saved = seen
             progress.advance(plan.batch, note)
     return curve
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from cspipe.denoiser import NetDenoiser
 from cspipe.diffusion.corrections import Compensation, CompensationWeight
@@ -20,7 +19,7 @@ from cspipe.training.batches import Images
 from cspipe.training.draws import Draw, draw
 from cspipe.training.loop import crossed
 from cspipe.training.module import ModuleFit, module_norms
-from cspipe.training.optim import adamw, all_finite, moving_average, rate_factor
+from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
 
 GRID_IMAGES, GRID_STEPS = 10, 50
 """Size of a row of samples along the way, and the DDIM steps it takes."""
@@ -58,7 +57,7 @@ class MainNet:
 
     def __post_init__(self) -> None:
         self.optimizer = adamw(self.net, self.settings.learning_rate, self.settings.weight_decay)
-        self.ema: AveragedModel = moving_average(self.net, self.settings.batch, self.settings.ema_half_life)
+        self.ema = MovingAverage(self.net, self.settings.batch, self.settings.ema_half_life)
 
     def share(self, seen: int) -> float:
         """Share of a batch on the compensated path: constant, or falling linearly to 0 over `fade` of training."""
@@ -84,7 +83,7 @@ class MainNet:
             group["lr"] = settings.learning_rate * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update_parameters(self.net)
+        self.ema.update(self.net)
         scalars = {"loss": loss, "grad_norm": norm}
         if self.compensation is not None:
             scalars["share"] = x0.new_full((), d.compensated / settings.batch)
@@ -102,8 +101,7 @@ class MainNet:
         if self.compensation is not None and (fitting or part.compensated):
             # The module learns from every image of its epoch, the compensated path needs its own share alone.
             known = len(t) if fitting else part.compensated
-            with torch.no_grad():
-                x0h = self.denoise(x[:known], t[:known])
+            x0h = self._estimate(x[:known], t[:known])
             k = part.compensated
             if k:
                 correction = self.compensation.correction
@@ -116,12 +114,20 @@ class MainNet:
         loss.backward()
         return loss.detach(), module_loss
 
+    @torch.no_grad()
+    def _estimate(self, x: Tensor, t: Tensor) -> Tensor:
+        """The net's clean estimate as in sampling, without dropout."""
+        self.net.eval()
+        x0h = self.denoise(x, t)
+        self.net.train()
+        return x0h
+
     def after(self, seen: int, batch: int) -> None:
         """Measure the module when it is frozen; add a row to the samples along the way."""
         c = self.compensation
         if c is not None and seen - batch < c.fit_until <= seen:
             schedule = self.denoise.schedule
-            self.norms = module_norms(self.denoise, c.fit.c, self.images, schedule, self.seed)
+            self.norms = module_norms(self._estimate, c.fit.c, self.images, schedule, self.seed)
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
 
@@ -132,8 +138,7 @@ class MainNet:
         device = schedule.signal.device
         generator = torch.Generator(device).manual_seed(derive_seed(self.seed, "grid"))
         x_T = torch.randn((GRID_IMAGES, *self.shape), generator=generator, device=device)
-        self.ema.eval()
-        denoise = replace(self.denoise, net=replace(net, net=self.ema.module))
+        denoise = replace(self.denoise, net=replace(net, net=self.ema.net))
         steps = subsequence(schedule.steps, min(GRID_STEPS, schedule.steps))
         return quantise(sample(denoise, x_T, schedule, steps)).cpu()
 
@@ -143,14 +148,20 @@ class MainNet:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on, and what was measured on the way."""
-        state = {name: getattr(self, name).state_dict() for name in ("net", "ema", "optimizer")}
-        fit = None if self.compensation is None else self.compensation.fit.state_dict()
-        return {**state, "fit": fit, "rows": self.rows, "norms": self.norms}
+        return {
+            "net": self.net.state_dict(),
+            "ema": self.ema.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "fit": None if self.compensation is None else self.compensation.fit.state_dict(),
+            "rows": self.rows,
+            "norms": self.norms,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-        for name in ("net", "ema", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
+        self.net.load_state_dict(state["net"])
+        self.ema.net.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
         if self.compensation is not None:
             self.compensation.fit.load_state_dict(state["fit"])
         self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]

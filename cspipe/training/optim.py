@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def adamw(net: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
@@ -26,10 +27,19 @@ def rate_factor(seen: int, images: int, warmup: int, cooldown: float) -> float:
     return min(up, 1.0, down)
 
 
-def moving_average(net: nn.Module, batch: int, half_life: int) -> AveragedModel:
-    """EMA of the weights that forgets half after `half_life` images, updated once per batch."""
-    decay = 0.5 ** (batch / half_life)
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay))
+class MovingAverage:
+    """EMA of a net's weights that forgets half after `half_life` images, updated once per batch.
+
+    By torch's update, without its AveragedModel, which waits for the GPU at every step to read a counter.
+    """
+
+    def __init__(self, net: nn.Module, batch: int, half_life: int) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self._update = get_ema_multi_avg_fn(0.5 ** (batch / half_life))
+
+    def update(self, net: nn.Module) -> None:
+        """Take in the weights of a step."""
+        self._update(list(self.net.parameters()), [weight.detach() for weight in net.parameters()], None)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

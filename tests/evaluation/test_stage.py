@@ -76,7 +76,7 @@ def test_metrics_and_neighbours_are_written_and_the_same_again(workspace: Path) 
     assert counts == {"reference": 40, "samples": 40, "heldout": 30}
     assert provenance["kid_subset_size"] == 40
     assert {key: provenance[key] for key in MADE if key != "images"} == {k: v for k, v in MADE.items() if k != "images"}
-    assert {"cspipe/nets", "cspipe/evaluation"} <= set(provenance["code"])
+    assert {"cspipe/nets", "evaluate"} <= set(provenance["code"])
     assert str(workspace) not in first["ddim-100.json"].decode()
     assert Image.open(workspace / "neighbours/ddim-100.png").size == (9 * 65 + 1, 3 * 65 + 1)
     main()

@@ -100,5 +100,5 @@ def test_plain_training_is_one_switch_away(tmp_path: Path, two_variants: Tree) -
     clone = new_clone(tmp_path / "plain", change(two_variants, {"train.method": "plain"}))
     run_in(clone, "dvc", "repro", "train")
     commit(clone, "plain")
-    assert json.loads((clone / "models/main/config.json").read_text())["method"] == "plain"
+    assert json.loads((clone / "models/main/config.json").read_text())["train"]["method"] == "plain"
     assert (clone / "curves/train-norm.tsv").read_text() == "t\tnorm_ratio\terror\n"

@@ -73,6 +73,17 @@ def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
     assert np.abs(before - samples()).max() <= 1
 
 
+def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> None:
+    """Kept batches belong to their batch size; another one must not take a part for a whole."""
+    params = clone / "params.yaml"
+    tree = change(yaml.safe_load(params.read_text()), {"sample.images": 64, "variants.ddim-100.steps": 10})
+    params.write_text(yaml.safe_dump(tree))
+    kill_when(clone, "sample/*/*.npy", 1, "sample", "ddim-100")
+    params.write_text(yaml.safe_dump(change(tree, {"sample.batch": 5})))
+    stage(clone, "sample", "ddim-100")
+    assert np.load(clone / "samples/ddim-100/samples.npy").shape == (64, 3, 8, 8)
+
+
 def test_bad_parameters_stop_every_stage_before_any_work(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(text.replace("prediction: v", "prediction: w"))
@@ -129,7 +140,7 @@ def test_foreign_model_is_refused(clone: Path) -> None:
     assert "not a model of this project" in stage(clone, "sample", "ddim-100", check=False).stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
 def test_full_disk_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped, run_stage("train"), open("/dev/full", "w") as file:  # noqa: PTH123
         file.write("x" * 100_000)

@@ -68,3 +68,11 @@ def test_partial_file_of_a_killed_writer_is_ignored(states: Checkpoints) -> None
     (states.folder / ".partial").write_bytes(b"half")
     assert states.load(CPU)[0] == 30
 
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_full_disk_is_the_error_of_the_system_and_leaves_nothing(states: Checkpoints) -> None:
+    (states.folder / ".partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        states.save(40, {"weights": torch.zeros(100_000)})
+    assert not (states.folder / ".partial").is_symlink()
+    assert states.load(CPU)[0] == 30

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.training.optim import adamw, all_finite, moving_average, rate_factor
+from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
 
 
 def test_rate_rises_stays_and_falls_linearly() -> None:
@@ -24,14 +24,13 @@ def test_rate_is_a_fraction(seen: int, images: int, warmup: int, cooldown: float
 
 def test_average_forgets_half_in_its_half_life() -> None:
     net = torch.nn.Linear(1, 1)
-    ema = moving_average(net, batch=8, half_life=80)
     with torch.no_grad():
         net.weight.fill_(1.0)
-        ema.update_parameters(net)
+        ema = MovingAverage(net, batch=8, half_life=80)
         net.weight.fill_(0.0)
         for _ in range(10):
-            ema.update_parameters(net)
-    assert ema.module.weight.item() == pytest.approx(0.5, abs=1e-5)
+            ema.update(net)
+    assert ema.net.weight.item() == pytest.approx(0.5, abs=1e-5)
 
 
 def test_optimizer_is_fused_and_moves_at_the_given_rate() -> None:

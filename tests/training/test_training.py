@@ -36,7 +36,7 @@ def plan(params: Params) -> Plan:
 def weights(trainee: MainNet | FinishedFit) -> list[Tensor]:
     if isinstance(trainee, FinishedFit):
         return list(trainee.fit.module.state_dict().values())
-    return [*trainee.net.state_dict().values(), *trainee.ema.state_dict().values()]
+    return [*trainee.net.state_dict().values(), *trainee.ema.net.state_dict().values()]
 
 
 def new_main_net(params: Params, pictures: Pictures) -> MainNet:
@@ -114,9 +114,7 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
     assert gradient.norm() > 0
 
 
-def test_compensated_training_with_no_share_is_plain_training(
-    params: Make, pictures: Pictures, tmp_path: Path
-) -> None:
+def test_compensated_training_with_no_share_is_plain_training(params: Make, pictures: Pictures, tmp_path: Path) -> None:
     none = params({"train.method": "compensated", "train.compensation.share": 0.0})
     plain = params({"train.method": "plain"})
     one, two = new_main_net(none, pictures), new_main_net(plain, pictures)
