@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "images") -> None:
         self.what, self.total, self.done, self.unit = what, total, done, unit
-        self._first, self._note = done, ""
+        self._first, self._told, self._note = done, -1, ""
         self._start = self._last_line = time.monotonic()
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
         self._bar = RichProgress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=False)
@@ -33,7 +33,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._terminal:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and self._told != self.done:
             self._line()
 
     @property
@@ -52,7 +52,7 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
-        self._last_line = time.monotonic()
+        self._last_line, self._told = time.monotonic(), self.done
         left = (self.total - self.done) / max(self.rate, 1e-9)
         share = 100 * self.done / max(self.total, 1)
         line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self.rate:.0f} {self.unit}/s"
