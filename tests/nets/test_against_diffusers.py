@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cspipe.nets import UNet
 
-WIDTHS, BLOCKS, CLASSES = (32, 64, 96), 2, 5
+WIDTHS, BLOCKS, CLASSES = (128, 256, 384), 2, 5  # widths at which every norm has the 32 groups that theirs has
 
 RENAMED = {
     "block.before.0": "norm1",
@@ -65,7 +65,7 @@ def test_same_weights_same_output(stir) -> None:
         in_channels=3,
         out_channels=6,
         size=16,
-        channels=32,
+        channels=WIDTHS[0],
         blocks=BLOCKS,
         multipliers=(1, 2, 3),
         attention=(8, 4),
