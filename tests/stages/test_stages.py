@@ -24,7 +24,7 @@ from tests.stages.conftest import new_clone, stage
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
     """A clone with data and a run long enough to be killed on its way."""
-    longer = {"train.images": 1600, "train.checkpoint_every": 80, "compensation.epochs": 25, "sample.images": 64}
+    longer = {"train.images": 1600, "train.checkpoint_every": 80, "compensation.epochs": 25, "sample.images": 256}
     folder = new_clone(tmp_path_factory.mktemp("prepared") / "clone", change(two_variants, longer))
     stage(folder, "prepare")
     return folder
@@ -76,12 +76,12 @@ def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
 def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> None:
     """Kept batches belong to their batch size; another one must not take a part for a whole."""
     params = clone / "params.yaml"
-    tree = change(yaml.safe_load(params.read_text()), {"sample.images": 64, "variants.ddim-100.steps": 10})
+    tree = change(yaml.safe_load(params.read_text()), {"sample.images": 256, "variants.ddim-100.steps": 10})
     params.write_text(yaml.safe_dump(tree))
     kill_when(clone, "sample/*/*.npy", 1, "sample", "ddim-100")
     params.write_text(yaml.safe_dump(change(tree, {"sample.batch": 5})))
     stage(clone, "sample", "ddim-100")
-    assert np.load(clone / "samples/ddim-100/samples.npy").shape == (64, 3, 8, 8)
+    assert np.load(clone / "samples/ddim-100/samples.npy").shape == (256, 3, 8, 8)
 
 
 def test_bad_parameters_stop_every_stage_before_any_work(clone: Path) -> None:
