@@ -25,6 +25,7 @@ def tracked(folder: Path, tracking: Tracking, run: str, config: Mapping[str, Any
         wandb_run = _wandb(tracking, run, config)
 
         def log(seen: int, values: Mapping[str, float]) -> None:
+            """Write a point of the curves, at `seen` images."""
             live.step = seen
             rounded = {name: _six_digits(value) for name, value in values.items() if name != "step"}
             for name, value in rounded.items():
