@@ -1,0 +1,121 @@
+"""What people see in Prefect's UI without leaving it: progress, sample grids, scores, and what will run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from PIL import Image
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from cspipe.params_file import load_params
+from flows.command import Step
+from flows.workspace import Workspace
+
+LARGEST = 300_000
+"""Bytes of a picture in an artifact: it is kept in the server's database."""
+LONG = 30
+"""Seconds left from which a stage is worth a bar."""
+SCORES = ("kid", "kid_std", "frechet", "precision", "recall")
+
+
+def key(*words: str) -> str:
+    """An artifact key: lower case, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+class StageProgress:
+    """The progress bar of a long stage: made at the first sign that it takes long."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._artifact: UUID | None = None
+
+    def __call__(self, step: Step) -> None:
+        """Show a step."""
+        percent = 100 * step.done / max(step.total, 1)
+        told = f"{step.what}: {step.done} of {step.total}, {step.rate} images/s, {step.left} s left"
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=percent, description=told)
+        elif step.left >= LONG:
+            self._artifact = create_progress_artifact(percent, key=key("progress", self._stage), description=told)  # type: ignore[assignment]
+
+    def end(self) -> None:
+        """The stage is done."""
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
+
+
+def data_uri(picture: Path) -> str:
+    """A picture as a data URI of at most 300 kB; links into a bucket would expire."""
+    image = Image.open(picture).convert("RGB")
+    while True:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= LARGEST:
+            return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        image = image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
+
+
+def show_samples(root: Path, stage: str, run: str) -> None:
+    """The sample grid of a sample stage, the samples along the way of train."""
+    name, _, variant = stage.partition("@")
+    picture = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
+    if name in ("sample", "train") and picture.exists():
+        create_image_artifact(data_uri(picture), key=key("pictures", stage), description=f"{stage} of {run}")
+
+
+def show_plan(text: str, run: str) -> None:
+    """Which stages will run, and why."""
+    create_markdown_artifact(text, key="plan", description=f"what {run} will run")
+
+
+def show_report(workspace: Workspace, run: str) -> None:
+    """Where the finished report is, and W&B's page if curves go there."""
+    lines = [f"`dvc exp apply {run}`, then open `report/report.html`."]
+    report = workspace.root / "report" / "report.html"
+    if workspace.bucket is not None and report.exists():
+        key_in_bucket = f"runs/{run}/report.html"
+        workspace.bucket.put_file(report, key_in_bucket)
+        lines.append(f"A copy: `{workspace.bucket.url}/{key_in_bucket}`")
+    tracking = load_params(workspace.root / "params.yaml").tracking
+    if tracking.wandb == "online":
+        lines.append(f"Curves: [W&B project {tracking.project}](https://wandb.ai/home)")
+    create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
+
+
+def read_scores(text: str) -> dict[str, float]:
+    """The scores in a metrics file's text; its first section is the extractor's."""
+    metrics: dict[str, Any] = json.loads(text)
+    section = next(iter(metrics.values()))
+    return {name: section[name] for name in SCORES if name in section}
+
+
+def score_rows(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """One row per variant: each score, and its change against the last recorded run where there is one."""
+    rows = []
+    for variant, scores in sorted(now.items()):
+        row: dict[str, Any] = {"variant": variant}
+        for name, value in scores.items():
+            row[name] = value
+            old = before.get(variant, {}).get(name)
+            if name != "kid_std":
+                row[f"{name} change"] = "new" if old is None else f"{value - old:+.4g}"
+        rows.append(row)
+    return rows
+
+
+def show_scores(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]], run: str) -> None:
+    """The table of scores beside the last recorded run's."""
+    create_table_artifact(score_rows(now, before), key="scores", description=f"{run} against the revision's record")

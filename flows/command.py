@@ -1,0 +1,134 @@
+"""Running a command of hours under Prefect: its lines as they come, its progress, a time limit, and all of it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+SECONDS_BETWEEN_PROGRESS = 30.0
+GRACE = 25.0
+"""Seconds that a process gets to store its state after SIGTERM; Prefect's own limit is 30."""
+PROGRESS = re.compile(
+    r"(?P<what>.+): (?P<done>\d+)/(?P<total>\d+) \(\d+ %\)(, (?P<rate>\d+) \w+/s)?(, (?P<left>\d+) s left)?"
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a command is: images done of total, images per second, seconds left."""
+
+    what: str
+    done: int
+    total: int
+    rate: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    seconds: float
+    lines: tuple[str, ...]
+    """The last 200 that it printed."""
+    timed_out: bool = False
+
+
+def as_step(line: str) -> Step | None:
+    """The progress that a line of a stage tells, or None for any other line."""
+    found = PROGRESS.match(line)
+    if found is None:
+        return None
+    numbers = {key: int(found[key] or 0) for key in ("done", "total", "rate", "left")}
+    return Step(found["what"], **numbers)
+
+
+def run_command(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    tell: Callable[[str], None],
+    progress: Callable[[Step], None] = lambda step: None,
+    hours: float = 1.0,
+    environment: dict[str, str] | None = None,
+) -> Ended:
+    """Run a command in `folder`, calling `tell` with each line, and at most every 30 s with a line of progress.
+
+    The process stays in the flow's process group, which Prefect signals when a run is cancelled. After `hours`, or when
+    this is interrupted, the command and everything it started get SIGTERM, and SIGKILL 25 s later.
+    """
+    started, last, told = time.monotonic(), deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=_environment(environment or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    timed_out = threading.Event()
+
+    def stop() -> None:
+        timed_out.set()
+        end_tree(process.pid)
+
+    limit = threading.Timer(min(hours * 3600, threading.TIMEOUT_MAX), stop)
+    limit.daemon = True
+    limit.start()
+    try:
+        assert process.stdout is not None
+        for line in map(str.rstrip, process.stdout):
+            step = as_step(line)
+            if step is None:
+                last.append(line)
+                if line:
+                    tell(line)
+            elif step.done == step.total or time.monotonic() - told >= SECONDS_BETWEEN_PROGRESS:
+                told = time.monotonic()
+                tell(line)
+                progress(step)
+        status = process.wait()
+    finally:
+        limit.cancel()
+        if process.poll() is None:
+            end_tree(process.pid)
+    return Ended(status, time.monotonic() - started, tuple(last), timed_out.is_set())
+
+
+def end_tree(pid: int, grace: float = GRACE) -> None:
+    """Ask a process and all it started to end, at once, as DVC leaves its child running; then make them."""
+    try:
+        top = psutil.Process(pid)
+        family = [*top.children(recursive=True), top]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        _signal(process.terminate)
+    _, alive = psutil.wait_procs(family, timeout=grace)
+    for process in alive:
+        _signal(process.kill)
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        send()
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """This process's environment, with its own interpreter first: dvc.yaml's commands say `python`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", **more}

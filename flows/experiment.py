@@ -1,0 +1,70 @@
+"""The end of a run: DVC agrees that nothing is left to do, and the result is an experiment that anyone can apply."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from cspipe.errors import UserError
+from flows.artifacts import read_scores
+from flows.command import Ended, run_command
+from flows.dvc_stage import DVC
+from flows.failures import StageFailed, reason
+from flows.workspace import Workspace, git
+
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+def verify(workspace: Workspace) -> None:
+    """Raise StageFailed unless DVC finds that the merged dvc.lock leaves nothing to do."""
+    ended = _dvc(workspace, ["repro", "--allow-missing", "--dry"])
+    if ended.status or UP_TO_DATE not in ended.lines:
+        left = [line for line in ended.lines if line.startswith("Running stage")]
+        raise StageFailed(
+            f"the merged dvc.lock is not that of a finished run: {', '.join(left) or reason(ended.lines)}"
+        )
+
+
+def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]) -> None:
+    """Save the workspace as the DVC experiment `name`; with a bucket and an origin, push it, if that is permitted.
+
+    Raises StageFailed if DVC refuses.
+    """
+    folders = [
+        f"--include-untracked={folder}" for folder in ("curves", "metrics") if (workspace.root / folder).is_dir()
+    ]
+    saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *folders])
+    if saved.status:
+        raise StageFailed(f"the experiment {name} is not saved: {reason(saved.lines)}")
+    tell(f"saved as the experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` brings it into a clone")
+    if workspace.bucket is not None and git(workspace.root, "remote"):
+        pushed = _dvc(workspace, ["exp", "push", "--force", "origin", name])
+        if pushed.status:  # a clone of somebody else's repository; the result is safe all the same
+            tell(f"not pushed, so only this clone has it ({reason(pushed.lines)})")
+        else:
+            tell(f"pushed: elsewhere, `dvc exp pull origin {name}` first")
+
+
+def _dvc(workspace: Workspace, arguments: list[str]) -> Ended:
+    return run_command([*DVC, *arguments], workspace.root, tell=lambda line: None)
+
+
+def scores_now(root: Path) -> dict[str, dict[str, float]]:
+    """The scores of a finished workspace, by variant of its params.yaml."""
+    return {file.stem: read_scores(file.read_text()) for file in sorted((root / "metrics").glob("*.json"))}
+
+
+def scores_recorded(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """The scores that are committed at the workspace's revision, by variant."""
+    found: dict[str, dict[str, float]] = {}
+    for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
+        text = subprocess.run(
+            ["git", "show", f"{workspace.revision}:{name}"], cwd=workspace.root, capture_output=True, text=True
+        ).stdout
+        try:
+            found[Path(name).stem] = read_scores(text)
+        except (json.JSONDecodeError, StopIteration, TypeError) as error:
+            raise UserError(f"{name} at {workspace.revision[:12]}: no metrics file ({error})") from None
+    return found

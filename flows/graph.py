@@ -1,0 +1,61 @@
+"""The task graph: dvc.yaml's stages, their edges and the pool each wants. No stage is listed in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from cspipe.errors import UserError
+
+HOURS = 240.0
+"""Longest that a stage may take when its `meta.hours` in dvc.yaml says nothing: ten days."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage, or one cell of a `foreach` stage, as DVC names it."""
+
+    name: str
+    pool: str
+    hours: float
+    """Longest that it may take."""
+    upstream: tuple[str, ...]
+    """The stages whose outputs it reads."""
+    data: tuple[str, ...]
+    """The .dvc files of tracked data that it reads."""
+    files: tuple[str, ...]
+    """Its outputs that git keeps, not DVC's cache: metrics and curves."""
+
+
+def read_graph(root: Path) -> list[Node]:
+    """The stages of `root`/dvc.yaml with its params.yaml, each after those it reads from.
+
+    Raises UserError if dvc.yaml cannot be read, or a stage has no `meta.pool`.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            stages = nx.dfs_postorder_nodes(graph)  # DVC's edges point upstream
+            return [_node(stage, graph, root) for stage in stages if stage.cmd]
+    except DvcException as error:
+        raise UserError(f"{root / 'dvc.yaml'}: {error}") from None
+
+
+def _node(stage: Any, graph: nx.DiGraph[Any], root: Path) -> Node:
+    meta = stage.meta or {}
+    if "pool" not in meta:
+        raise UserError(f"dvc.yaml: stage {stage.name} has no meta.pool; give it cpu or gpu")
+    uncached = (out for out in stage.outs if not out.use_cache)
+    return Node(
+        stage.name,
+        meta["pool"],
+        float(meta.get("hours", HOURS)),
+        tuple(sorted(other.name for other in graph.successors(stage) if other.cmd)),
+        tuple(sorted(other.path_in_repo for other in graph.successors(stage) if not other.cmd)),
+        tuple(sorted(str(Path(out.fs_path).relative_to(root.resolve())) for out in uncached)),
+    )

@@ -1,0 +1,83 @@
+"""What a worker gives back: its stage's entry of dvc.lock and the small files that git keeps. The rest is in S3.
+
+Several workers finish at once; each hands over its own stage, so that their results meet in one dvc.lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from cspipe.errors import UserError
+from cspipe.files import whole_file
+from cspipe.storage import Bucket
+from flows.graph import Node
+
+LOCK = "dvc.lock"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the worker of a stage and the run's driver leave things for each other."""
+
+    bucket: Bucket
+    run: str
+    stage: str
+
+    @property
+    def result(self) -> str:
+        """Key of what the worker hands over."""
+        return f"runs/{self.run}/{self.stage}.json"
+
+    @property
+    def progress(self) -> str:
+        """Key of how far the worker is."""
+        return f"runs/{self.run}/{self.stage}.progress.json"
+
+
+def lock_entry(root: Path, stage: str) -> dict[str, Any]:
+    """A stage's entry of dvc.lock. Raises UserError if it has none."""
+    entries = load_yaml(str(root / LOCK)).get("stages", {}) if (root / LOCK).exists() else {}
+    if stage not in entries:
+        raise UserError(f"{root / LOCK}: no entry of stage {stage}")
+    return dict(entries[stage])
+
+
+def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) -> None:
+    """Put the stage's lock entry and its files that git keeps where the driver finds them."""
+    texts = {str(path.relative_to(root)): path.read_text() for name in node.files for path in _files(root / name)}
+    result = {"lock": lock_entry(root, node.name), "files": texts, "how": how, "seconds": seconds}
+    place.bucket.put_json(place.result, result)
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def take_over(place: Place, root: Path) -> tuple[str, float]:
+    """Merge what a worker handed over into the driver's workspace; returns (how it was done, seconds).
+
+    Raises UserError if there is nothing.
+    """
+    found = place.bucket.get_json(place.result)
+    if found is None:
+        raise UserError(f"{place.bucket.url}/{place.result}: the worker of {place.stage} handed nothing over")
+    result: dict[str, Any] = found[0]
+    for name, text in result["files"].items():
+        if not (root / name).resolve().is_relative_to(root.resolve()):
+            raise UserError(f"{place.bucket.url}/{place.result}: file {name!r} lies outside of the workspace")
+        with whole_file(root / name) as beside:
+            beside.write_text(text)
+    merge_lock(root, place.stage, result["lock"])
+    return result["how"], result["seconds"]
+
+
+def merge_lock(root: Path, stage: str, entry: dict[str, Any]) -> None:
+    """Set one stage's entry of dvc.lock, under DVC's own lock as a stage may be finishing here too."""
+    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / LOCK)) as tree:
+        tree.setdefault("schema", "2.0")
+        tree.setdefault("stages", {})[stage] = entry

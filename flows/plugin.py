@@ -1,0 +1,109 @@
+"""Bare deployment names, as in `prefect deployment run train-demo`.
+
+Prefect calls this plugin before its own command line. It is enabled under `[tool.prefect.plugins]` in
+pyproject.toml, so it works in this folder. Imports stay few here: every process that imports prefect loads this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect.plugins import register_hook
+
+from cspipe.errors import UserError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.plugins import HookContext
+
+COMMANDS = {"run", "inspect"}
+FLAGS = {"--watch", "--no-watch", "--help", "--prompt", "--no-prompt"}
+"""Options of these commands that take no value of their own; all others do."""
+TIMEOUT = 10.0
+"""Seconds to wait for the server."""
+
+
+@register_hook
+def setup_environment(*, ctx: HookContext) -> None:
+    """Put `flow/deployment` in the place of a bare deployment name; leave every other command as it is.
+
+    Exits with status 1 and one line on stderr if the server does not answer, or if none or several have the name.
+    """
+    place = _name_place(sys.argv) if _is_prefect(sys.argv, sys.orig_argv) else None
+    if place is None or "/" in sys.argv[place]:
+        return
+    try:
+        full = _full_name(sys.argv[place], ctx.api_url)
+    except UserError as error:
+        print(f"cspipe: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(f"cspipe: {sys.argv[place]} is {full}", file=sys.stderr)
+    sys.argv[place] = full
+
+
+def _is_prefect(argv: Sequence[str], original: Sequence[str]) -> bool:
+    """Whether this process is Prefect's command: `prefect ...` or `python -m prefect ...`."""
+    if argv[:1] == ["-m"]:  # what runpy leaves there until the module is found
+        return "-m" in original and original[original.index("-m") + 1] == "prefect"
+    return bool(argv) and Path(argv[0]).stem == "prefect"
+
+
+def _name_place(argv: Sequence[str]) -> int | None:
+    """Where the deployment's name stands in `prefect deployment run|inspect ... NAME ...`, None in other commands."""
+    words: list[int] = []
+    place = 1
+    while place < len(argv) and len(words) < 3:
+        word = argv[place]
+        if word == "--id" or word.startswith("--id="):
+            return None
+        if not word.startswith("-"):
+            words.append(place)
+        place += 2 if _takes_value(word) else 1
+    if len(words) < 3 or argv[words[0]] not in {"deployment", "deployments"} or argv[words[1]] not in COMMANDS:
+        return None
+    return words[2]
+
+
+def _takes_value(word: str) -> bool:
+    """Whether the next word is this option's value. `--param=x` and `-px` carry theirs."""
+    attached = "=" in word or (not word.startswith("--") and len(word) > 2)
+    return word.startswith("-") and word not in FLAGS | {"--"} and not attached
+
+
+def _full_name(name: str, api_url: str | None) -> str:
+    """`flow/deployment` of the one deployment with this name. Raises UserError with what exists."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    if api_url is None:
+        raise UserError("no Prefect server is set up here; start one with `uv run cspipe up`, or set PREFECT_API_URL")
+    try:
+        with get_client(httpx_settings={"timeout": TIMEOUT}, sync_client=True) as client:
+            found = _names(client, name)
+            known = found or _names(client)
+    except (httpx.HTTPError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the Prefect server at {api_url} gives no answer ({reason}); is it up (`uv run cspipe status`), "
+            "is PREFECT_API_URL right?"
+        ) from None
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{len(found)} deployments are named {name!r}; type one of {', '.join(found)}")
+    there = f"there are {', '.join(known)}" if known else "there are none; `uv run cspipe up` registers them"
+    raise UserError(f"no deployment is named {name!r}; {there}")
+
+
+def _names(client: SyncPrefectClient, name: str | None = None) -> list[str]:
+    """`flow/deployment` of the deployments with this name, or of the first 200 on the server; sorted."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterId
+
+    wanted = None if name is None else DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+    deployments = client.read_deployments(deployment_filter=wanted)
+    flows = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=[d.flow_id for d in deployments])))
+    names = {flow.id: flow.name for flow in flows}
+    return sorted(f"{names[deployment.flow_id]}/{deployment.name}" for deployment in deployments)

@@ -1,0 +1,57 @@
+"""The flow that a worker runs for one stage of a pipeline whose driver is elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from cspipe.errors import UserError
+from cspipe.storage_errors import StorageError
+from flows.artifacts import StageProgress, show_samples
+from flows.command import Step
+from flows.dvc_stage import Outcome, StageRunner
+from flows.graph import Node, read_graph
+from flows.handover import LOCK, Place, hand_over
+from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
+
+
+@flow(name="run-stage", persist_result=False)
+def run_stage(run: str, stage: str, revision: str, params: str, lock: str) -> None:
+    """Run one stage of `run` at an exact revision, with the driver's params.yaml and dvc.lock, and hand it over.
+
+    Reads and writes S3 alone: this worker and the driver need not share a disk. Raises UserError before any work if the
+    clone cannot get the revision, has other flows, or S3 cannot be used; StageFailed or Transient afterwards.
+    """
+    clone, bucket = home(), shared_bucket()
+    if bucket is None:
+        raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
+    commit = resolve_revision(clone, revision, pushed=False)
+    check_code(clone, commit)
+    place = Place(bucket, run, stage)
+    with open_workspace(clone, commit, f"{run}-{stage}", bucket) as workspace:
+        (workspace.root / "params.yaml").write_text(params)
+        if lock:
+            (workspace.root / LOCK).write_text(lock)
+        node = find(workspace.root, stage)
+        shown = StageProgress(stage)
+
+        def progress(step: Step) -> None:
+            shown(step)
+            with suppress(StorageError):  # only a retry would miss it
+                bucket.put_json(place.progress, {"done": step.done, "total": step.total})
+
+        outcome: Outcome = StageRunner(workspace, run, get_run_logger().info, progress)(node)
+        hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
+        shown.end()
+        show_samples(workspace.root, stage, run)
+
+
+def find(root: Path, stage: str) -> Node:
+    """A stage of the workspace's graph. Raises UserError if it has none of this name."""
+    for node in read_graph(root):
+        if node.name == stage:
+            return node
+    raise UserError(f"dvc.yaml has no stage {stage!r}")

@@ -1,0 +1,188 @@
+"""Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
+
+A run that gives no sign of life for a window of time is marked CRASHED; a crashed training is scheduled again, a few
+times; of a nightly re-evaluation that did not run it warns. What it knows is on the server, so it can be restarted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    DeploymentFilter,
+    DeploymentFilterName,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder, EventResourceFilter
+from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
+from prefect.states import AwaitingRetry, Crashed
+
+from cspipe.errors import UserError
+
+TAG = "cspipe"
+"""On all deployments of prefect.yaml."""
+ATTEMPTS = 3
+"""How often a training is scheduled again after a crash."""
+AGAIN = "scheduled again after a crash"
+MEMORY = timedelta(days=1)
+"""Crashes older than this are left alone: what was given up last week does not come back."""
+NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
+
+log = logging.getLogger("cspipe.supervise")
+
+
+@dataclass
+class Watch:
+    """The supervisor's view of the server. Times in seconds, except where they are datetimes."""
+
+    window: float
+    """Without a sign of life for so long, a run counts as lost."""
+    nightly: timedelta = timedelta(hours=26)
+    """Without a run for so long, the nightly re-evaluation counts as missed."""
+    seeing: datetime | None = None
+    """Since when the server has answered without a gap. Only what was missing in this time is held against a run."""
+    last: datetime | None = None
+
+    def look(self, client: SyncPrefectClient) -> None:
+        """One round. Raises what the client raises if the server does not answer."""
+        now = datetime.now(UTC)
+        if self.seeing is None or self.last is None or (now - self.last).total_seconds() > self.window / 2:
+            self.seeing = now  # started, or the server or this machine was away
+        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+        if (now - self.seeing).total_seconds() >= self.window:
+            for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(StateType.RUNNING)):
+                self._mark_if_lost(client, run, now)
+        trainings = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=DeploymentFilterName(like_="train-"))
+        recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
+        for run in client.read_flow_runs(deployment_filter=trainings, flow_run_filter=recent):
+            if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
+                _schedule_again(client, run)
+        _warn_of_missed(client, now, self.nightly)
+        self.last = now
+
+    def _mark_if_lost(self, client: SyncPrefectClient, run: FlowRun, now: datetime) -> None:
+        """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
+        started = run.state.timestamp if run.state else run.start_time
+        signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
+        silent = (now - max(signs)).total_seconds() if signs else self.window
+        if silent < self.window:
+            return
+        message = f"worker lost: no heartbeat for {silent:.0f} s"
+        _set(client, run, Crashed(message=message))
+
+
+def watch(window: float, every: float) -> None:
+    """Look every `every` seconds, for ever. Raises UserError if the window is shorter than three heartbeats."""
+    beat = get_current_settings().flows.heartbeat_frequency or 0
+    if window < 3 * beat or not beat:
+        raise UserError(
+            f"--window {window:.0f} s: runs give a sign of life every {beat} s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), "
+            f"and with less than three times that healthy ones would be ended; take {3 * beat} or more"
+        )
+    view = Watch(window)
+    while True:
+        try:
+            with get_client(sync_client=True) as client:
+                view.look(client)
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("the server gives no answer: %s", error or type(error).__name__)
+            view.seeing = None
+        time.sleep(every)
+
+
+def _in(state: StateType, ended: FlowRunFilterEndTime | None = None) -> FlowRunFilter:
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])), end_time=ended)
+
+
+def _heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
+    """When the server received the run's newest heartbeat: its clock, not the worker's, which may be wrong."""
+    now = datetime.now(UTC)
+    wanted = EventFilter(
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
+        occurred=EventOccurredFilter(since=now - timedelta(days=2), until=now + timedelta(days=2)),
+        order=EventOrder.DESC,
+    )
+    events = client.read_events(wanted, limit=1).events
+    return events[0].received if events else None
+
+
+def _schedule_again(client: SyncPrefectClient, run: FlowRun) -> None:
+    """The same run once more, unless a person cancelled it or it crashed too often."""
+    states = client.read_flow_run_states(run.id)
+    again = sum((state.message or "").startswith(AGAIN) for state in states)
+    if again >= ATTEMPTS or any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in states):
+        return
+    message = f"{AGAIN}, {again + 1} of {ATTEMPTS}: {run.state.message if run.state else 'unknown'}"
+    _set(client, run, AwaitingRetry(message=message))
+
+
+def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
+    """Propose a state. Not forced: a run that has just ended keeps its end."""
+    if client.set_flow_run_state(run.id, state).status == SetStateStatus.ACCEPT:
+        log.warning("%s: %s: %s", run.name, state.name, state.message)
+
+
+def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) -> None:
+    """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run."""
+    nightly = DeploymentFilter(name=DeploymentFilterName(any_=[NIGHTLY]), tags=DeploymentFilterTags(all_=[TAG]))
+    for deployment in client.read_deployments(deployment_filter=nightly):
+        schedules = [schedule for schedule in deployment.schedules if schedule.active and schedule.created]
+        if deployment.paused or not schedules:
+            continue
+        since = min(schedule.created for schedule in schedules if schedule.created)
+        ran = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=now - limit))
+        recently = client.read_flow_runs(deployment_filter=nightly, flow_run_filter=ran, limit=1)
+        if now - since < limit or recently or _said(client, now - limit):
+            continue
+        text = (
+            f"{NIGHTLY} has not run for {limit.total_seconds() / 3600:.0f} h although its schedule is active; "
+            "is a cpu worker online, is the run waiting in the queue?"
+        )
+        log.warning(text)
+        client.create_artifact(ArtifactCreate(key=MISSED, type="markdown", description="Nightly missed", data=text))
+
+
+def _said(client: SyncPrefectClient, after: datetime) -> bool:
+    known = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[MISSED])))
+    return any(artifact.created is not None and artifact.created > after for artifact in known)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: watch until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m flows.supervise", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--window", type=float, default=120.0, help="seconds without a sign of life: lost")
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between two looks")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    log.setLevel(logging.INFO)
+    try:
+        watch(options.window, options.every)
+    except UserError as error:
+        print(f"cspipe: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The sweep flow: one pipeline run per point of a grid of parameters, and one table of their scores."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.futures import wait
+from prefect.runtime import deployment
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from cspipe.errors import UserError
+from flows.failures import StageFailed
+from flows.pipeline import pipeline
+
+LARGEST = 200
+"""Points of a grid: more is a slip of the keyboard."""
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values, as overrides. Raises UserError for no point, or more than 200."""
+    if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+        raise UserError('grid: give each key a list of values, as {"train.compensation.scale": [0.1, 0.3]}')
+    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if len(found) > LARGEST:
+        raise UserError(f"grid: {len(found)} points; at most {LARGEST}")
+    return found
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def point_task(preset: str, revision: str | None, overrides: dict[str, Any]) -> str:
+    """One point: a pipeline run of its own, on a worker where there are workers. Returns what its end says."""
+    if deployment.id is None:
+        state: State[Any] = pipeline(preset, revision, overrides, return_state=True)
+    else:
+        given = {"preset": preset, "revision": revision, "overrides": overrides}
+        ended: FlowRun = run_deployment("pipeline/train-demo", parameters=given)  # type: ignore[assignment]
+        assert ended.state is not None
+        state = ended.state
+    message = state.message or "no message"
+    if not state.is_completed():
+        raise StageFailed(message)
+    return message
+
+
+@flow(name="sweep", task_runner=ThreadPoolTaskRunner(max_workers=3), persist_result=False)  # type: ignore[arg-type]
+def sweep(
+    grid: dict[str, list[Any]],
+    preset: str = "demo",
+    revision: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> State[Any]:
+    """Run the pipeline at every point of `grid`, at most three at a time; a point that fails does not stop the others.
+
+    Each point ends as a DVC experiment: `dvc exp show` compares them. Raises StageFailed at the end if any failed.
+    """
+    chosen = points(grid)
+    futures = [
+        point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items())).submit(
+            preset, revision, {**(overrides or {}), **point}
+        )
+        for point in chosen
+    ]
+    wait(futures)
+    rows = [
+        {**point, "ended": future.state.message or future.state.name}
+        for point, future in zip(chosen, futures, strict=True)
+    ]
+    create_table_artifact(rows, key="sweep", description=f"{len(rows)} points of {preset}")
+    failed = sum(not future.state.is_completed() for future in futures)
+    if failed:
+        raise StageFailed(f"{failed} of {len(futures)} points failed; the table `sweep` says why")
+    get_run_logger().info("all points done; `dvc exp show` compares them")
+    return Completed(message=f"{len(futures)} points done")

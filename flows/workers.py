@@ -1,0 +1,161 @@
+"""Workers of the pools `cpu` and `gpu`: how they start, and `cspipe worker POOL`, which starts them on any machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+
+from cspipe.errors import UserError
+from flows import processes
+from flows.processes import Part, Program
+
+SLOTS = {"cpu": 4, "gpu": 1}
+"""Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""
+GRACE = 35.0
+"""Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
+HEARTBEAT = 30
+"""Seconds between signs of life of a flow run; Prefect allows no fewer."""
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs to work on, as CUDA_VISIBLE_DEVICES names them: its entries if it is set, else all of the machine."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name.strip() for name in chosen.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+
+
+def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[str]) -> list[Program]:
+    """The workers of a pool: one per GPU that sees no other, one without any where there is none, one for cpu."""
+    shared = dict(environment) | {
+        "CSPIPE_HOME": os.fspath(home),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if pool != "gpu":
+        return [_program(pool, pool, home, shared)]
+    return [
+        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu})
+        for number, gpu in enumerate(gpus or [""])
+    ]
+
+
+def worker_name(part: str) -> str:
+    """Name of a worker in Prefect: the same after a restart, another on every machine."""
+    return f"{part}-{socket.gethostname()}"
+
+
+def worker(pool: str) -> None:
+    """Check what a worker needs, start the pool's workers and wait for them; Ctrl-C or SIGTERM ends them.
+
+    Raises UserError, one line per failure, before anything is started; and when all workers have ended by themselves.
+    """
+    home = Path.cwd()
+    failures = [failure for check in _checks(pool, home) if (failure := check())]
+    if failures:
+        raise UserError("\n".join([f"no worker started; {len(failures)} check(s) failed", *failures]))
+    api = str(get_current_settings().api.url)
+    environment = dict(os.environ) | {"PREFECT_API_URL": api, processes.MARK: os.urandom(8).hex()}
+    processes.interrupted_by_signals()
+    parts: list[Part] = []
+    try:
+        for program in programs(pool, home, environment, visible_gpus()):
+            parts.append(processes.start(program, None))
+            print(f"worker {worker_name(program.name)} for the pool {pool} at {api}; Ctrl-C ends it", flush=True)
+        while any(part.process for part in parts):
+            time.sleep(1)
+        raise UserError(f"all workers of the pool {pool} have ended; see their last lines above")
+    except KeyboardInterrupt:
+        print(f"stopping; stages store their state, at most {GRACE:.0f} s", flush=True)
+    finally:
+        processes.deaf_to_signals()
+        for part in parts:
+            processes.stop(part)
+        processes.sweep(environment[processes.MARK], GRACE)
+
+
+def online(client: SyncPrefectClient, pool: str, since: float) -> set[str]:
+    """Names of a pool's workers that have given a sign of life after `since` (seconds since 1970)."""
+    return {
+        worker.name
+        for worker in client.read_workers_for_work_pool(pool)
+        if worker.status.value == "ONLINE"
+        and worker.last_heartbeat_time is not None
+        and worker.last_heartbeat_time.timestamp() >= since
+    }
+
+
+def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -> Program:
+    command = [
+        sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process",
+        "--name", worker_name(name), "--limit", str(SLOTS.get(pool, 1)), "--no-create-pool-if-not-found",
+    ]  # fmt: skip
+    return Program(name, command, home, environment, GRACE)
+
+
+def _checks(pool: str, home: Path) -> list[Callable[[], str | None]]:
+    return [lambda: _check_server(pool), _check_s3, lambda: _check_git(home), lambda: _check_home(home)]
+
+
+def _check_server(pool: str) -> str | None:
+    """What is wrong with the server or the pool, None if nothing is."""
+    url = get_current_settings().api.url
+    if url is None:
+        return "Prefect: PREFECT_API_URL is not set; set it to the server's, for instance http://HOST:4200/api"
+    try:
+        with get_client(httpx_settings={"timeout": 10.0}, sync_client=True) as client:
+            client.read_work_pool(pool)
+    except ObjectNotFound:
+        return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
+    except (httpx.HTTPError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"Prefect: the server at {url} gives no answer ({reason}); is PREFECT_API_URL right?"
+    return None
+
+
+def _check_s3() -> str | None:
+    from cspipe.storage import Bucket
+
+    url = os.environ.get("CSPIPE_S3")
+    if not url:
+        return "S3: CSPIPE_S3 is not set; set it to the s3://bucket/prefix that the machines share"
+    try:
+        Bucket.from_url(url).check()
+    except UserError as error:
+        return f"S3: {error}"
+    return None
+
+
+def _check_git(home: Path) -> str | None:
+    """Revisions come from the clone's origin."""
+    command = ["git", "ls-remote", "--exit-code", "origin", "HEAD"]
+    quiet = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
+    try:
+        done = subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return f"git: origin of {home} gives no answer in 30 s; check `git remote -v`"
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["it has no HEAD"])[0]
+        return f"git: origin of {home} cannot be read ({reason}); check `git remote -v` and the key"
+    return None
+
+
+def _check_home(home: Path) -> str | None:
+    if not (home / "prefect.yaml").is_file():
+        return f"clone: {home} holds no prefect.yaml; start the worker in a clone of the project"
+    return None

@@ -1,0 +1,154 @@
+"""Workspaces: each run works in a git worktree of its own at an exact revision, with the clone's DVC cache.
+
+A person may go on editing the clone while a run takes days; nothing of it reaches the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspipe.errors import UserError
+from cspipe.storage import Bucket
+
+RUNS = Path(".cspipe/runs")
+REMOTE = "cspipe-s3"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A checkout of `revision` in which stages run."""
+
+    root: Path
+    revision: str
+    """Full commit id."""
+    bucket: Bucket | None
+    """What the machines share; None: this machine works alone."""
+
+
+def home() -> Path:
+    """The clone that flows work from: $CSPIPE_HOME, else the current folder. Raises UserError outside a clone."""
+    start = Path(os.environ.get("CSPIPE_HOME", "."))
+    try:
+        return Path(git(start, "rev-parse", "--show-toplevel"))
+    except (OSError, UserError):
+        raise UserError(f"{start.resolve()}: no git clone; set CSPIPE_HOME to a clone of the project") from None
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints, stripped. Raises UserError with its last line."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
+    return done.stdout.strip()
+
+
+def shared_bucket() -> Bucket | None:
+    """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used."""
+    url = os.environ.get("CSPIPE_S3")
+    if not url:
+        return None
+    bucket = Bucket.from_url(url)
+    bucket.check()
+    return bucket
+
+
+def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
+    """Commit id of `revision`, or of HEAD when the clone has no changes; with `pushed`, its origin must have it too.
+
+    Raises UserError for uncommitted changes, an unknown revision, or one that other machines cannot fetch.
+    """
+    if revision is None:
+        changed = git(clone, "status", "--porcelain", "--untracked-files=no").splitlines()
+        if changed:
+            names = ", ".join(line[3:] for line in changed[:3])
+            raise UserError(f"{clone}: {len(changed)} uncommitted changes ({names}); commit them, or name a revision")
+    else:
+        _fetch(clone)
+    try:
+        commit = git(clone, "rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}")
+    except UserError:
+        raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it") from None
+    if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
+        _fetch(clone)
+        tags = git(clone, "ls-remote", "--tags", "origin")
+        if not git(clone, "branch", "--remotes", "--contains", commit) and commit not in tags:
+            raise UserError(f"revision {commit[:12]} is not pushed, so no other machine can run it; `git push` first")
+    return commit
+
+
+def check_code(clone: Path, commit: str) -> None:
+    """Raise UserError unless the flows and the pinned environment of this clone are those of the revision."""
+    differing = [path for path in ("flows", "uv.toml") if not _same(clone, commit, path)]
+    if differing:
+        raise UserError(
+            f"{clone}: {' and '.join(differing)} here are not those of revision {commit[:12]}; "
+            f"check it out in this clone (`git checkout {commit[:12]}`), run `uv sync` and start its worker again"
+        )
+
+
+def _same(clone: Path, commit: str, path: str) -> bool:
+    command = ["git", "diff", "--quiet", commit, "--", path]
+    return subprocess.run(command, cwd=clone, capture_output=True).returncode == 0
+
+
+def _fetch(clone: Path) -> None:
+    if git(clone, "remote"):
+        git(clone, "fetch", "--quiet", "--tags", "origin")
+
+
+@contextmanager
+def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -> Iterator[Workspace]:
+    """A worktree of the commit under the clone's .cspipe/runs, removed afterwards; the DVC cache is the clone's.
+
+    Training states live in the clone too, so that a later run of the same stage finds them.
+    """
+    root = clone / RUNS / name
+    if root.exists():
+        _remove(clone, root)
+    git(clone, "worktree", "prune")
+    git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)
+    try:
+        _configure(clone, root, bucket)
+        yield Workspace(root.resolve(), commit, bucket)
+    finally:
+        _remove(clone, root)
+
+
+def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
+    """Share the clone's cache and training states; make the bucket DVC's remote. Credentials stay out of it."""
+    kept = clone / ".cspipe"
+    for folder in ("states", "features"):
+        (kept / folder).mkdir(parents=True, exist_ok=True)
+    (root / ".cspipe").mkdir(exist_ok=True)
+    for folder in ("states", "features"):
+        (root / ".cspipe" / folder).symlink_to((kept / folder).resolve())
+    lines = [
+        "[core]",
+        "    autostage = false",
+        "[cache]",
+        f"    dir = {_cache(clone)}",
+        "    type = reflink,hardlink,symlink,copy",
+    ]
+    if bucket is not None:
+        lines[1:1] = [f"    remote = {REMOTE}"]
+        lines += [f"['remote \"{REMOTE}\"']", f"    url = {bucket.url}/dvc"]
+    (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+
+
+def _cache(clone: Path) -> Path:
+    from dvc.repo import Repo
+
+    with Repo(str(clone)) as repo:
+        return Path(repo.cache.local.path).parent.parent
+
+
+def _remove(clone: Path, root: Path) -> None:
+    subprocess.run(["git", "worktree", "remove", "--force", str(root)], cwd=clone, capture_output=True)
+    shutil.rmtree(root, ignore_errors=True)

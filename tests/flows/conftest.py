@@ -1,0 +1,33 @@
+"""Clones in which flows run, and a Prefect server for flows that are called in the test's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.testing.utilities import prefect_test_harness
+
+from tests.conftest import ROOT
+from tests.flows.machines import write_preset
+from tests.stages.conftest import new_clone
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """A real Prefect server with a database of its own."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def flow_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of the project as it is, one commit, in which flows run."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    new_clone(folder, yaml.safe_load((ROOT / "params.yaml").read_text()))
+    write_preset(folder)
+    monkeypatch.setenv("CSPIPE_HOME", str(folder))
+    monkeypatch.delenv("CSPIPE_S3", raising=False)
+    return folder

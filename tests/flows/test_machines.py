@@ -1,0 +1,109 @@
+"""The pipeline on two machines that share no disk, through the command line that people type. Minutes each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.flows.machines import TINY, Machines, machines
+from tests.flows.server import end, wait_for
+from tests.s3_server import S3
+from tests.stages.conftest import run_in
+
+LONG = {"train.images": 1600, "train.checkpoint_every": 160, "train.log_every": 160}
+"""Overrides for a training that lasts long enough to be disturbed."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Machines]:
+    """Two machines with a worker each, and a supervisor."""
+    with machines(tmp_path_factory.mktemp("machines"), s3) as made:
+        made.worker("cpu", made.driver, "cpu")
+        made.supervisor()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Machines) -> dict[str, Any]:
+    """What `dvc repro train` gives for the parameters of the disturbed runs: the stage's entry of dvc.lock."""
+    folder = place.driver.parent / "undisturbed"
+    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(folder))
+    run_in(folder, "cspipe", "params", "use", "demo", "--force")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in LONG.items():
+        params["train"][key.split(".")[1]] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run_in(folder, "dvc", "repro", "train")
+    return dict(yaml.safe_load((folder / "dvc.lock").read_text())["stages"]["train"])
+
+
+def applied(place: Machines, name: str, folder: str) -> Path:
+    """A new clone to which somebody applies the experiment of a run."""
+    clone = place.driver.parent / folder
+    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(clone))
+    place.type("dvc", "remote", "add", "--local", "-d", "s3", f"s3://{place.bucket}/tests/dvc", clone=clone)
+    place.type("dvc", "exp", "pull", "origin", name, clone=clone)
+    place.type("dvc", "exp", "apply", name, clone=clone)
+    return clone
+
+
+def test_the_bare_name_trains_on_the_right_pools_and_anyone_can_apply_the_result(place: Machines) -> None:
+    worker = place.worker("gpu", place.gpu, "gpu")
+    ended = place.ended(place.train(), 600)
+    assert ended.state is not None
+    assert ended.state.is_completed(), f"{ended.state.message}\n{place.logs()}"
+
+    with place.server.client() as client:
+        stages = {run.name.split(" of ")[0]: run for run in client.read_flow_runs() if run.name.endswith(ended.name)}
+    pools = {name: run.work_pool_name for name, run in stages.items() if name != ended.name}
+    assert pools == dict.fromkeys(("train", "compensate", "sample@cs-10", "evaluate@cs-10"), "gpu")
+
+    third = applied(place, ended.name, "third")
+    done = place.type("dvc", "repro", clone=third)
+    assert "Running stage" not in done.stdout
+    assert "Data and pipelines are up to date." in done.stdout
+    assert yaml.safe_load((third / "params.yaml").read_text())["train"]["images"] == TINY["train.images"]
+    assert (third / "report/report.html").stat().st_size > 10_000
+    end([worker])
+
+
+def test_a_cancelled_run_stops_within_ten_seconds_and_its_state_is_kept(place: Machines) -> None:
+    worker = place.worker("gpu-cancel", place.gpu, "gpu")
+    queued = place.train(LONG)
+    wait_for(lambda: place.states(), 300)
+    name = place.read(queued).name
+    assert place.working(name)
+    place.type("prefect", "flow-run", "cancel", str(queued))
+    cancelled = time.monotonic()
+    wait_for(lambda: not place.working(name), 60)
+    assert time.monotonic() - cancelled < 10
+    assert place.ended(queued, 60).state.is_cancelled()
+    assert place.states()
+    end([worker])
+
+
+def test_a_lost_machine_and_an_outage_of_s3_cost_nothing_but_time(place: Machines, undisturbed: dict[str, Any]) -> None:
+    """The gpu worker's machine dies in mid-training; another takes over, S3 being away for 20 s meanwhile."""
+    lost = place.worker("gpu-lost", place.gpu, "gpu")
+    queued = place.train(LONG)
+    wait_for(lambda: place.log_has("gpu-lost", "train: "), 300)
+    before = set(place.states())
+    wait_for(lambda: set(place.states()) - before, 120)
+    end([lost])
+    another = place.driver.parent / "another"
+    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(another))
+    place.worker("gpu-another", another, "gpu")
+    wait_for(lambda: place.log_has("gpu-another", "train: going on from"), 400)
+    place.s3.stop()
+    time.sleep(20)
+    place.s3.start()
+    ended = place.ended(queued, 600)
+    assert ended.state.is_completed(), f"{ended.state.message}\n{place.logs()}"
+    clone = applied(place, ended.name, "fourth")
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]["train"]
+    assert lock["outs"] == undisturbed["outs"]

@@ -1,0 +1,45 @@
+"""The S3 server on loopback: its own ports, its own secret, and objects that outlive it."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import botocore.exceptions
+import pytest
+
+from cspipe.errors import UserError
+from flows.s3_server import start_s3
+from tests.s3_server import S3, SECRET_KEY
+
+
+def test_objects_outlive_a_stop(s3: S3) -> None:
+    bucket = s3.new_bucket()
+    s3.client().put_object(Bucket=bucket, Key="a/b", Body=b"kept")
+    s3.stop()
+    try:
+        with pytest.raises(OSError, match=r"."), socket.create_connection(("127.0.0.1", s3.port), timeout=1):
+            pass
+    finally:
+        s3.start()
+    assert s3.client().get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"kept"
+
+
+def test_another_secret_is_refused(s3: S3) -> None:
+    client = s3.client()
+    client._request_signer._credentials.secret_key = "wrong"
+    with pytest.raises(botocore.exceptions.ClientError, match="SignatureDoesNotMatch"):
+        client.list_buckets()
+
+
+def test_secret_is_in_a_file_for_its_owner_alone(s3: S3) -> None:
+    config = s3._folder / "s3.json"
+    assert SECRET_KEY in config.read_text()
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert SECRET_KEY not in (s3._folder / "server.log").read_text()
+
+
+def test_taken_port_is_named(s3: S3, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"port {s3.port} of 127.0.0.1 is taken"):
+        start_s3(tmp_path, s3.port, "a", "b")

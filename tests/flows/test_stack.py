@@ -1,0 +1,302 @@
+"""`cspipe up`, `down`, `status` and `worker` with all their real parts, in a small project folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import processes, stack, stack_parts, workers
+from flows.processes import MARK, Part, Program
+from flows.stack import MINE, SETTINGS, STACK, Stack
+from tests.flows.server import end, free_port, wait_for, write_project
+from tests.s3_server import S3
+
+DEPLOYMENTS = """
+  - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
+  - {name: run-stage-gpu, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
+"""
+DRIVER = """
+import sys
+from cspipe.errors import UserError
+from flows.stack import down, status, up
+from flows.workers import worker
+try:
+    sys.exit(0 if {call} in (None, True) else 1)
+except UserError as error:
+    sys.exit(f"cspipe: {{error}}")
+"""
+PREFECT = str(Path(sys.executable).parent / "prefect")
+
+
+def typed(call: str) -> list[str]:
+    """The command for a call, as `cspipe` makes it."""
+    return [sys.executable, "-c", DRIVER.format(call=call)]
+
+
+def user(**variables: str) -> dict[str, str]:
+    """The environment of somebody who has set nothing."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_", "AWS_"))}
+    return mine | {"DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"} | variables
+
+
+def run(folder: Path, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=user(**variables), capture_output=True, text=True, check=False, timeout=400
+    )
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """What still runs of a stack."""
+    return [process for process in psutil.process_iter() if processes._mark(process) == mark]
+
+
+def read(folder: Path) -> Stack:
+    found = stack.read(folder)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project folder; a stack that a failing test left in it is stopped."""
+    write_project(tmp_path / "project", DEPLOYMENTS)
+    yield tmp_path / "project"
+    if (left := stack.read(tmp_path / "project")) is not None:
+        left.stop()
+
+
+def test_from_up_to_down(project: Path) -> None:
+    """About a minute: everything starts, a bare name typed in another terminal runs, everything ends."""
+    started = run(project, typed(f"up(detach=True, port={free_port()})"))
+    assert started.returncode == 0, started.stdout + started.stderr
+    for word in ("UI    http://127.0.0.1:", "S3    s3://", "logs  ", "uv run prefect deployment run train-demo"):
+        assert word in started.stdout
+    record = read(project)
+    assert [part.name for part in record.parts] == ["s3", "server", "cpu", "gpu-0", "supervisor"]
+    assert stat.S_IMODE((project / STACK / "keys.json").stat().st_mode) == 0o600
+    for secret in json.loads((project / STACK / "keys.json").read_text()).values():
+        assert secret not in started.stdout + started.stderr + (project / STACK / "stack.json").read_text()
+
+    ran = run(project, [PREFECT, "deployment", "run", "train-demo", "-p", "seconds=600"])  # no variable is set
+    assert ran.returncode == 0, ran.stderr
+    wait_for((project / "env.json").exists, 90)
+    seen = json.loads((project / "env.json").read_text())
+    assert seen["CSPIPE_S3"] == record.s3
+    assert (seen["AWS_ENDPOINT_URL"], seen["CSPIPE_HOME"]) == (record.endpoint, str(project))
+    assert seen["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+
+    again = run(project, typed("up()"))
+    assert (again.returncode, again.stdout.count("\n")) == (0, 1)
+    assert again.stdout.startswith("already running: http://127.0.0.1:")
+    well = run(project, typed("status()"))
+    assert well.returncode == 0, well.stdout
+    assert "pool gpu     gpu-0-" in well.stdout
+
+    worker = next(part for part in record.parts if part.name == "cpu")
+    os.kill(worker.pid, signal.SIGKILL)  # its flow run is an orphan now
+    ill = run(project, typed("status()"))
+    assert ill.returncode == 1
+    assert "FAIL cpu" in ill.stdout
+    assert run(project, typed("up()")).returncode == 1
+    assert len(marked(record.mark)) >= 4
+
+    assert run(project, typed("down()")).returncode == 0
+    assert marked(record.mark) == []
+    assert not any(part.process for part in record.parts)
+    assert not (project / SETTINGS).exists()
+    assert "nothing to stop" in run(project, typed("down()")).stdout
+
+
+def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> None:
+    """Over a minute. A given bucket, another port as 4200 is taken, a prefect.toml of the user's, one worker more."""
+    (project / SETTINGS).write_text("# mine\n")
+    bucket = f"s3://{s3.new_bucket()}/mine"
+    bystander = subprocess.Popen(["sleep", "600"], cwd=project)
+    with socket.socket() as taken, (project / "up.log").open("wb") as log:
+        with contextlib.suppress(OSError):  # if somebody else has it: as good
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("127.0.0.1", stack_parts.PORT))
+            taken.listen()
+        process = subprocess.Popen(typed(f"up(s3={bucket!r})"), cwd=project, env=user(**s3.env), stdout=log, stderr=log)
+        try:
+            wait_for(lambda: "stop  Ctrl-C" in (project / "up.log").read_text() or process.poll() is not None, 240)
+            assert process.poll() is None, (project / "up.log").read_text()
+            record = read(project)
+            a_worker_of_another_clone(project.parent / "second", PREFECT_API_URL=record.api, CSPIPE_S3=bucket, **s3.env)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            end([process])
+    text = (project / "up.log").read_text()
+    assert f"port {stack_parts.PORT} is taken by something else" in text
+    assert f"export PREFECT_API_URL={record.api}" in text
+    assert [part.name for part in record.parts] == ["server", "cpu", "gpu-0", "supervisor"]
+    stops = [line for line in text.splitlines() if line.startswith("stopping ")]
+    assert [line.split()[1] for line in stops] == ["supervisor", "gpu-0", "cpu", "server"]
+    assert marked(record.mark) == []
+    assert (project / SETTINGS).read_text() == "# mine\n"
+    assert bystander.poll() is None
+    bystander.kill()
+    assert bystander.wait() == -signal.SIGKILL
+    assert s3.client().list_buckets()["Buckets"]  # the store that was given still serves
+
+
+def a_worker_of_another_clone(clone: Path, **variables: str) -> None:
+    """`cspipe worker gpu` passes its checks, takes a run in its own clone and ends with SIGTERM, flow run and all."""
+    write_project(clone, DEPLOYMENTS)
+    for command in ("init -q -b main", "add -A", "-c user.name=t -c user.email=t@example.org commit -qm x",
+                    "remote add origin ."):  # fmt: skip
+        assert run(clone, ["git", *command.split()]).returncode == 0
+    with (clone / "worker.log").open("wb") as log:
+        process = subprocess.Popen(typed("worker('gpu')"), cwd=clone, env=user(**variables), stdout=log, stderr=log)
+    try:
+        wait_for(lambda: "worker gpu-0-" in (clone / "worker.log").read_text() or process.poll() is not None, 60)
+        assert process.poll() is None, (clone / "worker.log").read_text()
+        command = [PREFECT, "deployment", "run", "run-stage-gpu", "-p", "seconds=600"]
+        for _ in range(2):  # one run for each of the pool's two workers
+            assert run(clone, command, **variables).returncode == 0
+        wait_for((clone / "env.json").exists, 90)
+        assert json.loads((clone / "env.json").read_text())["CSPIPE_HOME"] == str(clone)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not any(one.is_running() for one in family)
+    finally:
+        end([process])
+
+
+def test_a_part_that_dies_takes_the_rest_with_it(project: Path) -> None:
+    database = project / STACK / "prefect" / "prefect.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"this is no database" * 100)
+    done = run(project, typed(f"up(detach=True, port={free_port()})"))
+    assert done.returncode == 1
+    assert "file is not a database" in done.stdout  # the last lines of its log
+    assert done.stderr.startswith("cspipe: server has ended while starting; its last lines are above")
+    assert stack.read(project) is None
+    assert not [process for process in psutil.process_iter() if str(project) in " ".join(_command(process))]
+
+
+def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) -> None:
+    done = run(project, typed("up(s3='s3://no-such-bucket/x')"), **s3.env)
+    assert done.returncode == 1
+    assert "no-such-bucket" in done.stderr
+    assert stack.read(project) is None
+
+
+def test_deployments_that_cannot_be_registered_are_named(project: Path) -> None:
+    """About a minute."""
+    wrong = DEPLOYMENTS + '  - {name: broken, entrypoint: "missing.py:flow", work_pool: {name: cpu}}\n'
+    write_project(project, wrong)
+    done = run(project, typed(f"up(detach=True, port={free_port()})"))
+    assert done.returncode == 1
+    assert "not all deployments of prefect.yaml could be registered (broken" in done.stderr
+    assert stack.read(project) is None
+
+
+def test_a_recycled_pid_is_never_killed(project: Path) -> None:
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        part = Part("server", bystander.pid, time.time() - 3600, "", grace=1)
+        Stack(project, mark="none", parts=[part]).save()
+        done = run(project, typed("down()"))
+        assert done.returncode == 0
+        assert "server has ended" in done.stdout
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_a_taken_port_that_was_asked_for_is_an_error(project: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = run(project, typed(f"up(port={port})"))
+    assert (done.returncode, stack.read(project)) == (1, None)
+    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
+
+
+def test_a_settings_file_of_a_dead_stack_is_replaced(project: Path) -> None:
+    (project / SETTINGS).write_text(MINE + '[api]\nurl = "http://127.0.0.1:1/api"\n')
+    stack._connect(Stack(project, mark="", api="http://127.0.0.1:2/api"))
+    assert 'url = "http://127.0.0.1:2/api"' in (project / SETTINGS).read_text()
+
+
+def test_outside_a_clone_nothing_is_started(tmp_path: Path) -> None:
+    done = run(tmp_path, typed("up()"))
+    assert done.returncode == 1
+    assert "holds no prefect.yaml" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopping_kills_what_ignores_sigterm_also_in_sessions_below(tmp_path: Path) -> None:
+    stubborn = tmp_path / "stubborn.py"
+    stubborn.write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('x', flush=True)\ntime.sleep(600)\n"
+    )
+    below = "import subprocess, sys; subprocess.Popen([sys.executable, sys.argv[1]], start_new_session=True).wait()"
+    command = [sys.executable, "-c", below, str(stubborn)]
+    program = Program("part", command, tmp_path, os.environ | {MARK: "abc"}, grace=0.5)
+    part = processes.start(program, tmp_path / "log")
+    wait_for(lambda: processes.tail(tmp_path / "log") == "x", 20)
+    assert part.process is not None
+    family = [part.process, *part.process.children(recursive=True)]
+    processes.stop(part)
+    assert part.process is None
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
+    orphan = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    program = Program("part", [sys.executable, "-c", orphan], tmp_path, os.environ | {MARK: f"m{os.getpid()}"}, grace=1)
+    part = processes.start(program, tmp_path / "log")
+    wait_for(lambda: part.process is None, 20)
+    pid = int(processes.tail(tmp_path / "log"))
+    assert psutil.pid_exists(pid)
+    processes.sweep(f"m{os.getpid()}", grace=1)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("variable", "gpus"), [("", []), ("0,2", ["0", "2"]), ("GPU-7a", ["GPU-7a"])])
+def test_the_gpus_that_were_chosen_are_taken(monkeypatch: pytest.MonkeyPatch, variable: str, gpus: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert workers.visible_gpus() == gpus
+
+
+def test_each_gpu_gets_a_worker_that_sees_no_other(tmp_path: Path) -> None:
+    programs = workers.programs("gpu", tmp_path, {"A": "b"}, ["0", "GPU-7a"])
+    assert [(program.name, program.environment["CUDA_VISIBLE_DEVICES"]) for program in programs] == [
+        ("gpu-0", "0"), ("gpu-1", "GPU-7a")
+    ]  # fmt: skip
+    assert all(program.command[-2:] == ["1", "--no-create-pool-if-not-found"] for program in programs)
+    [without] = workers.programs("gpu", tmp_path, {}, [])
+    assert without.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_worker_says_everything_that_is_missing_and_does_not_start(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    done = run(tmp_path, typed("worker('gpu')"), PREFECT_API_URL=url, CSPIPE_S3="")
+    assert (done.returncode, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert lines[0] == "cspipe: no worker started; 4 check(s) failed"
+    assert lines[1].startswith(f"Prefect: the server at {url} gives no answer (")
+    assert lines[2].startswith("S3: CSPIPE_S3 is not set")
+    assert lines[3].startswith(f"git: origin of {tmp_path} cannot be read (")
+    assert lines[4].startswith(f"clone: {tmp_path} holds no prefect.yaml")
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return [*process.cmdline(), process.cwd()]
+    except psutil.Error:
+        return []
