@@ -1,4 +1,7 @@
-"""The `cspipe` command: presets and checks of params.yaml. The work itself is run by `dvc repro`."""
+"""The `cspipe` command: params.yaml, questions about stages and files, and the local stack.
+
+The work itself is run by `dvc repro`, or by the flows. What only some commands need is imported by them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import typer
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
+from cspipe.inspect_cli import explain, lineage
 from cspipe.params_file import load_params
 
 PARAMS = Path("params.yaml")
@@ -20,8 +24,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="Train diffusion models with compensation sampling, reproducibly. `dvc repro` runs the pipeline of dvc.yaml "
-    "with the values of params.yaml; the commands here help with params.yaml.",
+    "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
+    "from, and start servers and workers for `prefect deployment run`.",
 )
+app.command()(explain)
+app.command()(lineage)
 params_app = typer.Typer(no_args_is_help=True, help="Presets: complete params files, one per data set and size.")
 app.add_typer(params_app, name="params")
 
@@ -69,6 +76,42 @@ def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) ->
     """Check a params file as every stage does before it works."""
     params = load_params(file)
     print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="return when all is ready; `cspipe down` stops it")] = False,
+    s3: Annotated[str | None, typer.Option(help="s3://bucket/prefix to use; a store here if not given")] = None,
+    port: Annotated[int | None, typer.Option(help="of Prefect's server; 4200 or another free one if not given")] = None,
+) -> None:
+    """Start Prefect's server, an S3 store and workers on this machine, and register all deployments."""
+    from flows.stack import up
+
+    up(detach, s3, port)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `cspipe up` started in this folder."""
+    from flows.stack import down
+
+    down()
+
+
+@app.command()
+def status() -> None:
+    """Show what runs and whether it is well; exit status 1 if not."""
+    from flows.stack import status
+
+    raise typer.Exit(0 if status() else 1)
+
+
+@app.command()
+def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:
+    """Start this machine's workers of a pool, one per GPU for gpu; the server's address is PREFECT_API_URL."""
+    from flows.workers import worker
+
+    worker(pool)
 
 
 def main() -> None:

@@ -60,11 +60,12 @@ class StageRunner:
             raise failure(node.name, ended, node.hours, self._reached)
         if self.workspace.bucket is not None:
             self._patiently(["push", "--run-cache", node.name], node, self.workspace.bucket)
+            patiently(lambda: push_kept_by_git(self.workspace, node), self.workspace.bucket, self.tell)
         return Outcome(node.name, how(ended.lines), time.monotonic() - start)
 
     def _fetch(self, node: Node, bucket: Bucket) -> None:
         """What the stage reads, and the list of what was run anywhere."""
-        pull_run_cache(self.workspace, self.tell, bucket)
+        patiently(lambda: pull_run_cache(self.workspace), bucket, self.tell)
         needed = [*node.upstream, *node.data]
         if needed:
             self._patiently(["pull", *needed], node, bucket)
@@ -118,17 +119,33 @@ def outage(bucket: Bucket, lines: Sequence[str]) -> str | None:
     return "S3 was away for a moment" if any(sign in text for sign in AWAY) else None
 
 
-def pull_run_cache(workspace: Workspace, tell: Callable[[str], None], bucket: Bucket) -> None:
+def pull_run_cache(workspace: Workspace) -> None:
     """Learn from the remote which stages were run anywhere, with what result. A remote without any is fine."""
+    with Repo(str(workspace.root)) as repo:
+        repo.stage_cache.pull(None)
+
+
+def push_kept_by_git(workspace: Workspace, node: Node) -> None:
+    """Push the outputs that git keeps too: `dvc push --run-cache` leaves them out, but a restore needs them."""
+    with Repo(str(workspace.root)) as repo:
+        for out in repo.stage.load_one(name=node.name).outs:
+            if not out.use_cache:
+                out.use_cache = True  # of this object alone; the run cache has kept a copy
+                for objects in out.get_used_objs().values():
+                    repo.cloud.push(objects)
+
+
+def patiently(transfer: Callable[[], None], bucket: Bucket, tell: Callable[[str], None]) -> None:
+    """Call a transfer of DVC's, again while S3 cannot be reached. Raises Transient if that lasts, StageFailed else."""
     for pause in (*PATIENCE, None):
         try:
-            with Repo(str(workspace.root)) as repo:
-                repo.stage_cache.pull(None)
-            return
+            return transfer()
         except (DvcException, OSError) as error:
             problem = outage(bucket, [str(error)])
-            if problem is None or pause is None:
-                raise Transient(f"the run cache cannot be read: {problem or error}") from error
+            if problem is None:
+                raise StageFailed(f"{bucket.url}/dvc: {error}") from error
+            if pause is None:
+                raise Transient(problem) from error
             tell(f"{problem}; trying again in {pause} s")
             time.sleep(pause)
 

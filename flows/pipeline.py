@@ -33,7 +33,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
 from cspipe.errors import UserError
-from flows.artifacts import StageProgress, show_report, show_samples, show_scores
+from cspipe.explain import explain_all, table
+from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
 from flows.dispatch import cancel_children, run_elsewhere
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
@@ -103,14 +104,22 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     with open_workspace(clone, commit, name, bucket) as workspace:
         write_params(workspace.root, preset, overrides or {})
         run = Run(name, workspace, dispatch, Slots())
-        nodes = read_graph(workspace.root)
-        outcomes = run_stages(run, nodes)
+        tell_plan(run, get_run_logger().info)
+        outcomes = run_stages(run, read_graph(workspace.root))
         verify(workspace)
         save_experiment(workspace, name, get_run_logger().info)
         show_scores(scores_now(workspace.root), scores_recorded(workspace), name)
         show_report(workspace, name)
     counts = Counter(outcome.how for outcome in outcomes)
     return Completed(message=f"{name}: " + ", ".join(f"{count} {how}" for how, count in counts.items()), data=name)
+
+
+def tell_plan(run: Run, log: Callable[[str], None]) -> None:
+    """What will run and why, before it does."""
+    plan = explain_all(run.workspace.root)
+    for line in table(plan).splitlines():
+        log(line)
+    show_plan("\n\n".join(stage.markdown() for stage in plan), run.name)
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:

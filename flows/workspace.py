@@ -18,6 +18,8 @@ from cspipe.storage import Bucket
 
 RUNS = Path(".cspipe/runs")
 REMOTE = "cspipe-s3"
+KEPT = ("states", "features", "lineage")
+"""Folders of .cspipe that outlive a workspace: they are the clone's."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,10 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache and training states; make the bucket DVC's remote. Credentials stay out of it."""
     kept = clone / ".cspipe"
-    for folder in ("states", "features"):
+    for folder in KEPT:
         (kept / folder).mkdir(parents=True, exist_ok=True)
     (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in ("states", "features"):
+    for folder in KEPT:
         (root / ".cspipe" / folder).symlink_to((kept / folder).resolve())
     lines = [
         "[core]",
