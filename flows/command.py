@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 SECONDS_BETWEEN_PROGRESS = 30.0
+SECONDS_BETWEEN_LOOKS = 2.0
 GRACE = 25.0
 """Seconds that a process gets to store its state after SIGTERM; Prefect's own limit is 30."""
 PROGRESS = re.compile(
@@ -62,12 +63,14 @@ def run_command(
     tell: Callable[[str], None],
     progress: Callable[[Step], None] = lambda step: None,
     hours: float = 1.0,
+    unwanted: Callable[[], bool] = lambda: False,
     environment: dict[str, str] | None = None,
 ) -> Ended:
     """Run a command in `folder`, calling `tell` with each line, and at most every 30 s with a line of progress.
 
-    The process stays in the flow's process group, which Prefect signals when a run is cancelled. After `hours`, or when
-    this is interrupted, the command and everything it started get SIGTERM, and SIGKILL 25 s later.
+    The process stays in the flow's process group, which Prefect signals when a run is cancelled. After `hours`, when
+    `unwanted` (asked every 2 s) says so, or when this is interrupted, the command and everything it started get
+    SIGTERM, and SIGKILL 25 s later.
     """
     started, last, told = time.monotonic(), deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
     process = subprocess.Popen(
@@ -80,15 +83,8 @@ def run_command(
         text=True,
         errors="replace",
     )
-    timed_out = threading.Event()
-
-    def stop() -> None:
-        timed_out.set()
-        end_tree(process.pid)
-
-    limit = threading.Timer(min(hours * 3600, threading.TIMEOUT_MAX), stop)
-    limit.daemon = True
-    limit.start()
+    watch = _Watch(process.pid, started + hours * 3600, unwanted)
+    watch.start()
     try:
         assert process.stdout is not None
         for line in map(str.rstrip, process.stdout):
@@ -103,10 +99,27 @@ def run_command(
                 progress(step)
         status = process.wait()
     finally:
-        limit.cancel()
+        watch.done.set()
         if process.poll() is None:
             end_tree(process.pid)
-    return Ended(status, time.monotonic() - started, tuple(last), timed_out.is_set())
+    return Ended(status, time.monotonic() - started, tuple(last), watch.timed_out)
+
+
+class _Watch(threading.Thread):
+    """Ends a command that takes too long or is no longer wanted."""
+
+    def __init__(self, pid: int, deadline: float, unwanted: Callable[[], bool]) -> None:
+        super().__init__(daemon=True)
+        self.done, self.timed_out = threading.Event(), False
+        self._pid, self._deadline, self._unwanted = pid, deadline, unwanted
+
+    def run(self) -> None:
+        """Look every 2 s until the command is done."""
+        while not self.done.wait(SECONDS_BETWEEN_LOOKS):
+            self.timed_out = time.monotonic() > self._deadline
+            if self.timed_out or self._unwanted():
+                end_tree(self._pid)
+                return
 
 
 def end_tree(pid: int, grace: float = GRACE) -> None:

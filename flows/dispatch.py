@@ -7,13 +7,11 @@ from collections.abc import Callable
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId, FlowRunFilterState
-from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.runtime import flow_run
 
 from cspipe.errors import UserError
 from cspipe.storage_errors import Unreachable
@@ -43,6 +41,7 @@ def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell
     place.bucket.delete(place.progress)
     parameters = {
         "run": run,
+        "driver": flow_run.id,
         "stage": node.name,
         "revision": workspace.revision,
         "params": (workspace.root / "params.yaml").read_text(),
@@ -50,22 +49,22 @@ def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell
     }
     name = f"{node.name} of {run}" + (f", attempt {attempt}" if attempt > 1 else "")
     try:
-        queued: FlowRun = run_deployment(deployment_of(node.pool), parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[assignment]
+        sent: FlowRun = run_deployment(deployment_of(node.pool), parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[assignment]
     except ObjectNotFound:
         raise UserError(
             f"no deployment {deployment_of(node.pool)} on this server; `uv run prefect deploy --all` registers it"
         ) from None
-    ended = wait(queued.id, node, tell)
+    ended = wait(sent.id, node, tell)
     return conclude(ended, place, workspace, node)
 
 
-def wait(flow_run: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
+def wait(queued: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
     """The flow run once it has ended; a server that is away for a while does not end the wait."""
     start, told, away = time.monotonic(), False, False
     with get_client(sync_client=True) as client:
         while True:
             try:
-                now = client.read_flow_run(flow_run)
+                now = client.read_flow_run(queued)
             except (httpx.HTTPError, OSError) as error:
                 if not away:
                     tell(f"{node.name}: the server does not answer ({type(error).__name__}); waiting for it")
@@ -75,8 +74,8 @@ def wait(flow_run: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
             away = False
             if now.state is not None and now.state.is_final():
                 return now
-            queued = now.state is not None and now.state.type in (StateType.SCHEDULED, StateType.PENDING)
-            if queued and not told and time.monotonic() - start > QUEUED_TOO_LONG:
+            waiting = now.state is not None and now.state.type in (StateType.SCHEDULED, StateType.PENDING)
+            if waiting and not told and time.monotonic() - start > QUEUED_TOO_LONG:
                 tell(f"{node.name}: waiting for a free worker of pool {node.pool} (`cspipe status` shows them)")
                 told = True
             time.sleep(POLL)
@@ -105,19 +104,3 @@ def conclude(ended: FlowRun, place: Place, workspace: Workspace, node: Node) -> 
 
 def _known(how: str) -> How:
     return how  # type: ignore[return-value]  # written by a worker with the same flows, which is checked
-
-
-def cancel_children(flow: object, flow_run: FlowRun, state: object) -> None:
-    """Hook of the pipeline: stages that its workers still run are cancelled with it."""
-    with get_client(sync_client=True) as client:
-        for child in _running_children(client, flow_run.id):
-            client.set_flow_run_state(child.id, Cancelling(message="its pipeline was cancelled"), force=True)
-
-
-def _running_children(client: SyncPrefectClient, parent: UUID) -> list[FlowRun]:
-    alive = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
-    chosen = FlowRunFilter(
-        parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]),
-        state=FlowRunFilterState(type=StateTypes(any_=alive)),
-    )
-    return client.read_flow_runs(flow_run_filter=chosen)

@@ -39,12 +39,19 @@ class Outcome:
 
 
 class StageRunner:
-    """Runs stages of one run in a workspace; `tell` gets each line, `progress` how far a stage is."""
+    """Runs stages of one run in a workspace; `tell` gets each line, `progress` how far a stage is.
+
+    It stops when `unwanted` says that nobody waits for the stage any more."""
 
     def __init__(
-        self, workspace: Workspace, run: str, tell: Callable[[str], None], progress: Callable[[Step], None]
+        self,
+        workspace: Workspace,
+        run: str,
+        tell: Callable[[str], None],
+        progress: Callable[[Step], None],
+        unwanted: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.workspace, self.run = workspace, run
+        self.workspace, self.run, self._unwanted = workspace, run, unwanted
         self.tell: Callable[[str], None] = lambda line: None if line.strip().startswith(HINTS) else tell(line)
         self._progress, self._reached = progress, 0
 
@@ -80,6 +87,7 @@ class StageRunner:
             tell=self.tell,
             progress=self._note,
             hours=hours,
+            unwanted=self._unwanted,
             environment=names,
         )
 

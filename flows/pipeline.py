@@ -35,7 +35,7 @@ from prefect.tasks import exponential_backoff
 from cspipe.errors import UserError
 from cspipe.explain import explain_all, table
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
-from flows.dispatch import cancel_children, run_elsewhere
+from flows.dispatch import run_elsewhere
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
 from flows.failures import FIRST_DELAY, RETRIES, StageFailed, progressing
@@ -84,8 +84,6 @@ def run_name() -> str:
     name="pipeline",
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
-    on_cancellation=[cancel_children],
-    on_crashed=[cancel_children],
     persist_result=False,
 )
 def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[str, Any] | None = None) -> State[str]:

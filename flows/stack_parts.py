@@ -45,11 +45,12 @@ LOW_DISK = 5.0
 
 def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | None) -> None:
     """Start every part, each ready before the next that needs it. Raises UserError with the last lines of its log."""
+    number = _port(port)
     aws = _own_store(stack) if s3 is None else _given_store(stack, s3)
-    base = _server(stack, port)
+    base = _server(stack, number)
     with SyncPrefectClient(stack.api) as client:
         _pools(client)
-        environment = base | aws | {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home)}
+        environment = base | aws | {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home), "CSPIPE_ONE_CLONE": "1"}
         found = workers.visible_gpus() if gpus is None else gpus
         since = time.time()
         started = {
@@ -125,14 +126,20 @@ def _keys(file: Path) -> dict[str, str]:
     return keys
 
 
-def _server(stack: Stack, port: int | None) -> dict[str, str]:
+def _port(wanted: int | None) -> int:
+    """The server's port. Raises UserError if one was asked for that is taken."""
+    if wanted is not None and not _free(wanted):
+        raise UserError(f"port {wanted} of 127.0.0.1 is taken; end what uses it, or name another with --port")
+    if wanted is not None or _free(PORT):
+        return wanted or PORT
+    other = _any_port()
+    _say(f"port {PORT} is taken by something else; the server gets {other}")
+    return other
+
+
+def _server(stack: Stack, port: int) -> dict[str, str]:
     """Start Prefect's server; the environment that it and its clients share, without any S3 credentials."""
-    if port is not None and not _free(port):
-        raise UserError(f"port {port} of 127.0.0.1 is taken; end what uses it, or name another with --port")
-    number = port or (PORT if _free(PORT) else _any_port())
-    if port is None and number != PORT:
-        _say(f"port {PORT} is taken by something else; the server gets {number}")
-    stack.api = f"http://127.0.0.1:{number}/api"
+    stack.api = f"http://127.0.0.1:{port}/api"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))}
     base = inherited | {
         processes.MARK: stack.mark,
@@ -145,7 +152,7 @@ def _server(stack: Stack, port: int | None) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     command = [
-        sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", str(number)
+        sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", str(port)
     ]  # fmt: skip
     _say("Prefect server ...")
     part = _start(stack, Program("server", command, stack.home, base, grace=10))

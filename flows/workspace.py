@@ -67,9 +67,9 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
     Raises UserError for uncommitted changes, an unknown revision, or one that other machines cannot fetch.
     """
     if revision is None:
-        changed = git(clone, "status", "--porcelain", "--untracked-files=no").splitlines()
+        changed = git(clone, "diff", "--name-only", "HEAD").splitlines()
         if changed:
-            names = ", ".join(line[3:] for line in changed[:3])
+            names = ", ".join(changed[:3])
             raise UserError(f"{clone}: {len(changed)} uncommitted changes ({names}); commit them, or name a revision")
     else:
         _fetch(clone)

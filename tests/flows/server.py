@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.conftest import ROOT
@@ -60,6 +61,7 @@ class Server:
         """A client, with the settings that make events of this process go to this server too."""
         with temporary_settings({PREFECT_API_URL: self.url}), SyncPrefectClient(self.url) as client:
             yield client
+            EventsWorker.drain_all(timeout=10)  # while the server is there to take them
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """A command in the project folder."""

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import processes, stack, stack_parts, workers
-from flows.processes import MARK, Part, Program
+from flows import processes, stack, stack_parts
+from flows.processes import Part
 from flows.stack import MINE, SETTINGS, STACK, Stack
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
@@ -237,50 +237,6 @@ def test_outside_a_clone_nothing_is_started(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "holds no prefect.yaml" in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_stopping_kills_what_ignores_sigterm_also_in_sessions_below(tmp_path: Path) -> None:
-    stubborn = tmp_path / "stubborn.py"
-    stubborn.write_text(
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('x', flush=True)\ntime.sleep(600)\n"
-    )
-    below = "import subprocess, sys; subprocess.Popen([sys.executable, sys.argv[1]], start_new_session=True).wait()"
-    command = [sys.executable, "-c", below, str(stubborn)]
-    program = Program("part", command, tmp_path, os.environ | {MARK: "abc"}, grace=0.5)
-    part = processes.start(program, tmp_path / "log")
-    wait_for(lambda: processes.tail(tmp_path / "log") == "x", 20)
-    assert part.process is not None
-    family = [part.process, *part.process.children(recursive=True)]
-    processes.stop(part)
-    assert part.process is None
-    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
-
-
-def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
-    orphan = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
-    program = Program("part", [sys.executable, "-c", orphan], tmp_path, os.environ | {MARK: f"m{os.getpid()}"}, grace=1)
-    part = processes.start(program, tmp_path / "log")
-    wait_for(lambda: part.process is None, 20)
-    pid = int(processes.tail(tmp_path / "log"))
-    assert psutil.pid_exists(pid)
-    processes.sweep(f"m{os.getpid()}", grace=1)
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.mark.parametrize(("variable", "gpus"), [("", []), ("0,2", ["0", "2"]), ("GPU-7a", ["GPU-7a"])])
-def test_the_gpus_that_were_chosen_are_taken(monkeypatch: pytest.MonkeyPatch, variable: str, gpus: list[str]) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert workers.visible_gpus() == gpus
-
-
-def test_each_gpu_gets_a_worker_that_sees_no_other(tmp_path: Path) -> None:
-    programs = workers.programs("gpu", tmp_path, {"A": "b"}, ["0", "GPU-7a"])
-    assert [(program.name, program.environment["CUDA_VISIBLE_DEVICES"]) for program in programs] == [
-        ("gpu-0", "0"), ("gpu-1", "GPU-7a")
-    ]  # fmt: skip
-    assert all(program.command[-2:] == ["1", "--no-create-pool-if-not-found"] for program in programs)
-    [without] = workers.programs("gpu", tmp_path, {}, [])
-    assert without.environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_worker_says_everything_that_is_missing_and_does_not_start(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Commands under Prefect: their lines, their progress, their end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.command import Step, as_step, end_tree, run_command
+
+CHILDREN = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", program]
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_lines_come_one_by_one_with_the_exit_status(tmp_path: Path) -> None:
+    told: list[str] = []
+    ended = run_command(python("print('one'); print('two'); raise SystemExit(3)"), tmp_path, tell=told.append)
+    assert told == ["one", "two"]
+    assert ended.status == 3
+    assert ended.lines == ("one", "two")
+    assert not ended.timed_out
+
+
+def test_progress_is_thinned_but_its_end_is_told(tmp_path: Path) -> None:
+    lines = "; ".join(f"print('train: {n}/100 ({n} %), 50 images/s, 2 s left')" for n in (1, 2, 3, 100))
+    told: list[str] = []
+    steps: list[Step] = []
+    run_command(python(lines), tmp_path, tell=told.append, progress=steps.append)
+    assert [step.done for step in steps] == [1, 100]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        (
+            "train: 3200/48000 (7 %), 280 images/s, 160 s left  loss 0.2",
+            Step("train", 3200, 48000, 280, 160),
+        ),
+        ("sample cs-10: 16/16 (100 %), 131 images/s, 0 s left", Step("sample cs-10", 16, 16, 131, 0)),
+        ("Running stage 'train':", None),
+        ("", None),
+    ],
+)
+def test_what_stages_print_is_understood(line: str, step: Step | None) -> None:
+    assert as_step(line) == step
+
+
+def test_after_its_time_the_command_and_what_it_started_are_ended(tmp_path: Path) -> None:
+    told: list[str] = []
+    ended = run_command(python(CHILDREN), tmp_path, tell=told.append, hours=3 / 3600)
+    assert ended.timed_out
+    assert gone(int(told[0]))
+
+
+def test_a_command_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
+    start, told = time.monotonic(), list[str]()
+    ended = run_command(python(CHILDREN), tmp_path, tell=told.append, unwanted=lambda: bool(told))
+    assert time.monotonic() - start < 30
+    assert ended.status != 0
+    assert not ended.timed_out
+    assert gone(int(told[0]))
+
+
+def test_a_process_that_is_deaf_to_sigterm_is_killed() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    process = psutil.Popen(python(deaf), stdout=-1)
+    process.stdout.readline()
+    end_tree(process.pid, grace=0.5)
+    assert process.wait(10) == -9

@@ -1,0 +1,73 @@
+"""Results of several workers meet in one dvc.lock."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cspipe.errors import UserError
+from cspipe.storage import Bucket
+from flows.graph import Node
+from flows.handover import Place, hand_over, lock_entry, merge_lock, take_over
+from tests.s3_server import S3
+from tests.stages.conftest import run_in
+
+ENTRY = {"cmd": "true", "outs": [{"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}]}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty DVC repository."""
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    run_in(folder, "git", "init", "-q")
+    run_in(folder, "dvc", "init", "-q")
+    return folder
+
+
+@pytest.fixture
+def place(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    return Place(Bucket.from_url(f"s3://{s3.new_bucket()}/x"), "run", "train")
+
+
+def test_many_workers_at_once_lose_nothing(root: Path) -> None:
+    names = [f"sample@{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: merge_lock(root, name, ENTRY | {"cmd": name}), names))
+    stages = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+    assert {name: stages[name]["cmd"] for name in names} == {name: name for name in names}
+
+
+def test_a_stage_is_handed_over_with_the_files_that_git_keeps(root: Path, tmp_path: Path, place: Place) -> None:
+    node = Node("train", "gpu", 1.0, (), (), ("curves/loss.tsv", "curves/plots"))
+    worker = tmp_path / "worker"
+    (worker / "curves/plots").mkdir(parents=True)
+    (worker / "curves/loss.tsv").write_text("1\t2\n")
+    (worker / "curves/plots/a.tsv").write_text("3\n")
+    (worker / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": ENTRY}}))
+    hand_over(place, worker, node, "ran", 1.5)
+    assert take_over(place, root) == ("ran", 1.5)
+    assert (root / "curves/plots/a.tsv").read_text() == "3\n"
+    assert lock_entry(root, "train") == ENTRY
+
+
+def test_nothing_handed_over_is_told(root: Path, place: Place) -> None:
+    with pytest.raises(UserError, match="worker of train handed nothing over"):
+        take_over(place, root)
+
+
+def test_a_file_outside_of_the_workspace_is_refused(root: Path, place: Place) -> None:
+    place.bucket.put_json(place.result, {"lock": ENTRY, "files": {"../evil": "x"}, "how": "ran", "seconds": 1})
+    with pytest.raises(UserError, match="outside of the workspace"):
+        take_over(place, root)
+    assert not (root.parent / "evil").exists()
+
+
+def test_a_lock_without_the_stage_is_named(root: Path) -> None:
+    with pytest.raises(UserError, match="no entry of stage train"):
+        lock_entry(root, "train")

@@ -1,0 +1,41 @@
+"""Starting and ending processes that have processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from flows import processes
+from flows.processes import MARK, Program
+from tests.flows.server import wait_for
+
+
+def test_stopping_kills_what_ignores_sigterm_also_in_sessions_below(tmp_path: Path) -> None:
+    stubborn = tmp_path / "stubborn.py"
+    stubborn.write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('x', flush=True)\ntime.sleep(600)\n"
+    )
+    below = "import subprocess, sys; subprocess.Popen([sys.executable, sys.argv[1]], start_new_session=True).wait()"
+    command = [sys.executable, "-c", below, str(stubborn)]
+    program = Program("part", command, tmp_path, os.environ | {MARK: "abc"}, grace=0.5)
+    part = processes.start(program, tmp_path / "log")
+    wait_for(lambda: processes.tail(tmp_path / "log") == "x", 20)
+    assert part.process is not None
+    family = [part.process, *part.process.children(recursive=True)]
+    processes.stop(part)
+    assert part.process is None
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
+    orphan = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+    program = Program("part", [sys.executable, "-c", orphan], tmp_path, os.environ | {MARK: f"m{os.getpid()}"}, grace=1)
+    part = processes.start(program, tmp_path / "log")
+    wait_for(lambda: part.process is None, 20)
+    pid = int(processes.tail(tmp_path / "log"))
+    assert psutil.pid_exists(pid)
+    processes.sweep(f"m{os.getpid()}", grace=1)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

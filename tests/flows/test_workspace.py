@@ -1,0 +1,121 @@
+"""Each run in a worktree of its own; what cannot be run is told in one line before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cspipe.errors import UserError
+from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
+from tests.s3_server import S3
+from tests.stages.conftest import commit, run_in
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A small repository with flows, pins and a DVC pipeline, cloned from its origin."""
+    origin = tmp_path / "origin"
+    (origin / "flows").mkdir(parents=True)
+    run_in(origin, "git", "init", "-q", "-b", "main")
+    run_in(origin, "dvc", "init", "-q")
+    identify(origin)
+    for name, text in (("uv.toml", "pins"), ("flows/a.py", "1"), ("params.yaml", "a: 1"), ("dvc.yaml", "stages: {}")):
+        (origin / name).write_text(text)
+    (origin / ".gitignore").write_text("/.cspipe/\n")
+    commit(origin, "start")
+    folder = tmp_path / "clone"
+    run_in(tmp_path, "git", "clone", "-q", str(origin), str(folder))
+    identify(folder)
+    return folder
+
+
+def identify(folder: Path) -> None:
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run_in(folder, "git", "config", key, value)
+
+
+def head(clone: Path) -> str:
+    return run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
+
+
+def test_a_person_may_go_on_editing_while_a_run_works(clone: Path) -> None:
+    with open_workspace(clone, head(clone), "run-1", None) as workspace:
+        (clone / "params.yaml").write_text("a: 2")
+        assert (workspace.root / "params.yaml").read_text() == "a: 1"
+        run_in(workspace.root, "dvc", "status")
+        cache = run_in(workspace.root, "dvc", "cache", "dir").stdout.strip()
+        assert Path(cache) == clone / ".dvc/cache"  # shared, not copied
+        (workspace.root / ".cspipe/states/kept").write_text("state")
+    assert not workspace.root.exists()
+    assert (clone / ".cspipe/states/kept").read_text() == "state"
+    assert str(workspace.root) not in run_in(clone, "git", "worktree", "list").stdout
+
+
+def test_a_workspace_that_a_lost_run_left_is_made_anew(clone: Path) -> None:
+    context = open_workspace(clone, head(clone), "run-1", None)
+    left = context.__enter__().root
+    (left / "params.yaml").write_text("half-written")
+    with open_workspace(clone, head(clone), "run-1", None) as workspace:
+        assert (workspace.root / "params.yaml").read_text() == "a: 1"
+
+
+def test_uncommitted_changes_are_named(clone: Path) -> None:
+    assert resolve_revision(clone, None, pushed=True) == head(clone)
+    (clone / "params.yaml").write_text("a: 2")
+    with pytest.raises(UserError, match=r"1 uncommitted changes \(params\.yaml\); commit them, or name a revision"):
+        resolve_revision(clone, None, pushed=False)
+
+
+def test_a_revision_that_is_not_pushed_is_named(clone: Path) -> None:
+    (clone / "params.yaml").write_text("a: 2")
+    commit(clone, "mine")
+    assert resolve_revision(clone, None, pushed=False) == head(clone)
+    with pytest.raises(UserError, match=r"is not pushed, so no other machine can run it; `git push` first"):
+        resolve_revision(clone, None, pushed=True)
+
+
+def test_an_unknown_revision_is_named(clone: Path) -> None:
+    with pytest.raises(UserError, match=r"no revision 'v9' in .* or its origin; push it first, or correct it"):
+        resolve_revision(clone, "v9", pushed=True)
+
+
+def test_a_revision_that_somebody_else_pushed_is_fetched(clone: Path) -> None:
+    origin = clone.parent / "origin"
+    (origin / "params.yaml").write_text("a: 3")
+    commit(origin, "theirs")
+    run_in(origin, "git", "tag", "v1")
+    assert resolve_revision(clone, "v1", pushed=True) == head(origin)
+
+
+def test_a_worker_with_other_code_than_the_revision_is_told_so(clone: Path) -> None:
+    first = head(clone)
+    check_code(clone, first)
+    (clone / "flows/a.py").write_text("2")
+    with pytest.raises(UserError, match=r"flows here are not those of revision [0-9a-f]{12}; check it out"):
+        check_code(clone, first)
+
+
+def test_outside_of_a_clone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSPIPE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"no git clone; set CSPIPE_HOME"):
+        home()
+
+
+def test_a_store_that_cannot_be_used_is_told_without_its_secrets(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CSPIPE_S3", raising=False)
+    assert shared_bucket() is None
+    monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/x")
+    assert shared_bucket() is not None
+    monkeypatch.setenv("CSPIPE_S3", "s3://no-such-bucket/x")
+    with pytest.raises(UserError, match="no-such-bucket"):
+        shared_bucket()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
+    with pytest.raises(UserError) as refused:
+        shared_bucket()
+    assert "a-wrong-secret" not in str(refused.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
+        shared_bucket()
