@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dvc.utils.serialize import modify_yaml
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
-from cspipe.params_file import load_params
+from cspipe.params_file import ParamsError, parse_params
 
 PRESETS = Path("cspipe/presets")
 
@@ -30,7 +31,15 @@ def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> None:
         with modify_yaml(str(beside)) as tree:  # keeps the comments
             for key, value in overrides.items():
                 _set(tree, key, value)
-        load_params(beside)
+        _check(beside, f"preset {preset} with its overrides")
+
+
+def _check(file: Path, where: str) -> None:
+    """Validate a params file. Raises ParamsError with all problems in one line, as a flow run's state shows it."""
+    try:
+        parse_params(yaml.safe_load(file.read_text(encoding="utf-8")), where)
+    except ParamsError as error:
+        raise ParamsError(" ".join(str(error).split())) from None
 
 
 def _set(tree: Any, key: str, value: Any) -> None:

@@ -50,7 +50,8 @@ def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | 
     base = _server(stack, number)
     with SyncPrefectClient(stack.api) as client:
         _pools(client)
-        environment = base | aws | {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home), "CSPIPE_ONE_CLONE": "1"}
+        here = {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home), "CSPIPE_ONE_CLONE": "1"}
+        environment = base | aws | here
         found = workers.visible_gpus() if gpus is None else gpus
         since = time.time()
         started = {
