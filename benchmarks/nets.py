@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import torch
 
+from cspipe.choices import find, names_in
 from cspipe.nets import UNet
-from cspipe.nets.compensation import COMPENSATION_NETS
 
 ROUNDS = 9
 X, T = torch.randn(64, 3, 16, 16), 1000 * torch.rand(64)
@@ -66,9 +66,10 @@ def main() -> None:
             }
         )
         print(f"width {channels}: channels_last takes {spent['channels_last'] / spent['contiguous']:.2f} of contiguous")
-    nets = {"main": main_net(32)} | {name: net(3, 16, 16) for name, net in COMPENSATION_NETS.items()}
+    folder = "cspipe.nets.compensation"
+    nets = {"main": main_net(32)} | {name: find(folder, name, "build")(3, 16, 16) for name in names_in(folder)}
     spent = seconds({name: forward(net) for name, net in nets.items()})
-    for name in COMPENSATION_NETS:
+    for name in names_in(folder):
         print(f"compensation {name}, width 16: {spent[name] / spent['main']:.2f} of the main net's forward pass")
 
 

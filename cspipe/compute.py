@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cspipe import gpu_lock
 from cspipe.errors import UserError
 from cspipe.params import Compute
 
@@ -47,6 +48,8 @@ class Device:
 def open_device(compute: Compute) -> Device:
     """Set threads and determinism, and choose the device. Raises UserError if it is not there.
 
+    Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none.
+
     More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
     the number is a parameter, set here and nowhere else.
     """
@@ -54,7 +57,7 @@ def open_device(compute: Compute) -> Device:
     found = torch.cuda.is_available()
     if compute.device == "cuda" and not found:
         raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
-    device = torch.device("cuda" if found and compute.device != "cpu" else "cpu")
+    device = _free_gpu() if found and compute.device != "cpu" else torch.device("cpu")
     if device.type == "cpu" and compute.precision == "bfloat16":
         raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
     if device.type == "cuda":
@@ -64,3 +67,11 @@ def open_device(compute: Compute) -> Device:
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("high")
     return Device(device, getattr(torch, compute.precision), compute.compile)
+
+
+def _free_gpu() -> torch.device:
+    """The first visible GPU that nobody has, ours for the life of the process and torch's default."""
+    gpus = range(torch.cuda.device_count())
+    index = gpu_lock.take_first([str(torch.cuda.get_device_properties(gpu).uuid) for gpu in gpus])
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

@@ -9,30 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, StrictBool, model_validator
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-WholeNumber = Annotated[int, Field(ge=0, le=2**62, strict=True)]
+from cspipe.choices import find, names_in
+from cspipe.diffusion.corrections import CorrectionSettings
+from cspipe.diffusion.corrections.compensation import Weighting
+from cspipe.settings import Count, Number, Rate, Section, SettingsOf, Share, WholeNumber, file_of, no_switch
 
-
-def _no_switch(value: object) -> object:
-    """Python counts true as 1; a number in params.yaml is never meant by it."""
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, not {str(value).lower()}")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_no_switch)]
-Rate = Annotated[Number, Field(gt=0, le=1)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Scale = Annotated[Number, Field(ge=0, le=10)]
-Weight = Literal["kappa", "signal", "cold"] | Scale
-
-
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys are errors, values cannot change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+SOURCES, NETS = "cspipe.data.sources", "cspipe.nets.compensation"
+SAMPLERS, CORRECTIONS = "cspipe.diffusion.samplers", "cspipe.diffusion.corrections"
+"""Packages whose files are choices: what they are called in params.yaml is the name of the file."""
+INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth (from the releases of github.com/toshas/torch-fidelity)"
 
 
 class Compute(Section):
@@ -54,10 +41,10 @@ class Avatars(Section):
 class Data(Section):
     """The pictures."""
 
-    source: Literal["avatars", "folder", "npz"] = Field(description="where pictures come from")
-    path: Path | None = Field(description="folder, zip or npz to read; null for avatars")
+    source: Annotated[str, file_of(SOURCES)] = Field(description="where pictures come from")
+    path: Path | None = Field(description="what the source reads, null for avatars")
     size: Count = Field(le=1024, description="pixels, height and width after the crop")
-    channels: Annotated[Literal[1, 3], BeforeValidator(_no_switch)] = Field(description="1 grey, 3 RGB")
+    channels: Annotated[Literal[1, 3], BeforeValidator(no_switch)] = Field(description="1 grey, 3 RGB")
     crop: Literal["center", "stretch"] = Field(description="centre square, or squeeze the whole picture")
     limit: Count | None = Field(description="pictures at most, train and test together; null: all")
     held_out: Annotated[Number, Field(gt=0, lt=1)] = Field(description="share of the pictures kept as the test split")
@@ -65,12 +52,13 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> Data:
-        if self.source == "avatars" and self.path is not None:
-            raise ValueError("data.path must be null with data.source avatars (faces are rendered, not read)")
-        if self.source != "avatars" and self.path is None:
+        reads_path = find(SOURCES, self.source, "READS_PATH")
+        if reads_path and self.path is None:
             raise ValueError(f"data.path must name a file or folder with data.source {self.source}")
-        if self.source == "avatars" and self.limit is None:
-            raise ValueError("data.limit must be a number with data.source avatars (there is no end to them)")
+        if not reads_path and self.path is not None:
+            raise ValueError(f"data.path must be null with data.source {self.source} (pictures are made, not read)")
+        if not reads_path and self.limit is None:
+            raise ValueError(f"data.limit must be a number with data.source {self.source} (there is no end to them)")
         return self
 
 
@@ -103,15 +91,7 @@ class Diffusion(Section):
     prediction: Literal["eps", "x0", "v"] = Field(description="what the main net outputs")
 
 
-class Correction(Section):
-    """How C(x0h, t) enters a reverse step: x_s = DDIM + scale * min(w, cap * sqrt(1-ab_s)) * C."""
-
-    weight: Weight = Field(description="w(t, s): kappa (exact), signal, cold, or a constant")
-    scale: Scale = Field(description="factor on the weight")
-    cap: Annotated[Number, Field(gt=0)] | None = Field(description="cap on w in units of sqrt(1-ab_s); null: none")
-
-
-class TrainCompensation(Correction):
+class TrainCompensation(Weighting):
     """The compensated path of training (used with train.method compensated)."""
 
     share: Share = Field(description="share of each batch on the compensated path when training starts")
@@ -150,7 +130,7 @@ class Train(Section):
 class Compensation(Section):
     """The module C, and its fit against the finished main net."""
 
-    net: Literal["unet", "resnet", "transformer"] = Field(description="architecture of C")
+    net: Annotated[str, file_of(NETS)] = Field(description="architecture of C")
     channels: Count = Field(description="width of C")
     epochs: Count = Field(description="passes over the training set in the compensate stage")
     batch: Count = Field(description="images per optimizer step")
@@ -172,25 +152,41 @@ class Sample(Section):
     seed: WholeNumber = Field(description="seed of the first sample; sample i takes seed + i")
 
 
+AnyCorrection = Annotated[SerializeAsAny[CorrectionSettings] | None, SettingsOf(CORRECTIONS, CorrectionSettings)]
+
+
 class Variant(Section):
     """A row of the table: a sampler and what corrects it."""
 
-    sampler: Literal["ddim", "ddpm"] = Field(description="ddpm is ddim with eta 1")
+    sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
     steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
-    correction: Correction | None = Field(description="compensation of every step; null: none")
+    correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Variant:
-        if self.sampler == "ddpm" and self.eta != 1:
-            raise ValueError("eta must be 1 with sampler ddpm; for other eta use sampler ddim")
-        if self.eta > 0 and self.correction is not None:
-            raise ValueError("eta must be 0 with a correction (its weight is that of a deterministic step)")
-        reads = "models/main" if self.correction is None else "models"
+        least, most = find(SAMPLERS, self.sampler, "ETAS")
+        if not least <= self.eta <= most:
+            known = f"{most:g}" if least == most else f"{least:g}..{most:g}"
+            raise ValueError(f"eta must be {known} with sampler {self.sampler}; {_samplers_for(self.eta)}")
+        correction = self.correction
+        if correction is not None and correction.deterministic and self.eta > 0:
+            raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
+        reads = "models" if correction is not None and correction.needs_module else "models/main"
         if self.reads != reads:
-            raise ValueError(f"reads must be {reads} {'without' if self.correction is None else 'with'} a correction")
+            if correction is None:
+                raise ValueError(f"reads must be {reads} without a correction")
+            needs = "needs" if correction.needs_module else "does not need"
+            raise ValueError(f"reads must be {reads} with correction {correction.name}, which {needs} the module")
         return self
+
+
+def _samplers_for(eta: float) -> str:
+    """Which samplers know an eta, in words."""
+    ranges = {name: find(SAMPLERS, name, "ETAS") for name in names_in(SAMPLERS)}
+    fitting = [name for name, (least, most) in ranges.items() if least <= eta <= most]
+    return f"for eta {eta:g} use sampler {' or '.join(fitting)}"
 
 
 class Evaluate(Section):
@@ -211,8 +207,7 @@ class Evaluate(Section):
             raise ValueError(f"evaluate.kid_subset_size {self.kid_subset_size} must be at most evaluate.images")
         if self.extractor == "inception-v3-compat" and self.weights is None:
             raise ValueError(
-                "evaluate.weights must name the file weights-inception-2015-12-05-6726825d.pth with extractor "
-                "inception-v3-compat (from the releases of github.com/toshas/torch-fidelity)"
+                f"evaluate.weights must name the file {INCEPTION_WEIGHTS} with extractor inception-v3-compat"
             )
         return self
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from cspipe.errors import UserError
 from cspipe.params import Params, Variant
+from cspipe.settings import SettingsOf
 
 
 class ParamsError(UserError):
@@ -20,20 +23,27 @@ _UNION_MEMBERS = ("function-", "literal[", "constrained-")
 """What pydantic puts into a location for the members of a union; no keys of the file."""
 
 
-def _meaning(keys: list[str]) -> str:
-    """The description of a key such as train.batch."""
+def _meaning(keys: list[str], tree: Any) -> str:
+    """The description of a key such as train.batch, in a file with the content `tree`."""
     annotation: Any = Params
     meaning = ""
     for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
         field = getattr(annotation, "model_fields", {}).get(key)
         if field is None:
             annotation = Variant if annotation == Params.model_fields["variants"].annotation else None
             continue
-        annotation, meaning = field.annotation, field.description or ""
+        annotation, meaning = _type_of(field, tree), field.description or ""
     return meaning or "see `cspipe params show demo`"
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _type_of(field: FieldInfo, value: Any) -> Any:
+    """The type of a field; of a section whose keys another file describes, the class there for this value."""
+    named = [part.model(value) for part in field.metadata if isinstance(part, SettingsOf)]
+    return named[0] if named else field.annotation
+
+
+def _explain(error: ValidationError, tree: Any, where: str) -> str:
     """One line per problem: key, what is wrong, the value, and what the key means."""
     lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
     for problem in error.errors():
@@ -44,7 +54,7 @@ def _explain(error: ValidationError, where: str) -> str:
         elif problem["type"] == "missing":
             message = "key is missing; `cspipe params show demo` prints a complete file"
         elif problem["type"] != "value_error":
-            message += f" (got {problem['input']!r}; {_meaning(keys)})"
+            message += f" (got {problem['input']!r}; {_meaning(keys, tree)})"
         lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
     return "\n".join(lines)
 
@@ -54,7 +64,7 @@ def parse_params(tree: Any, where: str) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        raise ParamsError(_explain(error, where)) from None
+        raise ParamsError(_explain(error, tree, where)) from None
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

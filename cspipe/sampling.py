@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cspipe.compute import Device
-from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.samplers import Correction, Noise, sample, subsequence
+from cspipe.diffusion.corrections import AfterStep
+from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.reverse import sample, subsequence
+from cspipe.diffusion.samplers import Noise, Step, Walk
+from cspipe.diffusion.schedule import Schedule
 from cspipe.files import whole_file
 from cspipe.pixels import quantise
 from cspipe.progress import Progress
@@ -24,12 +27,14 @@ from cspipe.seeds import derive_seed
 class Sampler:
     """A main net with a way to sample from it."""
 
-    denoise: NetDenoiser
+    denoise: Denoiser
+    schedule: Schedule
     shape: tuple[int, int, int]
     """(C, H, W) of an image."""
+    step: Step
     steps: int
     eta: float
-    correction: Correction | None
+    correction: AfterStep | None
     device: Device
 
     def __call__(self, seeds: list[int]) -> NDArray[np.uint8]:
@@ -37,9 +42,8 @@ class Sampler:
         first = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         x_T = self.device.upload(torch.stack(first))
         noise = per_image_noise(seeds, self.shape, self.device) if self.eta > 0 else None
-        schedule = self.denoise.schedule
-        steps = subsequence(schedule.steps, self.steps)
-        x0 = sample(self.denoise, x_T, schedule, steps, self.eta, noise, self.correction)
+        walk = Walk(self.schedule, subsequence(self.schedule.steps, self.steps), self.eta, noise)
+        x0 = sample(self.denoise, x_T, self.step, walk, self.correction)
         return np.asarray(quantise(x0).cpu())
 
 
@@ -48,6 +52,7 @@ def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) ->
     generators = [device.generator(derive_seed(seed, "noise")) for seed in seeds]
 
     def draw() -> Tensor:
+        """The next z of every image."""
         return torch.stack([torch.randn(shape, generator=g, device=device.device) for g in generators])
 
     return draw

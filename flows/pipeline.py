@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import torch
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -41,7 +40,8 @@ from flows.experiment import save_experiment, scores_now, scores_recorded, verif
 from flows.failures import FIRST_DELAY, RETRIES, StageFailed, progressing
 from flows.graph import Node, read_graph
 from flows.settings import write_params
-from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.workers import visible_gpus
+from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
@@ -51,7 +51,7 @@ DRIVER_POOL = "cpu"
 class Slots:
     """How many stages of each pool run at once in this process: one per GPU, or one for all without any."""
 
-    gpus: int = field(default_factory=lambda: max(1, torch.cuda.device_count()))
+    gpus: int = field(default_factory=lambda: max(1, len(visible_gpus())))
     _free: dict[str, threading.Semaphore] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +76,10 @@ class Run:
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
     given = flow_run.parameters
-    revision = str(given.get("revision") or "head")[:12].replace("/", "-")
+    try:
+        revision = git(home(), "rev-parse", "--short=7", given.get("revision") or "HEAD")
+    except UserError:  # the flow itself says what is wrong
+        revision = "unknown"
     return f"{given.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
 
 

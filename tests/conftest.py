@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cspipe.params import Params
 from cspipe.params_file import parse_params
+from tests.s3_server import S3
 
 # The same examples each time, and no limit per example: the cores are shared.
 settings.register_profile("cspipe", deadline=None, derandomize=True, max_examples=60)
@@ -90,6 +91,14 @@ def small(demo: Tree) -> Tree:
 def params(small: Tree) -> Callable[..., Params]:
     """params({"train.batch": 4}): the small parameters with changes, validated."""
     return lambda changes=None: parse_params(change(small, changes or {}), "test params")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """A real S3 server on loopback, shared by the tests of a process; take `s3.new_bucket()` each."""
+    server = S3(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
 
 
 @dataclass

@@ -14,18 +14,26 @@ from tests.conftest import ROOT
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NO_DEPENDENCY = {
     "cspipe/__init__.py",
+    "cspipe/choices.py",
     "cspipe/errors.py",
     "cspipe/files.py",
+    "cspipe/gpu_lock.py",
     "cspipe/params.py",
     "cspipe/params_file.py",
+    "cspipe/preemption.py",
     "cspipe/progress.py",
     "cspipe/provenance.py",
     "cspipe/runlog.py",
+    "cspipe/settings.py",
     "cspipe/stages/__init__.py",
+    "cspipe/stages/early_checks.py",
     "cspipe/stages/stage.py",
+    "cspipe/stages/states.py",
+    "cspipe/storage.py",
+    "cspipe/storage_errors.py",
     "cspipe/tracking.py",
 }
-"""They read parameters, whose values are tracked as params, show progress, record what was done."""
+"""They read parameters, whose values are tracked as params, show progress, record what was done, keep states safe."""
 
 
 def definition(stage: str) -> dict:

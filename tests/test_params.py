@@ -89,6 +89,15 @@ IMPOSSIBLE = [
     ({"variants.ddim-100.reads": "models"}, "reads must be models/main without a correction"),
     ({"variants.ddim-100.sampler": "ddpm"}, "eta must be 1 with sampler ddpm"),
     ({"variants.cs-10.eta": 0.5}, "eta must be 0 with a correction"),
+    ({"variants.cs-10.reads": "models/main"}, "reads must be models with correction compensation, which needs"),
+    ({"variants.ddim-100.sampler": "x"}, "variants.ddim-100.sampler: Input should be 'ddim'"),
+    ({"compensation.net": "x"}, "compensation.net: Input should be 'resnet', "),
+    ({"data.source": "x"}, "data.source: Input should be 'avatars', "),
+    ({"variants.cs-10.correction": {"weight": 1}}, "variants.cs-10.correction.name: key is missing"),
+    ({"variants.cs-10.correction": "kappa"}, "variants.cs-10.correction: Input should be a valid dictionary"),
+    ({"variants.cs-10.correction.name": "x"}, "correction.name: Input should be 'compensation'"),
+    ({"variants.cs-10.correction.name": "x"}, "(got 'x'; the correction, a file of cspipe/diffusion/corrections)"),
+    ({"variants.cs-10.correction.weight": "x"}, "(got 'x'; w(t, s): kappa (exact), signal, cold, or a constant)"),
     ({"train.flip": "yes"}, "train.flip"),
     ({"train.compensation.share": True}, "must be a number, not true"),
     ({"data.channels": True}, "must be a number, not true"),
@@ -168,6 +177,13 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_settings_of_a_correction_are_kept_whole(params: Callable[..., Params]) -> None:
+    """They are not those of the base class alone: provenance records them, and what is recorded can be read."""
+    dumped = params().model_dump()
+    assert dumped["variants"]["cs-10"]["correction"] == DEMO["variants"]["cs-10"]["correction"]
+    assert Params.model_validate(dumped) == params()
 
 
 def test_parameters_cannot_change_after_reading(params: Callable[..., Params]) -> None:

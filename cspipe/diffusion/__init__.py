@@ -1,1 +1,1 @@
-"""The mathematics of diffusion and of compensation sampling: pure tensors, no files, no configuration."""
+"""The mathematics of diffusion and of compensation sampling: pure tensors, no files."""

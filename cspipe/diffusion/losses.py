@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cspipe.diffusion.corrections import AfterStep
 from cspipe.diffusion.process import Prediction, diffuse, noise_in, training_target
-from cspipe.diffusion.samplers import Correction, ddim_step
+from cspipe.diffusion.samplers.ddim import ddim_step
 from cspipe.diffusion.schedule import Schedule
 
 Pair = tuple[Tensor, Tensor, Tensor]
@@ -22,7 +23,7 @@ def plain_pair(prediction: Prediction, x0: Tensor, e: Tensor, t: Tensor, schedul
 
 @torch.no_grad()
 def compensated_pair(
-    prediction: Prediction, x0: Tensor, x_t: Tensor, x0h: Tensor, t: Tensor, schedule: Schedule, cs: Correction
+    prediction: Prediction, x0: Tensor, x_t: Tensor, x0h: Tensor, t: Tensor, schedule: Schedule, cs: AfterStep
 ) -> Pair:
     """The net's own compensated reverse step from t to s = t - 1, and the target there (arXiv 2312.06285).
 

@@ -6,14 +6,15 @@ Shapes: images (N, C, H, W); steps t (N,) int64 in 1..T. Clean images lie in [-1
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:  # samplers and corrections need this file, and params.yaml is checked without torch
+    from torch import Tensor
 
-from cspipe.diffusion.schedule import Schedule
+    from cspipe.diffusion.schedule import Schedule
 
 Prediction = Literal["eps", "x0", "v"]
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+Denoiser = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x_t, t) -> x0h, the clean estimate clipped to [-1, 1]."""
 
 

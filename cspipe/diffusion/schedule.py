@@ -54,6 +54,7 @@ def cosine_schedule(steps: int) -> Schedule:
     """Squared-cosine alpha-bar of Nichol and Dhariwal (2021), betas at most 0.999."""
 
     def alpha_bar(u: float) -> float:
+        """ab at the fraction u of the way to noise, but for a constant factor."""
         return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
     betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
 from cspipe import params
-from cspipe.nets.compensation import COMPENSATION_NETS
+from cspipe.choices import find
 from cspipe.nets.unet import UNet
 
 
@@ -25,8 +27,9 @@ def build_main(model: params.Model, *, image_channels: int, size: int) -> UNet:
 
 
 def build_compensation(compensation: params.Compensation, *, image_channels: int, size: int) -> nn.Module:
-    """The module C(x0h, t) that the params name; it starts as C = 0. Raises KeyError on a net nobody registered."""
-    return COMPENSATION_NETS[compensation.net](image_channels, size, compensation.channels)
+    """The module C(x0h, t) that the params name; it starts as C = 0. Raises UserError if there is no such net."""
+    build = find("cspipe.nets.compensation", compensation.net, "build")
+    return cast(nn.Module, build(image_channels, size, compensation.channels))
 
 
 def count_parameters(net: nn.Module) -> int:

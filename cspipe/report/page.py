@@ -10,7 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cspipe.params import Correction, Data, Variant
+from cspipe.diffusion.corrections import CorrectionSettings
+from cspipe.params import Data, Variant
 from cspipe.report.charts import Reference, Series, line_chart, position_bar
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.results import Bracket, Columns, Curves, Report, VariantResult
@@ -75,14 +76,9 @@ def sampler_words(variant: Variant) -> str:
     return variant.sampler if variant.sampler == "ddpm" or variant.eta == 0 else f"{variant.sampler}, η {variant.eta:g}"
 
 
-def correction_words(correction: Correction | None) -> str:
-    """The correction as a product: '0.5 x kappa, cap 0.3'; 'none'."""
-    if correction is None:
-        return "none"
-    weight = correction.weight if isinstance(correction.weight, str) else f"{correction.weight:g}"
-    scale = "" if correction.scale == 1 else f"{correction.scale:g} {TIMES} "
-    cap = "" if correction.cap is None else f", cap {correction.cap:g}"
-    return f"{scale}{weight}{cap}"
+def correction_words(correction: CorrectionSettings | None) -> str:
+    """The correction in its own words, '0.5 x kappa, cap 0.3' for the compensation; 'none'."""
+    return "none" if correction is None else correction.words()
 
 
 def _variant_bars(report: Report) -> dict[str, Markup]:

@@ -12,11 +12,12 @@ from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE, save_model
 from cspipe.nets import count_parameters
 from cspipe.params_file import load_params
+from cspipe.preemption import deferred
 from cspipe.provenance import code_ids
 from cspipe.stages.nets import finished_denoiser, new_module, write_tsv
-from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
+from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
+from cspipe.stages.states import open_states
 from cspipe.tracking import tracked
-from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.loop import Plan, run
 from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 
@@ -64,9 +65,9 @@ def main() -> None:
         total = settings.epochs * len(images)
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, params.seed)
         key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip)
-        checkpoints = Checkpoints(STATES / "compensate", key)
-        with tracked(CURVES, params.tracking, f"compensate-{checkpoints.key}", config) as curves:
-            run(trainee, images, plan, device, checkpoints, "compensate", curves)
+        checkpoints = open_states("compensate", key)
+        with deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
+            run(trainee, images, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": module}, config)
         rows = module_norms(denoise, timed, images, denoise.schedule, params.seed)

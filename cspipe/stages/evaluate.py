@@ -123,6 +123,7 @@ def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Devic
     """Write the sheet of nearest training pictures; return how near samples are, relative to held-out pictures."""
 
     def near(source: Source) -> Neighbours:
+        """The nearest training pictures of the first pictures of a source."""
         queries = source.gather(np.arange(min(QUERIES, settings.images, len(source))))
         return nearest(queries, sets.train, PER_QUERY, device.device)
 

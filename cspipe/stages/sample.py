@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cspipe.compute import Device, open_device
 from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.corrections import Compensation, CompensationWeight
+from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.samplers import find_step
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE, read_config
@@ -83,19 +84,22 @@ def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.u
 
 def new_sampler(variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device) -> Sampler:
     """The sampler that a variant describes."""
-    correction, settings, schedule = None, variant.correction, denoise.schedule
+    schedule, settings = denoise.schedule, variant.correction
+    estimate: Denoiser = denoise
+    after_step = None
     if settings is not None:
-        weight = CompensationWeight(schedule, settings.weight, settings.scale, settings.cap)
-        correction = Compensation(finished_module(device, schedule.steps), weight)
-    shape = (config["channels"], config["size"], config["size"])
-    return Sampler(denoise, shape, variant.steps, variant.eta, correction, device)
+        module = finished_module(device, schedule.steps) if settings.needs_module else None
+        estimate, after_step = settings.build(denoise, schedule, module)
+    shape, step = (config["channels"], config["size"], config["size"]), find_step(variant.sampler)
+    return Sampler(estimate, schedule, shape, step, variant.steps, variant.eta, after_step, device)
 
 
 def describe(name: str, params: Params, config: dict[str, Any]) -> dict[str, Any]:
     """How the samples of a variant are made."""
     variant = params.variants[name]
     code = {"train": config["code"], "sample": code_ids(*CODE)}
-    if variant.correction:
+    needs_module = variant.correction is not None and variant.correction.needs_module
+    if needs_module:
         code["compensate"] = read_config(COMPENSATION, "compensate")["code"]
     return {
         "variant": name,
@@ -106,7 +110,7 @@ def describe(name: str, params: Params, config: dict[str, Any]) -> dict[str, Any
         "training": config["train"]["method"],
         "training_seed": config["seed"],
         "model_sha256": sha256_file(MAIN / FILE),
-        "module_sha256": sha256_file(COMPENSATION / FILE) if variant.correction else None,
+        "module_sha256": sha256_file(COMPENSATION / FILE) if needs_module else None,
         "code": code,
     }
 

@@ -13,21 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from cspipe.errors import UserError
+from cspipe.lineage.records import keep_records
+from cspipe.preemption import EXIT_STATUS, Preempted, heeded
 from cspipe.runlog import RunLog
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
 LOGS = Path("report/log")
 STATES = Path(".cspipe/states")
 """Training states: outside of DVC's outputs, which DVC deletes before a run."""
+AGAIN = "the same command goes on from the last stored state, if there is one"
 
 
 @contextmanager
 def stage(name: str) -> Iterator[RunLog]:
-    """Run a stage's body; write its log if it ends well; turn what the user can put right into one message, exit 1."""
+    """Run a stage's body; write its log if it ends well; turn what the user can put right into one message, exit 1.
+
+    SIGTERM ends it with one message too, exit 75.
+    """
     log = RunLog(name)
     try:
-        yield log
-        log.write(LOGS)
+        with heeded():
+            yield log
+            log.write(LOGS)
+            keep_records(log.facts())
     except UserError as error:
         _stop(name, str(error))
     except OSError as error:
@@ -38,8 +46,10 @@ def stage(name: str) -> Iterator[RunLog]:
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, unimported
             raise
         _stop(name, f"out of memory ({error}); lower train.micro_batch or sample.batch in params.yaml")
+    except Preempted as preempted:
+        _stop(name, str(preempted) or f"stopped by SIGTERM; {AGAIN}", EXIT_STATUS)
     except KeyboardInterrupt:
-        _stop(name, "stopped; the same command goes on from the last stored state, if there is one", 130)
+        _stop(name, f"stopped; {AGAIN}", 130)
 
 
 def state_key(*parts: Any) -> str:

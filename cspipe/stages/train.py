@@ -11,7 +11,7 @@ import torch
 from cspipe.compute import Device, open_device
 from cspipe.data.shards import Shards, open_split
 from cspipe.denoiser import Timed
-from cspipe.diffusion.corrections import CompensationWeight
+from cspipe.diffusion.corrections.compensation import CompensationWeight
 from cspipe.diffusion.schedule import Schedule
 from cspipe.files import whole_folder
 from cspipe.models import save_model
@@ -19,11 +19,13 @@ from cspipe.nets import count_parameters
 from cspipe.params import Params
 from cspipe.params_file import load_params
 from cspipe.pictures import display_scale, grid, save_png
+from cspipe.preemption import deferred
 from cspipe.provenance import code_ids
+from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.nets import denoiser, new_main, new_module, write_tsv
-from cspipe.stages.stage import MAIN, PREPARED, STATES, stage, state_key
+from cspipe.stages.stage import MAIN, PREPARED, stage, state_key
+from cspipe.stages.states import open_states
 from cspipe.tracking import tracked
-from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.loop import Plan, run
 from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
 from cspipe.training.module import ModuleFit
@@ -56,17 +58,19 @@ def main() -> None:
         trainee = new_trainee(params, images, device)
         settings = params.train
         config = describe(params, images, trainee)
-        checkpoints = Checkpoints(STATES / "train", state_key(config, params.compute.model_dump()))
+        key = state_key(config, params.compute.model_dump())
+        checkpoints = open_states("train", key)
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
-        with tracked(CURVES, params.tracking, f"train-{checkpoints.key}", config) as curves:
-            points = run(trainee, images, plan, device, checkpoints, "train", curves)
+        with deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
+            points = run(trainee, images, plan, device, checkpoints, "train", curves, stopping)
         write(trainee, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
         log.images(settings.images)
 
 
 def new_trainee(params: Params, images: Shards, device: Device) -> MainNet:
-    """The main net of the parameters, with the compensated path if train.method asks for it."""
+    """The main net of the parameters, with the compensated path if train.method asks for it. Raises UserError."""
+    check_before_training(params, len(images))
     net = new_main(params, device)
     denoise = denoiser(net, params.diffusion, device)
     path = None

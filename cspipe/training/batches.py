@@ -59,6 +59,7 @@ def batches(images: Images, batch: int, seed: int, start: int, device: Device) -
     resident = _whole(images, device)
 
     def fetch(place: int) -> Tensor:
+        """The batch (uint8, on the device) that starts at a place of the stream."""
         indices = stream_indices(len(images), seed, place, batch)
         if resident is not None:
             return resident[device.upload(torch.from_numpy(indices))]

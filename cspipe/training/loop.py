@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cspipe.compute import Device
 from cspipe.errors import UserError
+from cspipe.preemption import Preempted
 from cspipe.progress import Progress
 from cspipe.seeds import derive_seed
 from cspipe.training.batches import Images, batches
@@ -18,6 +19,8 @@ from cspipe.training.checkpoint import Checkpoints
 
 Curve = list[dict[str, float]]
 """Points of the curves, each with `step` (images seen) and the means since the point before."""
+SECONDS_BEFORE_THE_END, SECONDS_FOR_THE_LAST_STATE = 20.0, 120.0
+"""Patience with S3: who sends SIGTERM kills after 30 seconds; a finished run waits longer, to know that it is ours."""
 Log = Callable[[int, Mapping[str, float]], None]
 
 
@@ -80,69 +83,130 @@ class Means:
         first = ~torch.isfinite(total) & (self._bad == 0)
         self._bad = torch.where(first, self._step, self._bad)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a point of the curves that is not complete yet needs to go on."""
+        return {
+            "count": self.count, "sums": self._sums, "counts": self._counts, "step": self._step, "bad": self._bad
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave, tensors on the device."""
+        self.count, self._sums, self._counts = state["count"], dict(state["sums"]), dict(state["counts"])
+        self._step, self._bad = state["step"], state["bad"]
+
     def read(self) -> tuple[dict[str, float], int]:
         """(means, number of the first step that was not finite or 0): the one place that waits for the device."""
         return {name: float(value) / self._counts[name] for name, value in self._sums.items()}, int(self._bad)
 
 
+@dataclass
+class Place:
+    """How far a run is: with the trainee's state, all that the rest of it depends on."""
+
+    means: Means
+    seen: int = 0
+    saved: int = 0
+    """Images seen at the last state stored on schedule; one more, stored before an early end, does not move the next.
+    """
+    curve: Curve = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers, points and means."""
+        return {"seen": self.seen, "saved": self.saved, "curve": self.curve, "means": self.means.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.seen, self.saved, self.curve = state["seen"], state["saved"], state["curve"]
+        self.means.load_state_dict(state["means"])
+
+
 def run(
-    trainee: Trainee, images: Images, plan: Plan, device: Device, checkpoints: Checkpoints, name: str, log: Log
+    trainee: Trainee,
+    images: Images,
+    plan: Plan,
+    device: Device,
+    checkpoints: Checkpoints,
+    name: str,
+    log: Log,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Curve:
     """Train until plan.images were seen, from the last stored state if there is one; returns the curves.
 
-    Raises UserError when a loss or gradient stops being finite, or when there are fewer images than a batch.
+    Raises Preempted after a step, its state stored, when `stopping` says so; UserError when a loss or gradient stops
+    being finite, when there are fewer images than a batch, or when another worker took the run over.
     """
+    _check_size(images, plan, name)
+    at = _resume(trainee, checkpoints, device, name, log)
+    with Progress(name, plan.images, at.seen) as progress:
+        for x0 in batches(images, plan.batch, plan.seed, at.seen, device):
+            if at.seen >= plan.images:
+                break
+            if stopping():
+                _stop(trainee, at, plan, checkpoints, name)
+            at.means.add(trainee.step(x0, at.seen))
+            at.seen += plan.batch
+            trainee.after(at.seen, plan.batch)
+            save = at.seen >= plan.images or at.seen + plan.batch - at.saved > plan.checkpoint_every
+            note = None
+            if save or crossed(at.seen, plan.batch, plan.log_every):
+                point = _point(at, plan, checkpoints, name)
+                log(at.seen, point)
+                note = f"loss {point['loss']:.4f}"
+            if save:
+                at.saved = at.seen
+                _save(trainee, at, plan, checkpoints, name)
+            progress.advance(plan.batch, note)
+    checkpoints.flush(SECONDS_FOR_THE_LAST_STATE)
+    return at.curve
+
+
+def _check_size(images: Images, plan: Plan, name: str) -> None:
     if len(images) < plan.batch:
         raise UserError(
             f"{name}: {len(images)} training images are fewer than a batch of {plan.batch}; "
             "lower the batch in params.yaml or add pictures"
         )
-    seen, curve = _resume(trainee, checkpoints, device, name, log)
-    means, saved = Means(device), seen
-    with Progress(name, plan.images, seen) as progress:
-        for x0 in batches(images, plan.batch, plan.seed, seen, device):
-            if seen >= plan.images:
-                break
-            means.add(trainee.step(x0, seen))
-            seen += plan.batch
-            trainee.after(seen, plan.batch)
-            note = None
-            save = seen >= plan.images or seen + plan.batch - saved > plan.checkpoint_every
-            # A state is stored at a point of the curves alone, so that none of their means has to be stored with it.
-            if save or crossed(seen, plan.batch, plan.log_every):
-                point = _point(means, seen, plan, checkpoints, name)
-                curve.append(point)
-                log(seen, point)
-                means.reset()
-                note = f"loss {point['loss']:.4f}"
-            if save:
-                if not trainee.finite():
-                    raise _not_finite("a weight", seen - plan.batch, plan, checkpoints, name)
-                checkpoints.save(seen, {"trainee": trainee.state_dict(), "curve": curve})
-                saved = seen
-            progress.advance(plan.batch, note)
-    return curve
 
 
-def _resume(trainee: Trainee, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> tuple[int, Curve]:
-    """(images seen, curve so far) from the newest state, whose curve is logged again; (0, []) if there is none."""
+def _resume(trainee: Trainee, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> Place:
+    """Where the newest state was stored, its curve logged again; the start if there is none."""
+    at = Place(Means(device))
     found = checkpoints.load(device.device)
-    if found is None:
-        return 0, []
-    seen, state = found
-    trainee.load_state_dict(state["trainee"])
-    print(f"{name}: going on from {seen} images ({checkpoints.newest()})")
-    for point in state["curve"]:
-        log(int(point["step"]), point)
-    return seen, state["curve"]
+    if found is not None:
+        seen, state = found
+        trainee.load_state_dict(state["trainee"])
+        at.load_state_dict(state["place"])
+        print(f"{name}: going on from {seen} images ({checkpoints.newest()})")
+        for point in at.curve:
+            log(int(point["step"]), point)
+    return at
 
 
-def _point(means: Means, seen: int, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:
-    """The next point of the curves, or the end of the run if a number in it is not finite."""
-    values, bad = means.read()
-    if not bad:
-        return {"step": seen, **values}
-    raise _not_finite("the loss or gradient", seen - (means.count - bad + 1) * plan.batch, plan, checkpoints, name)
+def _save(trainee: Trainee, at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
+    """Store a state whose weights are finite."""
+    if not trainee.finite():
+        raise _not_finite("a weight", at.seen - plan.batch, plan, checkpoints, name)
+    checkpoints.save(at.seen, {"trainee": trainee.state_dict(), "place": at.state_dict()})
+
+
+def _stop(trainee: Trainee, at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
+    """End early with everything stored, between two points of the curves as well."""
+    if at.seen != at.saved:
+        _save(trainee, at, plan, checkpoints, name)
+    checkpoints.flush(SECONDS_BEFORE_THE_END)
+    raise Preempted(f"stopped by SIGTERM at {at.seen} images, its state stored; the same command goes on from there")
+
+
+def _point(at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:
+    """Add the next point to the curves and return it, or end the run if a number in it is not finite."""
+    values, bad = at.means.read()
+    if bad:
+        first = at.seen - (at.means.count - bad + 1) * plan.batch
+        raise _not_finite("the loss or gradient", first, plan, checkpoints, name)
+    point = {"step": at.seen, **values}
+    at.curve.append(point)
+    at.means.reset()
+    return point
 
 
 def _not_finite(what: str, seen: int, plan: Plan, checkpoints: Checkpoints, name: str) -> UserError:

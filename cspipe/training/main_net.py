@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.corrections import Compensation, CompensationWeight
+from cspipe.diffusion.corrections.compensation import Compensation, CompensationWeight
 from cspipe.diffusion.losses import compensated_pair, plain_pair
-from cspipe.diffusion.samplers import sample, subsequence
+from cspipe.diffusion.reverse import sample, subsequence
+from cspipe.diffusion.samplers import Walk, ddim
 from cspipe.params import Train
 from cspipe.pixels import quantise
 from cspipe.seeds import derive_seed
@@ -140,7 +141,7 @@ class MainNet:
         x_T = torch.randn((GRID_IMAGES, *self.shape), generator=generator, device=device)
         denoise = replace(self.denoise, net=replace(net, net=self.ema.net))
         steps = subsequence(schedule.steps, min(GRID_STEPS, schedule.steps))
-        return quantise(sample(denoise, x_T, schedule, steps)).cpu()
+        return quantise(sample(denoise, x_T, ddim.step, Walk(schedule, steps))).cpu()
 
     def finite(self) -> bool:
         """Whether every weight is finite."""

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cspipe.data
+import cspipe.data.sources
+from cspipe.choices import names_in
 from cspipe.data import prepare as module
 from cspipe.data import shards
 from cspipe.data.prepare import prepare
@@ -58,9 +59,10 @@ def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings)
     """The data section of a source that stands in a file of its own."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin/stripes.py").write_text(STRIPES)
-    monkeypatch.setattr(cspipe.data, "__path__", [*cspipe.data.__path__, str(tmp_path / "plugin")])
+    path = [*cspipe.data.sources.__path__, str(tmp_path / "plugin")]
+    monkeypatch.setattr(cspipe.data.sources, "__path__", path)
     yield lambda **values: settings(**values).model_copy(update={"source": "stripes"})
-    sys.modules.pop("cspipe.data.stripes", None)
+    sys.modules.pop("cspipe.data.sources.stripes", None)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -160,8 +162,8 @@ def test_splits_without_pictures_are_refused(tmp_path: Path, settings: Settings)
 
 
 def test_unknown_sources_are_refused(settings: Settings) -> None:
-    for name in ("nothing", "sources"):
-        with pytest.raises(UserError, match=f"'{name}' is no source"):
+    for name in ("nothing", "images"):
+        with pytest.raises(UserError, match=f"'{name}' is no file of cspipe.data.sources .*; there are avatars, "):
             find_source(settings().model_copy(update={"source": name}))
 
 
@@ -209,7 +211,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(
 
 
 def test_workers_do_not_import_torch_or_the_parameters() -> None:
-    names = ["avatars", "folder", "npz", "parallel", "shards"]
+    names = [*(f"sources.{name}" for name in names_in("cspipe.data.sources")), "parallel", "shards"]
     imports = "; ".join(f"import cspipe.data.{name}" for name in names)
     command = f"import sys; {imports}; import cspipe.stages.prepare; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cspipe import params
+from cspipe.choices import names_in
 from cspipe.nets import build_compensation, build_main
 
 Build = Callable[[int, int], nn.Module]
-COMPENSATION = get_args(params.Compensation.model_fields["net"].annotation)
+COMPENSATION = names_in("cspipe.nets.compensation")
 
 
 @pytest.fixture(params=["main", *COMPENSATION])

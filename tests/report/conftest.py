@@ -18,8 +18,8 @@ from cspipe.params_file import load_params
 from cspipe.pictures import grid, save_png
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
-KAPPA = {"weight": "kappa", "scale": 1.0, "cap": None}
-HALF = {"weight": 0.5, "scale": 0.5, "cap": 0.3}
+KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
+HALF = {"name": "compensation", "weight": 0.5, "scale": 0.5, "cap": 0.3}
 VARIANTS = {
     "zz-plain": {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models/main", "correction": None},
     "cs-100": {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models", "correction": KAPPA},

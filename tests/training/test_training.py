@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cspipe.compute import open_device
 from cspipe.denoiser import Timed
 from cspipe.errors import UserError
 from cspipe.params import Params
+from cspipe.preemption import Preempted
 from cspipe.stages.nets import denoiser, new_main, new_module
 from cspipe.stages.train import new_trainee
 from cspipe.training.checkpoint import Checkpoints
@@ -91,6 +93,29 @@ def test_six_steps_equal_three_a_kill_and_three(
         assert all(torch.equal(a, b) for a, b in zip(whole.rows, second.rows, strict=True))
         assert whole.norms == second.norms
         assert len(whole.rows) == 2
+
+
+@pytest.mark.parametrize("new", [new_main_net, new_fit])
+def test_run_stopped_after_every_step_equals_an_undisturbed_one(
+    new: Callable[..., MainNet | FinishedFit], params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    """Asked to stop between the points of the curves too; neither they nor the states' schedule may move."""
+    p = params({"train.log_every": 24, "train.checkpoint_every": 32})
+    whole, device = new(p, pictures), open_device(p.compute)
+    curve = train(whole, p, pictures, tmp_path / "whole")
+    for step in range(1, 7):
+        part, log, asked = new(p, pictures), dict[int, dict[str, float]](), iter([False])
+        checkpoints = Checkpoints(tmp_path / "parts", "key")
+
+        def one_step(asked: Iterator[bool] = asked) -> bool:
+            return next(asked, True)
+
+        ends = nullcontext() if step == 6 else pytest.raises(Preempted, match=f"at {8 * step} images")
+        with ends:
+            run(part, pictures, plan(p), device, checkpoints, "test", log.__setitem__, one_step)  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(part), strict=True))
+    assert list(log.items()) == curve
+    assert [seen for seen, _ in curve] == [24, 32, 48]
 
 
 @pytest.mark.parametrize("method", ["plain", "compensated"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 
+READS_PATH = False
 LICENCE = "CC0 1.0"
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
 FURTHER_SEEDS = 64

@@ -26,6 +26,7 @@ from cspipe.errors import UserError
 if TYPE_CHECKING:
     from cspipe.params import Data
 
+READS_PATH = True
 CHANNELS = (1, 3)
 
 

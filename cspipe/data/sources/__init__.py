@@ -1,7 +1,9 @@
-"""Where pictures come from.
+"""Where pictures come from, a file each; `data.source` in params.yaml is the file's name.
 
-To add a source, add one file: a module of this package, named as `data.source` in params.yaml, with a function
-`open_source(data: Data) -> Source`.
+To add one, add a file with
+- `open_source(data: Data) -> Source`, which raises UserError if the source cannot be used;
+- `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit.
+Worker processes import the file: no torch, and the params models for types alone.
 """
 
 from __future__ import annotations
@@ -10,13 +12,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cspipe.choices import find
 from cspipe.data.images import Form
 from cspipe.errors import UserError
 
@@ -64,11 +65,7 @@ class Source(Protocol):
 
 def find_source(data: Data) -> Source:
     """The source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
-    name = f"cspipe.data.{data.source}"
-    module = import_module(name) if find_spec(name) else None
-    if module is None or not hasattr(module, "open_source"):
-        raise UserError(f"params.yaml: data.source {data.source!r} is no source (no open_source in module {name})")
-    return cast(Source, module.open_source(data))
+    return cast(Source, find(__name__, data.source, "open_source")(data))
 
 
 def form_of(data: Data) -> Form:

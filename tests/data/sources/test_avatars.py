@@ -13,9 +13,9 @@ import pytest
 from dicebear import Avatar, Style
 from numpy.typing import NDArray
 
-from cspipe.data.avatars import OCCLUDERS, Faces, Renderer, _licence, looks, open_source
 from cspipe.data.images import Form
 from cspipe.data.sources import Picture
+from cspipe.data.sources.avatars import OCCLUDERS, Faces, Renderer, _licence, looks, open_source
 from cspipe.errors import UserError
 from cspipe.params import Data
 

@@ -18,6 +18,7 @@ from cspipe.errors import UserError
 if TYPE_CHECKING:
     from cspipe.params import Data
 
+READS_PATH = True
 LARGEST_FILE = 2**28
 """Bytes; a larger file is refused unread."""
 

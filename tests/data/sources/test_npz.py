@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cspipe.data.images import Form
-from cspipe.data.npz import ArrayFile, open_source
 from cspipe.data.sources import Picture
+from cspipe.data.sources.npz import ArrayFile, open_source
 from cspipe.errors import UserError
 from cspipe.params import Data
 

@@ -1,60 +1,18 @@
-"""The compensation module C(x0h, t), close to x0 - x0h, in three architectures; all start as C = 0.
-
-Each is built from (image channels, size, width) and called as C(x0h, t), with x0h (N, image channels, size, size) in
-[-1, 1] and t (N,) in 0..1000; it returns x0h's shape and type. `width` is a multiple of 16, `size` of 4. Widths of 32
-to 64 fit 32 and 64 pixels; at 256 pixels take 32, 1 to 2 % of the main net's multiplications.
-
-To add one, write it here and enter it in COMPENSATION_NETS (and name it in params.Compensation.net).
-"""
+"""A module of attention over patches."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, silu
 
 from cspipe.nets.attention import TokenAttention
-from cspipe.nets.blocks import ResidualBlock, TimeEmbedding, frequencies, group_norm, modulate, waves, zeroed
-from cspipe.nets.unet import UNet
+from cspipe.nets.blocks import TimeEmbedding, frequencies, modulate, waves, zeroed
 
 
-def light_unet(image_channels: int, size: int, width: int) -> UNet:
-    """The default: ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at 64)."""
-    return UNet(
-        in_channels=image_channels,
-        out_channels=image_channels,
-        size=size,
-        channels=width,
-        blocks=1,
-        multipliers=(1, 2, 2),
-        attention=(),
-        head_channels=width,
-        dropout=0.0,
-    )
-
-
-class ResNet(nn.Module):
-    """Ten residual blocks at full resolution (1.2 M parameters at width 64)."""
-
-    def __init__(self, image_channels: int, size: int, width: int) -> None:
-        """Any size will do, so `size` is not used."""
-        super().__init__()
-        self.time = TimeEmbedding(width)
-        self.stem = nn.Conv2d(image_channels, width, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(width, width, 4 * width) for _ in range(10))
-        last = zeroed(nn.Conv2d(width, image_channels, 3, padding=1))
-        self.head = nn.Sequential(group_norm(width), nn.SiLU(), last)
-
-    def forward(self, x0h: Tensor, t: Tensor) -> Tensor:
-        """x0h (N, image_channels, H, W), t (N,): the shape and type of x0h."""
-        embedding = silu(self.time(t))
-        h = self.stem(x0h)
-        for block in self.blocks:
-            h = block(h, embedding)
-        out: Tensor = self.head(h)
-        return out.to(x0h.dtype)
+def build(image_channels: int, size: int, width: int) -> Transformer:
+    """`size` fixes the grid of positions."""
+    return Transformer(image_channels, size, width)
 
 
 class TokenBlock(nn.Module):
@@ -82,7 +40,7 @@ class Transformer(nn.Module):
     positions: Tensor
 
     def __init__(self, image_channels: int, size: int, width: int) -> None:
-        """As the module says; `size` fixes the grid of positions. Attention heads have 32 channels."""
+        """size: pixels, a multiple of 4. Attention heads have 32 channels."""
         super().__init__()
         self.time = TimeEmbedding(width)
         self.patches = nn.Conv2d(image_channels, 4 * width, 4, stride=4)
@@ -107,10 +65,3 @@ def grid_waves(side: int, width: int) -> Tensor:
     rows = along[:, None].expand(side, side, -1)
     columns = along[None, :].expand(side, side, -1)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)
-
-
-COMPENSATION_NETS: dict[str, Callable[[int, int, int], nn.Module]] = {
-    "unet": light_unet,
-    "resnet": ResNet,
-    "transformer": Transformer,
-}

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.data.folder import Files, open_source
 from cspipe.data.sources import Picture, Skipped
+from cspipe.data.sources.folder import Files, open_source
 from cspipe.errors import UserError
 from cspipe.params import Data
 
@@ -134,7 +134,7 @@ def test_bad_pictures_are_skipped_with_their_reasons(tmp_path: Path, opened: Ope
 
 
 def test_files_too_large_are_not_read(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cspipe.data.folder.LARGEST_FILE", 1000)
+    monkeypatch.setattr("cspipe.data.sources.folder.LARGEST_FILE", 1000)
     fill(tmp_path / "root", NAMES[:4])
     (tmp_path / "root/large.png").write_bytes(picture(1) + bytes(1000))
     packed = {path.name: path.read_bytes() for path in (tmp_path / "root").rglob("*.png")}

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.corrections import Compensation, CompensationWeight
+from cspipe.diffusion.corrections.compensation import Compensation, CompensationWeight
 from cspipe.diffusion.losses import compensated_pair, module_loss, plain_pair
 from cspipe.diffusion.process import diffuse, noise_in, per_image
-from cspipe.diffusion.samplers import ddim_step, sample, subsequence
+from cspipe.diffusion.reverse import sample, subsequence
+from cspipe.diffusion.samplers import Walk
+from cspipe.diffusion.samplers.ddim import ddim_step, step
 from cspipe.diffusion.schedule import Schedule
 
 STEPS = [(100, 99), (100, 40), (57, 56), (2, 1), (1, 0)]
@@ -40,8 +42,9 @@ def test_zero_module_gives_ddim_bit_for_bit(schedule: Schedule, e: Tensor) -> No
     single = Schedule(schedule.signal.float(), schedule.noise.float())
     denoise = lambda x, t: torch.tanh(x)  # noqa: E731
     steps = subsequence(100, 20)
-    plain = sample(denoise, e.float(), single, steps)
-    compensated = sample(denoise, e.float(), single, steps, correction=exact(single, torch.zeros_like(e).float()))
+    plain = sample(denoise, e.float(), step, Walk(single, steps))
+    nothing = exact(single, torch.zeros_like(e).float())
+    compensated = sample(denoise, e.float(), step, Walk(single, steps), nothing)
     assert torch.equal(plain, compensated)
 
 

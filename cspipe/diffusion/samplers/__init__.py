@@ -1,0 +1,53 @@
+"""Samplers, a file each; `variants.*.sampler` in params.yaml is the file's name.
+
+To add one, add a file with
+- `step(x_t, x0h, t, s, walk) -> x_s`: images (N, C, H, W), steps (N,) on the device, s < t, the same for all images;
+- `ETAS`: the least and the largest eta that it knows.
+The file is imported to check params.yaml, so it imports torch in the functions that need it, not at its top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from cspipe.choices import find
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cspipe.diffusion.schedule import Schedule
+
+Noise = Callable[[], "Tensor"]
+"""Draws fresh z ~ N(0, I) in the shape of the images."""
+
+
+@dataclass
+class Walk:
+    """One way down from x_T to x_0, handed to each of its steps. Raises ValueError if eta > 0 comes without noise."""
+
+    schedule: Schedule
+    steps: Sequence[int]
+    """Native steps, falling, from T to 0."""
+    eta: float = 0.0
+    """0: deterministic, 1: DDPM's posterior noise."""
+    noise: Noise | None = None
+    past: list[Any] = field(default_factory=list)
+    """What a sampler with memory keeps from step to step; it drops what it needs no more."""
+
+    def __post_init__(self) -> None:
+        if self.eta > 0 and self.noise is None:
+            raise ValueError("eta > 0 needs a noise source")
+
+    def z(self) -> Tensor | None:
+        """Fresh noise for a step; None where eta is 0."""
+        return self.noise() if self.noise is not None and self.eta > 0 else None
+
+
+Step = Callable[["Tensor", "Tensor", "Tensor", "Tensor", Walk], "Tensor"]
+
+
+def find_step(name: str) -> Step:
+    """The step of a sampler by its name. Raises UserError if there is none."""
+    return cast(Step, find(__name__, name, "step"))

@@ -1,0 +1,20 @@
+"""The default module: a light U-Net."""
+
+from __future__ import annotations
+
+from cspipe.nets.unet import UNet
+
+
+def build(image_channels: int, size: int, width: int) -> UNet:
+    """ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at 64)."""
+    return UNet(
+        in_channels=image_channels,
+        out_channels=image_channels,
+        size=size,
+        channels=width,
+        blocks=1,
+        multipliers=(1, 2, 2),
+        attention=(),
+        head_channels=width,
+        dropout=0.0,
+    )

@@ -1,0 +1,20 @@
+"""Where the training states of a stage are: on this machine, and in S3 if CSPIPE_S3 says where."""
+
+from __future__ import annotations
+
+import os
+
+from cspipe.stages.stage import STATES
+from cspipe.storage import Bucket
+from cspipe.training.checkpoint import Checkpoints
+from cspipe.training.mirror import Mirror
+
+
+def open_states(stage: str, key: str) -> Checkpoints:
+    """The states of the stage's run `key`. Raises UserError if CSPIPE_S3 is set and cannot be used."""
+    url, mirror = os.environ.get("CSPIPE_S3"), None
+    if url:
+        bucket = Bucket.from_url(url)
+        bucket.check()
+        mirror = Mirror(bucket, f"states/{stage}/{key}")
+    return Checkpoints(STATES / stage, key, mirror)

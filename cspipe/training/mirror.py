@@ -1,0 +1,219 @@
+"""Training states in S3, sent while training goes on, and a manifest that says whose run it is.
+
+Under `states/<stage>/<key>/`: `<owner>/<file>` for each state, and `manifest.json` {owner, states}, written last and
+only if it is as its owner left it. Whoever starts the run writes the owner; the earlier one finds that at its next
+state and stops, without having touched anything of the later one's: their objects have different names.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from cspipe.errors import UserError
+from cspipe.storage import Bucket
+from cspipe.storage_errors import Damaged, Lost, Missing, StorageError
+
+KEPT = 2
+"""States kept in S3: the newest, and the one to fall back on if that is damaged."""
+SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_TRIES = 60.0, 2.0
+NAME = re.compile(r"[\w.-]+/\d{12}-[0-9a-f]{16}\.pt")
+
+
+@dataclass(frozen=True)
+class RemoteState:
+    """A state in S3; `name` is `<owner>/<file>`, `size` in bytes."""
+
+    name: str
+    seen: int
+    sha256: str
+    size: int
+
+    @property
+    def file(self) -> str:
+        """Name of the file that it was and will be on a disk."""
+        return PurePosixPath(self.name).name
+
+
+class TakenOver(UserError):
+    """The run belongs to another worker now."""
+
+
+class Mirror:
+    """The states of one run under `folder` of a bucket, with a thread that sends the newest."""
+
+    def __init__(self, bucket: Bucket, folder: str) -> None:
+        self.bucket, self.folder = bucket, folder
+        self.owner = f"{re.sub(r'[^A-Za-z0-9.-]', '-', platform.node())}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.states: list[RemoteState] = []
+        self._etag: str | None = None
+        self._waiting: Path | None = None
+        self._sending: Path | None = None
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._warned = -SECONDS_BETWEEN_WARNINGS
+
+    def claim(self) -> list[RemoteState]:
+        """Make the run ours and return its states, the newest first.
+
+        Raises TakenOver if someone else claims it at the same moment, StorageError if S3 cannot be reached.
+        """
+        owner = self._read()
+        while True:
+            try:
+                self._write(self.states)
+                return self.states[::-1]
+            except TakenOver:
+                if self._read() != owner:
+                    raise
+                # The earlier owner has stored a state in between; it stops at its next.
+
+    def fetch(self, state: RemoteState, path: Path) -> None:
+        """Download a state. Raises Damaged or Missing after taking it out of the list, StorageError otherwise."""
+        try:
+            self.bucket.get_file(f"{self.folder}/{state.name}", path, state.sha256)
+        except (Damaged, Missing):
+            self.drop(state)
+            raise
+
+    def drop(self, state: RemoteState) -> None:
+        """Take a state that is of no use out of the list; S3 forgets it with the next manifest."""
+        self.states = [other for other in self.states if other != state]
+
+    def push(self, path: Path) -> None:
+        """Send a state in the background, in place of one that still waits. Raises what `ask` raises."""
+        self.ask()
+        with self._changed:
+            self._waiting = path
+            self._changed.notify_all()
+        if self._thread is None:
+            # A daemon: the process can end while S3 does not answer.
+            self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+            self._thread.start()
+
+    def ask(self) -> None:
+        """Raise TakenOver if the run was found to belong to someone else, or what else ended the sending."""
+        if self._error is not None:
+            raise self._error
+
+    def needs(self, path: Path) -> bool:
+        """Whether the file is still to be sent."""
+        with self._changed:
+            return path in (self._waiting, self._sending)
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until everything is sent, for so long at most; returns whether it is. Raises what `ask` raises."""
+        with self._changed:
+            done = self._changed.wait_for(
+                lambda: self._error is not None or (self._waiting is None and self._sending is None), seconds
+            )
+        self.ask()
+        return done
+
+    def remove(self) -> None:
+        """Delete the finished run's states and manifest.
+
+        Raises TakenOver if it is no longer ours, StorageError if S3 does not answer.
+        """
+        if not self.flush(SECONDS_BETWEEN_TRIES):  # the thread is still at it, and only one may change the manifest
+            raise StorageError(f"{self._place}: S3 has not taken the last state")
+        self._write([])
+        found = self.bucket.get_json(self._manifest)
+        if found is not None and found[1] == self._etag:  # nobody has started the run again since
+            self.bucket.delete(self._manifest)
+
+    @property
+    def _manifest(self) -> str:
+        return f"{self.folder}/manifest.json"
+
+    def _work(self) -> None:
+        """The thread: send what waits, for ever, until the run is someone else's."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting is not None)
+                self._sending, self._waiting = self._waiting, None
+            error = self._attempt()
+            with self._changed:
+                if isinstance(error, StorageError):  # S3 is away: again, or with a newer state if there is one by then
+                    self._waiting = self._waiting or self._sending
+                else:
+                    self._error = error
+                self._sending = None
+                self._changed.notify_all()
+            if self._error is not None:
+                return
+            if error is not None:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+
+    def _attempt(self) -> BaseException | None:
+        """Send one state; returns what went wrong, told once a minute if it is S3."""
+        assert self._sending is not None
+        try:
+            self._send(self._sending)
+        except StorageError as error:
+            if time.monotonic() - self._warned >= SECONDS_BETWEEN_WARNINGS:
+                self._warned = time.monotonic()
+                print(f"{error}; training goes on, its state is kept here and sent later", file=sys.stderr, flush=True)
+            return error
+        except BaseException as error:  # the training thread raises it
+            return error
+        return None
+
+    def _send(self, path: Path) -> None:
+        """Upload a state, then name it in the manifest, then delete what the manifest no longer names."""
+        name = f"{self.owner}/{path.name}"
+        if all(state.name != name for state in self.states):
+            sha256 = self.bucket.put_file(path, f"{self.folder}/{name}")
+            seen = int(path.name.partition("-")[0])
+            states = [*self.states, RemoteState(name, seen, sha256, path.stat().st_size)]
+            self._write(sorted(states, key=lambda state: state.seen)[-KEPT:])
+
+    def _write(self, states: list[RemoteState]) -> None:
+        """Change the manifest if it is as we left it, then delete every other object of the run.
+
+        The objects are listed first: none of them can be of someone who takes the run over afterwards.
+        """
+        others = set(self.bucket.list(f"{self.folder}/")) - {self._manifest}
+        value = {"owner": self.owner, "states": [asdict(state) for state in states]}
+        try:
+            self._etag = self.bucket.put_json(self._manifest, value, if_match=self._etag, if_absent=self._etag is None)
+        except Lost:
+            found = self.bucket.get_json(self._manifest)
+            if found is None or found[0] != value:  # it is ours if S3 took it and its answer was lost
+                raise self._taken_over(found) from None
+            self._etag = found[1]
+        self.states = states
+        for key in others - {f"{self.folder}/{state.name}" for state in states}:
+            self.bucket.delete(key)
+
+    def _taken_over(self, found: tuple[object, str] | None) -> TakenOver:
+        owner = found[0].get("owner") if found is not None and isinstance(found[0], dict) else None
+        what = f"another worker took over this run ({owner})" if owner else "another worker finished this run"
+        return TakenOver(f"{what}; this one ({self.owner}) stops and leaves everything in {self._place} as it is")
+
+    @property
+    def _place(self) -> str:
+        return f"{self.bucket.url}/{self.folder}"
+
+    def _read(self) -> str | None:
+        """Take etag and states from the manifest; returns its owner, None if there is no manifest."""
+        found = self.bucket.get_json(self._manifest)
+        if found is None:
+            self._etag, self.states = None, []
+            return None
+        value, self._etag = found
+        try:
+            self.states = sorted((RemoteState(**row) for row in value["states"]), key=lambda state: state.seen)
+            if all(NAME.fullmatch(state.name) for state in self.states):
+                return str(value["owner"])
+        except (KeyError, TypeError):
+            pass
+        raise Damaged(f"{self._place}/manifest.json does not list training states; delete it to start the run afresh")

@@ -1,0 +1,206 @@
+"""Stages as processes on machines that go away: SIGTERM, kill -9, another machine with the same bucket, an outage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cspipe.files import sha256_file
+from tests.conftest import Tree, change
+from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+from tests.stages.conftest import new_clone, stage
+
+OUTPUTS = {
+    "train": ("models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv"),
+    "compensate": ("models/compensation/model.safetensors", "curves/compensate/plots/metrics/loss.tsv"),
+}
+Machine = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
+    """A clone in which train and compensate have run undisturbed. Tests leave it as it is."""
+    longer = {"train.images": 2400, "train.log_every": 240, "train.checkpoint_every": 400, "compensation.epochs": 40}
+    folder = new_clone(tmp_path_factory.mktemp("undisturbed") / "clone", change(two_variants, longer))
+    for name in ("prepare", "train", "compensate"):
+        stage(folder, name)
+    return folder
+
+
+@pytest.fixture
+def machine(finished: Path, tmp_path: Path) -> Machine:
+    """machine("a"): a clone of its own with the data, and nothing of what was trained."""
+
+    def new(name: str) -> Path:
+        shutil.copytree(finished, tmp_path / name)
+        for path in ("models/main", "curves", ".cspipe"):
+            shutil.rmtree(tmp_path / name / path, ignore_errors=True)
+        return tmp_path / name
+
+    return new
+
+
+def start(folder: Path, name: str, **environment: str) -> subprocess.Popen[str]:
+    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}"], subprocess.PIPE
+    env = {**os.environ, **environment, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    patience = time.monotonic() + 400
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+def states(folder: Path, name: str) -> list[Path]:
+    return list((folder / ".cspipe/states" / name).glob("*/*.pt"))
+
+
+def assert_as_undisturbed(name: str, folder: Path, finished: Path) -> None:
+    for output in OUTPUTS[name]:
+        assert sha256_file(folder / output) == sha256_file(finished / output), output
+
+
+@pytest.mark.parametrize("name", ["train", "compensate"])
+def test_sigterm_stores_the_state_and_the_next_run_ends_with_the_same_bytes(
+    name: str, machine: Machine, finished: Path
+) -> None:
+    folder = machine("a")
+    if name == "compensate":
+        shutil.copytree(finished / "models/main", folder / "models/main")
+    shutil.rmtree(folder / "models/compensation")
+    for _ in range(2):
+        process = start(folder, name)
+        before = set(states(folder, name))
+        wait_until(lambda before=before: set(states(folder, name)) - before, process)
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        _, told = process.communicate(timeout=400)
+        assert process.returncode == 75, told
+        assert time.monotonic() - sent < 30, "Prefect kills after 30 seconds"
+        assert "Traceback" not in told
+        assert told.strip().splitlines()[-1].startswith(f"cspipe {name}: stopped by SIGTERM at ")
+        assert not (folder / OUTPUTS[name][0]).exists()
+    assert "going on from" in stage(folder, name).stdout
+    assert_as_undisturbed(name, folder, finished)
+
+
+def test_sampling_stops_at_once_and_keeps_its_finished_parts(machine: Machine, finished: Path) -> None:
+    folder = machine("a")
+    shutil.copytree(finished / "models/main", folder / "models/main")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("images: 16\n", "images: 512\n"))
+
+    def parts() -> list[Path]:
+        return sorted((folder / ".cspipe/states/sample").glob("*/*.npy"))
+
+    command = [sys.executable, "-m", "cspipe.stages.sample", "ddim-100"]
+    process = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: len(parts()) > 2, process)
+    process.terminate()
+    _, told = process.communicate(timeout=400)
+    assert process.returncode == 75
+    assert "cspipe sample@ddim-100: stopped by SIGTERM; the same command goes on" in told
+    assert not (folder / "samples").exists() or not list((folder / "samples").rglob("*.npy"))
+    np.save(parts()[0], np.full_like(np.load(parts()[0]), 7))  # a mark, to see that it is not made again
+    stage(folder, "sample", "ddim-100")
+    samples = np.load(folder / "samples/ddim-100/samples.npy")
+    assert (samples[:8] == 7).all()
+    assert not (samples[8:] == 7).all()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_run_that_lost_its_machine_ends_on_another_with_the_same_bytes(
+    end: signal.Signals, machine: Machine, finished: Path, s3: S3
+) -> None:
+    first, second = machine("a"), machine("b")
+    bucket = s3.new_bucket()
+    environment = {**s3.env, "CSPIPE_S3": f"s3://{bucket}/somewhere"}
+
+    def stored() -> list[str]:
+        found = s3.client().list_objects_v2(Bucket=bucket, Prefix="somewhere/states/train/").get("Contents", [])
+        return [entry["Key"] for entry in found if entry["Key"].endswith(".pt")]
+
+    process = start(first, "train", **environment)
+    wait_until(lambda: len(stored()) >= 2, process)
+    process.send_signal(end)
+    _, told = process.communicate(timeout=400)
+    if end == signal.SIGTERM:
+        assert process.returncode == 75, told
+        assert max(states(first, "train")).name in {Path(key).name for key in stored()}, "the last state is in S3 too"
+    process = start(second, "train", **environment)
+    out, told = process.communicate(timeout=400)
+    assert process.returncode == 0, told
+    assert "train: going on from " in out
+    assert_as_undisturbed("train", second, finished)
+    left = s3.client().list_objects_v2(Bucket=bucket, Prefix="somewhere/states/")
+    assert "Contents" not in left, "a finished run leaves no states"
+    assert not [secret for secret in (ACCESS_KEY, SECRET_KEY) if secret in out + told]
+
+
+def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3) -> None:
+    first, second = machine("a"), machine("b")
+    environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/somewhere"}
+    slow = start(first, "train", **environment)
+    wait_until(lambda: states(first, "train"), slow)
+    slow.send_signal(signal.SIGSTOP)  # a machine that hangs
+    fast = start(second, "train", **environment)
+    wait_until(lambda: states(second, "train"), fast)
+    slow.send_signal(signal.SIGCONT)
+    _, told = slow.communicate(timeout=400)
+    fast.communicate(timeout=400)
+    assert (slow.returncode, fast.returncode) == (1, 0), told
+    assert "Traceback" not in told
+    assert "another worker " in told.strip().splitlines()[-1]
+    assert not (first / "models/main").exists()
+    assert (second / "models/main/model.safetensors").exists()
+
+
+def test_outage_of_s3_does_not_disturb_training(machine: Machine, finished: Path, s3: S3) -> None:
+    """Takes about half a minute."""
+    folder = machine("a")
+    process = start(folder, "train", **s3.env, CSPIPE_S3=f"s3://{s3.new_bucket()}/somewhere")
+    wait_until(lambda: states(folder, "train"), process)
+    s3.stop()
+    try:
+        newest = max(states(folder, "train"))
+        wait_until(lambda: max(states(folder, "train")) > newest, process)
+    finally:
+        s3.start()
+    _, told = process.communicate(timeout=400)
+    assert process.returncode == 0, told
+    assert_as_undisturbed("train", folder, finished)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "S3 at http://127.0.0.1:9 is unreachable"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "wrong credentials"),
+        ({"CSPIPE_S3": "s3://not-here/x"}, "there is no bucket 'not-here'"),
+        ({"CSPIPE_S3": "not-here"}, "not an address of the form s3://bucket/prefix"),
+    ],
+)
+def test_unusable_s3_is_told_before_any_work(wrong: dict[str, str], expected: str, machine: Machine, s3: S3) -> None:
+    folder = machine("a")
+    environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/x", **wrong}
+    process = start(folder, "train", **environment)
+    _, told = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert told.strip().splitlines()[-1].startswith("cspipe train: ")
+    assert expected in told
+    assert "Traceback" not in told
+    assert not (folder / "models/main").exists()

@@ -1,0 +1,220 @@
+"""The promise of CONTRIBUTING.md: a source, a sampler, a correction, a module's net are one new file each.
+
+Each test puts a file into a copy of the package and names it in a params file; nothing else of the package changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+
+from tests.conftest import ROOT, Tree, change
+
+SOURCE = '''
+"""Pictures of one grey each, made as asked for."""
+
+import numpy as np
+
+from cspipe.data.sources import Picture, divide
+
+READS_PATH = False
+
+
+class Greys:
+    facts = {"licence": "none needed", "resize": "none"}
+
+    def __init__(self, data):
+        self.data, self.total = data, data.limit
+
+    def stream(self, workers):
+        shape = (self.data.channels, self.data.size, self.data.size)
+        for split, name in divide(map(str, range(self.total)), self.data.held_out, None):
+            yield Picture(split, np.full(shape, int(name) % 256, np.uint8))
+
+
+open_source = Greys
+'''
+SAMPLER = '''
+"""Two-step Adams-Bashforth on the noise (PNDM's order 2); the first step is DDIM's."""
+
+from cspipe.diffusion.process import noise_in, per_image
+
+ETAS = (0.0, 0.0)
+
+
+def step(x_t, x0h, t, s, walk):
+    eh = noise_in(x_t, x0h, t, walk.schedule)
+    mean = 1.5 * eh - 0.5 * walk.past[0] if walk.past else eh
+    walk.past = [eh]
+    signal, noise = walk.schedule.signal, walk.schedule.noise
+    x0 = (x_t - per_image(noise[t]) * mean) / per_image(signal[t])
+    return per_image(signal[s]) * x0 + per_image(noise[s]) * mean
+'''
+CORRECTION = '''
+"""Epsilon scaling (Ning et al. 2024) by a constant."""
+
+from pydantic import Field
+
+from cspipe.diffusion.corrections import CorrectionSettings
+from cspipe.diffusion.process import noise_in, per_image
+from cspipe.settings import Number
+
+
+class Settings(CorrectionSettings):
+    divisor: Number = Field(gt=0, description="what the noise is divided by")
+
+    def build(self, denoise, schedule, module):
+        assert module is None
+
+        def scaled(x_t, t):
+            e = noise_in(x_t, denoise(x_t, t), t, schedule) / self.divisor
+            return (x_t - per_image(schedule.noise[t]) * e) / per_image(schedule.signal[t])
+
+        return scaled, None
+'''
+NET = '''
+"""One convolution that does not look at t, starting at 0."""
+
+from torch import nn
+
+
+class Line(nn.Conv2d):
+    def forward(self, x0h, t):
+        return super().forward(x0h)
+
+
+def build(image_channels, size, width):
+    net = Line(image_channels, image_channels, 3, padding=1)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    return net
+'''
+
+
+def python(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder with the copy of the package that lies there."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not check, done.stderr
+    return done
+
+
+def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return python(folder, "-m", f"cspipe.stages.{name}", *arguments, check=check)
+
+
+def use(folder: Path, params: Tree) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def samples(folder: Path, params: Tree) -> NDArray[np.uint8]:
+    """The samples of the variant ddim-100 of these parameters."""
+    use(folder, params)
+    stage(folder, "sample", "ddim-100")
+    return np.load(folder / "samples/ddim-100/samples.npy")
+
+
+@pytest.fixture(scope="module")
+def trained(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package, as shipped, beside what it has prepared and trained."""
+    folder = tmp_path_factory.mktemp("trained") / "work"
+    shutil.copytree(ROOT / "cspipe", folder / "cspipe", ignore=shutil.ignore_patterns("__pycache__"))
+    use(folder, change(small, {"train.method": "plain"}))
+    stage(folder, "prepare")
+    stage(folder, "train")
+    return folder
+
+
+@pytest.fixture
+def work(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that, to put a file into."""
+    return shutil.copytree(trained, tmp_path / "work")
+
+
+def test_source(work: Path, small: Tree) -> None:
+    use(work, change(small, {"data.source": "greys"}))
+    assert "'avatars'" in stage(work, "prepare", check=False).stderr
+    (work / "cspipe/data/sources/greys.py").write_text(SOURCE)
+    stage(work, "prepare")
+    assert json.loads((work / "data/prepared/index.json").read_text())["source"] == "greys"
+    use(work, change(small, {"data.source": "greys", "data.path": "somewhere"}))
+    assert "data.path must be null with data.source greys" in stage(work, "prepare", check=False).stderr
+
+
+def test_sampler(work: Path, small: Tree) -> None:
+    use(work, change(small, {"variants.ddim-100.sampler": "ab2"}))
+    assert "'ddim' or 'ddpm'" in stage(work, "sample", "ddim-100", check=False).stderr
+    (work / "cspipe/diffusion/samplers/ab2.py").write_text(SAMPLER)
+    chosen = {(name, steps): {"variants.ddim-100.sampler": name, "variants.ddim-100.steps": steps}
+              for name in ("ab2", "ddim") for steps in (1, 4)}  # fmt: skip
+    made = {key: samples(work, change(small, changes)) for key, changes in chosen.items()}
+    difference = {steps: np.abs(made["ab2", steps].astype(int) - made["ddim", steps]).max() for steps in (1, 4)}
+    assert difference[1] <= 1
+    assert difference[4] > 3
+    use(work, change(small, {"variants.ddim-100.sampler": "ab2", "variants.ddim-100.eta": 0.5}))
+    refused = stage(work, "sample", "ddim-100", check=False).stderr
+    assert "eta must be 0 with sampler ab2; for eta 0.5 use sampler ddim" in refused
+
+
+def test_correction(work: Path, small: Tree) -> None:
+    """It needs no module, so the variant waits for the main net alone, and models/compensation is not there."""
+    (work / "cspipe/diffusion/corrections/scaling.py").write_text(CORRECTION)
+
+    def corrected(divisor: object, **more: object) -> Tree:
+        return change(small, {"variants.ddim-100.correction": {"name": "scaling", "divisor": divisor, **more}})
+
+    plain = samples(work, small).astype(int)
+    assert np.abs(samples(work, corrected(1.0)) - plain).max() <= 1
+    assert np.abs(samples(work, corrected(1.2)) - plain).max() > 3
+    assert json.loads((work / "samples/ddim-100/samples.json").read_text())["correction"] == {
+        "name": "scaling",
+        "divisor": 1.2,
+    }
+    for wrong, message in (
+        (corrected(-1), "variants.ddim-100.correction.divisor: Input should be greater than 0 (got -1; what the noise"),
+        (corrected(1.2, colour=1), "variants.ddim-100.correction.colour: unknown key"),
+        (
+            change(corrected(1.2), {"variants.ddim-100.reads": "models"}),
+            "reads must be models/main with correction scaling, which does not need the module",
+        ),
+    ):
+        use(work, wrong)
+        assert message in stage(work, "sample", "ddim-100", check=False).stderr
+
+
+def test_net_of_the_module(work: Path, small: Tree) -> None:
+    (work / "cspipe/nets/compensation/line.py").write_text(NET)
+    use(work, change(small, {"compensation.net": "line"}))
+    stage(work, "compensate")
+    assert json.loads((work / "models/compensation/config.json").read_text())["parameters"] == 3 * 3 * 9 + 3
+    stage(work, "sample", "cs-10")
+    assert np.load(work / "samples/cs-10/samples.npy").shape == (16, 3, 8, 8)
+
+
+def test_params_are_checked_without_torch() -> None:
+    """So that a command that only reads them is quick; it holds for every sampler and correction there is."""
+    code = """
+import sys
+from importlib import import_module
+from cspipe.choices import names_in
+from cspipe.cli import preset_names, preset_text
+from cspipe.params_file import parse_params
+import yaml
+for name in preset_names():
+    parse_params(yaml.safe_load(preset_text(name)), name)
+for package in ("cspipe.diffusion.samplers", "cspipe.diffusion.corrections", "cspipe.data.sources"):
+    for name in names_in(package):
+        import_module(f"{package}.{name}")
+        assert "torch" not in sys.modules, name
+"""
+    python(ROOT, "-c", code)
