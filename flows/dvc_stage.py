@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from cspipe.storage import Bucket
-from cspipe.storage_errors import Unreachable
+from cspipe.storage_errors import StorageError, Unreachable
+from cspipe.training.mirror import forget
 from flows.command import Ended, Step, end_tree, run_command
 from flows.failures import StageFailed, Transient, failure, reason
 from flows.graph import Node
@@ -68,6 +70,8 @@ class StageRunner:
         if self.workspace.bucket is not None:
             self._patiently(["push", "--run-cache", node.name], node, self.workspace.bucket)
             patiently(lambda: push_kept_by_git(self.workspace, node), self.workspace.bucket, self.tell)
+            with suppress(StorageError):  # the bucket's lifecycle deletes them too
+                forget(self.workspace.bucket, f"states/{node.name}", self.run)
         return Outcome(node.name, how(ended.lines), time.monotonic() - start)
 
     def _fetch(self, node: Node, bucket: Bucket) -> None:

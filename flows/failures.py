@@ -14,6 +14,8 @@ from flows.command import Ended
 PREEMPTED = 75
 RETRIES, FIRST_DELAY = 4, 15.0
 """Attempts after the first, and seconds before the first of them; each later pause is twice as long."""
+AWAY = ("is unreachable", "does not serve")
+"""How a stage tells that S3 does not answer (cspipe/storage_errors.py)."""
 
 
 class StageFailed(Exception):
@@ -37,7 +39,10 @@ def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
     if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
         return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
-    return StageFailed(f"{stage}: {reason(ended.lines)}")
+    told = reason(ended.lines)
+    if told.startswith("cspipe ") and any(words in told for words in AWAY):
+        return Transient(f"{stage}: {told}", reached)
+    return StageFailed(f"{stage}: {told}")
 
 
 def reason(lines: Sequence[str]) -> str:

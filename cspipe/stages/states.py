@@ -11,10 +11,13 @@ from cspipe.training.mirror import Mirror
 
 
 def open_states(stage: str, key: str) -> Checkpoints:
-    """The states of the stage's run `key`. Raises UserError if CSPIPE_S3 is set and cannot be used."""
+    """The states of the stage's run `key`; those in S3 outlive the stage in a flow, which deletes them after its push.
+
+    Raises UserError if CSPIPE_S3 is set and cannot be used.
+    """
     url, mirror = os.environ.get("CSPIPE_S3"), None
     if url:
         bucket = Bucket.from_url(url)
         bucket.check()
-        mirror = Mirror(bucket, f"states/{stage}/{key}")
+        mirror = Mirror(bucket, f"states/{stage}/{key}", os.environ.get("CSPIPE_FLOW_RUN"))
     return Checkpoints(STATES / stage, key, mirror)

@@ -1,8 +1,8 @@
 """Training states in S3, sent while training goes on, and a manifest that says whose run it is.
 
-Under `states/<stage>/<key>/`: `<owner>/<file>` for each state, and `manifest.json` {owner, states}, written last and
-only if it is as its owner left it. Whoever starts the run writes the owner; the earlier one finds that at its next
-state and stops, without having touched anything of the later one's: their objects have different names.
+Under `states/<stage>/<key>/`: `<owner>/<file>` for each state, and `manifest.json` {owner, keeper, states}, written
+last and only if it is as its owner left it. Whoever starts the run writes the owner; the earlier one finds that at its
+next state and stops, without having touched anything of the later one's: their objects have different names.
 """
 
 from __future__ import annotations
@@ -47,10 +47,13 @@ class TakenOver(UserError):
 
 
 class Mirror:
-    """The states of one run under `folder` of a bucket, with a thread that sends the newest."""
+    """The states of one run under `folder` of a bucket, with a thread that sends the newest.
 
-    def __init__(self, bucket: Bucket, folder: str) -> None:
-        self.bucket, self.folder = bucket, folder
+    `keeper` is who deletes them when the run's result is safe: a flow run, after its push; None: `remove`.
+    """
+
+    def __init__(self, bucket: Bucket, folder: str, keeper: str | None = None) -> None:
+        self.bucket, self.folder, self.keeper = bucket, folder, keeper
         self.owner = f"{re.sub(r'[^A-Za-z0-9.-]', '-', platform.node())}-{os.getpid()}-{secrets.token_hex(4)}"
         self.states: list[RemoteState] = []
         self._etag: str | None = None
@@ -119,13 +122,15 @@ class Mirror:
         return done
 
     def remove(self) -> None:
-        """Delete the finished run's states and manifest.
+        """Delete the finished run's states and manifest, unless that is for the keeper to do.
 
         Raises TakenOver if it is no longer ours, StorageError if S3 does not answer.
         """
         if not self.flush(SECONDS_BETWEEN_TRIES):  # the thread is still at it, and only one may change the manifest
             raise StorageError(f"{self._place}: S3 has not taken the last state")
-        self._write([])
+        self._write([] if self.keeper is None else self.states)
+        if self.keeper is not None:
+            return
         found = self.bucket.get_json(self._manifest)
         if found is not None and found[1] == self._etag:  # nobody has started the run again since
             self.bucket.delete(self._manifest)
@@ -182,7 +187,7 @@ class Mirror:
         The objects are listed first: none of them can be of someone who takes the run over afterwards.
         """
         others = set(self.bucket.list(f"{self.folder}/")) - {self._manifest}
-        value = {"owner": self.owner, "states": [asdict(state) for state in states]}
+        value = {"owner": self.owner, "keeper": self.keeper, "states": [asdict(state) for state in states]}
         try:
             self._etag = self.bucket.put_json(self._manifest, value, if_match=self._etag, if_absent=self._etag is None)
         except Lost:
@@ -217,3 +222,15 @@ class Mirror:
         except (KeyError, TypeError):
             pass
         raise Damaged(f"{self._place}/manifest.json does not list training states; delete it to start the run afresh")
+
+
+def forget(bucket: Bucket, folder: str, keeper: str) -> None:
+    """Delete the states of all runs under `folder` (such as "states/train") that are for `keeper` to delete.
+
+    Raises StorageError if S3 does not answer.
+    """
+    for manifest in [key for key in bucket.list(f"{folder}/") if key.endswith("/manifest.json")]:
+        found = bucket.get_json(manifest)
+        if found is not None and found[0].get("keeper") == keeper:
+            for key in list(bucket.list(manifest.removesuffix("manifest.json"))):
+                bucket.delete(key)

@@ -42,6 +42,11 @@ def test_other_ends_fail_at_once_with_the_line_that_tells_why(lines: tuple[str, 
     assert not again(progressing(), error)
 
 
+def test_a_stage_that_found_s3_away_is_transient() -> None:
+    error = failure("train", ended("cspipe train: S3 at http://x is unreachable (refused, to list y); start it"), 1, 0)
+    assert isinstance(error, Transient)
+
+
 def test_a_timeout_is_not_tried_again() -> None:
     error = failure("train", ended(timed_out=True), 2, 0)
     assert isinstance(error, StageFailed)

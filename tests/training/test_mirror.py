@@ -15,7 +15,7 @@ import torch
 from cspipe.storage import QUICK, Bucket
 from cspipe.storage_errors import StorageError, Unreachable
 from cspipe.training.checkpoint import Checkpoints
-from cspipe.training.mirror import Mirror, RemoteState, TakenOver
+from cspipe.training.mirror import Mirror, RemoteState, TakenOver, forget
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
 CPU = torch.device("cpu")
@@ -187,6 +187,20 @@ def test_finished_run_leaves_nothing(bucket: Bucket, machine: Machine, tmp_path:
     states.remove()
     assert list(bucket.list()) == []
     assert not (tmp_path / "a/key").exists()
+
+
+def test_states_of_a_flow_run_stay_until_it_forgets_them(bucket: Bucket, tmp_path: Path) -> None:
+    """A machine that is lost between a training's end and the push of its result costs no training."""
+    mine, others = (Checkpoints(tmp_path / run, run, Mirror(bucket, f"states/train/{run}", run)) for run in ("a", "b"))
+    for states in (mine, others):
+        states.load(CPU)
+        save(states, 10)
+        states.remove()
+    assert Checkpoints(tmp_path / "later", "a", Mirror(bucket, "states/train/a", "a")).load(CPU)[0] == 10
+    forget(bucket, "states/train", "a")
+    left = list(bucket.list())
+    assert left
+    assert all(key.startswith("states/train/b/") for key in left)
 
 
 def test_worker_whose_run_was_finished_elsewhere_stops(machine: Machine) -> None:
