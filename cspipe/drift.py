@@ -77,7 +77,7 @@ def scales(bracket: Mapping[str, float]) -> dict[str, float]:
     return {**distances, "precision": 1.0, "recall": 1.0}
 
 
-def moved(then: Mapping[str, float], now: Mapping[str, float], allowed: Mapping[str, float]) -> list[str]:
+def moved(then: Mapping[str, float | None], now: Mapping[str, float | None], allowed: Mapping[str, float]) -> list[str]:
     """Names of the scores that differ by more than allowed, or are a number in one of the two alone."""
     return [name for name in BETTER if not _near(then.get(name), now.get(name), allowed[name])]
 

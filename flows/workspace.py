@@ -124,13 +124,16 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
-    """Share the clone's cache and training states; make the bucket DVC's remote. Credentials stay out of it."""
+    """Share the clone's cache, training states and downloaded weights; the bucket is DVC's remote, without credentials."""
     kept = clone / ".cspipe"
     for folder in KEPT:
         (kept / folder).mkdir(parents=True, exist_ok=True)
     (root / ".cspipe").mkdir(exist_ok=True)
     for folder in KEPT:
         (root / ".cspipe" / folder).symlink_to((kept / folder).resolve())
+    weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
+    if weights.is_dir():
+        (root / "data" / "weights").symlink_to(weights.resolve())
     lines = [
         "[core]",
         "    autostage = false",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.conftest import ROOT
@@ -17,7 +18,7 @@ from tests.stages.conftest import new_clone
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
     """A real Prefect server with a database of its own."""
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}), prefect_test_harness(120):
         yield
 
 

@@ -15,6 +15,7 @@ from tests.flows.server import end, wait_for
 from tests.s3_server import S3
 from tests.stages.conftest import run_in
 
+pytestmark = pytest.mark.slow
 LONG = {"train.images": 1600, "train.checkpoint_every": 160, "train.log_every": 160}
 """Overrides for a training that lasts long enough to be disturbed."""
 

@@ -77,6 +77,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
         left.stop()
 
 
+@pytest.mark.slow
 def test_from_up_to_down(project: Path) -> None:
     """About a minute: everything starts, a bare name typed in another terminal runs, everything ends."""
     started = run(project, typed(f"up(detach=True, port={free_port()})"))
@@ -119,6 +120,7 @@ def test_from_up_to_down(project: Path) -> None:
     assert "nothing to stop" in run(project, typed("down()")).stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> None:
     """Over a minute. A given bucket, another port as 4200 is taken, a prefect.toml of the user's, one worker more."""
     (project / SETTINGS).write_text("# mine\n")
@@ -177,6 +179,7 @@ def a_worker_of_another_clone(clone: Path, **variables: str) -> None:
         end([process])
 
 
+@pytest.mark.slow
 def test_a_part_that_dies_takes_the_rest_with_it(project: Path) -> None:
     database = project / STACK / "prefect" / "prefect.db"
     database.parent.mkdir(parents=True)
@@ -196,6 +199,7 @@ def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) 
     assert stack.read(project) is None
 
 
+@pytest.mark.slow
 def test_deployments_that_cannot_be_registered_are_named(project: Path) -> None:
     """About a minute."""
     wrong = DEPLOYMENTS + '  - {name: broken, entrypoint: "missing.py:flow", work_pool: {name: cpu}}\n'

@@ -153,6 +153,7 @@ def test_a_window_that_would_end_healthy_runs_is_refused(server: Server) -> None
     assert "with less than three times that healthy ones would be ended; take 90 or more" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(server: Server, client: SyncPrefectClient) -> None:
     """About 2.5 minutes: Prefect's heartbeats are half a minute apart and three of them must be missing."""
     server.worker("healthy", "gpu")

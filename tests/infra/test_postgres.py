@@ -24,7 +24,10 @@ from tests.infra.postgres import Postgres, binaries, running_postgres
 from tests.s3_server import S3
 
 BIN = binaries()
-pytestmark = pytest.mark.skipif(BIN is None, reason="Postgres is not installed (Debian: apt-get install postgresql)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BIN is None, reason="Postgres is not installed (Debian: apt-get install postgresql)"),
+]
 
 CLIENTS, TASKS = 6, 10
 FLOW = f"""

@@ -46,6 +46,7 @@ def finished(small: Tree, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return clone
 
 
+@pytest.mark.slow
 def test_git_and_the_bucket_bring_everything_back(finished: Path, tmp_path: Path) -> None:
     before = results(finished)
     assert any(name.startswith("models/main/") for name in before)

@@ -122,6 +122,7 @@ def test_sampling_stops_at_once_and_keeps_its_finished_parts(machine: Machine, f
     assert not (samples[8:] == 7).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_run_that_lost_its_machine_ends_on_another_with_the_same_bytes(
     end: signal.Signals, machine: Machine, finished: Path, s3: S3
@@ -151,6 +152,7 @@ def test_run_that_lost_its_machine_ends_on_another_with_the_same_bytes(
     assert not [secret for secret in (ACCESS_KEY, SECRET_KEY) if secret in out + told]
 
 
+@pytest.mark.slow
 def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3) -> None:
     first, second = machine("a"), machine("b")
     environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/somewhere"}
@@ -169,6 +171,7 @@ def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3
     assert (second / "models/main/model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_outage_of_s3_does_not_disturb_training(machine: Machine, finished: Path, s3: S3) -> None:
     """Takes about half a minute."""
     folder = machine("a")

@@ -1,0 +1,77 @@
+"""Why a model may behave otherwise than it did: which recorded facts differ between then and now."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+MOST = 6
+"""Differences that a line names."""
+VERSIONS = ("torch", "torchvision", "torch_fidelity")
+"""Packages whose version stands in a metrics file."""
+CONTENT = {
+    "model_sha256": "models/main is not what the recorded samples were drawn from",
+    "module_sha256": "models/compensation is not what the recorded samples were drawn from",
+    "samples_sha256": "the samples are not those of the recorded scores",
+    "reference_sha256": "data/prepared is not what the recorded scores compare with",
+    "extractor_weights_sha256": "the extractor has other weights",
+}
+UNKNOWN = "no recorded version, code or data differs, so a package changed in place, a driver, or the machine"
+
+
+def changed_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Packages of another version than in the recorded provenance. Builds (+cu130) count on the same device alone."""
+    same_device = then.get("device") == now.get("device")
+
+    def shown(facts: Mapping[str, Any], name: str) -> str:
+        return str(facts.get(name, "unknown")) if same_device else str(facts.get(name, "unknown")).partition("+")[0]
+
+    return [
+        f"{name.replace('_', '-')} {shown(then, name)} then, {shown(now, name)} now"
+        for name in VERSIONS
+        if shown(then, name) != shown(now, name)
+    ]
+
+
+def changed_pins(root: Path) -> list[str]:
+    """Installed packages of another version than the revision pins in uv.toml."""
+    file = root / "uv.toml"
+    pins = tomllib.loads(file.read_text()).get("constraint-dependencies", []) if file.is_file() else []
+    changed = []
+    for pin in pins:
+        try:
+            wanted = Requirement(pin)
+            here = version(wanted.name)
+        except (InvalidRequirement, PackageNotFoundError):
+            continue
+        if (wanted.marker is None or wanted.marker.evaluate()) and not wanted.specifier.contains(here, True):
+            changed.append(f"{wanted.name} {str(wanted.specifier).removeprefix('==')} then, {here} now")
+    return changed
+
+
+def changed_content(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Files whose content is not that of the recorded provenance."""
+    return [
+        f"{key} {str(then.get(key))[:12]} then, {str(now.get(key))[:12]} now"
+        for key in CONTENT
+        if then.get(key) != now.get(key)
+    ]
+
+
+def likely_causes(then: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> str:
+    """One line: what differs between two provenances (`now` with the facts of samples drawn now)."""
+    found = [text for key, text in CONTENT.items() if then.get(key) != now.get(key)]
+    if then.get("code") != now.get("code"):
+        found.append("the revision's code is not what made the recorded files")
+    versions = changed_versions(then, now)
+    known = {text.partition(" ")[0] for text in versions}
+    found += versions + [text for text in changed_pins(root) if text.partition(" ")[0] not in known]
+    if then.get("device") != now.get("device"):
+        found.append(f"device {then.get('device')} then, {now.get('device')} now")
+    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    return "; ".join(found[:MOST] + more) or UNKNOWN

@@ -1,0 +1,252 @@
+"""Nights of re-evaluation of a tiny registered model: real S3, git, DVC and Prefect server, and real drift."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Scheduled
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cspipe.storage import Bucket
+from flows.causes import UNKNOWN
+from flows.reevaluate import reevaluate
+from tests.conftest import Tree, change
+from tests.s3_server import S3
+from tests.stages.conftest import commit, new_clone, run_in
+
+pytestmark = pytest.mark.slow
+PERTURBED = """
+import sys
+if any("cspipe.stages" in word for word in sys.orig_argv):
+    import torch.nn.functional as functional
+    exact = functional.silu
+    functional.silu = lambda x, inplace=False: exact(x) * 1.02
+"""
+"""A package whose output changed without a new version."""
+
+
+@dataclass
+class Project:
+    """A clone, and the bucket that holds its results."""
+
+    clone: Path
+    bucket: Bucket
+
+    def push(self) -> None:
+        """The results of the clone to S3."""
+        run_in(self.clone, "dvc", "push", "--quiet", "--run-cache", "--remote", "s3")
+
+    def register(self) -> None:
+        """Version 1.0.0 of both models is the newest commit, whatever it was."""
+        for name in ("main", "compensation"):
+            run_in(self.clone, "git", "tag", "-f", "-a", f"{name}@v1.0.0", "-m", "registered")
+
+    def night(self, day: str, repeats: int = 0) -> State[object]:
+        """A run for a day."""
+        return reevaluate(day, repeats=repeats, return_state=True)
+
+    def record(self, name: str) -> Tree:
+        """What a run left in S3."""
+        found = self.bucket.get_json(f"reevaluation/{name}.json")
+        assert found is not None
+        return dict(found[0])
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, small: Tree, s3: S3) -> Project:
+    """A finished clone, its results in S3, both of its models tagged."""
+    tree = change(small, {"variants": {"cs-10": small["variants"]["cs-10"]}, "train.images": 96})
+    clone = new_clone(tmp_path_factory.mktemp("registered") / "clone", tree)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.env.items():
+            patch.setenv(name, value)
+        project = Project(clone, Bucket(s3.new_bucket(), "team"))
+        run_in(clone, "dvc", "repro", "--quiet", "evaluate@cs-10")
+        commit(clone, "results")
+        project.register()
+        run_in(clone, "dvc", "remote", "add", "--local", "s3", f"{project.bucket.url}/dvc")
+        project.push()
+    return project
+
+
+@pytest.fixture
+def project(
+    registered: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3, prefect: None
+) -> Iterator[Project]:
+    """A copy of the registered clone and of its bucket, to do things to. The copy has no cache: S3 must do."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    bucket, client = Bucket(s3.new_bucket(), "team"), s3.client()
+    for key in registered.bucket.list():
+        source = {"Bucket": registered.bucket.bucket, "Key": f"team/{key}"}
+        client.copy_object(Bucket=bucket.bucket, Key=f"team/{key}", CopySource=source)
+    clone = tmp_path / "clone"
+    run_in(tmp_path, "cp", "-a", str(registered.clone), str(clone))
+    run_in(clone, "dvc", "remote", "modify", "--local", "s3", "url", f"{bucket.url}/dvc")
+    monkeypatch.setenv("CSPIPE_HOME", str(clone))
+    monkeypatch.setenv("CSPIPE_S3", bucket.url)
+    yield Project(clone, bucket)
+    assert run_in(clone, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def md5_of(project: Project, folder: str, file: str) -> str:
+    """The md5 of a file in an output folder."""
+    stages = yaml.safe_load((project.clone / "dvc.lock").read_text())["stages"].values()
+    md5 = next(out["md5"] for stage in stages for out in stage["outs"] if out["path"] == folder)
+    listed = json.loads((project.clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_text())
+    return str(next(entry["md5"] for entry in listed if entry["relpath"] == file))
+
+
+def artifacts(kind: str) -> list[str]:
+    """Keys of the artifacts of a kind on the server, the newest of each."""
+    with get_client(sync_client=True) as client:
+        return [str(found.key) for found in client.read_artifacts() if found.type == kind]
+
+
+def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
+    before, stored = run_in(project.clone, "git", "for-each-ref").stdout, set(project.bucket.list("dvc/"))
+    first = project.night("2026-07-30", repeats=3)
+    assert first.is_completed(), first.message
+    assert (first.message or "").startswith("compensation v1.0.0 + main v1.0.0: the same samples and scores")
+    assert (first.message or "").endswith("inconclusive (a band of 3 repeats)")
+    second = project.night("2026-07-30", repeats=3)  # the same day once more: another file, other seeds
+    assert second.is_completed(), second.message
+    assert [key.rpartition("/")[2] for key in project.bucket.list("reevaluation/")] == [
+        "2026-07-30-2.json",
+        "2026-07-30.json",
+    ]
+    one, two = (project.record(name)["revisions"][0]["variants"][0] for name in ("2026-07-30", "2026-07-30-2"))
+    assert [len(found["repeats"]) for found in (one, two)] == [3, 1]
+    assert two["bands"]["kid"]["repeats"] == 4
+    assert {repeat["seed"] for repeat in one["repeats"]}.isdisjoint({two["seed"]})
+    assert two["then"] == two["again"] == one["then"] != two["now"] != one["now"]
+    assert (two["same_seeds"]["images"], two["same_seeds"]["changed"], two["exact"]) == (16, 0, True)
+    assert two["verdict"] != "regressed"
+    assert "reevaluation" in artifacts("table")
+    assert "then-and-now-compensation-cs-10" in artifacts("image")
+    assert run_in(project.clone, "git", "for-each-ref").stdout == before
+    assert run_in(project.clone, "git", "status", "--porcelain").stdout == ""
+    assert set(project.bucket.list("dvc/")) == stored
+
+
+def test_a_changed_weight_is_found(project: Project) -> None:
+    """A weight of the EMA net is changed, and everything is committed, pushed and tagged as if it belonged there."""
+    file = project.clone / "models/main/model.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        tensors, metadata = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
+    name = next(name for name in tensors if name.startswith("ema.") and name.endswith("weight"))
+    tensors[name].view(-1)[0] += 0.5
+    file.unlink()
+    save_file(tensors, file, metadata)
+    run_in(project.clone, "dvc", "commit", "--force", "train")
+    commit(project.clone, "a weight")
+    project.register()
+    project.push()
+    state = project.night("2026-07-31")
+    message = state.message or ""
+    assert (state.name, state.is_failed()) == ("Drifted", True)
+    assert message.startswith("compensation v1.0.0 + main v1.0.0, cs-10: same seeds give other samples: ")
+    assert re.search(r"kid of fresh seeds [\d.]+ then, [\d.]+ now", message)
+    assert "likely cause: models/main is not what the recorded samples were drawn from" in message
+    assert "\n" not in message
+    assert project.record("2026-07-31")["drifted"]
+    assert project.record("2026-07-31")["revisions"][0]["variants"][0]["repeats"] == []  # no band learns from it
+
+
+def test_a_changed_package_is_found(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(PERTURBED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    state = project.night("2026-07-31")
+    assert state.name == "Drifted"
+    assert "same seeds give other samples" in (state.message or "")
+    assert (state.message or "").endswith(f"likely cause: {UNKNOWN}")
+
+
+def test_another_version_of_torch_is_found_though_scores_are_the_same(project: Project) -> None:
+    metrics = project.clone / "metrics/cs-10.json"
+    facts = json.loads(metrics.read_text())
+    here, facts["provenance"][0]["torch"] = facts["provenance"][0]["torch"], "2.1.0"
+    metrics.write_text(json.dumps(facts, indent=2) + "\n")
+    commit(project.clone, "made with another torch")
+    project.register()
+    state = project.night("2026-07-31")
+    assert state.name == "Drifted"
+    assert f"torch 2.1.0 then, {here} now, with the same samples and scores" in (state.message or "")
+
+
+def test_a_changed_shard_in_s3_is_found(project: Project, s3: S3) -> None:
+    md5 = md5_of(project, "data/prepared", "train-00000.npy")
+    key = f"team/dvc/files/md5/{md5[:2]}/{md5[2:]}"
+    body = bytearray(s3.client().get_object(Bucket=project.bucket.bucket, Key=key)["Body"].read())
+    body[-1] ^= 1
+    s3.client().put_object(Bucket=project.bucket.bucket, Key=key, Body=bytes(body))
+    state = project.night("2026-07-31")
+    message = state.message or ""
+    assert state.name == "Drifted"
+    assert "data/prepared/train-00000.npy was changed in s3://" in message
+    assert f"md5 {md5} then, " in message
+
+
+def test_a_missing_model_is_found(project: Project) -> None:
+    md5 = md5_of(project, "models/compensation", "model.safetensors")
+    project.bucket.delete(f"dvc/files/md5/{md5[:2]}/{md5[2:]}")
+    state = project.night("2026-07-31")
+    assert state.name == "Drifted"
+    assert f"models/compensation/model.safetensors is missing in {project.bucket.url}/dvc: md5 {md5} then" in (
+        state.message or ""
+    )
+    assert project.record("2026-07-31")["revisions"][0]["problem"]
+
+
+def test_nothing_registered_says_so_and_succeeds(project: Project) -> None:
+    for name in ("main", "compensation"):
+        run_in(project.clone, "git", "tag", "-d", f"{name}@v1.0.0")
+    state = project.night("2026-07-31")
+    assert state.is_completed()
+    assert (state.message or "").startswith(
+        "nothing registered: no version tag of a model (artifacts in dvc.yaml: main, "
+    )
+    assert list(project.bucket.list("reevaluation/")) == []
+
+
+@pytest.mark.parametrize(("at", "named"), [("yesterday", "at: 'yesterday' is no day"), (None, "CSPIPE_S3 is not set")])
+def test_what_cannot_start_says_why(
+    project: Project, monkeypatch: pytest.MonkeyPatch, at: str | None, named: str
+) -> None:
+    if at is None:
+        monkeypatch.delenv("CSPIPE_S3")
+    state = reevaluate(at, return_state=True)
+    assert state.is_failed()
+    assert named in (state.message or "")
+
+
+def test_of_late_runs_the_newest_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nights passed without a worker: the older run skips itself while the newer waits, and not once it is gone."""
+    now = datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow(reevaluate)
+        deployment = client.create_deployment(flow, "nightly-reevaluation")
+        newer = client.create_flow_run_from_deployment(
+            deployment, state=Scheduled(scheduled_time=now - timedelta(hours=1))
+        )
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment))
+    monkeypatch.setitem(flow_run.FIELDS, "scheduled_start_time", lambda: now - timedelta(hours=25))
+    state = reevaluate(return_state=True)
+    assert (state.name, state.is_cancelled()) == ("Skipped", True)
+    assert newer.name in (state.message or "")
+    with get_client(sync_client=True) as client:
+        client.delete_flow_run(newer.id)
+    run_in(project.clone, "git", "tag", "-d", "main@v1.0.0", "compensation@v1.0.0")
+    assert reevaluate(return_state=True).is_completed()
