@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cspipe.errors import UserError
 from cspipe.storage import Bucket
+from flows.credentials import take_from_block
 
 RUNS = Path(".cspipe/runs")
 REMOTE = "cspipe-s3"
@@ -56,6 +57,7 @@ def shared_bucket() -> Bucket | None:
     url = os.environ.get("CSPIPE_S3")
     if not url:
         return None
+    take_from_block()
     bucket = Bucket.from_url(url)
     bucket.check()
     return bucket
@@ -124,7 +126,7 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
-    """Share the clone's cache, training states and downloaded weights; the bucket is DVC's remote, without credentials."""
+    """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
     kept = clone / ".cspipe"
     for folder in KEPT:
         (kept / folder).mkdir(parents=True, exist_ok=True)

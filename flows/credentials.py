@@ -1,0 +1,31 @@
+"""S3 credentials of a worker: its environment's, boto3's own places, or a Secret block, encrypted on the server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from prefect.blocks.system import Secret
+
+from cspipe.errors import UserError
+
+BLOCK = "cspipe-s3"
+"""Name of the block: a JSON object of variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+
+
+def take_from_block() -> None:
+    """Put the block's variables into the environment, for stages too, unless it has credentials or there is no block.
+
+    Raises UserError if the block holds something else. Its values are never printed.
+    """
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return
+    try:
+        block: Secret[Any] = Secret.load(BLOCK, _sync=True)  # type: ignore[call-arg, assignment]
+    except ValueError:  # there is none: a profile or the machine's role has them
+        return
+    variables = block.get()
+    if not isinstance(variables, Mapping) or not all(str(name).startswith("AWS_") for name in variables):
+        raise UserError(f"Prefect's Secret block {BLOCK} must be a JSON object of AWS_ variables; correct it in the UI")
+    os.environ.update({str(name): str(value) for name, value in variables.items()})

@@ -1,0 +1,44 @@
+"""Credentials from a Secret block of a real server, where the environment has none."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from prefect.blocks.system import Secret
+
+from cspipe.errors import UserError
+from flows.credentials import BLOCK, take_from_block
+from flows.workspace import shared_bucket
+from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+
+KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+
+@pytest.fixture(autouse=True)
+def _environment(prefect: None, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that knows where S3 is, without credentials."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    for name in KEYS:  # set first, so that what the block puts there is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/x")
+
+
+def test_a_block_lets_the_worker_use_the_bucket() -> None:
+    Secret(value=KEYS).save(BLOCK, overwrite=True)
+    assert shared_bucket() is not None
+
+
+def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    Secret(value=KEYS).save(BLOCK, overwrite=True)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    take_from_block()
+    assert os.environ["AWS_ACCESS_KEY_ID"] == "mine"
+
+
+def test_a_block_of_something_else_is_told_without_its_value() -> None:
+    Secret(value="hunter2-in-plain").save(BLOCK, overwrite=True)
+    with pytest.raises(UserError, match="must be a JSON object of AWS_ variables") as error:
+        take_from_block()
+    assert "hunter2" not in str(error.value)
