@@ -85,7 +85,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="of Prefect's server; 4200 or another free one if not given")] = None,
 ) -> None:
     """Start Prefect's server, an S3 store and workers on this machine, and register all deployments."""
-    from flows.stack import up
+    from flows.local.stack import up
 
     up(detach, s3, port)
 
@@ -93,7 +93,7 @@ def up(
 @app.command()
 def down() -> None:
     """Stop what `cspipe up` started in this folder."""
-    from flows.stack import down
+    from flows.local.stack import down
 
     down()
 
@@ -101,7 +101,7 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Show what runs and whether it is well; exit status 1 if not."""
-    from flows.stack import status
+    from flows.local.stack import status
 
     raise typer.Exit(0 if status() else 1)
 
@@ -109,7 +109,7 @@ def status() -> None:
 @app.command()
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:
     """Start this machine's workers of a pool, one per GPU for gpu; the server's address is PREFECT_API_URL."""
-    from flows.workers import worker
+    from flows.local.workers import worker
 
     worker(pool)
 

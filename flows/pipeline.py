@@ -39,8 +39,8 @@ from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
 from flows.failures import FIRST_DELAY, RETRIES, StageFailed, progressing
 from flows.graph import Node, read_graph
+from flows.local.workers import visible_gpus
 from flows.settings import write_params
-from flows.workers import visible_gpus
 from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"

@@ -20,12 +20,12 @@ from cspipe.pictures import save_png
 from cspipe.storage import Bucket
 from cspipe.storage_errors import Unreachable
 from flows.artifacts import StageProgress, data_uri, key
-from flows.bench import Bench
 from flows.failures import StageFailed
-from flows.nights import free_key, newer_run, write
-from flows.recheck import Finding, Night, check
-from flows.registry import Model, by_commit, declared_models, registered_models
-from flows.restore import isolate, needed, read_lock, restore, variants_of
+from flows.nightly.bench import Bench
+from flows.nightly.nights import free_key, newer_run, write
+from flows.nightly.recheck import Finding, Night, check
+from flows.nightly.registry import Model, by_commit, declared_models, registered_models
+from flows.nightly.restore import isolate, needed, read_lock, restore, variants_of
 from flows.workspace import git, home, open_workspace, shared_bucket
 
 

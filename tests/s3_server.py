@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 
-from flows.s3_server import S3Server, start_s3
+from flows.local.s3_server import S3Server, start_s3
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-never-to-be-printed"
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cspipe.cli import preset_names
+from flows.local.workers import SLOTS
 from flows.supervise import NIGHTLY, TAG
-from flows.workers import SLOTS
 from tests.conftest import ROOT
 
 DEPLOYMENTS: dict[str, Any] = {

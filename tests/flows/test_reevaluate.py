@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cspipe.storage import Bucket
-from flows.causes import UNKNOWN
+from flows.nightly.causes import UNKNOWN
 from flows.reevaluate import reevaluate
 from tests.conftest import Tree, change
 from tests.s3_server import S3

@@ -77,7 +77,7 @@ def test_a_row_says_what_the_preset_needs(name: str) -> None:
 
 
 def test_a_real_state_is_as_large_as_the_rule_says(demo: Tree, pictures: Pictures, tmp_path: Path) -> None:
-    changes = {"compute.device": "cpu", "train.batch": 2, "train.micro_batch": 2}
+    changes = {"compute.device": "cpu", "train.batch": 2, "train.micro_batch": 2, "compensation.batch": 2}
     params = parse_params(change(demo, changes), "demo")
     trainee = new_trainee(params, pictures, open_device(params.compute))  # type: ignore[arg-type]
     trainee.step(torch.zeros(params.train.batch, 3, 16, 16), 0)  # Adam's moments exist after a step

@@ -16,8 +16,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from cspipe.errors import UserError
-from flows import processes
-from flows.processes import Part, Program
+from flows.local import processes
+from flows.local.processes import Part, Program
 
 SLOTS = {"cpu": 4, "gpu": 1}
 """Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from flows.causes import MOST, UNKNOWN, changed_content, changed_pins, changed_versions, likely_causes
+from flows.nightly.causes import MOST, UNKNOWN, changed_content, changed_pins, changed_versions, likely_causes
 
 THEN = {"torch": "2.15.0+cu130", "torchvision": "0.29", "device": "H200", "model_sha256": "a" * 64, "code": {"a": "1"}}
 

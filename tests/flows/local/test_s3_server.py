@@ -10,7 +10,7 @@ import botocore.exceptions
 import pytest
 
 from cspipe.errors import UserError
-from flows.s3_server import start_s3
+from flows.local.s3_server import start_s3
 from tests.s3_server import S3, SECRET_KEY
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from flows import processes
-from flows.processes import MARK, Program
+from flows.local import processes
+from flows.local.processes import MARK, Program
 from tests.flows.server import wait_for
 
 

@@ -27,10 +27,10 @@ from cspipe.drift import (
 )
 from cspipe.pictures import display_scale, grid
 from cspipe.storage import Bucket
-from flows import nights
-from flows.bench import Bench, facts_of, images_of
-from flows.causes import changed_content, changed_versions, likely_causes
-from flows.nights import Scores, fresh_seed, scores_of
+from flows.nightly import nights
+from flows.nightly.bench import Bench, facts_of, images_of
+from flows.nightly.causes import changed_content, changed_versions, likely_causes
+from flows.nightly.nights import Scores, fresh_seed, scores_of
 from flows.workspace import Workspace
 
 SHOWN, COLUMNS = 32, 4

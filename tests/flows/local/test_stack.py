@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import processes, stack, stack_parts
-from flows.processes import Part
-from flows.stack import MINE, SETTINGS, STACK, Stack
+from flows.local import processes, stack, stack_parts
+from flows.local.processes import Part
+from flows.local.stack import MINE, SETTINGS, STACK, Stack
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
 
@@ -30,8 +30,8 @@ DEPLOYMENTS = """
 DRIVER = """
 import sys
 from cspipe.errors import UserError
-from flows.stack import down, status, up
-from flows.workers import worker
+from flows.local.stack import down, status, up
+from flows.local.workers import worker
 try:
     sys.exit(0 if {call} in (None, True) else 1)
 except UserError as error:

@@ -28,10 +28,10 @@ from prefect.workers.process import ProcessWorker
 from cspipe.errors import UserError
 from cspipe.files import whole_file
 from cspipe.storage import Bucket
-from flows import processes, workers
-from flows.processes import Part, Program
-from flows.s3_server import start_s3
-from flows.stack import STACK, Stack
+from flows.local import processes, workers
+from flows.local.processes import Part, Program
+from flows.local.s3_server import start_s3
+from flows.local.stack import STACK, Stack
 
 PATIENCE = 180.0
 """Seconds for a part to be ready: some seconds each on a machine with nothing else to do."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cspipe.files import whole_folder
 from flows.command import Step, run_command
 from flows.failures import StageFailed, reason
-from flows.restore import release
+from flows.nightly.restore import release
 from flows.workspace import Workspace
 
 ARRAY, FACTS = "samples.npy", "samples.json"

@@ -1,4 +1,4 @@
-"""Which workers a machine gets. tests/flows/test_stack.py starts them."""
+"""Which workers a machine gets. tests/flows/local/test_stack.py starts them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import workers
+from flows.local import workers
 
 
 @pytest.mark.parametrize(("variable", "gpus"), [("", []), ("0,2", ["0", "2"]), ("GPU-7a", ["GPU-7a"])])

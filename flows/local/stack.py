@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
-from flows import processes
-from flows.processes import Part
+from flows.local import processes
+from flows.local.processes import Part
 
 STACK = Path(".cspipe/stack")
 SETTINGS = Path("prefect.toml")
@@ -86,7 +86,7 @@ def up(detach: bool = False, s3: str | None = None, port: int | None = None, gpu
     None takes 4200 or another free one. gpus: as in CUDA_VISIBLE_DEVICES, one worker each; None takes all visible.
     Does nothing if the stack runs. Raises UserError if it cannot be started; then nothing of it is left.
     """
-    from flows import stack_parts
+    from flows.local import stack_parts
 
     home = _clone()
     processes.interrupted_by_signals()
@@ -121,7 +121,7 @@ def down() -> None:
 
 def status() -> bool:
     """Print what runs and how it is. True if all of it is well."""
-    from flows import stack_parts
+    from flows.local import stack_parts
 
     stack = read(_clone())
     if stack is None:

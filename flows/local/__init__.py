@@ -1,0 +1,1 @@
+"""`cspipe up`: server, S3 store, workers and supervisor on one machine, and `cspipe worker` for the others."""
