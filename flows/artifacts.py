@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 from uuid import UUID
 
+import httpx
 from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
@@ -18,16 +22,32 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import PrefectException
 
 from cspipe.params_file import load_params
 from flows.command import Step
 from flows.workspace import Workspace
 
+P = ParamSpec("P")
+log = logging.getLogger("prefect.cspipe")
 LARGEST = 300_000
 """Bytes of a picture in an artifact: it is kept in the server's database."""
 LONG = 30
 """Seconds left from which a stage is worth a bar."""
 SCORES = ("kid", "kid_std", "frechet", "precision", "recall")
+
+
+def never_fails(show: Callable[P, None]) -> Callable[P, None]:
+    """What only shows a run must not end it: a server that does not answer is told in the log."""
+
+    @functools.wraps(show)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            show(*args, **kwargs)
+        except (httpx.HTTPError, PrefectException, OSError) as error:
+            log.warning("not shown in Prefect (%s): %s", show.__name__, type(error).__name__)
+
+    return shown
 
 
 def key(*words: str) -> str:
@@ -42,6 +62,7 @@ class StageProgress:
         self._stage = stage
         self._artifact: UUID | None = None
 
+    @never_fails
     def __call__(self, step: Step) -> None:
         """Show a step."""
         percent = 100 * step.done / max(step.total, 1)
@@ -51,6 +72,7 @@ class StageProgress:
         elif step.left >= LONG:
             self._artifact = create_progress_artifact(percent, key=key("progress", self._stage), description=told)  # type: ignore[assignment]
 
+    @never_fails
     def end(self) -> None:
         """The stage is done."""
         if self._artifact is not None:
@@ -68,6 +90,7 @@ def data_uri(picture: Path) -> str:
         image = image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.LANCZOS)
 
 
+@never_fails
 def show_samples(root: Path, stage: str, run: str) -> None:
     """The sample grid of a sample stage, the samples along the way of train."""
     name, _, variant = stage.partition("@")
@@ -76,6 +99,7 @@ def show_samples(root: Path, stage: str, run: str) -> None:
         create_image_artifact(data_uri(picture), key=key("pictures", stage), description=f"{stage} of {run}")
 
 
+@never_fails
 def show_plan(text: str, run: str) -> None:
     """Which stages will run, and why."""
     create_markdown_artifact(text, key="plan", description=f"what {run} will run")
@@ -116,6 +140,7 @@ def score_rows(now: dict[str, dict[str, float]], before: dict[str, dict[str, flo
     return rows
 
 
+@never_fails
 def show_scores(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]], run: str) -> None:
     """The table of scores beside the last recorded run's."""
     create_table_artifact(score_rows(now, before), key="scores", description=f"{run} against the revision's record")

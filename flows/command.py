@@ -20,6 +20,8 @@ SECONDS_BETWEEN_PROGRESS = 30.0
 SECONDS_BETWEEN_LOOKS = 2.0
 GRACE = 25.0
 """Seconds that a process gets to store its state after SIGTERM; Prefect's own limit is 30."""
+SHORT_GRACE = 7.0
+"""The same when nobody waits for the stage any more: what was stored before then has to do."""
 PROGRESS = re.compile(
     r"(?P<what>.+): (?P<done>\d+)/(?P<total>\d+) \(\d+ %\)(, (?P<rate>\d+) \w+/s)?(, (?P<left>\d+) s left)?"
 )
@@ -70,7 +72,7 @@ def run_command(
 
     The process stays in the flow's process group, which Prefect signals when a run is cancelled. After `hours`, when
     `unwanted` (asked every 2 s) says so, or when this is interrupted, the command and everything it started get
-    SIGTERM, and SIGKILL 25 s later.
+    SIGTERM, and SIGKILL 25 s later, or 7 s if unwanted.
     """
     started, last, told = time.monotonic(), deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
     process = subprocess.Popen(
@@ -118,7 +120,7 @@ class _Watch(threading.Thread):
         while not self.done.wait(SECONDS_BETWEEN_LOOKS):
             self.timed_out = time.monotonic() > self._deadline
             if self.timed_out or self._unwanted():
-                end_tree(self._pid)
+                end_tree(self._pid, GRACE if self.timed_out else SHORT_GRACE)
                 return
 
 

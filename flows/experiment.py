@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cspipe.errors import UserError
+from cspipe.params_file import load_params
 from flows.artifacts import read_scores
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC
@@ -53,7 +54,8 @@ def _dvc(workspace: Workspace, arguments: list[str]) -> Ended:
 
 def scores_now(root: Path) -> dict[str, dict[str, float]]:
     """The scores of a finished workspace, by variant of its params.yaml."""
-    return {file.stem: read_scores(file.read_text()) for file in sorted((root / "metrics").glob("*.json"))}
+    files = {name: root / "metrics" / f"{name}.json" for name in load_params(root / "params.yaml").variants}
+    return {name: read_scores(file.read_text()) for name, file in files.items() if file.exists()}
 
 
 def scores_recorded(workspace: Workspace) -> dict[str, dict[str, float]]:

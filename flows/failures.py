@@ -14,8 +14,8 @@ from flows.command import Ended
 PREEMPTED = 75
 RETRIES, FIRST_DELAY = 4, 15.0
 """Attempts after the first, and seconds before the first of them; each later pause is twice as long."""
-AWAY = ("is unreachable", "does not serve")
-"""How a stage tells that S3 does not answer (cspipe/storage_errors.py)."""
+PASSING = ("is unreachable", "does not serve", "another worker took over this run", "another worker finished this run")
+"""How a stage tells that S3 does not answer, or that another run has the same training (storage_errors, mirror)."""
 
 
 class StageFailed(Exception):
@@ -40,7 +40,7 @@ def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed
     if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
         return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
     told = reason(ended.lines)
-    if told.startswith("cspipe ") and any(words in told for words in AWAY):
+    if told.startswith("cspipe ") and any(words in told for words in PASSING):
         return Transient(f"{stage}: {told}", reached)
     return StageFailed(f"{stage}: {told}")
 

@@ -78,8 +78,8 @@ def run_name() -> str:
     given = flow_run.parameters
     try:
         revision = git(home(), "rev-parse", "--short=7", given.get("revision") or "HEAD")
-    except UserError:  # the flow itself says what is wrong
-        revision = "unknown"
+    except UserError:  # not fetched yet, or wrong: the flow itself says so
+        revision = str(given.get("revision"))[:12].replace("/", "-")
     return f"{given.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
 
 

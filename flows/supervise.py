@@ -45,6 +45,8 @@ ATTEMPTS = 3
 AGAIN = "scheduled again after a crash"
 MEMORY = timedelta(days=1)
 """Crashes older than this are left alone: what was given up last week does not come back."""
+PENDING = 600.0
+"""Seconds after which a run that was taken but has not started is lost; a cluster may fetch an image meanwhile."""
 NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
 
 log = logging.getLogger("cspipe.supervise")
@@ -69,8 +71,9 @@ class Watch:
             self.seeing = now  # started, or the server or this machine was away
         ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         if (now - self.seeing).total_seconds() >= self.window:
-            for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(StateType.RUNNING)):
-                self._mark_if_lost(client, run, now)
+            for state, window in ((StateType.RUNNING, self.window), (StateType.PENDING, max(self.window, PENDING))):
+                for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
+                    _mark_if_lost(client, run, now, window)
         trainings = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=DeploymentFilterName(like_="train-"))
         recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
         for run in client.read_flow_runs(deployment_filter=trainings, flow_run_filter=recent):
@@ -79,15 +82,14 @@ class Watch:
         _warn_of_missed(client, now, self.nightly)
         self.last = now
 
-    def _mark_if_lost(self, client: SyncPrefectClient, run: FlowRun, now: datetime) -> None:
-        """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
-        started = run.state.timestamp if run.state else run.start_time
-        signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
-        silent = (now - max(signs)).total_seconds() if signs else self.window
-        if silent < self.window:
-            return
-        message = f"worker lost: no heartbeat for {silent:.0f} s"
-        _set(client, run, Crashed(message=message))
+
+def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window: float) -> None:
+    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
+    started = run.state.timestamp if run.state else run.start_time
+    signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
+    silent = (now - max(signs)).total_seconds() if signs else window
+    if silent >= window:
+        _set(client, run, Crashed(message=f"worker lost: no heartbeat for {silent:.0f} s"))
 
 
 def watch(window: float, every: float) -> None:

@@ -17,7 +17,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.errors import UserError
-from flows.failures import StageFailed
+from flows.failures import StageFailed, Transient, progressing
 from flows.pipeline import pipeline
 
 LARGEST = 200
@@ -45,6 +45,8 @@ def point_task(preset: str, revision: str | None, overrides: dict[str, Any]) -> 
         assert ended.state is not None
         state = ended.state
     message = state.message or "no message"
+    if state.is_crashed():
+        raise Transient(message)
     if not state.is_completed():
         raise StageFailed(message)
     return message
@@ -63,9 +65,12 @@ def sweep(
     """
     chosen = points(grid)
     futures = [
-        point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items())).submit(
-            preset, revision, {**(overrides or {}), **point}
-        )
+        point_task.with_options(
+            retries=2,
+            retry_delay_seconds=30,
+            retry_condition_fn=progressing(),
+            task_run_name=", ".join(f"{key}={value}" for key, value in point.items()),
+        ).submit(preset, revision, {**(overrides or {}), **point})
         for point in chosen
     ]
     wait(futures)

@@ -6,6 +6,7 @@ A person may go on editing the clone while a run takes days; nothing of it reach
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from cspipe.errors import UserError
 from cspipe.storage import Bucket
 from flows.credentials import take_from_block
 
 RUNS = Path(".cspipe/runs")
 REMOTE = "cspipe-s3"
+FULL_ID = re.compile("[0-9a-f]{40}")
 KEPT = ("states", "features", "lineage")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
 
@@ -73,18 +77,26 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
         if changed:
             names = ", ".join(changed[:3])
             raise UserError(f"{clone}: {len(changed)} uncommitted changes ({names}); commit them, or name a revision")
-    else:
+    elif not FULL_ID.fullmatch(revision) or _commit(clone, revision) is None:
         _fetch(clone)
-    try:
-        commit = git(clone, "rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}")
-    except UserError:
-        raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it") from None
+    # Origin's branch goes before the clone's own, which may be as old as the clone.
+    candidates = [f"refs/remotes/origin/{revision}", revision] if revision is not None else ["HEAD"]
+    commit = next((found for name in candidates if (found := _commit(clone, name))), None)
+    if commit is None:
+        raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it")
     if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
         _fetch(clone)
         tags = git(clone, "ls-remote", "--tags", "origin")
         if not git(clone, "branch", "--remotes", "--contains", commit) and commit not in tags:
             raise UserError(f"revision {commit[:12]} is not pushed, so no other machine can run it; `git push` first")
     return commit
+
+
+def _commit(clone: Path, name: str) -> str | None:
+    try:
+        return git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    except UserError:
+        return None
 
 
 def check_code(clone: Path, commit: str) -> None:
@@ -111,11 +123,13 @@ def _fetch(clone: Path) -> None:
 def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -> Iterator[Workspace]:
     """A worktree of the commit under the clone's .cspipe/runs, removed afterwards; the DVC cache is the clone's.
 
-    Training states live in the clone too, so that a later run of the same stage finds them.
+    Training states live in the clone too, so that a later run of the same stage finds them. The folder ends in this
+    process's id: an earlier attempt that still ends removes its own; what a killed one left is removed here.
     """
-    root = clone / RUNS / name
-    if root.exists():
-        _remove(clone, root)
+    root = clone / RUNS / f"{name}.{os.getpid()}"
+    for left in (clone / RUNS).glob("*.*"):
+        if left == root or not psutil.pid_exists(int(left.suffix[1:])):
+            _remove(clone, left)
     git(clone, "worktree", "prune")
     git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)
     try:

@@ -16,6 +16,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from cspipe.errors import UserError
+from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
 
@@ -135,9 +136,12 @@ def _check_s3() -> str | None:
     if not url:
         return "S3: CSPIPE_S3 is not set; set it to the s3://bucket/prefix that the machines share"
     try:
+        take_from_block()
         Bucket.from_url(url).check()
     except UserError as error:
         return f"S3: {error}"
+    except (httpx.HTTPError, RuntimeError):
+        return "S3: no credentials in the environment, and the server with the Secret block gives no answer"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,15 @@ def test_a_person_may_go_on_editing_while_a_run_works(clone: Path) -> None:
     assert str(workspace.root) not in run_in(clone, "git", "worktree", "list").stdout
 
 
-def test_a_workspace_that_a_lost_run_left_is_made_anew(clone: Path) -> None:
-    context = open_workspace(clone, head(clone), "run-1", None)
-    left = context.__enter__().root
+def test_a_workspace_that_a_lost_run_left_is_removed(clone: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = clone / f".cspipe/runs/run-1.{gone.pid}"
+    run_in(clone, "git", "worktree", "add", "-q", "--detach", str(left))
     (left / "params.yaml").write_text("half-written")
     with open_workspace(clone, head(clone), "run-1", None) as workspace:
         assert (workspace.root / "params.yaml").read_text() == "a: 1"
+        assert not left.exists()
 
 
 def test_uncommitted_changes_are_named(clone: Path) -> None:
@@ -86,6 +90,21 @@ def test_a_revision_that_somebody_else_pushed_is_fetched(clone: Path) -> None:
     commit(origin, "theirs")
     run_in(origin, "git", "tag", "v1")
     assert resolve_revision(clone, "v1", pushed=True) == head(origin)
+
+
+def test_a_branch_is_that_of_origin_not_the_clones_old_one(clone: Path) -> None:
+    origin, old = clone.parent / "origin", head(clone)
+    (origin / "params.yaml").write_text("a: 4")
+    commit(origin, "newer")
+    assert resolve_revision(clone, "main", pushed=True) == head(origin) != old
+    run_in(origin, "git", "checkout", "-qb", "theirs")
+    assert resolve_revision(clone, "theirs", pushed=True) == head(origin)
+
+
+def test_a_commit_that_is_here_needs_no_origin(clone: Path) -> None:
+    first = head(clone)
+    run_in(clone, "git", "remote", "set-url", "origin", "/nowhere")
+    assert resolve_revision(clone, first, pushed=False) == first
 
 
 def test_a_worker_with_other_code_than_the_revision_is_told_so(clone: Path) -> None:
