@@ -140,7 +140,8 @@ def pull_run_cache(workspace: Workspace) -> None:
 def push_kept_by_git(workspace: Workspace, node: Node) -> None:
     """Push the outputs that git keeps too: `dvc push --run-cache` leaves them out, but a restore needs them."""
     with Repo(str(workspace.root)) as repo:
-        for out in repo.stage.load_one(name=node.name).outs:
+        stage = next(stage for stage in repo.index.stages if stage.name == node.name)
+        for out in stage.outs:
             if not out.use_cache:
                 out.use_cache = True  # of this object alone; the run cache has kept a copy
                 for objects in out.get_used_objs().values():

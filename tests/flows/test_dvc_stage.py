@@ -1,0 +1,114 @@
+"""One stage in one workspace, with S3: run here, restored elsewhere, tried again in an outage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cspipe.storage import Bucket
+from flows.dvc_stage import StageRunner, end_earlier_attempt, how
+from flows.failures import StageFailed
+from flows.graph import read_graph
+from flows.workspace import open_workspace
+from tests.s3_server import S3
+from tests.stages.conftest import commit, run_in
+
+PIPELINE = """
+stages:
+  one:
+    cmd: echo ran one && mkdir -p out && cp a.txt out/x && cp a.txt m.json
+    deps: [a.txt]
+    outs: [out]
+    metrics: [{m.json: {cache: false}}]
+    meta: {pool: cpu}
+  bad:
+    cmd: "echo 'cspipe bad: a value is wrong' && false"
+    deps: [a.txt]
+    outs: [nothing.txt]
+    meta: {pool: cpu}
+"""
+Runner = Callable[[str, str], tuple[str, list[str]]]
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines)."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    bucket = Bucket(s3.new_bucket(), "x")
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    run_in(origin, "git", "init", "-q", "-b", "main")
+    run_in(origin, "dvc", "init", "-q")
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run_in(origin, "git", "config", key, value)
+    (origin / "dvc.yaml").write_text(PIPELINE)
+    (origin / "a.txt").write_text("1")
+    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing.txt\n")
+    commit(origin, "start")
+
+    def run(machine: str, stage: str) -> tuple[str, list[str]]:
+        clone, lines = tmp_path / machine, list[str]()
+        if not clone.exists():
+            run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
+        head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
+        with open_workspace(clone, head, f"run-{stage}", bucket) as workspace:
+            node = next(node for node in read_graph(workspace.root) if node.name == stage)
+            outcome = StageRunner(workspace, "run", lines.append, lambda step: None)(node)
+            assert (workspace.root / "out/x").read_text() == (workspace.root / "m.json").read_text() == "1"
+        return outcome.how, lines
+
+    return run
+
+
+def test_what_ran_on_one_machine_is_restored_on_another(run_stage: Runner) -> None:
+    """The metric that git keeps travels too: DVC's own push of the run cache leaves it out."""
+    done, lines = run_stage("first", "one")
+    assert done == "ran"
+    assert "ran one" in lines
+    assert not any("dvc config core.autostage" in line for line in lines)
+    done, lines = run_stage("second", "one")
+    assert done == "restored from the run cache, not run"
+    assert "ran one" not in lines
+
+
+def test_a_stage_that_fails_says_why_in_its_own_words(run_stage: Runner) -> None:
+    with pytest.raises(StageFailed) as error:
+        run_stage("first", "bad")
+    assert str(error.value) == "bad: cspipe bad: a value is wrong"
+
+
+@pytest.mark.parametrize(
+    ("line", "done"),
+    [
+        ("Running stage 'train':", "ran"),
+        ("Stage 'train' is cached - skipping run, checking out outputs", "restored from the run cache, not run"),
+        ("Stage 'train' didn't change, skipping", "up to date, not run"),
+    ],
+)
+def test_dvc_is_understood(line: str, done: str) -> None:
+    assert how([line]) == done
+
+
+def test_a_process_of_an_earlier_attempt_is_ended_and_others_are_not() -> None:
+    def sleeper(run: str, stage: str) -> psutil.Popen:
+        environment = {**os.environ, "CSPIPE_FLOW_RUN": run, "CSPIPE_STAGE": stage}
+        return psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+
+    mine, other_run, other_stage = sleeper("r-1", "train"), sleeper("r-2", "train"), sleeper("r-1", "sample")
+    try:
+        told: list[str] = []
+        end_earlier_attempt("r-1", "train", told.append)
+        assert mine.wait(10) != 0
+        assert len(told) == 1
+        assert other_run.is_running()
+        assert other_stage.is_running()
+    finally:
+        for process in (other_run, other_stage):
+            process.kill()
+            process.wait()
