@@ -42,7 +42,7 @@ def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed
     told = reason(ended.lines)
     if told.startswith("cspipe ") and any(words in told for words in PASSING):
         return Transient(f"{stage}: {told}", reached)
-    return StageFailed(f"{stage}: {told}")
+    return StageFailed(f"{stage}: {told.removeprefix(f'cspipe {stage}: ')}")
 
 
 def reason(lines: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ def test_what_ran_on_one_machine_is_restored_on_another(run_stage: Runner) -> No
 def test_a_stage_that_fails_says_why_in_its_own_words(run_stage: Runner) -> None:
     with pytest.raises(StageFailed) as error:
         run_stage("first", "bad")
-    assert str(error.value) == "bad: cspipe bad: a value is wrong"
+    assert str(error.value) == "bad: a value is wrong"
 
 
 @pytest.mark.parametrize(
