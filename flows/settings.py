@@ -28,9 +28,10 @@ def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> None:
         raise UserError(f"no preset {preset!r} in this revision; it has {found}")
     with whole_file(root / "params.yaml") as beside:
         beside.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
-        with modify_yaml(str(beside)) as tree:  # keeps the comments
-            for key, value in overrides.items():
-                _set(tree, key, value)
+        if overrides:  # else byte for byte the preset
+            with modify_yaml(str(beside)) as tree:  # keeps the comments
+                for key, value in overrides.items():
+                    _set(tree, key, value)
         _check(beside, f"preset {preset} with its overrides")
 
 
