@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -100,6 +101,8 @@ def run_command(
                 tell(line)
                 progress(step)
         status = process.wait()
+        if watch.stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
+            status = status or -signal.SIGTERM
     finally:
         watch.done.set()
         if process.poll() is None:
@@ -112,7 +115,7 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid: int, deadline: float, unwanted: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
-        self.done, self.timed_out = threading.Event(), False
+        self.done, self.timed_out, self.stopped = threading.Event(), False, False
         self._pid, self._deadline, self._unwanted = pid, deadline, unwanted
 
     def run(self) -> None:
@@ -120,6 +123,7 @@ class _Watch(threading.Thread):
         while not self.done.wait(SECONDS_BETWEEN_LOOKS):
             self.timed_out = time.monotonic() > self._deadline
             if self.timed_out or self._unwanted():
+                self.stopped = True
                 end_tree(self._pid, GRACE if self.timed_out else SHORT_GRACE)
                 return
 
