@@ -103,6 +103,7 @@ def run_command(
         status = process.wait()
         if watch.stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
             status = status or -signal.SIGTERM
+            watch.join()  # until all that the command started is gone
     finally:
         watch.done.set()
         if process.poll() is None:
