@@ -16,8 +16,8 @@ from tests.s3_server import S3
 from tests.stages.conftest import run_in
 
 pytestmark = pytest.mark.slow
-LONG = {"train.images": 1600, "train.checkpoint_every": 160, "train.log_every": 160}
-"""Overrides for a training that lasts long enough to be disturbed."""
+LONG = {"train.images": 12000, "train.checkpoint_every": 800, "train.log_every": 800}
+"""Overrides for a training that lasts long enough, on an idle machine too, to be disturbed."""
 
 
 @pytest.fixture(scope="module")
