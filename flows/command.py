@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def run_command(
     `unwanted` (asked every 2 s) says so, or when this is interrupted, the command and everything it started get
     SIGTERM, and SIGKILL 25 s later, or 7 s if unwanted.
     """
-    started, last, told = time.monotonic(), deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
+    started = time.monotonic()
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -90,16 +90,7 @@ def run_command(
     watch.start()
     try:
         assert process.stdout is not None
-        for line in map(str.rstrip, process.stdout):
-            step = as_step(line)
-            if step is None:
-                last.append(line)
-                if line:
-                    tell(line)
-            elif step.done == step.total or time.monotonic() - told >= SECONDS_BETWEEN_PROGRESS:
-                told = time.monotonic()
-                tell(line)
-                progress(step)
+        last = _follow(map(str.rstrip, process.stdout), tell, progress)
         status = process.wait()
         if watch.stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
             status = status or -signal.SIGTERM
@@ -109,6 +100,22 @@ def run_command(
         if process.poll() is None:
             end_tree(process.pid)
     return Ended(status, time.monotonic() - started, tuple(last), watch.timed_out)
+
+
+def _follow(lines: Iterable[str], tell: Callable[[str], None], progress: Callable[[Step], None]) -> deque[str]:
+    """Tell lines as they come, those of progress rarely; returns the last 200 others."""
+    last, told = deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
+    for line in lines:
+        step = as_step(line)
+        if step is None:
+            last.append(line)
+            if line:
+                tell(line)
+        elif step.done == step.total or time.monotonic() - told >= SECONDS_BETWEEN_PROGRESS:
+            told = time.monotonic()
+            tell(line)
+            progress(step)
+    return last
 
 
 class _Watch(threading.Thread):
