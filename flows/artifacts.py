@@ -42,6 +42,7 @@ def never_fails(show: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        """Show it, or tell the log."""
         try:
             show(*args, **kwargs)
         except (httpx.HTTPError, PrefectException, OSError) as error:

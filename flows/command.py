@@ -77,15 +77,14 @@ def run_command(
     """
     started = time.monotonic()
     process = subprocess.Popen(
-        command,
-        cwd=folder,
+        command, cwd=folder,
         env=_environment(environment or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
+    )  # fmt: skip
     watch = _Watch(process.pid, started + hours * 3600, unwanted)
     watch.start()
     try:

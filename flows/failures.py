@@ -58,6 +58,7 @@ def progressing() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:
     reached: list[int] = []
 
     def condition(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+        """Whether to try again after this end."""
         try:
             state.result()
         except Transient as error:

@@ -46,6 +46,7 @@ def run_stage(run: str, driver: UUID, stage: str, revision: str, params: str, lo
         shown = StageProgress(stage)
 
         def progress(step: Step) -> None:
+            """Show a step, and leave it where the driver finds it after a loss."""
             shown(step)
             with suppress(StorageError):  # only a retry would miss it
                 bucket.put_json(place.progress, {"done": step.done, "total": step.total})

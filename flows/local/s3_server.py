@@ -13,7 +13,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +105,7 @@ def _ports(folder: Path, port: int | None) -> dict[str, int]:
     if port is not None:
         ports["s3"] = port
     for number in ports.values():
-        if not _is_free(number):
+        if not is_free(number):
             raise UserError(f"port {number} of 127.0.0.1 is taken; end what uses it (a server on {folder}?)")
     with whole_file(file) as beside:
         beside.write_text(json.dumps(ports))
@@ -115,18 +114,18 @@ def _ports(folder: Path, port: int | None) -> dict[str, int]:
 
 def _free_ports() -> dict[str, int]:
     candidates = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
-    return dict(zip(PORTS, filter(_is_free, candidates), strict=False))
+    return dict(zip(PORTS, filter(is_free, candidates), strict=False))
 
 
-def _is_free(port: int) -> bool:
-    with ExitStack() as stack:
-        probe = stack.enter_context(socket.socket())
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-        return True
+    return True
 
 
 def _configure(folder: Path, ports: dict[str, int], access_key: str, secret_key: str) -> None:

@@ -30,7 +30,7 @@ from cspipe.files import whole_file
 from cspipe.storage import Bucket
 from flows.local import processes, workers
 from flows.local.processes import Part, Program
-from flows.local.s3_server import start_s3
+from flows.local.s3_server import is_free, start_s3
 from flows.local.stack import STACK, Stack
 
 PATIENCE = 180.0
@@ -129,9 +129,9 @@ def _keys(file: Path) -> dict[str, str]:
 
 def _port(wanted: int | None) -> int:
     """The server's port. Raises UserError if one was asked for that is taken."""
-    if wanted is not None and not _free(wanted):
+    if wanted is not None and not is_free(wanted):
         raise UserError(f"port {wanted} of 127.0.0.1 is taken; end what uses it, or name another with --port")
-    if wanted is not None or _free(PORT):
+    if wanted is not None or is_free(PORT):
         return wanted or PORT
     other = _any_port()
     _say(f"port {PORT} is taken by something else; the server gets {other}")
@@ -241,16 +241,6 @@ def _s3_health(stack: Stack) -> tuple[bool, str]:
     except (UserError, BotoCoreError, ClientError) as error:
         return False, str(error).splitlines()[0]
     return True, stack.s3
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _any_port() -> int:

@@ -29,6 +29,7 @@ def changed_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     same_device = then.get("device") == now.get("device")
 
     def shown(facts: Mapping[str, Any], name: str) -> str:
+        """A version as far as it counts."""
         return str(facts.get(name, "unknown")) if same_device else str(facts.get(name, "unknown")).partition("+")[0]
 
     return [
