@@ -1,6 +1,7 @@
 """Choices that are files: a name in params.yaml that stands for a module of a package.
 
 Adding the file adds the choice. Names are checked by listing the folder, so nothing is imported before it is chosen.
+A hyphen in a name is an underscore in the file's.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ ROOT = Path(__file__).parent.parent
 def names_in(package: str) -> list[str]:
     """Names to choose from: the files of a package such as "cspipe.data.sources", sorted; none that starts with _."""
     files = ROOT.joinpath(*package.split(".")).glob("*.py")
-    return sorted(file.stem for file in files if not file.name.startswith("_"))
+    return sorted(file.stem.replace("_", "-") for file in files if not file.name.startswith("_"))
 
 
 def find(package: str, name: str, member: str) -> Any:
     """What a chosen file is asked for: its `member`. Raises UserError, listing the files, if there is no such thing."""
-    module = import_module(f"{package}.{name}") if find_spec(f"{package}.{name}") else None
+    place = f"{package}.{name.replace('-', '_')}"
+    module = import_module(place) if find_spec(place) else None
     if not hasattr(module, member):
         known = ", ".join(names_in(package))
         raise UserError(f"{name!r} is no file of {package} with `{member}` in it; there are {known}")

@@ -1,4 +1,4 @@
-"""The `cspipe` command: params.yaml, questions about stages and files, and the local stack.
+"""The `cspipe` command: params.yaml, questions about stages and files, own pictures, and the local stack.
 
 The work itself is run by `dvc repro`, or by the flows. What only some commands need is imported by them.
 """
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
+from cspipe.apply_cli import deocclude, inpaint
 from cspipe.errors import UserError
 from cspipe.files import whole_file
 from cspipe.inspect_cli import explain, lineage
-from cspipe.params_file import load_params
+from cspipe.params_file import load_params, parse_params
 
 PARAMS = Path("params.yaml")
 PRESETS = files("cspipe") / "presets"
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 app.command()(explain)
 app.command()(lineage)
+app.command()(inpaint)
+app.command()(deocclude)
 params_app = typer.Typer(no_args_is_help=True, help="Presets: complete params files, one per data set and size.")
 app.add_typer(params_app, name="params")
 
@@ -51,13 +55,17 @@ def preset_text(name: str) -> str:
 def list_presets() -> None:
     """Print the presets, each with the first line of its file."""
     for name in preset_names():
-        print(f"{name:14} {preset_text(name).splitlines()[0].removeprefix('# ')}")
+        print(f"{name:20} {preset_text(name).splitlines()[0].removeprefix('# ')}")
 
 
 @params_app.command()
 def show(name: Name) -> None:
-    """Print a preset with its comments."""
-    print(preset_text(name), end="")
+    """Print a preset with its comments, and below it what follows from it: sizes, work, memory, passes."""
+    text = preset_text(name)
+    print(text, flush=True)
+    from cspipe.figures import derived  # torch takes seconds to import
+
+    print(derived(parse_params(yaml.safe_load(text), f"preset {name}")), end="")
 
 
 @params_app.command()

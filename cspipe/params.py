@@ -9,15 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
-from cspipe.choices import find, names_in
-from cspipe.diffusion.corrections import CorrectionSettings
+from cspipe.choices import find
 from cspipe.diffusion.corrections.compensation import Weighting
-from cspipe.settings import Count, Number, Rate, Section, SettingsOf, Share, WholeNumber, file_of, no_switch
+from cspipe.settings import Count, Number, Rate, Section, Share, WholeNumber, file_of, no_switch
+from cspipe.variants import Variant
 
 SOURCES, NETS = "cspipe.data.sources", "cspipe.nets.compensation"
-SAMPLERS, CORRECTIONS = "cspipe.diffusion.samplers", "cspipe.diffusion.corrections"
+MASKS, OCCLUDERS = "cspipe.data.masks", "cspipe.data.occluders"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth (from the releases of github.com/toshas/torch-fidelity)"
 
@@ -47,7 +47,9 @@ class Data(Section):
     channels: Annotated[Literal[1, 3], BeforeValidator(no_switch)] = Field(description="1 grey, 3 RGB")
     crop: Literal["center", "stretch"] = Field(description="centre square, or squeeze the whole picture")
     limit: Count | None = Field(description="pictures at most, train and test together; null: all")
-    held_out: Annotated[Number, Field(gt=0, lt=1)] = Field(description="share of the pictures kept as the test split")
+    held_out: Literal["official"] | Annotated[Number, Field(gt=0, lt=1)] = Field(
+        description="share of the pictures kept as the test split, or official for a source that has one"
+    )
     avatars: Avatars
 
     @model_validator(mode="after")
@@ -59,7 +61,33 @@ class Data(Section):
             raise ValueError(f"data.path must be null with data.source {self.source} (pictures are made, not read)")
         if not reads_path and self.limit is None:
             raise ValueError(f"data.limit must be a number with data.source {self.source} (there is no end to them)")
+        official = find(SOURCES, self.source, "OFFICIAL_SPLIT")
+        if official != (self.held_out == "official"):
+            need = "official (it has its own test split)" if official else "a share between 0 and 1"
+            raise ValueError(f"data.held_out must be {need} with data.source {self.source}")
         return self
+
+    @property
+    def test_share(self) -> float:
+        """data.held_out of a source without an official split."""
+        assert self.held_out != "official", "params.yaml is refused with official for such a source"
+        return self.held_out
+
+    @property
+    def paired(self) -> bool:
+        """Whether there is a second picture of each scene, with something in front."""
+        gives: bool = find(SOURCES, self.source, "PAIRED")
+        return gives and (self.source != "avatars" or self.avatars.paired != "none")
+
+
+class Condition(Section):
+    """What the net sees beside x_t, in the tasks inpaint and deocclude."""
+
+    masks: list[Annotated[str, file_of(MASKS)]] = Field(description="inpaint: families, one drawn for each picture")
+    mask_folder: Path | None = Field(description="inpaint: pictures of own masks, white where the hole is; null: none")
+    occluders: list[Annotated[str, file_of(OCCLUDERS)]] = Field(
+        description="deocclude: drawn in front of the clean pictures; []: the pairs of the data"
+    )
 
 
 class Model(Section):
@@ -152,41 +180,11 @@ class Sample(Section):
     seed: WholeNumber = Field(description="seed of the first sample; sample i takes seed + i")
 
 
-AnyCorrection = Annotated[SerializeAsAny[CorrectionSettings] | None, SettingsOf(CORRECTIONS, CorrectionSettings)]
+class Lpips(Section):
+    """Learned perceptual distance (Zhang et al. 2018)."""
 
-
-class Variant(Section):
-    """A row of the table: a sampler and what corrects it."""
-
-    sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
-    steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
-    eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
-    reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
-    correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Variant:
-        least, most = find(SAMPLERS, self.sampler, "ETAS")
-        if not least <= self.eta <= most:
-            known = f"{most:g}" if least == most else f"{least:g}..{most:g}"
-            raise ValueError(f"eta must be {known} with sampler {self.sampler}; {_samplers_for(self.eta)}")
-        correction = self.correction
-        if correction is not None and correction.deterministic and self.eta > 0:
-            raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
-        reads = "models" if correction is not None and correction.needs_module else "models/main"
-        if self.reads != reads:
-            if correction is None:
-                raise ValueError(f"reads must be {reads} without a correction")
-            needs = "needs" if correction.needs_module else "does not need"
-            raise ValueError(f"reads must be {reads} with correction {correction.name}, which {needs} the module")
-        return self
-
-
-def _samplers_for(eta: float) -> str:
-    """Which samplers know an eta, in words."""
-    ranges = {name: find(SAMPLERS, name, "ETAS") for name in names_in(SAMPLERS)}
-    fitting = [name for name, (least, most) in ranges.items() if least <= eta <= most]
-    return f"for eta {eta:g} use sampler {' or '.join(fitting)}"
+    net: Literal["alex", "vgg"] = Field(description="whose features are compared")
+    weights: Path = Field(description="file of torchvision's ImageNet weights of that net")
 
 
 class Evaluate(Section):
@@ -200,6 +198,7 @@ class Evaluate(Section):
     kid_subsets: Count = Field(description="subsets whose spread KID reports")
     kid_subset_size: Annotated[int, Field(ge=2, strict=True)] = Field(description="pictures per subset")
     neighbours: Count = Field(le=64, description="samples shown beside their nearest training pictures")
+    lpips: Lpips | None = Field(description="of inpaint and deocclude; null: distance in the extractor's features")
 
     @model_validator(mode="after")
     def _subsets_fit(self) -> Evaluate:
@@ -227,8 +226,10 @@ class Params(Section):
     """All of params.yaml."""
 
     seed: WholeNumber = Field(description="every random number of training follows from it")
+    task: Literal["generate", "inpaint", "deocclude"] = Field(description="what the main net is trained for")
     compute: Compute
     data: Data
+    condition: Condition
     model: Model
     diffusion: Diffusion
     train: Train
@@ -261,3 +262,24 @@ class Params(Section):
         if self.evaluate.images > self.sample.images:
             raise ValueError(f"evaluate.images {self.evaluate.images} must be at most sample.images")
         return self
+
+    @model_validator(mode="after")
+    def _task_has_its_conditions(self) -> Params:
+        repaints = [name for name, variant in self.variants.items() if variant.repaint is not None]
+        if repaints and self.task != "generate":
+            raise ValueError(
+                f"variants.{repaints[0]}.repaint must be null with task {self.task}: its net sees the input already"
+            )
+        if (repaints or self.task == "inpaint") and not self.condition.masks and self.condition.mask_folder is None:
+            raise ValueError("condition.masks is empty and condition.mask_folder null; inpainting needs masks")
+        if self.task == "deocclude" and not self.condition.occluders and not self.data.paired:
+            raise ValueError(
+                f"condition.occluders is empty and data.source {self.data.source} gives no pairs; name occluders, "
+                "or take pairs (data.avatars.paired)"
+            )
+        return self
+
+
+def task_of(params: Params, variant: Variant) -> Literal["generate", "inpaint", "deocclude"]:
+    """What a variant does: the task of the main net, but for one that fills holes with a net of task generate."""
+    return params.task if variant.repaint is None else "inpaint"

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cspipe.errors import UserError
-from cspipe.params import Params, Variant
+from cspipe.params import Params
 from cspipe.settings import SettingsOf
+from cspipe.variants import Variant
 
 
 class ParamsError(UserError):

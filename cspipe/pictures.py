@@ -22,6 +22,23 @@ def grid(images: NDArray[np.uint8], columns: int, scale: int = 1, gap: int = 1) 
     return Image.fromarray(canvas)
 
 
+def comparison(
+    inputs: NDArray[np.uint8], results: NDArray[np.uint8], truths: NDArray[np.uint8], pairs: int = 2
+) -> Image.Image:
+    """Input, result, truth and |result - truth| side by side, each (N, C, H, W), `pairs` such rows beside each other.
+
+    Gaps stand between the rows of a pair.
+    """
+    error = np.abs(results.astype(np.int16) - truths).astype(np.uint8)
+    gap = np.full_like(results, 255)
+    cells = np.stack([inputs, results, truths, error, gap], axis=1)
+    scale = display_scale(results.shape[-1])
+    pairs = min(pairs, len(cells))
+    rows = cells[: len(cells) // pairs * pairs]
+    shown = grid(rows.reshape(-1, *results.shape[1:]), 5 * pairs, scale)
+    return shown.crop((0, 0, shown.width - results.shape[-1] * scale - 1, shown.height))  # without the last gap
+
+
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG without metadata: same pixels, same bytes."""
     image.save(path, format="PNG", optimize=False)

@@ -107,6 +107,7 @@ class Pictures:
 
     pixels: NDArray[np.uint8]
     sha256: str = "0" * 64
+    paired: Pictures | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -121,5 +122,6 @@ class Pictures:
 
 @pytest.fixture
 def pictures() -> Pictures:
-    """40 random pictures of 3x8x8."""
-    return Pictures(np.random.Generator(np.random.PCG64(0)).integers(0, 256, (40, 3, 8, 8), np.uint8))
+    """40 random pictures of 3x8x8, each with its negative as its pair."""
+    pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (40, 3, 8, 8), np.uint8)
+    return Pictures(pixels, paired=Pictures(255 - pixels))

@@ -30,7 +30,7 @@ def test_demo_is_the_params_file_as_shipped() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path) -> None:
     assert name in cspipe("params", "list", cwd=tmp_path).stdout
-    assert cspipe("params", "show", name, cwd=tmp_path).stdout == preset_text(name)
+    assert cspipe("params", "show", name, cwd=tmp_path).stdout.startswith(preset_text(name))
     assert cspipe("params", "use", name, cwd=tmp_path).returncode == 0
     assert cspipe("params", "check", cwd=tmp_path).stdout.startswith("params.yaml: fine")
     assert load_params(tmp_path / "params.yaml").seed == 0

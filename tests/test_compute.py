@@ -13,6 +13,7 @@ from cspipe.errors import UserError
 from cspipe.params import Params
 from cspipe.stages.train import new_trainee
 from cspipe.training.batches import batches
+from cspipe.training.examples import Batch, Examples
 from tests.conftest import Pictures
 
 Make = Callable[..., Params]
@@ -37,10 +38,10 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_outside(params: Make, p
     """The GPU's autocast, on the CPU: a step close to the float32 one, with weights and losses in float32."""
     losses = []
     for precision in (torch.float32, torch.bfloat16):
-        trainee = new_trainee(params(), pictures, Device(CPU, precision, compile=False))  # type: ignore[arg-type]
+        trainee = new_trainee(params(), Examples(pictures), Device(CPU, precision, compile=False))  # type: ignore[arg-type]
         torch.nn.init.normal_(list(trainee.net.parameters())[-2], std=0.1)
-        x0 = torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1
-        losses.append(trainee.step(x0, 0)["loss"])
+        batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+        losses.append(trainee.step(batch, 0)["loss"])
         assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in trainee.net.parameters())
     assert losses[0] != losses[1]
     assert torch.isclose(*losses, rtol=0.05)
@@ -54,5 +55,5 @@ def test_set_that_fits_the_device_gives_the_same_batches(pictures: Pictures) -> 
             return 10**9
 
     host, device = (kind(CPU, torch.float32, compile=False) for kind in (Device, Roomy))
-    ours, theirs = (itertools.islice(batches(pictures, 16, 3, 0, d), 4) for d in (host, device))
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    ours, theirs = (itertools.islice(batches(Examples(pictures), 16, 3, 0, d), 4) for d in (host, device))
+    assert all(torch.equal(a.x0, b.x0) for a, b in zip(ours, theirs, strict=True))

@@ -32,6 +32,7 @@ NO_DEPENDENCY = {
     "cspipe/storage.py",
     "cspipe/storage_errors.py",
     "cspipe/tracking.py",
+    "cspipe/variants.py",
 }
 """They read parameters, whose values are tracked as params, show progress, record what was done, keep states safe."""
 

@@ -26,18 +26,19 @@ import numpy as np
 
 from cspipe.data.sources import Picture, divide
 
-READS_PATH = False
+READS_PATH = OFFICIAL_SPLIT = PAIRED = False
 
 
 class Greys:
     facts = {"licence": "none needed", "resize": "none"}
+    stamp = ""
 
     def __init__(self, data):
         self.data, self.total = data, data.limit
 
-    def stream(self, workers):
+    def stream(self, workers, start=0):
         shape = (self.data.channels, self.data.size, self.data.size)
-        for split, name in divide(map(str, range(self.total)), self.data.held_out, None):
+        for split, name in divide(map(str, range(self.total)), self.data.test_share, None)[start:]:
             yield Picture(split, np.full(shape, int(name) % 256, np.uint8))
 
 
@@ -92,8 +93,8 @@ class Line(nn.Conv2d):
         return super().forward(x0h)
 
 
-def build(image_channels, size, width):
-    net = Line(image_channels, image_channels, 3, padding=1)
+def build(taken, given, size, width):
+    net = Line(taken, given, 3, padding=1)
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
     return net
@@ -214,7 +215,7 @@ for name in preset_names():
     parse_params(yaml.safe_load(preset_text(name)), name)
 for package in ("cspipe.diffusion.samplers", "cspipe.diffusion.corrections", "cspipe.data.sources"):
     for name in names_in(package):
-        import_module(f"{package}.{name}")
+        import_module(f"{package}.{name.replace('-', '_')}")
         assert "torch" not in sys.modules, name
 """
     python(ROOT, "-c", code)

@@ -167,8 +167,9 @@ def test_every_accepted_net_can_be_built_and_run(
         return
     with torch.device("meta"):
         x, t = torch.zeros(2, 3, size, size), torch.ones(2)
-        assert build_main(params.model, image_channels=3, size=size)(x, t).shape == x.shape
-        assert build_compensation(params.compensation, image_channels=3, size=size)(x, t).shape == x.shape
+        place = {"image_channels": 3, "condition_channels": 0, "size": size}
+        assert build_main(params.model, **place)(x, t).shape == x.shape
+        assert build_compensation(params.compensation, **place)(x, t).shape == x.shape
 
 
 def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,17 @@ class BadImage(Exception):
 
 
 @dataclass(frozen=True)
+class Window:
+    """A square cut out of pictures that are all of one size, as of aligned faces; in pixels of the file."""
+
+    left: int
+    top: int
+    side: int
+    of: tuple[int, int]
+    """Width and height that a picture must have."""
+
+
+@dataclass(frozen=True)
 class Form:
     """What every picture is brought to."""
 
@@ -34,8 +45,8 @@ class Form:
     """Pixels, height and width."""
     channels: int
     """1 grey (ITU-R 601 luma), 3 RGB."""
-    crop: Literal["center", "stretch"]
-    """The central square, or the whole picture squeezed into a square."""
+    crop: Literal["center", "stretch"] | Window
+    """The central square, the whole picture squeezed into a square, or the square at one place."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,22 +58,35 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
     """The PNG, JPEG or WebP file `data` as uint8 (C, H, W), upright, on white where it is transparent.
 
     16-bit pictures are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
-    what is damaged, truncated, animated, over MAX_PIXELS, or another format.
+    what is damaged, truncated, animated, over MAX_PIXELS, another format, or of a size that does not suit the crop.
     """
-    return fit(_flat(_read(data)), form)
+    return fit(read(data), form)
+
+
+def read(data: bytes) -> Image.Image:
+    """The PNG, JPEG or WebP file `data` as an upright, opaque picture of mode L or RGB. Raises BadImage."""
+    return _flat(_read(data))
 
 
 def fit(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
-    """Crop, resize and convert an opaque picture (mode L or RGB) to uint8 (C, H, W)."""
-    if form.crop == "center":
-        width, height = picture.size
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
+    """Crop, resize and convert an opaque picture (mode L or RGB) to uint8 (C, H, W). Raises BadImage (Window alone)."""
+    if form.crop != "stretch":
+        window = form.crop if isinstance(form.crop, Window) else _central(*picture.size)
+        if picture.size != window.of:
+            (width, height), (right_width, right_height) = picture.size, window.of
+            raise BadImage(f"{width} x {height} pixels, not {right_width} x {right_height}")
+        right, bottom = window.left + window.side, window.top + window.side
+        picture = picture.crop((window.left, window.top, right, bottom))
     picture = picture.convert("L" if form.channels == 1 else "RGB")
     square = picture.resize((form.size, form.size), Image.Resampling.BICUBIC)
     pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _central(width: int, height: int) -> Window:
+    """The largest square in the middle."""
+    side = min(width, height)
+    return Window((width - side) // 2, (height - side) // 2, side, (width, height))
 
 
 def _read(data: bytes) -> Image.Image:

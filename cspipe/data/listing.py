@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +23,8 @@ class Listing:
 
     pictures: list[str]
     """Names (posix, relative) of what should be pictures, sorted."""
-    others: int
-    """Other files."""
+    others: list[str]
+    """Names of other files."""
 
 
 def list_folder(path: Path) -> Listing:
@@ -52,6 +54,17 @@ def _is_file(path: Path) -> bool:
 def _raise(error: OSError) -> None:
     """os.walk would leave out what it may not read."""
     raise error
+
+
+def stamp_of(paths: Iterable[Path]) -> str:
+    """A digest of files by name, size and time of change; it tells that they are the same without reading them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path))
+        with suppress(FileNotFoundError):  # a link to nothing is told when it is read
+            facts = path.stat()
+            digest.update(f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def list_zip(path: Path, where: str) -> Listing:
@@ -97,8 +110,8 @@ def _problem(member: zipfile.ZipInfo) -> str | None:
 
 def _sort_out(names: list[str]) -> Listing:
     """Tell pictures from other files by their names; hidden files and macOS's shadows in zips are others."""
-    pictures = sorted(name for name in names if _is_picture(PurePosixPath(name)))
-    return Listing(pictures, len(names) - len(pictures))
+    pictures = {name for name in names if _is_picture(PurePosixPath(name))}
+    return Listing(sorted(pictures), sorted(set(names) - pictures))
 
 
 def _is_picture(name: PurePosixPath) -> bool:

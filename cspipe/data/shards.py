@@ -8,18 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from cspipe.errors import UserError
-from cspipe.files import sha256_file
+from cspipe.files import sha256_file, whole_file
 
 SHARD_BYTES = 64 * 2**20
 INDEX = "index.json"
 FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepared the data)"
+
+
+def shard_length(shape: tuple[int, int, int]) -> int:
+    """Pictures of `shape` (C, H, W) in a full shard."""
+    return max(SHARD_BYTES // prod(shape), 1)
 
 
 @dataclass
@@ -31,11 +36,10 @@ class ShardWriter:
     shape: tuple[int, int, int]
     """(C, H, W)."""
     shards: list[dict[str, Any]] = field(default_factory=list)
-    """What the index tells of the shards written: file, images, sha256."""
+    """What the index tells of the shards written: file, images, sha256. Those given at the start stay."""
 
     def __post_init__(self) -> None:
-        length = max(SHARD_BYTES // prod(self.shape), 1)
-        self._buffer, self._filled = np.empty((length, *self.shape), np.uint8), 0
+        self._buffer, self._filled = np.empty((shard_length(self.shape), *self.shape), np.uint8), 0
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
         """Append one picture (C, H, W)."""
@@ -45,16 +49,16 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the pictures that wait for their shard to fill up; to be called once, after the last picture."""
+        """Write the pictures that wait for their shard to fill up, as a shard that is whole and on the disk."""
         if not self._filled:
             return
         path = self.folder / f"{self.name}-{len(self.shards):05}.npy"
         pixels = self._buffer[: self._filled]
-        with path.open("wb") as file:
+        with whole_file(path) as beside, beside.open("wb") as file:
             npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(pixels))
             file.write(pixels.data)  # np.save would not tell a full disk from other failures
         self.shards.append({"file": path.name, "images": self._filled, "sha256": sha256_file(path)})
-        self._filled = 0
+        self._buffer, self._filled = np.empty_like(self._buffer), 0  # takes memory only as it is filled
 
 
 def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
@@ -62,13 +66,47 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
     return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
 
 
+class Rows(Protocol):
+    """A shard: pictures (n, C, H, W) that are taken by their numbers; an array, or a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """The pictures of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
+
+    path: Path
+    shape: tuple[int, ...]
+    """(n, C, H, W)."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """A copy of the pictures. Raises UserError if the file is missing, no array, or not of `shape`."""
+        try:
+            array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: not there; {FIX}") from None
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{self.path}: damaged ({error}); {FIX}") from None
+        if array.shape != self.shape or array.dtype != np.uint8:
+            raise UserError(
+                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} tells uint8 of {self.shape}; {FIX}"
+            )
+        return np.asarray(array[numbers])
+
+
 @dataclass(frozen=True)
 class Shards:
-    """Pictures of one split, memory-mapped: as many as the disk holds."""
+    """Pictures of one split, on the disk: as many as it holds."""
 
     shape: tuple[int, int, int]
     """(C, H, W)."""
-    arrays: list[NDArray[np.uint8]]
+    arrays: Sequence[Rows]
     """The shards, each (n, C, H, W)."""
     sha256: str
     paired: Shards | None = None
@@ -127,22 +165,11 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[str, Any]], verify: bool) -> Shards:
     """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
-    arrays = [_open_shard(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
+    files = [ShardFile(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
+    for file in files:
+        file[np.empty(0, np.int64)]  # tells what is missing before any work
     for shard in shards if verify else []:
         path = folder / Path(shard["file"]).name
         if sha256_file(path) != shard["sha256"]:
             raise UserError(f"{path}: its content differs from the sha256 in {INDEX} (damaged or edited); {FIX}")
-    return Shards(shape, arrays, sha256_of(shards))
-
-
-def _open_shard(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """One shard, memory-mapped. Raises UserError if it is missing, no array, or not of `shape`."""
-    try:
-        array: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; {FIX}") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: damaged ({error}); {FIX}") from None
-    if array.shape != shape or array.dtype != np.uint8:
-        raise UserError(f"{path}: {array.dtype} of shape {array.shape}, but {INDEX} tells uint8 of {shape}; {FIX}")
-    return array
+    return Shards(shape, files, sha256_of(shards))

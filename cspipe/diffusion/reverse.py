@@ -1,4 +1,4 @@
-"""From x_T to pictures along a falling subsequence of the native steps."""
+"""From x_T to pictures along a path of the native steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cspipe.diffusion.corrections import AfterStep
 from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.repaint import renoise
 from cspipe.diffusion.samplers import Step, Walk
 
 
@@ -17,12 +18,20 @@ def subsequence(native: int, steps: int) -> list[int]:
 
 @torch.no_grad()
 def sample(denoise: Denoiser, x_T: Tensor, step: Step, walk: Walk, correction: AfterStep | None = None) -> Tensor:
-    """Walk x_T (N, C, H, W) ~ N(0, I) down walk.steps (see `subsequence`) to x_0; a walk serves once."""
+    """Walk x_T (N, C, H, W) ~ N(0, I) along walk.steps to x_0; a walk serves once.
+
+    Where the path rises (`resampled`) noise is added; known pixels are put back after every step down.
+    """
     # All steps of all images as one device tensor, made before the loop: no host copy inside it.
     times = torch.tensor(walk.steps, device=x_T.device).unsqueeze(1).expand(-1, len(x_T))
     x = x_T
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for number, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        if walk.rises(number):
+            x = renoise(x, t, s, walk.draw(), walk.schedule)
+            continue
         x0h = denoise(x, t)
         x_s = step(x, x0h, t, s, walk)
         x = x_s if correction is None else correction(x_s, x0h, t, s)
+        if walk.known is not None:
+            x = walk.known.put_back(x, s, walk.draw(), walk.schedule)
     return x

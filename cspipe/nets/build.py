@@ -11,10 +11,10 @@ from cspipe.choices import find
 from cspipe.nets.unet import UNet
 
 
-def build_main(model: params.Model, *, image_channels: int, size: int) -> UNet:
-    """The net that predicts eps, x0 or v: image_channels in and out, size x size pixels, no classes."""
+def build_main(model: params.Model, *, image_channels: int, condition_channels: int, size: int) -> UNet:
+    """The net that predicts eps, x0 or v of an image, size x size pixels, which a condition may be joined to."""
     return UNet(
-        in_channels=image_channels,
+        in_channels=image_channels + condition_channels,
         out_channels=image_channels,
         size=size,
         channels=model.channels,
@@ -26,10 +26,12 @@ def build_main(model: params.Model, *, image_channels: int, size: int) -> UNet:
     )
 
 
-def build_compensation(compensation: params.Compensation, *, image_channels: int, size: int) -> nn.Module:
+def build_compensation(
+    compensation: params.Compensation, *, image_channels: int, condition_channels: int, size: int
+) -> nn.Module:
     """The module C(x0h, t) that the params name; it starts as C = 0. Raises UserError if there is no such net."""
     build = find("cspipe.nets.compensation", compensation.net, "build")
-    return cast(nn.Module, build(image_channels, size, compensation.channels))
+    return cast(nn.Module, build(image_channels + condition_channels, image_channels, size, compensation.channels))
 
 
 def count_parameters(net: nn.Module) -> int:

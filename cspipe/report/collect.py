@@ -7,9 +7,10 @@ from pathlib import Path
 import yaml
 
 from cspipe.errors import UserError
-from cspipe.params import Params, Variant
+from cspipe.params import Params
 from cspipe.report.readers import bad_file, read_columns, read_json, read_picture
 from cspipe.report.results import Columns, Curves, Index, Metrics, ModelConfig, Report, VariantResult
+from cspipe.variants import Variant
 
 PREPARE, TRAIN, COMPENSATE = "dvc repro prepare", "dvc repro train", "dvc repro compensate"
 SAMPLE, EVALUATE = "dvc repro sample", "dvc repro evaluate"
@@ -51,6 +52,7 @@ def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
         settings=settings,
         scores=metrics.scores,
         nearest_ratio=metrics.memorisation.nearest_ratio,
+        paired=metrics.paired,
         bracket=metrics.bracket,
         provenance=metrics.provenance[0],
         grid=read_picture(root / f"samples/{name}/grid.png", SAMPLE),

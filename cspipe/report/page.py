@@ -11,13 +11,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cspipe.diffusion.corrections import CorrectionSettings
-from cspipe.params import Data, Variant
+from cspipe.params import Data
 from cspipe.report.charts import Reference, Series, line_chart, position_bar
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
+from cspipe.report.paired import families_table, measures_table, paired_verdict
 from cspipe.report.results import Bracket, Columns, Curves, Report, VariantResult
 from cspipe.report.verdict import leaders, module_effects, verdict
+from cspipe.variants import Variant
 
 EXTRACTORS = {"efficientnet-lite0": "EfficientNet-Lite0", "inception-v3-compat": "Inception v3 (TF weights)"}
+TASKS = {"generate": [], "inpaint": ["inpainting"], "deocclude": ["de-occlusion"]}
 IMAGES_SEEN = "images seen"
 NATIVE_STEP = "t, native step (0: clean)"
 
@@ -40,6 +43,8 @@ def render(report: Report, stages: Sequence[str]) -> str:
         title=data_words(report.params.data),
         summary=summary_facts(report),
         extractor=EXTRACTORS[report.params.evaluate.extractor],
+        truth_verdict=paired_verdict(report.results),
+        truth_tables=list(filter(None, [measures_table(report.results), families_table(report.results)])),
         verdict=verdict(report.results, report.bracket, report.real),
         effects=module_effects(report.results),
         best=[result.name for result in leaders(report.results)],
@@ -68,6 +73,7 @@ def summary_facts(report: Report) -> list[str]:
         f"{compact(report.parameters)} parameters (module {compact(report.module_parameters)})",
         f"T = {params.diffusion.steps}, {params.diffusion.schedule}, {params.diffusion.prediction}-prediction",
         f"{params.train.method} training",
+        *TASKS[params.task],
     ]
 
 

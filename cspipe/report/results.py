@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from cspipe.params import Params, Variant
+from cspipe.params import Params
+from cspipe.variants import Variant
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Fact = str | int | float | bool | None
@@ -39,6 +40,18 @@ class Bracket(BaseModel):
     noise_frechet: Number
 
 
+class Interval(BaseModel):
+    """A mean with its 95 % interval."""
+
+    mean: Number
+    low: Number
+    high: Number
+
+
+PairedScores = dict[str, dict[str, Interval]]
+"""By family ("all" among them), then by measure."""
+
+
 class Provenance(BaseModel):
     """Where scores come from. Keys the page needs are named here, all others are kept."""
 
@@ -58,6 +71,8 @@ class Metrics(BaseModel):
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
     memorisation: Memorisation
+    paired: dict[str, PairedScores] | None = None
+    """Against the truth: of the result, and of rivals that cost nothing; None for samples of noise alone."""
     bracket: Bracket
     provenance: list[Provenance] = Field(min_length=1)
 
@@ -114,6 +129,7 @@ class VariantResult:
     settings: Variant
     scores: Scores
     nearest_ratio: float
+    paired: dict[str, PairedScores] | None
     bracket: Bracket
     provenance: Provenance
     grid: Picture

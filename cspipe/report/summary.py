@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cspipe.report.numbers import DASH, kid, significant
+from cspipe.report.paired import families_table, measures_table
 from cspipe.report.results import Report
 
 HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
 
 def text_table(report: Report) -> str:
-    """Real pictures, the variants in the order of params, uniform noise; columns aligned, no colours."""
+    """Real pictures, the variants in the order of params, uniform noise; with a task, its scores against the truth."""
     bracket = report.bracket
     rows = [(report.real, kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
     for result in report.results:
@@ -20,7 +21,10 @@ def text_table(report: Report) -> str:
         rows.append((result.name, kid(s.kid, s.kid_std), *numbers))
     rows.append(("uniform noise", kid(bracket.noise_kid), significant(bracket.noise_frechet), DASH, DASH))
     title = f"{report.params.evaluate.extractor} features, N = {report.provenance.samples_images} samples"
-    return "\n".join([title, *_aligned([HEADER, *rows])])
+    lines = [title, *_aligned([HEADER, *rows])]
+    for table in filter(None, [measures_table(report.results), families_table(report.results)]):
+        lines += ["", *_aligned([table.header, *table.rows])]
+    return "\n".join(lines)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

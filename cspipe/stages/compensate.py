@@ -14,7 +14,8 @@ from cspipe.nets import count_parameters
 from cspipe.params_file import load_params
 from cspipe.preemption import deferred
 from cspipe.provenance import code_ids
-from cspipe.stages.nets import finished_denoiser, new_module, write_tsv
+from cspipe.stages.examples import open_examples
+from cspipe.stages.nets import conditions_of, finished_denoiser, new_module, write_tsv
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
 from cspipe.stages.states import open_states
 from cspipe.tracking import tracked
@@ -23,6 +24,11 @@ from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 
 CODE = (
     "cspipe/compute.py",
+    "cspipe/data/conditions.py",
+    "cspipe/data/images.py",
+    "cspipe/data/listing.py",
+    "cspipe/data/masks",
+    "cspipe/data/occluders",
     "cspipe/data/shards.py",
     "cspipe/denoiser.py",
     "cspipe/diffusion",
@@ -31,6 +37,7 @@ CODE = (
     "cspipe/pixels.py",
     "cspipe/seeds.py",
     "cspipe/stages/compensate.py",
+    "cspipe/stages/examples.py",
     "cspipe/stages/nets.py",
     "cspipe/training",
 )
@@ -45,16 +52,17 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
+        examples = open_examples(params, images)
         denoise, main_config = finished_denoiser(device)
         module, settings = new_module(params, device), params.compensation
         timed = Timed(module, params.diffusion.steps, device)
-        trainee = FinishedFit(
-            ModuleFit(module, timed, settings), denoise, denoise.schedule, params.seed, params.train.flip
-        )
+        trainee = FinishedFit(ModuleFit(module, timed, settings), denoise, params.seed, params.train.flip)
         config = {
             "compensation": settings.model_dump(),
             "channels": params.data.channels,
             "size": params.data.size,
+            "task": params.task,
+            "condition": conditions_of(params),
             "parameters": count_parameters(module),
             "data_sha256": images.sha256,
             "main_sha256": sha256_file(MAIN / FILE),
@@ -67,10 +75,10 @@ def main() -> None:
         key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip)
         checkpoints = open_states("compensate", key)
         with deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
-            run(trainee, images, plan, device, checkpoints, "compensate", curves, stopping)
+            run(trainee, examples, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": module}, config)
-        rows = module_norms(denoise, timed, images, denoise.schedule, params.seed)
+        rows = module_norms(denoise, timed, examples, params.seed)
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from cspipe.compute import Device, open_device
+from cspipe.data.held_out import families_of, picture_numbers
 from cspipe.data.shards import Shards, open_split
 from cspipe.errors import UserError
+from cspipe.evaluation.baselines import baselines
 from cspipe.evaluation.extractors import find_extractor
 from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
+from cspipe.evaluation.paired import paired_scores
+from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source
 from cspipe.files import sha256_file, whole_file
@@ -28,9 +32,16 @@ from cspipe.stages.stage import PREPARED, stage
 
 CODE = (
     "cspipe/compute.py",
+    "cspipe/data/conditions.py",
+    "cspipe/data/held_out.py",
+    "cspipe/data/images.py",
+    "cspipe/data/listing.py",
+    "cspipe/data/masks",
+    "cspipe/data/occluders",
     "cspipe/data/shards.py",
     "cspipe/evaluation",
     "cspipe/pictures.py",
+    "cspipe/seeds.py",
     "cspipe/stages/evaluate.py",
 )
 """Code that decides the stage's bytes, as in dvc.yaml."""
@@ -64,6 +75,8 @@ def main() -> None:
         with Progress(f"evaluate {name}", 4 * params.evaluate.images) as progress:
             metrics = measure_scores(sets, params.evaluate, device, progress)
             progress.advance(progress.total)  # features that were cached are not read again
+        if sets.made["families"]:
+            metrics["paired"] = measure_pairs(name, sets, params.evaluate, device)
         metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
         with whole_file(METRICS / f"{name}.json") as beside:
             beside.write_text(json.dumps(rounded(metrics), indent=2) + "\n")
@@ -117,6 +130,26 @@ def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Pro
     scores = score(samples, reference, measure)
     between = bracket(held_out, reference, noise, measure)
     return {extractor.label: scores, "bracket": between, "provenance": [provenance]}
+
+
+def measure_pairs(variant: str, sets: Sets, settings: Evaluate, device: Device) -> dict[str, Any]:
+    """Scores of results against the truth and of what costs nothing, per family. Raises UserError."""
+    file = SAMPLES / variant / "inputs.npy"
+    if sets.made["inputs_sha256"] != sets.test.sha256 or not file.is_file():
+        raise UserError(f"{file}: not of the held-out pictures in data/prepared; run `dvc repro sample@{variant}`")
+    count = min(settings.images, len(sets.samples))
+    families = families_of(0, count, sets.made["families"])
+    inputs = np.array(np.load(file, mmap_mode="r")[:count])
+    results, truths = (
+        sets.samples.gather(np.arange(count)),
+        sets.test.gather(picture_numbers(0, count, len(sets.made["families"]))),
+    )
+    perceptual = open_perceptual(settings.lpips, find_extractor(settings.extractor, settings.weights), device.device)
+    rivals = baselines(sets.made["task"], inputs, sets.train, device.device)
+    return {
+        "result": paired_scores(results, truths, families, perceptual),
+        **{name: paired_scores(pictures, truths, families, perceptual) for name, pictures in rivals.items()},
+    }
 
 
 def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Device) -> float | None:

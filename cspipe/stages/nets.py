@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from cspipe.compute import Device
+from cspipe.data.conditions import condition_channels
 from cspipe.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
 from cspipe.files import whole_file
@@ -28,14 +30,30 @@ def schedule_on(diffusion: Diffusion, device: Device) -> Schedule:
 def new_main(params: Params, device: Device) -> nn.Module:
     """A main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
-    return build_main(params.model, image_channels=params.data.channels, size=params.data.size).to(device.device)
+    return build_main(params.model, **_channels(params)).to(device.device)
 
 
 def new_module(params: Params, device: Device) -> nn.Module:
     """A compensation module with weights drawn from the run's seed; its output is zero."""
     torch.manual_seed(derive_seed(params.seed, "module"))
-    channels, size = params.data.channels, params.data.size
-    return build_compensation(params.compensation, image_channels=channels, size=size).to(device.device)
+    return build_compensation(params.compensation, **_channels(params)).to(device.device)
+
+
+def _channels(params: Params) -> dict[str, int]:
+    """What the pictures and the task decide of both nets."""
+    return shape_of({"channels": params.data.channels, "size": params.data.size, "task": params.task})
+
+
+def shape_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """The arguments of `build_main` and `build_compensation` that follow from pictures and task, in a model's words."""
+    channels = config["channels"]
+    told = condition_channels(config["task"], channels)
+    return {"image_channels": channels, "condition_channels": told, "size": config["size"]}
+
+
+def conditions_of(params: Params) -> dict[str, Any] | None:
+    """What a model file tells of its conditions; None for a net without any."""
+    return None if params.task == "generate" else params.condition.model_dump(mode="json")
 
 
 def denoiser(net: nn.Module, diffusion: Diffusion, device: Device) -> NetDenoiser:
@@ -45,22 +63,20 @@ def denoiser(net: nn.Module, diffusion: Diffusion, device: Device) -> NetDenoise
     return NetDenoiser(timed, diffusion.prediction, schedule_on(diffusion, device))
 
 
-def finished_denoiser(device: Device) -> tuple[NetDenoiser, dict[str, object]]:
-    """The trained main net (EMA weights, frozen) with its configuration, from models/main."""
-    config = read_config(MAIN, "train")
-    channels, size = config["channels"], config["size"]
-    net = build_main(Model.model_validate(config["model"]), image_channels=channels, size=size)
-    load_weights(net, MAIN, "ema")
+def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
+    """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
+    config = read_config(folder, "train")
+    net = build_main(Model.model_validate(config["model"]), **shape_of(config))
+    load_weights(net, folder, "ema")
     net.to(device.device).eval().requires_grad_(False)
     return denoiser(net, Diffusion.model_validate(config["diffusion"]), device), config
 
 
-def finished_module(device: Device, steps: int) -> Timed:
-    """The module of the compensate stage, frozen, from models/compensation."""
-    config = read_config(COMPENSATION, "compensate")
-    settings = Compensation.model_validate(config["compensation"])
-    module = build_compensation(settings, image_channels=config["channels"], size=config["size"])
-    load_weights(module, COMPENSATION, "module")
+def finished_module(device: Device, steps: int, folder: Path = COMPENSATION) -> Timed:
+    """The module of the compensate stage, frozen, of a folder. Raises UserError."""
+    config = read_config(folder, "compensate")
+    module = build_compensation(Compensation.model_validate(config["compensation"]), **shape_of(config))
+    load_weights(module, folder, "module")
     return Timed(module.to(device.device).eval().requires_grad_(False), steps, device)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PREPARED = Path("data/prepared")
+PREPARED, WORK = Path("data/prepared"), Path(".cspipe/states/prepare")
 
 
 def main() -> None:
@@ -15,7 +15,8 @@ def main() -> None:
     from cspipe.stages.stage import stage
 
     with stage("prepare") as log:
-        log.images(prepare(load_params().data, PREPARED))
+        params = load_params()
+        log.images(prepare(params.data, PREPARED, WORK, masks=params.condition.mask_folder))
 
 
 if __name__ == "__main__":

@@ -22,16 +22,25 @@ from cspipe.pictures import display_scale, grid, save_png
 from cspipe.preemption import deferred
 from cspipe.provenance import code_ids
 from cspipe.stages.early_checks import check_before_training
-from cspipe.stages.nets import denoiser, new_main, new_module, write_tsv
+from cspipe.stages.examples import open_examples
+from cspipe.stages.inputs import open_inputs
+from cspipe.stages.nets import conditions_of, denoiser, new_main, new_module, write_tsv
 from cspipe.stages.stage import MAIN, PREPARED, stage, state_key
 from cspipe.stages.states import open_states
 from cspipe.tracking import tracked
+from cspipe.training.examples import Examples
 from cspipe.training.loop import Plan, run
 from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
 from cspipe.training.module import ModuleFit
 
 CODE = (
     "cspipe/compute.py",
+    "cspipe/data/conditions.py",
+    "cspipe/data/held_out.py",
+    "cspipe/data/images.py",
+    "cspipe/data/listing.py",
+    "cspipe/data/masks",
+    "cspipe/data/occluders",
     "cspipe/data/shards.py",
     "cspipe/denoiser.py",
     "cspipe/diffusion",
@@ -40,6 +49,8 @@ CODE = (
     "cspipe/pictures.py",
     "cspipe/pixels.py",
     "cspipe/seeds.py",
+    "cspipe/stages/examples.py",
+    "cspipe/stages/inputs.py",
     "cspipe/stages/nets.py",
     "cspipe/stages/train.py",
     "cspipe/training",
@@ -55,22 +66,25 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
-        trainee = new_trainee(params, images, device)
+        examples = open_examples(params, images)
+        for variant in params.variants.values():
+            open_inputs(params, variant)  # to tell now what would stop its samples later
+        trainee = new_trainee(params, examples, device)
         settings = params.train
         config = describe(params, images, trainee)
         key = state_key(config, params.compute.model_dump())
         checkpoints = open_states("train", key)
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
         with deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
-            points = run(trainee, images, plan, device, checkpoints, "train", curves, stopping)
+            points = run(trainee, examples, plan, device, checkpoints, "train", curves, stopping)
         write(trainee, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
         log.images(settings.images)
 
 
-def new_trainee(params: Params, images: Shards, device: Device) -> MainNet:
+def new_trainee(params: Params, examples: Examples, device: Device) -> MainNet:
     """The main net of the parameters, with the compensated path if train.method asks for it. Raises UserError."""
-    check_before_training(params, len(images))
+    check_before_training(params, len(examples))
     net = new_main(params, device)
     denoise = denoiser(net, params.diffusion, device)
     path = None
@@ -78,8 +92,8 @@ def new_trainee(params: Params, images: Shards, device: Device) -> MainNet:
         settings, module = params.train.compensation, new_module(params, device)
         fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
         weight = CompensationWeight(denoise.schedule, settings.weight, settings.scale, settings.cap)
-        path = CompensatedPath(fit, weight, settings.epochs * len(images))
-    return MainNet(net, denoise, params.train, params.seed, images, images.shape, path)
+        path = CompensatedPath(fit, weight, settings.epochs * len(examples))
+    return MainNet(net, denoise, params.train, params.seed, examples, path)
 
 
 def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]:
@@ -89,6 +103,8 @@ def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]
         "diffusion": params.diffusion.model_dump(),
         "channels": params.data.channels,
         "size": params.data.size,
+        "task": params.task,
+        "condition": conditions_of(params),
         "parameters": count_parameters(trainee.net),
         "seed": params.seed,
         "train": params.train.model_dump(),
@@ -102,7 +118,8 @@ def write(trainee: MainNet, config: dict[str, Any]) -> None:
     """The model with its samples along the way, the module's size and the schedule."""
     with whole_folder(MAIN) as folder:
         save_model(folder, {"raw": trainee.net, "ema": trainee.ema.net}, config)
-        rows = torch.cat(trainee.rows) if trainee.rows else torch.zeros((1, *trainee.shape), dtype=torch.uint8)
+        blank = torch.zeros((1, config["channels"], config["size"], config["size"]), dtype=torch.uint8)
+        rows = torch.cat(trainee.rows) if trainee.rows else blank
         scale = display_scale(config["size"])
         save_png(grid(np.asarray(rows), GRID_IMAGES, scale), folder / "progress.png")
     write_tsv(NORMS, trainee.norms, ("t", "norm_ratio", "error"))

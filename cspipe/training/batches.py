@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,20 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cspipe.compute import Device
-from cspipe.pixels import normalise
 from cspipe.seeds import derive_seed
+from cspipe.training.examples import Batch, Examples, Images
 
 BLOCK = 1024
 """Images copied to the device at a time."""
-
-
-class Images(Protocol):
-    """A set of uint8 images that can be gathered in any order."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
 
 
 def stream_indices(count: int, seed: int, start: int, length: int) -> NDArray[np.int64]:
@@ -51,19 +41,22 @@ def _whole(images: Images, device: Device) -> Tensor | None:
     return whole
 
 
-def batches(images: Images, batch: int, seed: int, start: int, device: Device) -> Iterator[Tensor]:
-    """Yield float batches (batch, C, H, W) on the device, from place `start` of the stream on, without end.
+def batches(examples: Examples, batch: int, seed: int, start: int, device: Device) -> Iterator[Batch]:
+    """Yield float batches on the device, from place `start` of the stream on, without end.
 
-    A set that fits the GPU's memory moves there whole; otherwise the next batch is gathered while this one trains.
+    Images without conditions that fit the GPU's memory move there whole; otherwise the next batch is gathered while
+    this one trains.
     """
-    resident = _whole(images, device)
+    images = examples.images
+    resident = _whole(images, device) if examples.conditions is None else None
 
-    def fetch(place: int) -> Tensor:
+    def fetch(place: int) -> Batch:
         """The batch (uint8, on the device) that starts at a place of the stream."""
         indices = stream_indices(len(images), seed, place, batch)
         if resident is not None:
-            return resident[device.upload(torch.from_numpy(indices))]
-        return device.upload(torch.from_numpy(images.gather(indices)))
+            return Batch(resident[device.upload(torch.from_numpy(indices))], None)
+        pixels, condition = examples.gather(indices, "train", first=place)
+        return Batch(device.upload(pixels), None if condition is None else device.upload(condition))
 
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(fetch, start)
@@ -71,4 +64,4 @@ def batches(images: Images, batch: int, seed: int, start: int, device: Device) -
             ready = waiting.result()
             start += batch
             waiting = ahead.submit(fetch, start)
-            yield normalise(ready)
+            yield ready.normalised()

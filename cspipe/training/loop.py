@@ -14,8 +14,9 @@ from cspipe.errors import UserError
 from cspipe.preemption import Preempted
 from cspipe.progress import Progress
 from cspipe.seeds import derive_seed
-from cspipe.training.batches import Images, batches
+from cspipe.training.batches import batches
 from cspipe.training.checkpoint import Checkpoints
+from cspipe.training.examples import Batch, Examples
 
 Curve = list[dict[str, float]]
 """Points of the curves, each with `step` (images seen) and the means since the point before."""
@@ -27,8 +28,8 @@ Log = Callable[[int, Mapping[str, float]], None]
 class Trainee(Protocol):
     """What is trained: it makes steps and its whole state can be stored."""
 
-    def step(self, x0: Tensor, seen: int) -> dict[str, Tensor]:
-        """One optimizer step on x0 (N, C, H, W); returns device scalars for the curves, `loss` among them."""
+    def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """One optimizer step on a batch; returns device scalars for the curves, `loss` among them."""
 
     def after(self, seen: int, batch: int) -> None:
         """Called after each step with the images seen in all."""
@@ -122,7 +123,7 @@ class Place:
 
 def run(
     trainee: Trainee,
-    images: Images,
+    examples: Examples,
     plan: Plan,
     device: Device,
     checkpoints: Checkpoints,
@@ -135,15 +136,15 @@ def run(
     Raises Preempted after a step, its state stored, when `stopping` says so; UserError when a loss or gradient stops
     being finite, when there are fewer images than a batch, or when another worker took the run over.
     """
-    _check_size(images, plan, name)
+    _check_size(examples, plan, name)
     at = _resume(trainee, checkpoints, device, name, log)
     with Progress(name, plan.images, at.seen) as progress:
-        for x0 in batches(images, plan.batch, plan.seed, at.seen, device):
+        for batch in batches(examples, plan.batch, plan.seed, at.seen, device):
             if at.seen >= plan.images:
                 break
             if stopping():
                 _stop(trainee, at, plan, checkpoints, name)
-            at.means.add(trainee.step(x0, at.seen))
+            at.means.add(trainee.step(batch, at.seen))
             at.seen += plan.batch
             trainee.after(at.seen, plan.batch)
             save = at.seen >= plan.images or at.seen + plan.batch - at.saved > plan.checkpoint_every
@@ -160,10 +161,10 @@ def run(
     return at.curve
 
 
-def _check_size(images: Images, plan: Plan, name: str) -> None:
-    if len(images) < plan.batch:
+def _check_size(examples: Examples, plan: Plan, name: str) -> None:
+    if len(examples) < plan.batch:
         raise UserError(
-            f"{name}: {len(images)} training images are fewer than a batch of {plan.batch}; "
+            f"{name}: {len(examples)} training images are fewer than a batch of {plan.batch}; "
             "lower the batch in params.yaml or add pictures"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +17,8 @@ from cspipe.diffusion.samplers import Walk, ddim
 from cspipe.params import Train
 from cspipe.pixels import quantise
 from cspipe.seeds import derive_seed
-from cspipe.training.batches import Images
 from cspipe.training.draws import Draw, draw
+from cspipe.training.examples import Batch, Examples
 from cspipe.training.loop import crossed
 from cspipe.training.module import ModuleFit, module_norms
 from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
@@ -35,8 +36,9 @@ class CompensatedPath:
     fit_until: int
     """Images seen when the module is frozen: epochs x training images."""
 
-    def __post_init__(self) -> None:
-        self.correction = Compensation(self.fit.c, self.weight)
+    def correction(self, condition: Tensor | None) -> Compensation:
+        """The compensated step under a condition."""
+        return Compensation(self.fit.c.given(condition), self.weight)
 
 
 @dataclass
@@ -47,9 +49,7 @@ class MainNet:
     denoise: NetDenoiser
     settings: Train
     seed: int
-    images: Images
-    shape: tuple[int, ...]
-    """(C, H, W) of an image."""
+    examples: Examples
     compensation: CompensatedPath | None
     rows: list[Tensor] = field(default_factory=list)
     """Samples along the way, one row per train.grid_every images."""
@@ -67,11 +67,11 @@ class MainNet:
         start, fade = self.settings.compensation.share, self.settings.compensation.fade
         return start if fade == 0 else start * max(0.0, 1 - seen / (fade * self.settings.images))
 
-    def step(self, x0: Tensor, seen: int) -> dict[str, Tensor]:
-        """One optimizer step on x0 (N, C, H, W), in micro-batches whose gradients add up to the batch's."""
-        settings = self.settings
+    def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """One optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
+        settings, x0 = self.settings, batch.x0
         share = self.share(seen)
-        d = draw(x0, self.seed, seen, self.denoise.schedule.steps, settings.flip, share)
+        d = draw(batch, self.seed, seen, self.denoise.schedule.steps, settings.flip, share)
         fitting = self.compensation is not None and seen < self.compensation.fit_until
         loss, module_loss = x0.new_zeros(()), x0.new_zeros(())
         for start in range(0, settings.batch, settings.micro_batch):
@@ -102,24 +102,24 @@ class MainNet:
         if self.compensation is not None and (fitting or part.compensated):
             # The module learns from every image of its epoch, the compensated path needs its own share alone.
             known = len(t) if fitting else part.compensated
-            x0h = self._estimate(x[:known], t[:known])
+            x0h = self._estimate(part.slice(0, known), x[:known])
             k = part.compensated
             if k:
-                correction = self.compensation.correction
+                correction = self.compensation.correction(part.slice(0, k).condition)
                 pair = compensated_pair(prediction, part.x0[:k], x[:k], x0h[:k], t[:k], schedule, correction)
             if fitting:
-                module_loss = self.compensation.fit.learn(part.x0, x0h, t, part_of_batch)
+                module_loss = self.compensation.fit.learn(part, x0h, part_of_batch)
             if k:
                 x, t, target = (torch.cat([own, plain[k:]]) for own, plain in zip(pair, (x, t, target), strict=True))
-        loss = (self.denoise.net(x, t) - target).square().mean() * part_of_batch
+        loss = (self.denoise.net.given(part.condition)(x, t) - target).square().mean() * part_of_batch
         loss.backward()
         return loss.detach(), module_loss
 
     @torch.no_grad()
-    def _estimate(self, x: Tensor, t: Tensor) -> Tensor:
-        """The net's clean estimate as in sampling, without dropout."""
+    def _estimate(self, part: Draw, x: Tensor) -> Tensor:
+        """The net's clean estimate of the states x of a draw as in sampling, without dropout."""
         self.net.eval()
-        x0h = self.denoise(x, t)
+        x0h = self.denoise.given(part.condition)(x, part.t)
         self.net.train()
         return x0h
 
@@ -127,19 +127,23 @@ class MainNet:
         """Measure the module when it is frozen; add a row to the samples along the way."""
         c = self.compensation
         if c is not None and seen - batch < c.fit_until <= seen:
-            schedule = self.denoise.schedule
-            self.norms = module_norms(self._estimate, c.fit.c, self.images, schedule, self.seed)
+            self.net.eval()
+            self.norms = module_norms(self.denoise, c.fit.c, self.examples, self.seed)
+            self.net.train()
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
 
     @torch.no_grad()
     def _row(self) -> Tensor:
-        """A row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise each time."""
+        """A row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise and conditions each time."""
         schedule, net = self.denoise.schedule, self.denoise.net
         device = schedule.signal.device
         generator = torch.Generator(device).manual_seed(derive_seed(self.seed, "grid"))
-        x_T = torch.randn((GRID_IMAGES, *self.shape), generator=generator, device=device)
-        denoise = replace(self.denoise, net=replace(net, net=self.ema.net))
+        x0, condition = (
+            self.examples.gather(np.arange(GRID_IMAGES) % len(self.examples), "grid").to(device).normalised()
+        )
+        x_T = torch.randn(x0.shape, generator=generator, device=device)
+        denoise = replace(self.denoise, net=replace(net, net=self.ema.net, condition=condition))
         steps = subsequence(schedule.steps, min(GRID_STEPS, schedule.steps))
         return quantise(sample(denoise, x_T, ddim.step, Walk(schedule, steps))).cpu()
 

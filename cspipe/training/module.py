@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspipe.denoiser import Timed
+from cspipe.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.losses import module_loss
-from cspipe.diffusion.process import Denoiser, diffuse
-from cspipe.diffusion.schedule import Schedule
+from cspipe.diffusion.process import diffuse
 from cspipe.params import Compensation
-from cspipe.pixels import normalise
 from cspipe.seeds import derive_seed
-from cspipe.training.batches import Images
-from cspipe.training.draws import draw
+from cspipe.training.draws import Draw, draw
+from cspipe.training.examples import Batch, Examples
 from cspipe.training.optim import adamw, all_finite
 
 NORM_STEPS = 20
@@ -30,9 +29,9 @@ class ModuleFit:
         self.module, self.c, self.settings = module, c, settings
         self.optimizer = adamw(module, settings.learning_rate)
 
-    def learn(self, x0: Tensor, x0h: Tensor, t: Tensor, share: float) -> Tensor:
-        """Add the gradient of `share` times the loss on clean images x0 and estimates x0h; returns that product."""
-        loss = module_loss(self.c(x0h, t), x0, x0h, self.settings.loss) * share
+    def learn(self, d: Draw, x0h: Tensor, share: float) -> Tensor:
+        """Add the gradient of `share` times the loss on a draw and its estimates x0h; returns that product."""
+        loss = module_loss(self.c.given(d.condition)(x0h, d.t), d.x0, x0h, self.settings.loss) * share
         loss.backward()
         return loss.detach()
 
@@ -58,17 +57,17 @@ class FinishedFit:
     """Trainee of the compensate stage: C against a finished main net, which does not change."""
 
     fit: ModuleFit
-    denoise: Denoiser
-    schedule: Schedule
+    denoise: NetDenoiser
     seed: int
     flip: bool
 
-    def step(self, x0: Tensor, seen: int) -> dict[str, Tensor]:
-        """One step of C on forward states of x0 (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
-        d = draw(x0, self.seed, seen, self.schedule.steps, self.flip)
+    def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """One step of C on forward states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
+        schedule = self.denoise.schedule
+        d = draw(batch, self.seed, seen, schedule.steps, self.flip)
         with torch.no_grad():
-            x0h = self.denoise(diffuse(d.x0, d.e, d.t, self.schedule), d.t)
-        loss = self.fit.learn(d.x0, x0h, d.t, 1.0)
+            x0h = self.denoise.given(d.condition)(diffuse(d.x0, d.e, d.t, schedule), d.t)
+        loss = self.fit.learn(d, x0h, 1.0)
         return {"loss": loss, "grad_norm": self.fit.update()}
 
     def after(self, seen: int, batch: int) -> None:
@@ -89,22 +88,23 @@ class FinishedFit:
 
 @torch.no_grad()
 def module_norms(
-    denoise: Denoiser, module: Timed, images: Images, schedule: Schedule, seed: int, count: int = 256
+    denoise: NetDenoiser, module: Timed, examples: Examples, seed: int, count: int = 256
 ) -> list[dict[str, float]]:
     """||C|| / ||x0 - x0h|| and ||x0 - x0h - C|| / ||x0 - x0h|| at about 20 steps t, over the first `count` images.
 
     The second is what is left of the error: 1 means that C does nothing, less that it helps, more that it harms.
     """
+    schedule = denoise.schedule
     device = schedule.signal.device
-    indices = torch.arange(min(count, len(images))).numpy()
-    x0 = normalise(torch.from_numpy(images.gather(indices)).to(device))
+    first = np.arange(min(count, len(examples)))
+    x0, condition = examples.gather(first, "norms").to(device).normalised()
     e = torch.randn(x0.shape, generator=torch.Generator(device).manual_seed(derive_seed(seed, "norms")), device=device)
     steps = sorted({1 + round(i * (schedule.steps - 1) / (NORM_STEPS - 1)) for i in range(NORM_STEPS)})
     rows = []
     for step in steps:
         t = torch.full((len(x0),), step, device=device)
-        x0h = denoise(diffuse(x0, e, t, schedule), t)
-        c, error = module(x0h, t), x0 - x0h
+        x0h = denoise.given(condition)(diffuse(x0, e, t, schedule), t)
+        c, error = module.given(condition)(x0h, t), x0 - x0h
         ratio, left = c.norm() / error.norm(), (error - c).norm() / error.norm()
         rows.append({"t": step, "norm_ratio": float(ratio), "error": float(left)})
     return rows

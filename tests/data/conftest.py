@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cspipe.params import Data
+from cspipe.choices import find
+from cspipe.params import SOURCES, Data
 from cspipe.params_file import load_params
 
 SHIPPED = load_params(Path(__file__).parents[2] / "params.yaml").data.model_dump()
@@ -20,8 +21,11 @@ def settings() -> Callable[..., Data]:
 
     def make(style: str = "pixel-art", paired: str = "none", **values: Any) -> Data:
         avatars = {"style": style, "paired": paired}
-        if values.get("source", "avatars") != "avatars":
+        source = values.get("source", "avatars")
+        if source != "avatars":
             values.setdefault("limit", None)
+        if find(SOURCES, source, "OFFICIAL_SPLIT"):
+            values.setdefault("held_out", "official")
         return Data.model_validate({**SHIPPED, "limit": 40, "held_out": 0.25, **values, "avatars": avatars})
 
     return make

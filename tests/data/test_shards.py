@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def test_gather_refuses_other_numbers(folder: Path, index: int) -> None:
 def test_shards_are_plain_npy_files_within_the_limit(folder: Path) -> None:
     np.testing.assert_array_equal(np.load(folder / "train-00001.npy"), PICTURES[3:6])
     assert max(np.load(file).nbytes for file in folder.glob("*.npy")) <= shards.SHARD_BYTES
+
+
+def test_more_shards_than_files_may_be_open(folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 2, hard))
+    try:
+        np.testing.assert_array_equal(open_split(folder, "train").gather(np.arange(10)), PICTURES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_hash_tells_the_pictures(folder: Path, tmp_path: Path) -> None:

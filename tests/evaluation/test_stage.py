@@ -16,6 +16,7 @@ from tests.conftest import Tree, change
 from tests.evaluation.tiny import Images, blobs
 
 MADE = {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": None, "seed": 5, "images": 40, "images_seen": 640}
+MADE |= {"task": "generate", "families": None, "inputs_sha256": None}
 TRAIN, TEST = blobs(60, 0), blobs(30, 1)
 
 

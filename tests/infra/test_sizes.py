@@ -14,6 +14,7 @@ from cspipe.params import Params
 from cspipe.params_file import parse_params
 from cspipe.stages.train import new_trainee
 from cspipe.training.checkpoint import Checkpoints
+from cspipe.training.examples import Batch, Examples
 from tests.conftest import ROOT, Pictures, Tree, change
 from tests.infra.conftest import INFRA
 
@@ -29,7 +30,7 @@ def preset(name: str) -> Params:
 
 def counts(params: Params) -> tuple[int, int]:
     """Parameters of the main net and of the module, without allocating them."""
-    place = {"image_channels": params.data.channels, "size": params.data.size}
+    place = {"image_channels": params.data.channels, "condition_channels": 0, "size": params.data.size}
     with torch.device("meta"):
         return tuple(
             count_parameters(net)
@@ -79,7 +80,7 @@ def test_a_row_says_what_the_preset_needs(name: str) -> None:
 def test_a_real_state_is_as_large_as_the_rule_says(demo: Tree, pictures: Pictures, tmp_path: Path) -> None:
     changes = {"compute.device": "cpu", "train.batch": 2, "train.micro_batch": 2, "compensation.batch": 2}
     params = parse_params(change(demo, changes), "demo")
-    trainee = new_trainee(params, pictures, open_device(params.compute))  # type: ignore[arg-type]
-    trainee.step(torch.zeros(params.train.batch, 3, 16, 16), 0)  # Adam's moments exist after a step
+    trainee = new_trainee(params, Examples(pictures), open_device(params.compute))  # type: ignore[arg-type]
+    trainee.step(Batch(torch.zeros(params.train.batch, 3, 16, 16), None), 0)  # Adam's moments exist after a step
     stored = Checkpoints(tmp_path, "key").save(params.train.batch, trainee.state_dict()).stat().st_size
     assert stored == pytest.approx(state_bytes(*counts(params)), rel=0.05)

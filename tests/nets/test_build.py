@@ -15,7 +15,7 @@ def test_modules_are_light(net: str) -> None:
     def size(width: int) -> int:
         with torch.device("meta"):
             settings = Compensation(net=net, channels=width, epochs=1, batch=1, learning_rate=1e-3, loss="l2")
-            return count_parameters(build_compensation(settings, image_channels=3, size=32))
+            return count_parameters(build_compensation(settings, image_channels=3, condition_channels=0, size=32))
 
     assert 1e6 < size(64) < 8e6
     assert size(16) < 0.4e6

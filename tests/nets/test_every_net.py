@@ -12,26 +12,26 @@ from cspipe import params
 from cspipe.choices import names_in
 from cspipe.nets import build_compensation, build_main
 
-Build = Callable[[int, int], nn.Module]
+Build = Callable[..., nn.Module]
 COMPENSATION = names_in("cspipe.nets.compensation")
 
 
 @pytest.fixture(params=["main", *COMPENSATION])
 def build(request: pytest.FixtureRequest) -> Build:
-    """(image channels, size) to a small net with fixed weights.
+    """(image channels, size, condition channels) to a small net with fixed weights.
 
     No group of its norms holds a single channel: such a norm swallows the bias before it, whose gradient is then 0.
     """
 
-    def make(channels: int, size: int) -> nn.Module:
+    def make(channels: int, size: int, told: int = 0) -> nn.Module:
         torch.manual_seed(0)
         if request.param == "main":
             model = params.Model(
                 channels=64, blocks=1, multipliers=[1, 2], attention=[size // 2], head_channels=32, dropout=0.1
             )
-            return build_main(model, image_channels=channels, size=size).eval()
+            return build_main(model, image_channels=channels, condition_channels=told, size=size).eval()
         module = params.Compensation(net=request.param, channels=48, epochs=1, batch=1, learning_rate=1e-3, loss="l2")
-        return build_compensation(module, image_channels=channels, size=size).eval()
+        return build_compensation(module, image_channels=channels, condition_channels=told, size=size).eval()
 
     return make
 
@@ -52,6 +52,16 @@ def test_starts_at_zero_in_the_shape_of_the_image(build: Build, channels: int, s
     stirred = stir(net)(x, t)
     assert stirred.shape == x.shape
     assert stirred.std() > 1e-3
+
+
+def test_reads_a_condition_after_the_channels_of_the_image(build: Build, stir) -> None:
+    net, (x, t) = stir(build(3, 8, 4)), inputs()
+    condition = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    output = net(torch.cat([x, condition], 1), t)
+    assert output.shape == x.shape
+    for channel in range(4):
+        other = condition.index_copy(1, torch.tensor([channel]), -condition[:, [channel]])
+        assert (net(torch.cat([x, other], 1), t) - output).abs().amax((1, 2, 3)).min() > 1e-4
 
 
 def test_depends_on_image_and_time(build: Build, stir) -> None:

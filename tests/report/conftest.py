@@ -20,11 +20,12 @@ from cspipe.pictures import grid, save_png
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
 HALF = {"name": "compensation", "weight": 0.5, "scale": 0.5, "cap": 0.3}
+PLAIN = {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models/main", "correction": None, "repaint": None}
 VARIANTS = {
-    "zz-plain": {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models/main", "correction": None},
-    "cs-100": {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models", "correction": KAPPA},
-    "cs-10": {"sampler": "ddim", "steps": 10, "eta": 0.0, "reads": "models", "correction": HALF},
-    "ddpm-100": {"sampler": "ddpm", "steps": 100, "eta": 1.0, "reads": "models/main", "correction": None},
+    "zz-plain": PLAIN,
+    "cs-100": {**PLAIN, "reads": "models", "correction": KAPPA},
+    "cs-10": {**PLAIN, "steps": 10, "reads": "models", "correction": HALF},
+    "ddpm-100": {**PLAIN, "sampler": "ddpm", "eta": 1.0},
 }
 KIDS = {
     "zz-plain": (0.0391, 0.0021),

@@ -12,6 +12,7 @@ from cspipe.errors import UserError
 from cspipe.params import Params
 from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.train import new_trainee
+from cspipe.training.examples import Examples
 from tests.conftest import Pictures, Tree
 
 Make = Callable[..., Params]
@@ -29,7 +30,7 @@ INCEPTION = {"evaluate.extractor": "inception-v3-compat", "evaluate.weights": "n
 def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pictures: Pictures) -> None:
     settings = params(changes)
     with pytest.raises(UserError, match=r"^params\.yaml: ") as error:
-        new_trainee(settings, pictures, open_device(settings.compute))  # type: ignore[arg-type]
+        new_trainee(settings, Examples(pictures), open_device(settings.compute))  # type: ignore[arg-type]
     assert all(words in str(error.value) for words in told)
 
 

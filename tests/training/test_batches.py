@@ -11,6 +11,7 @@ from cspipe.compute import Device
 from cspipe.pixels import normalise, quantise
 from cspipe.training.batches import batches, stream_indices
 from cspipe.training.draws import draw
+from cspipe.training.examples import Batch, Examples
 from tests.conftest import Pictures
 
 CPU = Device(torch.device("cpu"), torch.float32, compile=False)
@@ -35,10 +36,26 @@ def test_passes_differ_in_order() -> None:
 
 
 def test_batches_resume_in_the_stream(pictures: Pictures) -> None:
-    first = list(itertools.islice(batches(pictures, 16, 3, 0, CPU), 4))
-    later = list(itertools.islice(batches(pictures, 16, 3, 32, CPU), 2))
-    assert torch.equal(torch.stack(first[2:]), torch.stack(later))
-    assert torch.equal(first[0], normalise(torch.from_numpy(pictures.pixels[stream_indices(40, 3, 0, 16)])))
+    first = list(itertools.islice(batches(Examples(pictures), 16, 3, 0, CPU), 4))
+    later = list(itertools.islice(batches(Examples(pictures), 16, 3, 32, CPU), 2))
+    assert all(torch.equal(a.x0, b.x0) for a, b in zip(first[2:], later, strict=True))
+    assert torch.equal(first[0].x0, normalise(torch.from_numpy(pictures.pixels[stream_indices(40, 3, 0, 16)])))
+    assert first[0].condition is None
+
+
+def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_stream(pictures: Pictures) -> None:
+    def conditions(numbers, pixels, seeds):
+        assert np.array_equal(pixels, pictures.pixels[numbers])
+        return np.stack([np.full((2, 8, 8), seed % 256, np.uint8) for seed in seeds])
+
+    examples = Examples(pictures, conditions, 1)
+    first = list(itertools.islice(batches(examples, 16, 3, 0, CPU), 6))
+    later = list(itertools.islice(batches(examples, 16, 3, 32, CPU), 4))
+    assert all(torch.equal(a.condition, b.condition) for a, b in zip(first[2:], later, strict=True))
+    drawn = torch.cat([batch.condition[:, 0, 0, 0] for batch in first])
+    assert len(drawn.unique()) > 60  # 96 draws of 256 values: a picture is told something else in its next pass
+    other = next(batches(Examples(pictures, conditions, 2), 16, 3, 0, CPU))
+    assert not torch.equal(other.condition, first[0].condition)
 
 
 def test_pixels_survive_the_way_to_the_net_and_back() -> None:
@@ -51,7 +68,7 @@ def test_pixels_survive_the_way_to_the_net_and_back() -> None:
 
 def test_draw_depends_on_the_images_seen_alone() -> None:
     x0 = torch.rand(64, 3, 8, 8)
-    one, again, other = (draw(x0, 5, seen, 100, True, 0.5) for seen in (640, 640, 704))
+    one, again, other = (draw(Batch(x0, None), 5, seen, 100, True, 0.5) for seen in (640, 640, 704))
     assert torch.equal(one.e, again.e)
     assert torch.equal(one.t, again.t)
     assert not torch.equal(one.e, other.e)
@@ -59,7 +76,7 @@ def test_draw_depends_on_the_images_seen_alone() -> None:
 
 def test_draw_covers_all_steps_and_the_compensated_path_leaves_out_the_first() -> None:
     x0 = torch.rand(4000, 1, 1, 1)
-    plain, compensated = draw(x0, 5, 0, 10, False), draw(x0, 5, 0, 10, False, 1.0)
+    plain, compensated = draw(Batch(x0, None), 5, 0, 10, False), draw(Batch(x0, None), 5, 0, 10, False, 1.0)
     assert set(plain.t.tolist()) == set(range(1, 11))
     assert set(compensated.t.tolist()) == set(range(2, 11))
     counts = plain.t.bincount(minlength=11)[1:]
@@ -68,16 +85,23 @@ def test_draw_covers_all_steps_and_the_compensated_path_leaves_out_the_first() -
 
 def test_share_is_met_on_average_and_slices_cover_it() -> None:
     x0 = torch.rand(10, 1, 2, 2)
-    taken = [draw(x0, 5, seen, 10, False, 0.25).compensated for seen in range(400)]
+    taken = [draw(Batch(x0, None), 5, seen, 10, False, 0.25).compensated for seen in range(400)]
     assert set(taken) == {2, 3}
     assert abs(np.mean(taken) - 2.5) < 0.1
-    d = draw(x0, 5, 0, 10, False, 0.55)
+    d = draw(Batch(x0, None), 5, 0, 10, False, 0.55)
     assert sum(d.slice(a, a + 2).compensated for a in range(0, 10, 2)) == d.compensated
+
+
+def test_condition_is_mirrored_with_its_picture() -> None:
+    x0 = torch.rand(400, 1, 2, 2)
+    d = draw(Batch(x0, torch.cat([x0, 1 - x0], 1)), 5, 0, 10, True)
+    assert torch.equal(d.condition, torch.cat([d.x0, 1 - d.x0], 1))
+    assert torch.equal(d.slice(3, 7).condition, d.condition[3:7])
 
 
 def test_flip_mirrors_about_half() -> None:
     x0 = torch.rand(400, 1, 2, 2)
-    mirrored = (draw(x0, 5, 0, 10, True).x0 == x0.flip(3)).flatten(1).all(1)
-    same = (draw(x0, 5, 0, 10, True).x0 == x0).flatten(1).all(1)
+    mirrored = (draw(Batch(x0, None), 5, 0, 10, True).x0 == x0.flip(3)).flatten(1).all(1)
+    same = (draw(Batch(x0, None), 5, 0, 10, True).x0 == x0).flatten(1).all(1)
     assert (mirrored | same).all()
     assert 150 < mirrored.sum() < 250

@@ -15,13 +15,15 @@ from cspipe.denoiser import Timed
 from cspipe.errors import UserError
 from cspipe.params import Params
 from cspipe.preemption import Preempted
+from cspipe.stages.examples import open_examples
 from cspipe.stages.nets import denoiser, new_main, new_module
 from cspipe.stages.train import new_trainee
 from cspipe.training.checkpoint import Checkpoints
+from cspipe.training.examples import Batch, Examples
 from cspipe.training.loop import Plan, crossed, run
 from cspipe.training.main_net import MainNet
 from cspipe.training.module import FinishedFit, ModuleFit, module_norms
-from tests.conftest import Pictures
+from tests.conftest import Pictures, Tree
 
 Make = Callable[..., Params]
 
@@ -41,8 +43,12 @@ def weights(trainee: MainNet | FinishedFit) -> list[Tensor]:
     return [*trainee.net.state_dict().values(), *trainee.ema.net.state_dict().values()]
 
 
+def examples_of(params: Params, pictures: Pictures) -> Examples:
+    return open_examples(params, pictures)  # type: ignore[arg-type]  # what it reads of shards
+
+
 def new_main_net(params: Params, pictures: Pictures) -> MainNet:
-    return new_trainee(params, pictures, open_device(params.compute))  # type: ignore[arg-type]
+    return new_trainee(params, examples_of(params, pictures), open_device(params.compute))
 
 
 def new_fit(params: Params, pictures: Pictures) -> FinishedFit:
@@ -51,7 +57,7 @@ def new_fit(params: Params, pictures: Pictures) -> FinishedFit:
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
     denoise = denoiser(net.eval().requires_grad_(False), params.diffusion, device)
     fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
-    return FinishedFit(fit, denoise, denoise.schedule, params.seed, flip=True)
+    return FinishedFit(fit, denoise, params.seed, flip=True)
 
 
 def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0) -> list:
@@ -63,24 +69,27 @@ def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, fo
     if kill_at:
         step = trainee.step
 
-        def dying_step(x0: Tensor, seen: int) -> dict[str, Tensor]:
+        def dying_step(batch: Batch, seen: int) -> dict[str, Tensor]:
             if seen == kill_at:
                 raise Killed
-            return step(x0, seen)
+            return step(batch, seen)
 
         trainee.step = dying_step  # type: ignore[method-assign]
     device = open_device(params.compute)
-    run(trainee, pictures, plan(params), device, Checkpoints(folder, "key"), "test", record)
+    run(trainee, examples_of(params, pictures), plan(params), device, Checkpoints(folder, "key"), "test", record)
     return log
 
 
+CHANGES = [{"model.dropout": 0.0}, {"model.dropout": 0.3}, {"task": "inpaint"}, {"condition.occluders": ["scarf"]}]
+
+
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("changes", CHANGES, ids=["without dropout", "dropout", "masks", "occluders"])
 def test_six_steps_equal_three_a_kill_and_three(
-    new: Callable[..., MainNet | FinishedFit], dropout: float, params: Make, pictures: Pictures, tmp_path: Path
+    new: Callable[..., MainNet | FinishedFit], changes: Tree, params: Make, pictures: Pictures, tmp_path: Path
 ) -> None:
     """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
-    p = params({"model.dropout": dropout})
+    p = params({"task": "deocclude" if "condition.occluders" in changes else "generate", **changes})
     whole, first, second = new(p, pictures), new(p, pictures), new(p, pictures)
     curve = train(whole, p, pictures, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -112,7 +121,7 @@ def test_run_stopped_after_every_step_equals_an_undisturbed_one(
 
         ends = nullcontext() if step == 6 else pytest.raises(Preempted, match=f"at {8 * step} images")
         with ends:
-            run(part, pictures, plan(p), device, checkpoints, "test", log.__setitem__, one_step)  # type: ignore[arg-type]
+            run(part, examples_of(p, pictures), plan(p), device, checkpoints, "test", log.__setitem__, one_step)  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(part), strict=True))
     assert list(log.items()) == curve
     assert [seen for seen, _ in curve] == [24, 32, 48]
@@ -128,9 +137,9 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
         for parameter in trainee.net.parameters():
             parameter.data += 0.05
         trainee.optimizer = torch.optim.SGD(trainee.net.parameters(), lr=1.0)
-        x0 = torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1
+        batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
         before = [parameter.detach().clone() for parameter in trainee.net.parameters()]
-        scalars = trainee.step(x0, 0)
+        scalars = trainee.step(batch, 0)
         moved = [after.detach() - b for after, b in zip(trainee.net.parameters(), before, strict=True)]
         results.append((scalars["loss"], torch.cat([m.flatten() for m in moved])))
     (loss, gradient), (parts_loss, parts_gradient) = results
@@ -150,12 +159,12 @@ def test_compensated_training_with_no_share_is_plain_training(params: Make, pict
 
 def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, pictures: Pictures) -> None:
     trainee = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
-    x0 = torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1
+    batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
     module = trainee.compensation.fit.module
 
     def moved_by(seen: int) -> bool:
         before = torch.cat([w.flatten() for w in module.parameters()]).detach().clone()
-        trainee.step(x0, seen)
+        trainee.step(batch, seen)
         return not torch.equal(before, torch.cat([w.flatten() for w in module.parameters()]))
 
     assert moved_by(0)
@@ -180,14 +189,14 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     curve = train(trainee, p, flat, tmp_path)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
     assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
-    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, flat, trainee.denoise.schedule, 0)
+    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, Examples(flat), 0)
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 
 
 def test_untrained_module_leaves_the_error_as_it_is(params: Make, pictures: Pictures) -> None:
     fit = new_fit(params(), pictures)
-    rows = module_norms(fit.denoise, fit.fit.c, pictures, fit.schedule, 0)
+    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0)
     assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
 
 
@@ -198,8 +207,8 @@ def test_diverged_run_ends_with_place_seed_and_last_good_state(
     trainee = new_main_net(p, pictures)
     step = trainee.step
 
-    def poisoned(x0: Tensor, seen: int) -> dict[str, Tensor]:
-        return step(x0 * float("nan") if seen == 24 else x0, seen)
+    def poisoned(batch: Batch, seen: int) -> dict[str, Tensor]:
+        return step(Batch(batch.x0 * float("nan"), None) if seen == 24 else batch, seen)
 
     trainee.step = poisoned  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"being finite at 24 images seen \(seed of that step \d+\)") as error:

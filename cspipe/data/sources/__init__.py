@@ -1,8 +1,11 @@
-"""Where pictures come from, a file each; `data.source` in params.yaml is the file's name.
+"""Where pictures come from, a file each; `data.source` in params.yaml is the file's name, with - for _.
 
 To add one, add a file with
 - `open_source(data: Data) -> Source`, which raises UserError if the source cannot be used;
-- `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit.
+- `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit;
+- `OFFICIAL_SPLIT`: whether it has a test split of its own, so that data.held_out must be `official`;
+- `PAIRED`: whether it can give pairs.
+Files that start with _ are what several sources share.
 Worker processes import the file: no torch, and the params models for types alone.
 """
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from cspipe.params import Data  # for types alone: worker processes read no parameters
 
 Split = Literal["train", "test"]
+Facts = Mapping[str, str | int]
+"""What the index tells of a source: "licence" and "resize" at least, and "paired" if pictures are."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,17 @@ class Source(Protocol):
         """Pictures in the stream, those skipped among them."""
 
     @property
-    def facts(self) -> Mapping[str, str | int]:
-        """What the index tells of the source: "licence" and "resize" at least, and "paired" if pictures are."""
+    def facts(self) -> Facts:
+        """What the index tells of the source."""
 
-    def stream(self, workers: int | None) -> Iterator[Picture | Skipped]:
+    @property
+    def stamp(self) -> str:
+        """Changes with the files that are read, "" if there are none. Unfinished work goes on only with the same."""
+
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
         """Prepare pictures one after the other, in constant memory, on `workers` processes (None: one per core).
 
+        The first `start` items are left out: they were taken before the work was stopped.
         The first pictures of a split must be as varied as all of it: others take them as a sample.
         """
 
@@ -90,6 +100,24 @@ def divide(names: Iterable[str], held_out: float, limit: int | None) -> list[tup
     The first `limit` are used, and the first share `held_out` of these is the test split. The order is as good as
     random, and that of two names does not depend on the others. Raises UserError if a split is empty.
     """
-    ordered = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())[:limit]
+    ordered = sorted(names, key=_place)[:limit]
     test = count_test(len(ordered), held_out)
     return [("test" if place < test else "train", name) for place, name in enumerate(ordered)]
+
+
+def divide_officially(splits: Mapping[str, Split], limit: int | None) -> list[tuple[Split, str]]:
+    """The first `limit` of the names, in the order of `divide`, each with its own split.
+
+    Raises UserError if a split is empty.
+    """
+    chosen = [(splits[name], name) for name in sorted(splits, key=_place)[:limit]]
+    for split in ("train", "test"):
+        if not any(split == other for other, _ in chosen):
+            raise UserError(
+                f"params.yaml: data: none of {len(chosen)} pictures is of the official {split} split; raise data.limit"
+            )
+    return chosen
+
+
+def _place(name: str) -> bytes:
+    return hashlib.sha256(os.fsencode(name)).digest()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 
 READS_PATH = False
+OFFICIAL_SPLIT = False
+PAIRED = True
 LICENCE = "CC0 1.0"
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
 FURTHER_SEEDS = 64
@@ -58,7 +60,7 @@ def open_source(data: Data) -> Faces:
             "these, or none, or another style"
         )
     assert data.limit is not None, "params.yaml is refused without data.limit"
-    test = count_test(data.limit, data.held_out)
+    test = count_test(data.limit, data.test_share)
     return Faces(style, paired, form_of(data), data.limit, test, _licence(style))
 
 
@@ -92,11 +94,17 @@ class Faces:
         drawn = {"crop": "none", "resize": "none, rendered at this size"}
         return {"style": self.style, "licence": self.licence, "paired": self.paired, **drawn}
 
-    def stream(self, workers: int | None) -> Iterator[Picture | Skipped]:
+    @property
+    def stamp(self) -> str:
+        """No file is read."""
+        return ""
+
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
         """Render faces until there are `total` different ones.
 
-        Pairs on which the occluder does not show (hidden by hair, too small) are dropped as well. Raises UserError if
-        the style has too few different faces of this size.
+        Pairs on which the occluder does not show (hidden by hair, too small) are dropped as well. The first `start` are
+        rendered too, as later ones must differ from them. Raises UserError if the style has too few different faces of
+        this size.
         """
         seen: set[bytes] = set()
         kept = 0
@@ -105,7 +113,8 @@ class Faces:
             if len(prints) < len(face) or prints & seen:
                 continue
             seen |= prints
-            yield Picture("test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None)
+            if kept >= start:
+                yield Picture("test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None)
             kept += 1
             if kept == self.total:
                 return

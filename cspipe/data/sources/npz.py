@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +20,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.data.images import RESIZE, Form, fit
-from cspipe.data.sources import Picture, Skipped, Split, divide, form_of
+from cspipe.data.listing import stamp_of
+from cspipe.data.sources import Facts, Picture, Skipped, Split, divide, form_of
 from cspipe.errors import UserError
 
 if TYPE_CHECKING:
     from cspipe.params import Data
 
 READS_PATH = True
+OFFICIAL_SPLIT = False
+PAIRED = False
 CHANNELS = (1, 3)
+FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
 def open_source(data: Data) -> ArrayFile:
@@ -43,8 +47,9 @@ def open_source(data: Data) -> ArrayFile:
     except PermissionError:
         raise UserError(f"{where}: no permission to read it; make it readable") from None
     pictures = channels_last(array, where)
-    names = divide((str(i) for i in range(len(pictures))), data.held_out, data.limit)
-    return ArrayFile(pictures, [(split, int(name)) for split, name in names], form_of(data))
+    names = divide((str(i) for i in range(len(pictures))), data.test_share, data.limit)
+    numbers = [(split, int(name)) for split, name in names]
+    return ArrayFile(pictures, numbers, form_of(data), stamp_of([data.path]), FACTS)
 
 
 def channels_last(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -71,20 +76,17 @@ class ArrayFile:
     """(N, H, W, C), memory-mapped."""
     numbers: list[tuple[Split, int]]
     form: Form
+    stamp: str
+    facts: Facts
 
     @property
     def total(self) -> int:
         """Pictures in the stream."""
         return len(self.numbers)
 
-    @property
-    def facts(self) -> Mapping[str, str | int]:
-        """What the index tells of the source."""
-        return {"licence": "not stated", "resize": RESIZE}
-
-    def stream(self, workers: int | None) -> Iterator[Picture | Skipped]:
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
         """Resize the pictures, in this process: there is nothing to decode."""
-        for split, number in self.numbers:
+        for split, number in self.numbers[start:]:
             pixels = self.pictures[number]
             yield Picture(split, fit(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), self.form))
 

@@ -17,6 +17,7 @@ from cspipe.choices import find
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cspipe.diffusion.repaint import Known
     from cspipe.diffusion.schedule import Schedule
 
 Noise = Callable[[], "Tensor"]
@@ -25,24 +26,38 @@ Noise = Callable[[], "Tensor"]
 
 @dataclass
 class Walk:
-    """One way down from x_T to x_0, handed to each of its steps. Raises ValueError if eta > 0 comes without noise."""
+    """One way from x_T to x_0, handed to each step down. Raises ValueError if noise is needed and has no source."""
 
     schedule: Schedule
     steps: Sequence[int]
-    """Native steps, falling, from T to 0."""
+    """Native steps from T to 0, falling; where they rise, noise is added."""
     eta: float = 0.0
     """0: deterministic, 1: DDPM's posterior noise."""
     noise: Noise | None = None
+    known: Known | None = None
+    """Pixels that are put back after every step; None: all are to be found."""
     past: list[Any] = field(default_factory=list)
     """What a sampler with memory keeps from step to step; it drops what it needs no more."""
 
     def __post_init__(self) -> None:
-        if self.eta > 0 and self.noise is None:
-            raise ValueError("eta > 0 needs a noise source")
+        if self.noise is None and (self.eta > 0 or self.known is not None or any(map(self.rises, range(len(self))))):
+            raise ValueError("eta > 0, known pixels and rising steps need a noise source")
+
+    def __len__(self) -> int:
+        return len(self.steps) - 1
+
+    def rises(self, number: int) -> bool:
+        """Whether step `number` of the walk goes up, back towards noise."""
+        return self.steps[number + 1] > self.steps[number]
+
+    def draw(self) -> Tensor:
+        """Fresh noise of a walk that has a source."""
+        assert self.noise is not None, "checked above"
+        return self.noise()
 
     def z(self) -> Tensor | None:
-        """Fresh noise for a step; None where eta is 0."""
-        return self.noise() if self.noise is not None and self.eta > 0 else None
+        """Fresh noise for a step down; None where eta is 0."""
+        return self.draw() if self.eta > 0 else None
 
 
 Step = Callable[["Tensor", "Tensor", "Tensor", "Tensor", Walk], "Tensor"]

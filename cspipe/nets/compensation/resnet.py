@@ -8,24 +8,24 @@ from torch.nn.functional import silu
 from cspipe.nets.blocks import ResidualBlock, TimeEmbedding, group_norm, zeroed
 
 
-def build(image_channels: int, size: int, width: int) -> ResNet:
+def build(taken: int, given: int, size: int, width: int) -> ResNet:
     """Any size will do, so `size` is not used."""
-    return ResNet(image_channels, width)
+    return ResNet(taken, given, width)
 
 
 class ResNet(nn.Module):
     """Ten residual blocks at full resolution (1.2 M parameters at width 64)."""
 
-    def __init__(self, image_channels: int, width: int) -> None:
+    def __init__(self, taken: int, given: int, width: int) -> None:
         super().__init__()
         self.time = TimeEmbedding(width)
-        self.stem = nn.Conv2d(image_channels, width, 3, padding=1)
+        self.stem = nn.Conv2d(taken, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, 4 * width) for _ in range(10))
-        last = zeroed(nn.Conv2d(width, image_channels, 3, padding=1))
+        last = zeroed(nn.Conv2d(width, given, 3, padding=1))
         self.head = nn.Sequential(group_norm(width), nn.SiLU(), last)
 
     def forward(self, x0h: Tensor, t: Tensor) -> Tensor:
-        """x0h (N, image_channels, H, W), t (N,): the shape and type of x0h."""
+        """x0h (N, taken, H, W), t (N,): (N, given, H, W) in the type of x0h."""
         embedding = silu(self.time(t))
         h = self.stem(x0h)
         for block in self.blocks:

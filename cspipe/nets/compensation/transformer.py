@@ -10,9 +10,9 @@ from cspipe.nets.attention import TokenAttention
 from cspipe.nets.blocks import TimeEmbedding, frequencies, modulate, waves, zeroed
 
 
-def build(image_channels: int, size: int, width: int) -> Transformer:
+def build(taken: int, given: int, size: int, width: int) -> Transformer:
     """`size` fixes the grid of positions."""
-    return Transformer(image_channels, size, width)
+    return Transformer(taken, given, size, width)
 
 
 class TokenBlock(nn.Module):
@@ -39,17 +39,17 @@ class Transformer(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, image_channels: int, size: int, width: int) -> None:
+    def __init__(self, taken: int, given: int, size: int, width: int) -> None:
         """size: pixels, a multiple of 4. Attention heads have 32 channels."""
         super().__init__()
         self.time = TimeEmbedding(width)
-        self.patches = nn.Conv2d(image_channels, 4 * width, 4, stride=4)
+        self.patches = nn.Conv2d(taken, 4 * width, 4, stride=4)
         self.register_buffer("positions", grid_waves(size // 4, 4 * width), persistent=False)
         self.blocks = nn.ModuleList(TokenBlock(4 * width, head_channels=32) for _ in range(4))
-        self.head = nn.Sequential(nn.LayerNorm(4 * width), zeroed(nn.Linear(4 * width, 16 * image_channels)))
+        self.head = nn.Sequential(nn.LayerNorm(4 * width), zeroed(nn.Linear(4 * width, 16 * given)))
 
     def forward(self, x0h: Tensor, t: Tensor) -> Tensor:
-        """x0h (N, image_channels, size, size), t (N,): the shape and type of x0h."""
+        """x0h (N, taken, size, size), t (N,): (N, given, size, size) in the type of x0h."""
         embedding = silu(self.time(t))
         patches = self.patches(x0h)
         tokens = patches.flatten(2).transpose(1, 2) + self.positions

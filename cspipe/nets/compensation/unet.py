@@ -5,11 +5,11 @@ from __future__ import annotations
 from cspipe.nets.unet import UNet
 
 
-def build(image_channels: int, size: int, width: int) -> UNet:
+def build(taken: int, given: int, size: int, width: int) -> UNet:
     """ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at 64)."""
     return UNet(
-        in_channels=image_channels,
-        out_channels=image_channels,
+        in_channels=taken,
+        out_channels=given,
         size=size,
         channels=width,
         blocks=1,

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from cspipe.data.sources import Picture, Skipped
-from cspipe.data.sources.folder import Files, open_source
+from cspipe.data.sources._files import Files
+from cspipe.data.sources.folder import open_source
 from cspipe.errors import UserError
 from cspipe.params import Data
 
@@ -93,7 +94,7 @@ def test_which_files_are_pictures(tmp_path: Path, opened: Open) -> None:
     (tmp_path / "folder.png").mkdir()
     source = opened(tmp_path)
     assert sorted(name for _, name in source.names) == ["B.PNG", "a.png", "c.jpg", "d.JPEG", "e.webp"]
-    assert source.others == 5
+    assert source.facts["other_files"] == 5
     assert len(list(source.stream(1))) == 5
 
 
@@ -134,7 +135,7 @@ def test_bad_pictures_are_skipped_with_their_reasons(tmp_path: Path, opened: Ope
 
 
 def test_files_too_large_are_not_read(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cspipe.data.sources.folder.LARGEST_FILE", 1000)
+    monkeypatch.setattr("cspipe.data.sources._files.LARGEST_FILE", 1000)
     fill(tmp_path / "root", NAMES[:4])
     (tmp_path / "root/large.png").write_bytes(picture(1) + bytes(1000))
     packed = {path.name: path.read_bytes() for path in (tmp_path / "root").rglob("*.png")}

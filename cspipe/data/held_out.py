@@ -1,0 +1,54 @@
+"""Held-out pictures as the inputs of a task: what the net is told of them, and the truth that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cspipe.data.conditions import Conditions
+from cspipe.data.shards import Shards
+from cspipe.errors import UserError
+from cspipe.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sample i is of picture i // F of the test split under family i % F of its F families.
+
+    So every family is tried on the same pictures. Raises UserError if `count` samples need more than there are.
+    """
+
+    pictures: Shards
+    conditions: Conditions
+    seed: int
+    """Of the first sample; the condition of sample i is drawn for seed + i."""
+    count: int
+
+    def __post_init__(self) -> None:
+        most = len(self.conditions.families) * len(self.pictures)
+        if self.count > most:
+            raise UserError(
+                f"params.yaml: sample.images {self.count} is more than the test split has for the task ({most}: "
+                f"{len(self.pictures)} pictures, families {', '.join(self.conditions.families)}); set it to {most} or "
+                "less, or raise data.limit or data.held_out"
+            )
+
+    def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """What the net is told of samples start..stop: (stop - start, K, H, W)."""
+        families = self.conditions.families
+        numbers = picture_numbers(start, stop, len(families))
+        seeds = [derive_seed(self.seed + i, "condition") for i in range(start, stop)]
+        return self.conditions(numbers, self.pictures.gather(numbers), seeds, families_of(start, stop, families))
+
+
+def picture_numbers(start: int, stop: int, families: int) -> NDArray[np.int64]:
+    """Places in the test split of samples start..stop."""
+    return np.arange(start, stop) // families
+
+
+def families_of(start: int, stop: int, families: Sequence[str]) -> list[str]:
+    """The family of each of samples start..stop."""
+    return [families[i % len(families)] for i in range(start, stop)]

@@ -1,0 +1,21 @@
+"""CelebA with the crop of ScoreSDE (Song et al. 2021) and Min-SNR: the central 140 x 140 of the aligned picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cspipe.data.images import Window
+from cspipe.data.sources._celeba import ALIGNED, open_celeba
+from cspipe.data.sources._files import Files
+
+if TYPE_CHECKING:
+    from cspipe.params import Data
+
+READS_PATH = True
+OFFICIAL_SPLIT = True
+PAIRED = False
+
+
+def open_source(data: Data) -> Files:
+    """The faces in the folder data.path. Raises UserError if they are not there, or not the published ones."""
+    return open_celeba(data, Window((178 - 140) // 2, (218 - 140) // 2, 140, ALIGNED), "central 140 x 140, as ScoreSDE")

@@ -1,0 +1,21 @@
+"""What the net is told when a variant is sampled: conditions of held-out pictures."""
+
+from __future__ import annotations
+
+from cspipe.data.conditions import open_conditions
+from cspipe.data.held_out import HeldOut
+from cspipe.data.shards import open_split
+from cspipe.params import Params, task_of
+from cspipe.stages.stage import PREPARED
+from cspipe.variants import Variant
+
+
+def open_inputs(params: Params, variant: Variant) -> HeldOut | None:
+    """What the net is told, of held-out pictures; None where it samples from noise alone. Raises UserError."""
+    task = task_of(params, variant)
+    if task == "generate":
+        return None
+    pictures = open_split(PREPARED, "test")
+    conditions = open_conditions(task, params.condition, pictures, PREPARED)
+    assert conditions is not None, "there is one for every other task"
+    return HeldOut(pictures, conditions, params.sample.seed, params.sample.images)

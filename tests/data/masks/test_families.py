@@ -1,0 +1,123 @@
+"""Every family of masks: seeded, of its published size, and never empty or the whole picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cspipe.choices import names_in
+from cspipe.data.masks import SMALLEST, find_masks
+from cspipe.errors import UserError
+
+FAMILIES = names_in("cspipe.data.masks")
+SHARES = {
+    "half": (0.5, 0.5),
+    "completion": (0.2, 0.8),
+    "expand": (3 / 4, 15 / 16),
+    "box": (1 / 16, 1 / 4),
+    "thick": (0, 0.5),
+    "medium": (0, 0.5),
+    "thin": (0, 0.5),
+}
+"""Least and greatest share of the picture."""
+
+Hole = NDArray[np.bool_]
+
+
+def draw(name: str, size: int, seed: int) -> Hole:
+    return find_masks(name)(size, np.random.default_rng(seed))
+
+
+def many(name: str, size: int, count: int = 200) -> Hole:
+    return np.stack([draw(name, size, seed) for seed in range(count)])
+
+
+def test_the_families_are_those_of_the_papers() -> None:
+    assert set(FAMILIES) == set(SHARES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@given(size=st.integers(SMALLEST, 256), seed=st.integers(0, 2**63))
+def test_a_seed_has_one_hole_that_is_neither_empty_nor_all(name: str, size: int, seed: int) -> None:
+    hole = draw(name, size, seed)
+    assert hole.shape == (size, size)
+    assert hole.dtype == np.bool_
+    assert 0 < hole.sum() < hole.size
+    np.testing.assert_array_equal(hole, draw(name, size, seed))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@given(size=st.integers(16, 256), seed=st.integers(0, 2**63))
+def test_the_hole_has_its_share_of_the_picture(name: str, size: int, seed: int) -> None:
+    least, most = SHARES[name]
+    rounding = 2 / size  # a row more or less at either end
+    assert least - rounding <= draw(name, size, seed).mean() <= most + rounding
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_seeds_differ_and_reach_all_of_the_range(name: str) -> None:
+    holes = many(name, 64)
+    assert len(np.unique(holes.reshape(len(holes), -1), axis=0)) > {"half": 3, "expand": 2}.get(name, 50)
+    least, most = SHARES[name]
+    shares = holes.mean((1, 2))
+    assert np.ptp(shares) >= 0.8 * (most - least)
+
+
+@pytest.mark.parametrize("name", ["half", "completion"])
+def test_bands_come_from_every_side(name: str) -> None:
+    edges = [(hole[0].all(), hole[-1].all(), hole[:, 0].all(), hole[:, -1].all()) for hole in many(name, 32)]
+    assert len(set(edges)) == 4
+    assert all(sum(sides) == 1 for sides in edges)
+
+
+def test_expand_leaves_a_square_in_the_middle() -> None:
+    sides = set()
+    for hole in many("expand", 48, 40):
+        rows, columns = (np.flatnonzero(~hole.all(axis)) for axis in (1, 0))
+        np.testing.assert_array_equal(rows, columns)
+        assert rows[0] == 48 - 1 - rows[-1]
+        assert (~hole).sum() == len(rows) ** 2
+        sides.add(len(rows))
+    assert sides == {12, 16, 24}
+
+
+def test_a_box_is_one_rectangle_anywhere() -> None:
+    holes = many("box", 32)
+    for hole in holes:
+        height, width = hole.any(1).sum(), hole.any(0).sum()
+        assert hole.sum() == height * width
+        assert {8 <= height <= 16, 8 <= width <= 16} == {True}
+    reached = holes.any(0)
+    assert reached[16].all()
+    assert reached[:, 16].all()
+
+
+def test_strokes_are_as_thick_as_they_are_called() -> None:
+    """The widest disc that fits into the hole, by erosion; LaMa's widths are in 256ths."""
+
+    def radius(hole: Hole) -> int:
+        steps = 0
+        while hole.any():
+            padded = np.pad(hole, 1)
+            hole = hole & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+            steps += 1
+        return steps
+
+    thin, medium, thick = (
+        np.median([radius(hole) for hole in many(name, 256, 30)]) for name in ("thin", "medium", "thick")
+    )
+    assert 5 < thin < 20 < medium < 40 < thick
+
+
+@pytest.mark.parametrize("name", ["thick", "medium", "thin"])
+def test_strokes_scale_with_the_picture(name: str) -> None:
+    small, large = (np.median(many(name, size).mean((1, 2))) for size in (64, 256))
+    assert small == pytest.approx(large, abs=0.08)
+
+
+def test_an_unknown_family_is_told() -> None:
+    with pytest.raises(UserError, match=r"'spots' is no file of cspipe\.data\.masks.*box, completion"):
+        find_masks("spots")

@@ -1,0 +1,159 @@
+"""What the net sees beside x_t, for each task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
+from cspipe.data.masks._own import open_own
+from cspipe.data.shards import Shards
+from cspipe.errors import UserError
+from cspipe.params import Condition
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8)
+NUMBERS = np.arange(12)
+NOWHERE = Path("nowhere")
+"""No prepared data: none of these tasks reads them again."""
+
+
+def shards(pixels: NDArray[np.uint8] = PIXELS, paired: NDArray[np.uint8] | None = None) -> Shards:
+    shape = pixels.shape[1:]
+    return Shards(shape, [pixels[:5], pixels[5:]], "0" * 64, None if paired is None else shards(paired))
+
+
+def settings(
+    masks: list[str] | None = None, mask_folder: Path | None = None, occluders: list[str] | None = None
+) -> Condition:
+    return Condition(masks=masks or [], mask_folder=mask_folder, occluders=occluders or [])
+
+
+def inpaint(*masks: str) -> Conditions:
+    conditions = open_conditions("inpaint", settings(list(masks)), shards(), NOWHERE)
+    assert conditions is not None
+    return conditions
+
+
+def deocclude(*occluders: str) -> Conditions:
+    conditions = open_conditions("deocclude", settings(occluders=list(occluders)), shards(), NOWHERE)
+    assert conditions is not None
+    return conditions
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@given(data=st.data())
+def test_a_hole_is_grey_and_is_found_again(channels: int, data: st.DataObject) -> None:
+    n, size = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 8))
+    pixels = data.draw(arrays(np.uint8, (n, channels, size, size)))
+    holes = data.draw(arrays(np.bool_, (n, 1, size, size)))
+    condition = masked(pixels, holes)
+    assert condition.dtype == np.uint8
+    assert condition.shape == (n, condition_channels("inpaint", channels), size, size)
+    np.testing.assert_array_equal(hole_of(condition), holes)
+    for number in range(n):
+        hole = holes[number, 0]
+        assert (condition[number, :-1, hole] == 128).all()
+        np.testing.assert_array_equal(condition[number, :-1, ~hole], pixels[number, :, ~hole])
+    assert set(np.unique(condition[:, -1])) <= {0, 255}
+
+
+def test_generation_has_no_condition() -> None:
+    assert open_conditions("generate", settings(["box"]), shards(), NOWHERE) is None
+    assert [condition_channels("generate", channels) for channels in (1, 3)] == [0, 0]
+    assert [condition_channels("deocclude", channels) for channels in (1, 3)] == [1, 3]
+
+
+EVERY = [inpaint("half", "box", "thin"), deocclude("glasses", "mask", "text")]
+
+
+@pytest.mark.parametrize("conditions", EVERY, ids=["inpaint", "deocclude"])
+def test_a_condition_is_that_of_its_seed_whatever_the_batch(conditions: Conditions) -> None:
+    seeds = [int(seed) for seed in np.random.default_rng(1).integers(0, 2**63, 12)]
+    whole = conditions(NUMBERS, PIXELS, seeds)
+    assert whole.dtype == np.uint8
+    for i in (0, 7, 11):
+        np.testing.assert_array_equal(conditions(NUMBERS[[i]], PIXELS[[i]], [seeds[i]])[0], whole[i])
+    assert (conditions(NUMBERS, PIXELS, [seed + 1 for seed in seeds]) != whole).any((1, 2, 3)).sum() > 8
+    same = conditions(np.zeros(12, np.int64), PIXELS[:1].repeat(12, 0), seeds)
+    assert len(np.unique(same.reshape(12, -1), axis=0)) == 12, "a picture has many conditions"
+
+
+@pytest.mark.parametrize("conditions", EVERY, ids=["inpaint", "deocclude"])
+def test_families_are_drawn_alike_or_as_asked_for(conditions: Conditions) -> None:
+    picture, seeds, place = PIXELS[:1].repeat(300, 0), list(range(300)), np.zeros(300, np.int64)
+    drawn = conditions(place, picture, seeds)
+    asked = {family: conditions(place, picture, seeds, [family] * 300) for family in conditions.families}
+    counts = {family: (drawn == other).all((1, 2, 3)).sum() for family, other in asked.items()}
+    assert sum(counts.values()) == 300
+    assert all(70 < count < 130 for count in counts.values())
+    names = [conditions.families[i % 3] for i in range(300)]
+    mixed = conditions(place, picture, seeds, names)
+    np.testing.assert_array_equal(mixed, np.stack([asked[name][i] for i, name in enumerate(names)]))
+
+
+def test_inpainting_shows_all_but_the_hole() -> None:
+    condition = inpaint("half")(NUMBERS, PIXELS, range(12))
+    np.testing.assert_array_equal(condition, masked(PIXELS, hole_of(condition)))
+    assert (hole_of(condition).mean((1, 2, 3)) == 0.5).all()
+
+
+def test_own_masks_are_one_more_family(tmp_path: Path) -> None:
+    dot = np.zeros((16, 16), np.uint8)
+    dot[3, 4] = 255
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(dot).save(tmp_path / "mine/dot.png")
+    open_own(tmp_path / "mine", 16).save(tmp_path)
+    conditions = open_conditions("inpaint", settings(["half"], tmp_path / "mine"), shards(), tmp_path)
+    assert conditions is not None
+    assert list(conditions.families) == ["half", "own"]
+    holes = hole_of(conditions(NUMBERS, PIXELS, range(12), ["own"] * 12))
+    np.testing.assert_array_equal(holes[:, 0], (dot == 255)[None].repeat(12, 0))
+    alone = open_conditions("inpaint", settings([], tmp_path / "mine"), shards(), tmp_path)
+    assert alone is not None
+    assert list(alone.families) == ["own"]
+
+
+def test_pairs_are_those_of_the_places() -> None:
+    paired = 255 - PIXELS
+    conditions = open_conditions("deocclude", settings(), shards(PIXELS, paired), NOWHERE)
+    assert conditions is not None
+    assert tuple(conditions.families) == ("pairs",)
+    numbers = np.array([9, 2, 2])
+    np.testing.assert_array_equal(conditions(numbers, PIXELS[numbers], [1, 2, 3]), paired[numbers])
+
+
+def test_occluders_that_are_named_come_before_pairs() -> None:
+    conditions = open_conditions("deocclude", settings(occluders=["scarf"]), shards(PIXELS, 255 - PIXELS), NOWHERE)
+    assert conditions is not None
+    occluded = conditions(NUMBERS, PIXELS, range(12))
+    np.testing.assert_array_equal(occluded[:, :, :4], PIXELS[:, :, :4])
+    assert (occluded[:, :, -3:] != PIXELS[:, :, -3:]).any((1, 2, 3)).all()
+
+
+def test_grey_pictures_have_conditions_too() -> None:
+    grey = PIXELS[:, :1]
+    for task, channels in (("inpaint", 2), ("deocclude", 1)):
+        conditions = open_conditions(task, settings(["box"], None, ["mask"]), shards(grey), NOWHERE)
+        assert conditions is not None
+        assert conditions(NUMBERS, grey, range(12)).shape == (12, channels, 16, 16)
+
+
+def test_a_task_without_its_conditions_is_told() -> None:
+    with pytest.raises(UserError, match=r"condition\.occluders is empty.*no pairs"):
+        open_conditions("deocclude", settings(["half"]), shards(), NOWHERE)
+    with pytest.raises(UserError, match=r"condition\.masks is empty and condition\.mask_folder null"):
+        open_conditions("inpaint", settings(), shards(), NOWHERE)
+    with pytest.raises(UserError, match=r"data\.size 2 is too small for a hole"):
+        open_conditions("inpaint", settings(["half"]), shards(PIXELS[..., :2, :2]), NOWHERE)
+
+
+def test_a_family_for_every_picture() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        inpaint("half")(NUMBERS, PIXELS, range(12), ["half"] * 11)

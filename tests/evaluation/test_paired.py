@@ -1,0 +1,150 @@
+"""Scores of pairs against closed forms and a plain SSIM written out here, and the intervals of their means."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from cspipe.evaluation.paired import bootstrap, l1, paired_scores, psnr, ssim
+from tests.evaluation.tiny import blobs
+
+Images = NDArray[np.uint8]
+A, B = blobs(6, 0), blobs(6, 1)
+
+
+class Doubled:
+    """A stand-in distance: twice l1."""
+
+    label = "lpips_alex"
+
+    def __call__(self, a: Images, b: Images) -> NDArray[np.float64]:
+        return 2 * l1(a, b)
+
+
+def plain_ssim(x: NDArray[np.float64], y: NDArray[np.float64], side: int) -> float:
+    """SSIM of two planes (H, W) by its definition, window by window."""
+    places = np.arange(side) - side // 2
+    weights = np.exp(-(places[:, None] ** 2 + places**2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    values = []
+    for top in range(x.shape[0] - side + 1):
+        for left in range(x.shape[1] - side + 1):
+            p, q = (plane[top : top + side, left : left + side] for plane in (x, y))
+            mean_p, mean_q = (weights * p).sum(), (weights * q).sum()
+            var_p, var_q = (weights * (p - mean_p) ** 2).sum(), (weights * (q - mean_q) ** 2).sum()
+            covariance = (weights * (p - mean_p) * (q - mean_q)).sum()
+            likeness = (2 * mean_p * mean_q + 6.5025) * (2 * covariance + 58.5225)
+            values.append(likeness / ((mean_p**2 + mean_q**2 + 6.5025) * (var_p + var_q + 58.5225)))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize(("size", "side"), [(16, 11), (11, 11), (10, 9), (8, 7), (2, 1), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ssim_is_that_of_its_definition(size: int, side: int, channels: int) -> None:
+    rng = np.random.default_rng(size)
+    a, b = rng.integers(0, 256, (2, 3, channels, size, size), np.uint8)
+    expected = [
+        np.mean([plain_ssim(p, q, side) for p, q in zip(x, y, strict=True)])
+        for x, y in zip(a.astype(float), b.astype(float), strict=True)
+    ]
+    np.testing.assert_allclose(ssim(a, b), expected, rtol=1e-9)
+
+
+def test_ssim_of_constant_pictures_compares_their_light() -> None:
+    dark, light = np.full((1, 3, 16, 16), 50, np.uint8), np.full((1, 3, 16, 16), 200, np.uint8)
+    assert ssim(dark, light)[0] == pytest.approx((2 * 50 * 200 + 6.5025) / (50**2 + 200**2 + 6.5025))
+
+
+def test_ssim_tells_structure() -> None:
+    stripes = np.tile(np.array([0, 255] * 8, np.uint8), (1, 1, 16, 1))
+    assert ssim(stripes, 255 - stripes)[0] < -0.9
+    assert ssim(stripes, stripes)[0] == pytest.approx(1)
+
+
+@given(arrays(np.uint8, (2, 2, 3, 6, 5)))
+def test_scores_are_symmetric_and_best_for_equal_pictures(pair: Images) -> None:
+    a, b = pair
+    for measure, best in ((psnr, 10 * math.log10(255**2 * 12)), (l1, 0.0), (ssim, 1.0)):
+        np.testing.assert_allclose(measure(a, a), best, atol=1e-9)
+        np.testing.assert_allclose(measure(a, b), measure(b, a), rtol=1e-9)
+        assert measure(a, b).shape == (2,)
+        assert measure(a, b).dtype == np.float64
+    assert (ssim(a, b) <= 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("step", [1, 7, 100, 255])
+def test_psnr_and_l1_of_a_constant_difference(step: int) -> None:
+    a, b = np.zeros((2, 3, 4, 4), np.uint8), np.full((2, 3, 4, 4), step, np.uint8)
+    np.testing.assert_allclose(psnr(a, b), 20 * math.log10(255 / step))
+    np.testing.assert_allclose(l1(b, a), step)
+
+
+def test_equal_pictures_have_the_psnr_of_rounding() -> None:
+    assert psnr(A, A) == pytest.approx(58.92, abs=0.01)
+    values = np.random.default_rng(0).uniform(0, 255, 100_000)
+    assert np.square(values - np.rint(values)).mean() == pytest.approx(1 / 12, rel=0.02)
+
+
+def test_a_picture_is_scored_for_itself() -> None:
+    for measure in (psnr, l1, ssim):
+        whole = measure(A, B)
+        for i in range(6):
+            assert measure(A[[i]], B[[i]])[0] == whole[i]
+
+
+def test_sides_that_do_not_pair_up_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        psnr(A, B[:5])
+
+
+def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    intervals = [bootstrap(rng.normal(3, 2, 40)) for _ in range(150)]
+    covered = np.mean([interval.low <= 3 <= interval.high for interval in intervals])
+    assert 0.88 <= covered <= 0.99
+    widths = [interval.high - interval.low for interval in intervals]
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 2 / math.sqrt(40), rel=0.1)
+
+
+def test_intervals_are_the_same_again() -> None:
+    values = np.random.default_rng(1).normal(size=20)
+    interval = bootstrap(values)
+    assert bootstrap(values.copy()) == interval
+    assert bootstrap(values, seed=1) != interval
+    assert interval.mean == values.mean()
+    assert interval.low < interval.mean < interval.high
+
+
+def test_one_value_has_no_spread_and_none_has_no_mean() -> None:
+    assert bootstrap(np.array([2.5])).__dict__ == {"mean": 2.5, "low": 2.5, "high": 2.5}
+    with pytest.raises(ValueError, match="nothing"):
+        bootstrap(np.array([]))
+
+
+def test_the_table_tells_families_apart() -> None:
+    families = ["thin", "half", "thin", "half", "half", "thin"]
+    table = paired_scores(A, B, families, Doubled())
+    assert json.loads(json.dumps(table)) == table
+    assert list(table) == ["all", "half", "thin"]
+    assert all(list(scores) == ["psnr", "ssim", "l1", "lpips_alex"] for scores in table.values())
+    thin = np.array([0, 2, 5])
+    assert table["thin"]["psnr"]["mean"] == pytest.approx(psnr(A, B)[thin].mean())
+    assert table["all"]["lpips_alex"]["mean"] == pytest.approx(2 * table["all"]["l1"]["mean"])
+    for scores in table.values():
+        for interval in scores.values():
+            assert interval["low"] <= interval["mean"] <= interval["high"]
+
+
+def test_one_family_is_all() -> None:
+    assert list(paired_scores(A, B, ["pairs"] * 6, Doubled())) == ["all"]
+
+
+def test_a_family_for_every_pair() -> None:
+    with pytest.raises(IndexError, match="boolean"):
+        paired_scores(A, B, ["half", "thin"], Doubled())

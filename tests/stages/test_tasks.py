@@ -1,0 +1,143 @@
+"""Inpainting and de-occlusion by the real stages: what is given stays, what is scored was held out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.data.shards import open_split
+from tests.conftest import Tree, change
+from tests.stages.conftest import new_clone, stage
+
+VARIANT = "cs-10"
+STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
+REPAINT = {
+    "sampler": "ddpm",
+    "steps": 5,
+    "eta": 1.0,
+    "reads": "models/main",
+    "correction": None,
+    "repaint": {"rounds": 2},
+}
+
+
+def run(folder: Path, small: Tree, changes: Tree, stages: tuple[str, ...] = STAGES) -> Path:
+    variants = {VARIANT: small["variants"][VARIANT]}
+    clone = new_clone(folder / "clone", change(small, {"variants": variants, **changes}))
+    for name in stages:
+        stage(clone, *name.split())
+    return clone
+
+
+@pytest.fixture(scope="module")
+def inpainted(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
+    folder = tmp_path_factory.mktemp("inpainted")
+    (folder / "masks").mkdir()
+    corner = np.zeros((16, 16), np.uint8)
+    corner[:8, :8] = 255
+    Image.fromarray(corner).save(folder / "masks/corner.png")
+    masks = {"condition.masks": ["half", "box"], "condition.mask_folder": str(folder / "masks")}
+    return run(folder, small, {"task": "inpaint", "sample.images": 18, "evaluate.images": 18, **masks})
+
+
+@pytest.fixture(scope="module")
+def deoccluded(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
+    pairs = {"data.avatars.paired": "glasses", "data.size": 16, "model.attention": [8]}
+    return run(tmp_path_factory.mktemp("deoccluded"), small, {"task": "deocclude", **pairs})
+
+
+def arrays(clone: Path, variant: str = VARIANT) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Results and inputs."""
+    return tuple(np.load(clone / f"samples/{variant}/{name}.npy") for name in ("samples", "inputs"))  # type: ignore[return-value]
+
+
+def paired(clone: Path, variant: str = VARIANT) -> Tree:
+    return json.loads((clone / f"metrics/{variant}.json").read_text())["paired"]
+
+
+def test_known_pixels_are_those_of_held_out_pictures_and_come_back_exactly(inpainted: Path) -> None:
+    results, inputs = arrays(inpainted)
+    hole = inputs[:, 3:] == 255
+    assert hole.any((1, 2, 3)).all()
+    np.testing.assert_array_equal(np.where(hole, 0, results), np.where(hole, 0, inputs[:, :3]))
+    truths = open_split(inpainted / "data/prepared", "test").gather(np.arange(18) // 3)
+    np.testing.assert_array_equal(np.where(hole, 0, results), np.where(hole, 0, truths))
+    assert (np.where(hole, inputs[:, :3], 128) == 128).all(), "nothing of the hole is told"
+
+
+def test_every_family_is_tried_on_the_same_pictures_and_scored_apart(inpainted: Path) -> None:
+    _, inputs = arrays(inpainted)
+    corners = inputs[2::3, 3] == 255
+    assert (corners == (np.add.outer(np.arange(8) // 4, np.arange(8) // 4 * 2) == 0)).all()
+    assert set(paired(inpainted)) == {"result", "input", "mean", "nearest"}
+    for scores in paired(inpainted).values():
+        assert set(scores) == {"all", "half", "box", "own"}
+        assert set(scores["all"]) == {"psnr", "ssim", "l1", "efflite0_distance"}
+        assert all(value["low"] <= value["mean"] <= value["high"] for value in scores["all"].values())
+
+
+def test_report_and_terminal_tell_the_scores_against_the_truth(inpainted: Path) -> None:
+    page = (inpainted / "report/report.html").read_text()
+    mean = f"{paired(inpainted)['result']['half']['psnr']['mean']:.2f}"
+    assert "Against the truth" in page
+    assert "nearest training picture" in page
+    assert mean in page
+    assert mean in stage(inpainted, "report").stdout
+
+
+def test_occluded_pictures_are_held_out_pairs(deoccluded: Path) -> None:
+    _, inputs = arrays(deoccluded)
+    test, train = (open_split(deoccluded / "data/prepared", split) for split in ("test", "train"))
+    np.testing.assert_array_equal(inputs, test.paired.gather(np.arange(len(inputs))))
+    seen = {picture.tobytes() for picture in train.gather(np.arange(len(train)))}
+    seen |= {picture.tobytes() for picture in train.paired.gather(np.arange(len(train)))}
+    assert not seen & {picture.tobytes() for picture in (*test.gather(np.arange(len(test))), *inputs)}
+    assert set(paired(deoccluded)["result"]) == {"all"}
+    assert paired(deoccluded)["input"]["all"]["psnr"]["mean"] < 50
+
+
+def test_net_without_conditions_fills_holes_by_repaint(tmp_path: Path, small: Tree) -> None:
+    stages = ("prepare", "train", "sample re", "evaluate re")
+    clone = run(tmp_path, small, {"variants": {"re": REPAINT}, "condition.masks": ["expand"]}, stages)
+    results, inputs = arrays(clone, "re")
+    hole = inputs[:, 3:] == 255
+    np.testing.assert_array_equal(np.where(hole, 0, results), np.where(hole, 0, inputs[:, :3]))
+    assert not np.array_equal(results, inputs[:, :3])
+    assert paired(clone, "re")["result"]["all"]["psnr"]["mean"] > 0
+
+
+def test_too_few_held_out_pictures_are_told_before_training(deoccluded: Path) -> None:
+    params = deoccluded / "params.yaml"
+    text = params.read_text()
+    params.write_text(yaml.safe_dump(change(yaml.safe_load(text), {"sample.images": 17})))
+    try:
+        failed = stage(deoccluded, "train", check=False)
+    finally:
+        params.write_text(text)
+    assert failed.returncode == 1
+    assert "sample.images 17 is more than the test split has for the task (16" in failed.stderr
+    assert "set it to 16 or less" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"task": "deocclude"}, "condition.occluders is empty and data.source avatars gives no pairs"),
+        ({"task": "inpaint", "condition.masks": []}, "inpainting needs masks"),
+        ({"task": "inpaint", "variants": {"re": REPAINT}}, "variants.re.repaint must be null with task inpaint"),
+        ({"condition.masks": ["holes"]}, "condition.masks.0: Input should be 'box', 'completion'"),
+        ({"data.held_out": "official"}, "data.held_out must be a share between 0 and 1 with data.source avatars"),
+    ],
+)
+def test_impossible_tasks_are_refused(changes: Tree, told: str, small: Tree, tmp_path: Path) -> None:
+    clone = tmp_path
+    (clone / "params.yaml").write_text(yaml.safe_dump(change(small, changes)))
+    failed = stage(clone, "train", check=False)
+    assert failed.returncode == 1
+    assert told in failed.stderr
