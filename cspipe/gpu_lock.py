@@ -1,4 +1,7 @@
-"""One GPU, one process: a lock file per GPU, held as long as the process lives."""
+"""One GPU, one process: a lock file per GPU, held as long as the process lives.
+
+A stage that asks for several GPUs runs below a process that has locked them, and is granted them by a variable.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,10 @@ from pathlib import Path
 FOLDER = Path("/tmp")
 """The same for everyone, whatever TMPDIR says."""
 SECONDS_BETWEEN_TRIES, SECONDS_BETWEEN_LINES = 1.0, 60.0
+GRANTED = "CSPIPE_GPUS"
+"""Variable: UUIDs, with commas between, of GPUs that a process above this one holds for it."""
+GATE = "several"
+"""Lock of whoever collects several GPUs: it holds some while it waits for others, so there may be but one of them."""
 
 _held: dict[str, int] = {}
 """Open files of the locks this process has; the system drops the locks with the process."""
@@ -24,14 +31,36 @@ def take_first(names: Sequence[str]) -> int:
     A process that has one of them already keeps it. Everyone on the machine meets in the same files, which hold the
     owner's process id.
     """
+    if set(names) <= set(os.environ.get(GRANTED, "").split(",")):
+        return 0
     for place, name in enumerate(names):
         if name in _held:
             return place
+    return names.index(_wait(names))
+
+
+def take_several(names: Sequence[str], count: int) -> list[str]:
+    """Lock `count` GPUs of `names` (UUIDs, at least so many) and return which; wait, with a line a minute, for others.
+
+    Two that want several cannot wait for each other: one collects at a time, the other begins when it is done.
+    """
+    _wait([GATE])
+    try:
+        taken: list[str] = []
+        while len(taken) < count:
+            taken.append(_wait([name for name in names if name not in taken]))
+        return taken
+    finally:
+        os.close(_held.pop(GATE))
+
+
+def _wait(names: Sequence[str]) -> str:
+    """Lock the first free one and return it."""
     told = -SECONDS_BETWEEN_LINES
     while True:
-        for place, name in enumerate(names):
+        for name in names:
             if _take(name):
-                return place
+                return name
         if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
             told = time.monotonic()
             users = ", ".join(f"GPU {name} is used by process {_owner(name)}" for name in names)

@@ -55,6 +55,12 @@ def deferred() -> Iterator[Callable[[], bool]]:
         raise Preempted
 
 
+def stop_if_asked() -> None:
+    """Raise Preempted if SIGTERM has come: for a wait inside of `deferred`, where there is no work to save yet."""
+    if _request.at is not None:
+        raise Preempted
+
+
 def _take(number: int, frame: FrameType | None) -> None:
     if _request.at is None:
         _request.at = time.monotonic()

@@ -17,6 +17,7 @@ import httpx
 from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -24,7 +25,6 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
-from cspipe.params_file import load_params
 from flows.command import Step
 from flows.workspace import Workspace
 
@@ -34,6 +34,7 @@ LARGEST = 300_000
 """Bytes of a picture in an artifact: it is kept in the server's database."""
 LONG = 30
 """Seconds left from which a stage is worth a bar."""
+WANDB = re.compile(r"^wandb: .*View run .*?(https?://\S+/runs/\w+)")
 SCORES = ("kid", "kid_std", "frechet", "precision", "recall")
 
 
@@ -106,17 +107,35 @@ def show_plan(text: str, run: str) -> None:
     create_markdown_artifact(text, key="plan", description=f"what {run} will run")
 
 
+class CurvesLink:
+    """A link to the stage's run at W&B, made when W&B prints its address, which it does if tracking.wandb is online."""
+
+    def __init__(self, stage: str, tell: Callable[[str], None]) -> None:
+        self._stage, self._tell = stage, tell
+        self._shown: set[str] = set()
+
+    def __call__(self, line: str) -> None:
+        """Pass a line on, and show what it links to."""
+        self._tell(line)
+        found = WANDB.search(line)
+        if found is not None and found[1] not in self._shown:
+            self._shown.add(found[1])
+            self._show(found[1])
+
+    @never_fails
+    def _show(self, address: str) -> None:
+        about = f"curves of {self._stage}: entity/project/runs/id"
+        create_link_artifact(address, link_text=address, key=key("wandb", self._stage), description=about)
+
+
 def show_report(workspace: Workspace, run: str) -> None:
-    """Where the finished report is, and W&B's page if curves go there."""
+    """Where the finished report is."""
     lines = [f"`dvc exp apply {run}`, then open `report/report.html`."]
     report = workspace.root / "report" / "report.html"
     if workspace.bucket is not None and report.exists():
         key_in_bucket = f"runs/{run}/report.html"
         workspace.bucket.put_file(report, key_in_bucket)
         lines.append(f"A copy: `{workspace.bucket.url}/{key_in_bucket}`")
-    tracking = load_params(workspace.root / "params.yaml").tracking
-    if tracking.wandb == "online":
-        lines.append(f"Curves: [W&B project {tracking.project}](https://wandb.ai/home)")
     create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
 
 

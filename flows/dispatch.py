@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from uuid import UUID
 
 import httpx
@@ -21,8 +22,8 @@ from flows.graph import Node
 from flows.handover import LOCK, Place, take_over
 from flows.workspace import Workspace
 
-POLL = 2.0
-"""Seconds between two looks at a stage's flow run."""
+POLL = 0.5
+"""Seconds between two looks at a flow run."""
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is told."""
 
@@ -42,7 +43,7 @@ def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell
     parameters = {
         "run": run,
         "driver": flow_run.id,
-        "stage": node.name,
+        "node": asdict(node),
         "revision": workspace.revision,
         "params": (workspace.root / "params.yaml").read_text(),
         "lock": lock.read_text() if lock.exists() else "",
@@ -54,12 +55,12 @@ def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell
         raise UserError(
             f"no deployment {deployment_of(node.pool)} on this server; `uv run prefect deploy --all` registers it"
         ) from None
-    ended = wait(sent.id, node, tell)
+    ended = wait(sent.id, node.name, node.pool, tell)
     return conclude(ended, place, workspace, node)
 
 
-def wait(queued: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
-    """The flow run once it has ended; a server that is away for a while does not end the wait."""
+def wait(queued: UUID, name: str, pool: str, tell: Callable[[str], None]) -> FlowRun:
+    """The flow run of `name` once it has ended; a server that is away for a while does not end the wait."""
     start, told, away = time.monotonic(), False, False
     with get_client(sync_client=True) as client:
         while True:
@@ -67,7 +68,7 @@ def wait(queued: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
                 now = client.read_flow_run(queued)
             except (httpx.HTTPError, OSError) as error:
                 if not away:
-                    tell(f"{node.name}: the server does not answer ({type(error).__name__}); waiting for it")
+                    tell(f"{name}: the server does not answer ({type(error).__name__}); waiting for it")
                 away = True
                 time.sleep(POLL)
                 continue
@@ -76,7 +77,7 @@ def wait(queued: UUID, node: Node, tell: Callable[[str], None]) -> FlowRun:
                 return now
             waiting = now.state is not None and now.state.type in (StateType.SCHEDULED, StateType.PENDING)
             if waiting and not told and time.monotonic() - start > QUEUED_TOO_LONG:
-                tell(f"{node.name}: waiting for a free worker of pool {node.pool} (`cspipe status` shows them)")
+                tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 told = True
             time.sleep(POLL)
 

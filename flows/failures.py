@@ -54,18 +54,19 @@ def reason(lines: Sequence[str]) -> str:
 
 
 def progressing() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:
-    """A retry condition for one stage: after a transient cause, and not when two attempts got no further than one."""
+    """A retry condition for one stage: after a transient cause, and not when two attempts got no further than one.
+
+    An attempt that found S3 unreachable before its stage began got nowhere.
+    """
     reached: list[int] = []
 
     def condition(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
         """Whether to try again after this end."""
         try:
             state.result()
-        except Transient as error:
-            reached.append(error.reached)
+        except (Transient, Unreachable) as error:
+            reached.append(error.reached if isinstance(error, Transient) else 0)
             return len(reached) < 2 or reached[-1] > max(reached[:-1])
-        except Unreachable:
-            return True
         except Exception:
             pass
         return False

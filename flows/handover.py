@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml, modify_yaml
-
 from cspipe.errors import UserError
 from cspipe.files import whole_file
 from cspipe.storage import Bucket
@@ -41,6 +38,8 @@ class Place:
 
 def lock_entry(root: Path, stage: str) -> dict[str, Any]:
     """A stage's entry of dvc.lock. Raises UserError if it has none."""
+    from dvc.utils.serialize import load_yaml  # DVC is imported where it is used: a worker's start counts
+
     entries = load_yaml(str(root / LOCK)).get("stages", {}) if (root / LOCK).exists() else {}
     if stage not in entries:
         raise UserError(f"{root / LOCK}: no entry of stage {stage}")
@@ -78,6 +77,9 @@ def take_over(place: Place, root: Path) -> tuple[str, float]:
 
 def merge_lock(root: Path, stage: str, entry: dict[str, Any]) -> None:
     """Set one stage's entry of dvc.lock, under DVC's own lock as a stage may be finishing here too."""
+    from dvc.repo import Repo
+    from dvc.utils.serialize import modify_yaml
+
     with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / LOCK)) as tree:
         tree.setdefault("schema", "2.0")
         tree.setdefault("stages", {})[stage] = entry

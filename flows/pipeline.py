@@ -33,7 +33,7 @@ from prefect.tasks import exponential_backoff
 
 from cspipe.errors import UserError
 from cspipe.explain import explain_all, table
-from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
+from flows.artifacts import CurvesLink, StageProgress, show_plan, show_report, show_samples, show_scores
 from flows.dispatch import run_elsewhere
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
@@ -170,7 +170,7 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     """A stage in the driver's workspace, in a free slot of its pool."""
     shown = StageProgress(node.name)
     with run.slots.of(node.pool):
-        outcome = StageRunner(run.workspace, run.name, log, shown)(node)
+        outcome = StageRunner(run.workspace, run.name, CurvesLink(node.name, log), shown)(node)
     shown.end()
     show_samples(run.workspace.root, node.name, run.name)
     return outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -15,17 +14,17 @@ from prefect.states import Cancelled, Completed
 
 from cspipe.errors import UserError
 from cspipe.storage_errors import StorageError
-from flows.artifacts import StageProgress, show_samples
+from flows.artifacts import CurvesLink, StageProgress, show_samples
 from flows.command import Step
 from flows.dvc_stage import StageRunner
 from flows.failures import StageFailed, Transient
-from flows.graph import Node, read_graph
+from flows.graph import Node
 from flows.handover import LOCK, Place, hand_over
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 
 
 @flow(name="run-stage", persist_result=False)
-def run_stage(run: str, driver: UUID, stage: str, revision: str, params: str, lock: str) -> State[None]:
+def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lock: str) -> State[None]:
     """Run one stage of `run` at an exact revision, with the driver's params.yaml and dvc.lock, and hand it over.
 
     `driver` is the pipeline's flow run: when it no longer runs, the stage stops, its state kept, and ends as cancelled.
@@ -37,12 +36,11 @@ def run_stage(run: str, driver: UUID, stage: str, revision: str, params: str, lo
         raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=False)
     check_code(clone, commit)
-    place = Place(bucket, run, stage)
+    place, stage = Place(bucket, run, node.name), node.name
     with open_workspace(clone, commit, f"{run}-{stage}", bucket) as workspace:
         (workspace.root / "params.yaml").write_text(params)
         if lock:
             (workspace.root / LOCK).write_text(lock)
-        node = find(workspace.root, stage)
         shown = StageProgress(stage)
 
         def progress(step: Step) -> None:
@@ -53,7 +51,8 @@ def run_stage(run: str, driver: UUID, stage: str, revision: str, params: str, lo
 
         abandoned = Abandoned(driver)
         try:
-            outcome = StageRunner(workspace, run, get_run_logger().info, progress, abandoned)(node)
+            tell = CurvesLink(stage, get_run_logger().info)
+            outcome = StageRunner(workspace, run, tell, progress, abandoned)(node)
         except (StageFailed, Transient):
             if abandoned.found:
                 return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
@@ -79,11 +78,3 @@ class Abandoned:
             return False
         self.found = state is None or not state.is_running()
         return self.found
-
-
-def find(root: Path, stage: str) -> Node:
-    """A stage of the workspace's graph. Raises UserError if it has none of this name."""
-    for node in read_graph(root):
-        if node.name == stage:
-            return node
-    raise UserError(f"dvc.yaml has no stage {stage!r}")

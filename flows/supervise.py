@@ -1,7 +1,8 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
-A run that gives no sign of life for a window of time is marked CRASHED; a crashed training is scheduled again, a few
-times; of a nightly re-evaluation that did not run it warns. What it knows is on the server, so it can be restarted.
+A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
+crashed training or sweep is scheduled again, a few times; of a nightly re-evaluation that did not run it warns. What it
+knows is on the server, so it can be restarted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterStartTime,
     FlowRunFilterState,
+    FlowRunFilterStateName,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -34,20 +36,22 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder, EventResourceFilter
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
-from prefect.states import AwaitingRetry, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from cspipe.errors import UserError
 
 TAG = "cspipe"
 """On all deployments of prefect.yaml."""
 ATTEMPTS = 3
-"""How often a training is scheduled again after a crash."""
+"""How often a training or sweep is scheduled again after a crash."""
 AGAIN = "scheduled again after a crash"
 MEMORY = timedelta(days=1)
 """Crashes older than this are left alone: what was given up last week does not come back."""
 PENDING = 600.0
 """Seconds after which a run that was taken but has not started is lost; a cluster may fetch an image meanwhile."""
 NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
+NIGHTS = ["Completed", "Drifted", "Running"]
+"""States of a night that ran, or does; one that was skipped, failed or crashed has found out nothing."""
 
 log = logging.getLogger("cspipe.supervise")
 
@@ -71,25 +75,32 @@ class Watch:
             self.seeing = now  # started, or the server or this machine was away
         ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         if (now - self.seeing).total_seconds() >= self.window:
-            for state, window in ((StateType.RUNNING, self.window), (StateType.PENDING, max(self.window, PENDING))):
+            for state in (StateType.RUNNING, StateType.CANCELLING, StateType.PENDING):
+                window = max(self.window, PENDING) if state is StateType.PENDING else self.window
                 for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
                     _mark_if_lost(client, run, now, window)
-        trainings = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=DeploymentFilterName(like_="train-"))
         recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
-        for run in client.read_flow_runs(deployment_filter=trainings, flow_run_filter=recent):
-            if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
-                _schedule_again(client, run)
+        for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep"])):
+            drivers = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=name)
+            for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=recent):
+                if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
+                    _schedule_again(client, run)
         _warn_of_missed(client, now, self.nightly)
         self.last = now
 
 
 def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window: float) -> None:
-    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
+    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window; CANCELLED if it was to be.
+
+    The worker that should have ended a cancelled run may be gone itself.
+    """
     started = run.state.timestamp if run.state else run.start_time
     signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
     silent = (now - max(signs)).total_seconds() if signs else window
     if silent >= window:
-        _set(client, run, Crashed(message=f"worker lost: no heartbeat for {silent:.0f} s"))
+        lost = f"worker lost: no heartbeat for {silent:.0f} s"
+        cancelled = run.state is not None and run.state.type is StateType.CANCELLING
+        _set(client, run, Cancelled(message=f"cancelled; {lost}") if cancelled else Crashed(message=lost))
 
 
 def watch(window: float, every: float) -> None:
@@ -145,20 +156,23 @@ def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
 
 
 def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) -> None:
-    """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run."""
+    """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run well."""
     nightly = DeploymentFilter(name=DeploymentFilterName(any_=[NIGHTLY]), tags=DeploymentFilterTags(all_=[TAG]))
     for deployment in client.read_deployments(deployment_filter=nightly):
         schedules = [schedule for schedule in deployment.schedules if schedule.active and schedule.created]
         if deployment.paused or not schedules:
             continue
         since = min(schedule.created for schedule in schedules if schedule.created)
-        ran = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=now - limit))
+        ran = FlowRunFilter(
+            start_time=FlowRunFilterStartTime(after_=now - limit),
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=NIGHTS)),
+        )
         recently = client.read_flow_runs(deployment_filter=nightly, flow_run_filter=ran, limit=1)
         if now - since < limit or recently or _said(client, now - limit):
             continue
         text = (
             f"{NIGHTLY} has not run for {limit.total_seconds() / 3600:.0f} h although its schedule is active; "
-            "is a cpu worker online, is the run waiting in the queue?"
+            "is a cpu worker online, is the run waiting in the queue, did the last one fail?"
         )
         log.warning(text)
         client.create_artifact(ArtifactCreate(key=MISSED, type="markdown", description="Nightly missed", data=text))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,16 +14,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.futures import wait
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.errors import UserError
-from flows.failures import StageFailed, Transient, progressing
-from flows.pipeline import pipeline
+from flows.dispatch import wait as wait_for_run
+from flows.failures import StageFailed
+from flows.pipeline import DRIVER_POOL, pipeline
 
+POINT = "pipeline/train-demo"
+"""The deployment that runs a point, with the sweep's preset."""
 LARGEST = 200
 """Points of a grid: more is a slip of the keyboard."""
+ATTEMPTS = 3
+"""How often a point is started whose worker is lost."""
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -40,16 +47,27 @@ def point_task(preset: str, revision: str | None, overrides: dict[str, Any]) -> 
     if deployment.id is None:
         state: State[Any] = pipeline(preset, revision, overrides, return_state=True)
     else:
-        given = {"preset": preset, "revision": revision, "overrides": overrides}
-        ended: FlowRun = run_deployment("pipeline/train-demo", parameters=given)  # type: ignore[assignment]
-        assert ended.state is not None
-        state = ended.state
+        state = on_a_worker({"preset": preset, "revision": revision, "overrides": overrides})
     message = state.message or "no message"
-    if state.is_crashed():
-        raise Transient(message)
     if not state.is_completed():
         raise StageFailed(message)
     return message
+
+
+def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
+    """How the pipeline run of a point ended; one whose worker is lost is started again.
+
+    Runs carry the sweep, the point and the attempt as their key on the server: a sweep that is itself started again
+    finds those that it had started, done or still at work.
+    """
+    point = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+    for attempt in itertools.count(1):
+        once = f"{flow_run.id}-{point}-{attempt}"
+        sent: FlowRun = run_deployment(POINT, parameters=parameters, timeout=0, idempotency_key=once)  # type: ignore[assignment]
+        state = wait_for_run(sent.id, sent.name, DRIVER_POOL, get_run_logger().info).state
+        if state is not None and (not state.is_crashed() or attempt == ATTEMPTS):
+            return state
+    raise AssertionError("the count never ends")
 
 
 @flow(name="sweep", task_runner=ThreadPoolTaskRunner(max_workers=3), persist_result=False)  # type: ignore[arg-type]
@@ -65,12 +83,9 @@ def sweep(
     """
     chosen = points(grid)
     futures = [
-        point_task.with_options(
-            retries=2,
-            retry_delay_seconds=30,
-            retry_condition_fn=progressing(),
-            task_run_name=", ".join(f"{key}={value}" for key, value in point.items()),
-        ).submit(preset, revision, {**(overrides or {}), **point})
+        point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items())).submit(
+            preset, revision, {**(overrides or {}), **point}
+        )
         for point in chosen
     ]
     wait(futures)

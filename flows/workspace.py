@@ -164,10 +164,10 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
 
 
 def _cache(clone: Path) -> Path:
-    from dvc.repo import Repo
+    """DVC's cache folder, from its configuration alone: a Repo takes a third of a second."""
+    from dvc.config import Config
 
-    with Repo(str(clone)) as repo:
-        return Path(repo.cache.local.path).parent.parent
+    return Path(Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache")
 
 
 def _remove(clone: Path, root: Path) -> None:

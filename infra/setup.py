@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import ObjectNotFound
 
 TEMPLATE = Path(__file__).parent / "kubernetes" / "gpu-job-template.json"
 
@@ -42,6 +44,16 @@ def create_pools(gpu_type: str, folder: Path) -> None:
     prefect("work-pool", "create", "gpu", "--type", gpu_type, "--base-job-template", str(file), "--overwrite")
 
 
+def limit_sweeps() -> None:
+    """At most three sweeps at once: a cpu worker has four slots, and a sweep's points need one too."""
+    with SyncPrefectClient(os.environ["PREFECT_API_URL"]) as client:
+        try:
+            queue = client.read_work_queue_by_name("sweeps", work_pool_name="cpu")
+        except ObjectNotFound:
+            queue = client.create_work_queue("sweeps", work_pool_name="cpu")
+        client.update_work_queue(queue.id, concurrency_limit=3)
+
+
 def prefect(*arguments: str) -> None:
     """Run Prefect's own command. Raises CalledProcessError."""
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *arguments], check=True)
@@ -55,6 +67,7 @@ def main() -> None:
         create_bucket(os.environ["CSPIPE_S3"])
         with tempfile.TemporaryDirectory() as folder:
             create_pools(sys.argv[1], Path(folder))
+        limit_sweeps()
         prefect("deploy", "--all")
     except KeyError as error:
         sys.exit(f"{error.args[0]} is not set; infra/.env.example has all variables")

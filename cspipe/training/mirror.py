@@ -1,8 +1,10 @@
 """Training states in S3, sent while training goes on, and a manifest that says whose run it is.
 
-Under `states/<stage>/<key>/`: `<owner>/<file>` for each state, and `manifest.json` {owner, keeper, states}, written
-last and only if it is as its owner left it. Whoever starts the run writes the owner; the earlier one finds that at its
-next state and stops, without having touched anything of the later one's: their objects have different names.
+Under `states/<stage>/<key>/`: `<owner>/<file>` for each state, and `manifest.json` {owner, keeper, beat, states},
+written last and only if it is as its owner left it. The owner writes it every 30 s, state or not, as a sign of life.
+Whoever wants the run waits while it lives, and takes it over after two minutes without a sign; at once if it is the
+same flow run again, or the owner was a process of this machine that has ended. An owner that only hung finds that at
+its next sign of life and stops, with nothing of the later one's touched: their objects have different names.
 """
 
 from __future__ import annotations
@@ -17,14 +19,21 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
+import psutil
+
 from cspipe.errors import UserError
+from cspipe.preemption import stop_if_asked
 from cspipe.storage import Bucket
 from cspipe.storage_errors import Damaged, Lost, Missing, StorageError
 
 KEPT = 2
 """States kept in S3: the newest, and the one to fall back on if that is damaged."""
 SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_TRIES = 60.0, 2.0
+SECONDS_BETWEEN_BEATS = 30.0
+SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
+"""An owner whose manifest is the same at 12 looks in a row is lost. Looks, not clocks: no outage makes it old."""
 NAME = re.compile(r"[\w.-]+/\d{12}-[0-9a-f]{16}\.pt")
+OWNER = re.compile(r"(?P<machine>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,13 @@ class Mirror:
 
     def __init__(self, bucket: Bucket, folder: str, keeper: str | None = None) -> None:
         self.bucket, self.folder, self.keeper = bucket, folder, keeper
-        self.owner = f"{re.sub(r'[^A-Za-z0-9.-]', '-', platform.node())}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.states: list[RemoteState] = []
         self._etag: str | None = None
+        self._keeper_found: str | None = None
+        self._beat = 0
+        self._manifest_lock = threading.RLock()
+        self._finished = threading.Event()
         self._waiting: Path | None = None
         self._sending: Path | None = None
         self._error: BaseException | None = None
@@ -65,19 +78,18 @@ class Mirror:
         self._warned = -SECONDS_BETWEEN_WARNINGS
 
     def claim(self) -> list[RemoteState]:
-        """Make the run ours and return its states, the newest first.
+        """Make the run ours and return its states, the newest first; wait, with one line, while its owner lives.
 
-        Raises TakenOver if someone else claims it at the same moment, StorageError if S3 cannot be reached.
+        Raises TakenOver if the owner finished it meanwhile, Preempted at SIGTERM, StorageError if S3 is unreachable.
         """
-        owner = self._read()
         while True:
+            self._wait_for_owner()
             try:
                 self._write(self.states)
-                return self.states[::-1]
-            except TakenOver:
-                if self._read() != owner:
-                    raise
-                # The earlier owner has stored a state in between; it stops at its next.
+            except TakenOver:  # its owner has given a sign of life, or someone else was quicker
+                continue
+            threading.Thread(target=self._live, name="heart", daemon=True).start()
+            return self.states[::-1]
 
     def fetch(self, state: RemoteState, path: Path) -> None:
         """Download a state. Raises Damaged or Missing after taking it out of the list, StorageError otherwise."""
@@ -126,9 +138,11 @@ class Mirror:
 
         Raises TakenOver if it is no longer ours, StorageError if S3 does not answer.
         """
-        if not self.flush(SECONDS_BETWEEN_TRIES):  # the thread is still at it, and only one may change the manifest
+        if not self.flush(SECONDS_BETWEEN_TRIES):  # the thread is still at it, and may yet change the manifest
             raise StorageError(f"{self._place}: S3 has not taken the last state")
-        self._write([] if self.keeper is None else self.states)
+        with self._manifest_lock:
+            self._finished.set()
+            self._write([] if self.keeper is None else self.states)
         if self.keeper is not None:
             return
         found = self.bucket.get_json(self._manifest)
@@ -138,6 +152,43 @@ class Mirror:
     @property
     def _manifest(self) -> str:
         return f"{self.folder}/manifest.json"
+
+    def _may_take(self, owner: str) -> bool:
+        """Whether the run need not be waited for: another attempt of our flow run, or a process here that ended."""
+        found = OWNER.fullmatch(owner)
+        ended = found and found["machine"] == _machine() and not psutil.pid_exists(int(found["pid"]))
+        return bool(ended) or (self.keeper is not None and self.keeper == self._keeper_found)
+
+    def _wait_for_owner(self) -> None:
+        """Read the manifest, again and again while the run belongs to someone who lives."""
+        owner, looks = self._read(), 0
+        if owner is None or self._may_take(owner):
+            return
+        print(f"another worker has this run ({owner}); waiting until it is done or lost", file=sys.stderr, flush=True)
+        while looks < LOOKS:
+            stop_if_asked()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            before, owner = self._etag, self._read()
+            if owner is None:
+                again = "run the same command again, after `dvc pull --run-cache`"
+                raise TakenOver(f"another worker finished this run ({self._place}); {again}")
+            if self._may_take(owner):
+                return
+            looks = looks + 1 if self._etag == before else 0
+
+    def _live(self) -> None:
+        """The other thread: a sign of life every 30 s, until the run is done or someone else's."""
+        while not self._finished.wait(SECONDS_BETWEEN_BEATS) and self._error is None:
+            try:
+                with self._manifest_lock:
+                    if not self._finished.is_set():
+                        self._put_manifest(self.states)
+            except TakenOver as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+            except StorageError:
+                pass  # the sending thread tells
 
     def _work(self) -> None:
         """The thread: send what waits, for ever, until the run is someone else's."""
@@ -186,8 +237,17 @@ class Mirror:
 
         The objects are listed first: none of them can be of someone who takes the run over afterwards.
         """
-        others = set(self.bucket.list(f"{self.folder}/")) - {self._manifest}
-        value = {"owner": self.owner, "keeper": self.keeper, "states": [asdict(state) for state in states]}
+        with self._manifest_lock:
+            others = set(self.bucket.list(f"{self.folder}/")) - {self._manifest}
+            self._put_manifest(states)
+        for key in others - {f"{self.folder}/{state.name}" for state in states}:
+            self.bucket.delete(key)
+
+    def _put_manifest(self, states: list[RemoteState]) -> None:
+        """Write the manifest if it is as we left it. Raises TakenOver if it is not. Call it with the lock."""
+        self._beat += 1
+        rows = [asdict(state) for state in states]
+        value = {"owner": self.owner, "keeper": self.keeper, "beat": self._beat, "states": rows}
         try:
             self._etag = self.bucket.put_json(self._manifest, value, if_match=self._etag, if_absent=self._etag is None)
         except Lost:
@@ -196,8 +256,6 @@ class Mirror:
                 raise self._taken_over(found) from None
             self._etag = found[1]
         self.states = states
-        for key in others - {f"{self.folder}/{state.name}" for state in states}:
-            self.bucket.delete(key)
 
     def _taken_over(self, found: tuple[object, str] | None) -> TakenOver:
         owner = found[0].get("owner") if found is not None and isinstance(found[0], dict) else None
@@ -212,16 +270,21 @@ class Mirror:
         """Take etag and states from the manifest; returns its owner, None if there is no manifest."""
         found = self.bucket.get_json(self._manifest)
         if found is None:
-            self._etag, self.states = None, []
+            self._etag, self._keeper_found, self.states = None, None, []
             return None
         value, self._etag = found
         try:
+            self._keeper_found = value.get("keeper")
             self.states = sorted((RemoteState(**row) for row in value["states"]), key=lambda state: state.seen)
             if all(NAME.fullmatch(state.name) for state in self.states):
                 return str(value["owner"])
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             pass
         raise Damaged(f"{self._place}/manifest.json does not list training states; delete it to start the run afresh")
+
+
+def _machine() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
 
 
 def forget(bucket: Bucket, folder: str, keeper: str) -> None:

@@ -169,6 +169,11 @@ def _pools(client: SyncPrefectClient) -> None:
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
             client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+    try:
+        queue = client.read_work_queue_by_name(workers.SWEEPS, work_pool_name="cpu")
+    except ObjectNotFound:
+        queue = client.create_work_queue(workers.SWEEPS, work_pool_name="cpu")
+    client.update_work_queue(queue.id, concurrency_limit=workers.SLOTS["cpu"] - 1)
 
 
 def _deploy(stack: Stack, client: SyncPrefectClient, environment: dict[str, str]) -> None:

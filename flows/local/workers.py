@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from flows.local.processes import Part, Program
 
 SLOTS = {"cpu": 4, "gpu": 1}
 """Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""
+SWEEPS = "sweeps"
+"""Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
+GPUS_OF_ALL = "CSPIPE_WORKER_GPUS"
+"""Variable of a gpu worker: the GPUs of all workers that were started with it, for a stage that asks for several."""
 GRACE = 35.0
 """Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
 HEARTBEAT = 30
@@ -29,7 +34,10 @@ HEARTBEAT = 30
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs to work on, as CUDA_VISIBLE_DEVICES names them: its entries if it is set, else all of the machine."""
+    """The GPUs to work on, as CUDA_VISIBLE_DEVICES names them: its entries if it is set, else all UUIDs of the machine.
+
+    Not numbers: nvidia-smi counts by slot, CUDA by speed.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name.strip() for name in chosen.split(",") if name.strip()]
@@ -37,7 +45,7 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
+    return re.findall(r"^GPU .*\(UUID: (GPU-[\w-]+)\)", listed, re.MULTILINE)
 
 
 def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[str]) -> list[Program]:
@@ -45,13 +53,13 @@ def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[s
     shared = dict(environment) | {
         "CSPIPE_HOME": os.fspath(home),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PYTHONUNBUFFERED": "1",
     }
     if pool != "gpu":
         return [_program(pool, pool, home, shared)]
     return [
-        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu})
+        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu, GPUS_OF_ALL: ",".join(gpus)})
         for number, gpu in enumerate(gpus or [""])
     ]
 

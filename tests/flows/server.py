@@ -83,10 +83,11 @@ class Server:
         self.processes.append(process)
         return process
 
-    def worker(self, name: str, pool: str = "cpu") -> subprocess.Popen[bytes]:
+    def worker(self, name: str, pool: str = "cpu", limit: int | None = None) -> subprocess.Popen[bytes]:
         """A process worker of the project folder."""
         command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process")
-        return self.start(name, *command, "--name", name, CSPIPE_HOME=str(self.folder))
+        slots = () if limit is None else ("--limit", str(limit))
+        return self.start(name, *command, "--name", name, *slots, CSPIPE_HOME=str(self.folder))
 
 
 def write_project(folder: Path, deployments: str, settings: bool = True) -> None:

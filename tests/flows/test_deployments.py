@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cspipe.cli import preset_names
-from flows.local.workers import SLOTS
+from flows.local.workers import SLOTS, SWEEPS
 from flows.supervise import NIGHTLY, TAG
 from tests.conftest import ROOT
 
@@ -29,7 +29,7 @@ TRAININGS = {
 def test_the_deployments_are_those_that_people_type() -> None:
     assert set(DEPLOYMENTS) == {*TRAININGS, "run-stage-gpu", "sweep", NIGHTLY}
     assert {name: DEPLOYMENTS[name]["parameters"]["preset"] for name in TRAININGS} == TRAININGS
-    assert set(preset_names()) <= set(TRAININGS.values())  # every preset can be trained; two come later
+    assert set(TRAININGS.values()) <= set(preset_names())  # the other presets: `train-demo -p preset=NAME`
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -52,6 +52,11 @@ def test_the_nightly_has_a_time_zone_and_never_runs_twice_at_once() -> None:
     assert entry["schedules"] == [{"cron": "0 3 * * *", "timezone": "UTC", "slug": "nightly", "active": True}]
     assert entry["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     assert not any("schedules" in other for other in DEPLOYMENTS.values() if other is not entry)
+
+
+def test_sweeps_alone_wait_in_the_queue_that_has_a_limit() -> None:
+    queues = {name: entry["work_pool"].get("work_queue_name") for name, entry in DEPLOYMENTS.items()}
+    assert {name: queue for name, queue in queues.items() if queue} == {"sweep": SWEEPS}
 
 
 @pytest.mark.parametrize("name", [*TRAININGS, "run-stage-gpu", "sweep"])

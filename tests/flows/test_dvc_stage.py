@@ -26,18 +26,22 @@ stages:
     outs: [out]
     metrics: [{m.json: {cache: false}}]
     meta: {pool: cpu}
+  talk:
+    cmd: seq 300 && touch talked
+    outs: [talked]
+    meta: {pool: cpu}
   bad:
     cmd: "echo 'cspipe bad: a value is wrong' && false"
     deps: [a.txt]
     outs: [nothing.txt]
     meta: {pool: cpu}
 """
-Runner = Callable[[str, str], tuple[str, list[str]]]
+Runner = Callable[..., tuple[str, list[str]]]
 
 
 @pytest.fixture
 def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines)."""
+    """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines); `hear` gets them."""
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket(s3.new_bucket(), "x")
@@ -49,18 +53,24 @@ def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner
         run_in(origin, "git", "config", key, value)
     (origin / "dvc.yaml").write_text(PIPELINE)
     (origin / "a.txt").write_text("1")
-    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing.txt\n")
+    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing.txt\n/talked\n")
     commit(origin, "start")
 
-    def run(machine: str, stage: str) -> tuple[str, list[str]]:
+    def run(machine: str, stage: str, hear: Callable[[str], None] = print) -> tuple[str, list[str]]:
         clone, lines = tmp_path / machine, list[str]()
         if not clone.exists():
             run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
         head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
         with open_workspace(clone, head, f"run-{stage}", bucket) as workspace:
             node = next(node for node in read_graph(workspace.root) if node.name == stage)
-            outcome = StageRunner(workspace, "run", lines.append, lambda step: None)(node)
-            assert (workspace.root / "out/x").read_text() == (workspace.root / "m.json").read_text() == "1"
+
+            def tell(line: str) -> None:
+                lines.append(line)
+                hear(line)
+
+            outcome = StageRunner(workspace, "run", tell, lambda step: None)(node)
+            if stage == "one":
+                assert (workspace.root / "out/x").read_text() == (workspace.root / "m.json").read_text() == "1"
         return outcome.how, lines
 
     return run
@@ -75,6 +85,31 @@ def test_what_ran_on_one_machine_is_restored_on_another(run_stage: Runner) -> No
     done, lines = run_stage("second", "one")
     assert done == "restored from the run cache, not run"
     assert "ran one" not in lines
+
+
+def test_what_a_stage_made_is_pushed_after_an_outage_without_running_it_again(run_stage: Runner, s3: S3) -> None:
+    """S3 goes away while the stage runs, and comes back when the push is to be tried again."""
+
+    def hear(line: str) -> None:
+        if line == "ran one":
+            s3.stop()
+        elif "trying again in" in line:
+            s3.start()
+
+    try:
+        done, lines = run_stage("first", "one", hear)
+    finally:
+        s3.start()
+    assert done == "ran"
+    assert lines.count("ran one") == 1
+    assert any(line.endswith("trying again in 5 s") for line in lines)
+    assert run_stage("second", "one")[0] == "restored from the run cache, not run"
+
+
+def test_a_stage_that_prints_much_has_run_all_the_same(run_stage: Runner) -> None:
+    done, lines = run_stage("first", "talk")
+    assert (done, lines.count("300")) == ("ran", 1)
+    assert not any(line.startswith("== step") for line in lines)
 
 
 def test_a_stage_that_fails_says_why_in_its_own_words(run_stage: Runner) -> None:

@@ -67,10 +67,14 @@ def test_never_twice_without_progress() -> None:
     assert not again(condition, Transient("worker lost", 0))
 
 
-def test_an_unreachable_store_is_tried_again() -> None:
+def test_an_unreachable_store_is_tried_again_but_not_twice_without_progress() -> None:
     condition = progressing()
     assert again(condition, Unreachable("S3 does not answer"))
+    assert not again(condition, Unreachable("S3 does not answer"))
+    condition = progressing()
     assert again(condition, Unreachable("S3 does not answer"))
+    assert again(condition, Transient("preempted", 100))
+    assert not again(condition, Unreachable("S3 does not answer"))
 
 
 def test_a_bug_is_not_tried_again() -> None:

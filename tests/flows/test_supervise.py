@@ -14,7 +14,7 @@ import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelling, Completed, Crashed, Running, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled
 
 from flows import supervise
 from flows.supervise import AGAIN, ATTEMPTS, MISSED, NIGHTLY, Watch
@@ -22,6 +22,7 @@ from tests.flows.server import Server, prefect_server, wait_for, write_project
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
+  - {name: sweep, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: run-stage-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
   - {name: train-foreign, entrypoint: "small.py:small", work_pool: {name: cpu}}
   - name: nightly-reevaluation
@@ -75,8 +76,9 @@ def crashed() -> State:
     return Crashed(message="worker lost")
 
 
-def test_a_crashed_training_is_scheduled_again_three_times(client: SyncPrefectClient) -> None:
-    run = new_run(client, "train-small", held(), Running(), crashed())
+@pytest.mark.parametrize("deployment", ["train-small", "sweep"])
+def test_a_crashed_training_or_sweep_is_scheduled_again_three_times(client: SyncPrefectClient, deployment: str) -> None:
+    run = new_run(client, deployment, held(), Running(), crashed())
     for attempt in range(1, ATTEMPTS + 1):
         Watch(WINDOW).look(client)
         state = state_of(client, run.id)
@@ -125,6 +127,20 @@ def test_a_run_is_lost_only_if_the_server_was_seen_all_the_time(client: SyncPref
     assert state_of(client, foreign.id).name == "Running"
 
 
+def test_a_run_that_nobody_is_left_to_cancel_ends_as_cancelled(client: SyncPrefectClient) -> None:
+    stuck = new_run(client, "train-small", held(), Running(), Cancelling())
+    view = Watch(window=3.0)
+    view.look(client)
+    assert state_of(client, stuck.id).name == "Cancelling", "its worker gets time"
+    for _ in range(4):
+        time.sleep(1)
+        view.look(client)
+    state = state_of(client, stuck.id)
+    assert (state.name, (state.message or "")[:41]) == ("Cancelled", "cancelled; worker lost: no heartbeat for ")
+    Watch(WINDOW).look(client)
+    assert state_of(client, stuck.id).name == "Cancelled"
+
+
 def test_a_run_that_ends_meanwhile_keeps_its_end(client: SyncPrefectClient) -> None:
     run = new_run(client, "run-stage-small", held(), Running())
     stale = client.read_flow_run(run.id)
@@ -140,11 +156,32 @@ def test_a_nightly_that_did_not_run_is_said_once(client: SyncPrefectClient, capl
     [schedule] = client.read_deployment_by_name(f"other/{NIGHTLY}").schedules
     assert schedule.created is not None
     short = datetime.now(UTC) - schedule.created  # the schedule is older than this from now on
+    night = client.read_deployment_by_name(f"other/{NIGHTLY}").id
+    for end in (Cancelled(name="Skipped"), Failed(), crashed()):  # none of these found anything out
+        run = client.create_flow_run_from_deployment(night, state=held())
+        for state in (Running(), end):
+            client.set_flow_run_state(run.id, state, force=True)
     with caplog.at_level(logging.WARNING, "cspipe.supervise"):
         for _ in range(2):
             Watch(WINDOW, nightly=short).look(client)
     said = [artifact for artifact in client.read_artifacts() if artifact.key == MISSED]
     assert len(said) == len([line for line in caplog.messages if "has not run" in line]) == 1
+
+
+@pytest.mark.parametrize("end", [Completed(), Failed(name="Drifted")])
+def test_a_night_that_ran_is_not_missed_whatever_it_found(client: SyncPrefectClient, end: State) -> None:
+    def said() -> int:
+        return sum(artifact.key == MISSED for artifact in client.read_artifacts())
+
+    run = client.create_flow_run_from_deployment(client.read_deployment_by_name(f"other/{NIGHTLY}").id, state=held())
+    for state in (Running(), end):
+        client.set_flow_run_state(run.id, state, force=True)
+    time.sleep(1.5)
+    before, now = said(), datetime.now(UTC)
+    supervise._warn_of_missed(client, now, now - client.read_flow_run(run.id).start_time + timedelta(seconds=1))
+    assert said() == before
+    supervise._warn_of_missed(client, now, timedelta(seconds=1))
+    assert said() == before + 1, "nothing ran in the last second"
 
 
 def test_a_window_that_would_end_healthy_runs_is_refused(server: Server) -> None:

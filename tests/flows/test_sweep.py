@@ -1,0 +1,118 @@
+"""Sweeps on a real server with one worker: points that need slots beside them, are lost, and are found again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
+from prefect.states import Crashed
+
+from cspipe.errors import UserError
+from flows.local.workers import SLOTS, SWEEPS
+from flows.supervise import Watch
+from flows.sweep import points
+from tests.conftest import ROOT
+from tests.flows.server import Server, prefect_server, wait_for, write_project
+
+FLOWS = """
+import os, time
+from pathlib import Path
+from prefect import flow
+from flows.sweep import sweep
+
+@flow
+def pipeline(preset: str, revision: str | None, overrides: dict) -> None:
+    first = not Path(f"{overrides['key']}.txt").exists()
+    Path(f"{overrides['key']}.txt").open("a").write("x")
+    if overrides["key"] == "lost" and first:
+        os.kill(os.getpid(), 9)
+    time.sleep(1)
+"""
+DEPLOYMENTS = """
+  - {name: train-demo, entrypoint: "points.py:pipeline", tags: [cspipe], work_pool: {name: cpu}}
+  - name: sweep
+    entrypoint: points.py:sweep
+    tags: [cspipe]
+    work_pool: {name: cpu, work_queue_name: sweeps}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server and one worker with as many slots as `cspipe up` gives it."""
+    with prefect_server(tmp_path_factory.mktemp("sweep")) as server:
+        write_project(server.folder, DEPLOYMENTS)
+        (server.folder / "points.py").write_text(FLOWS)
+        server.env["PYTHONPATH"] = str(ROOT)
+        server.prefect("work-pool", "create", "cpu", "--type", "process")
+        server.prefect("--no-prompt", "deploy", "--all")
+        limit = str(SLOTS["cpu"] - 1)
+        server.prefect("work-queue", "set-concurrency-limit", SWEEPS, limit, "--pool", "cpu")
+        server.worker("cpu", limit=SLOTS["cpu"])
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[SyncPrefectClient]:
+    with server.client() as client:
+        yield client
+
+
+def new_sweep(client: SyncPrefectClient, *keys: str) -> UUID:
+    there = client.read_deployment_by_name("sweep/sweep")
+    return client.create_flow_run_from_deployment(there.id, parameters={"grid": {"key": list(keys)}}).id
+
+
+def state_of(client: SyncPrefectClient, run: UUID) -> State:
+    state = client.read_flow_run(run).state
+    assert state is not None
+    return state
+
+
+def ended(client: SyncPrefectClient, run: UUID, seconds: float = 180) -> tuple[str, str | None]:
+    wait_for(lambda: state_of(client, run).is_final(), seconds)
+    state = state_of(client, run)
+    return state.name, state.message
+
+
+def count(client: SyncPrefectClient) -> int:
+    """Pipeline runs there are, in whatever state."""
+    names = {flow.id: flow.name for flow in client.read_flows()}
+    return Counter(names[run.flow_id] for run in client.read_flow_runs())["pipeline"]
+
+
+@pytest.mark.slow
+def test_as_many_sweeps_as_slots_do_not_wait_for_each_other(client: SyncPrefectClient) -> None:
+    """Two minutes or so: each point is a process."""
+    sweeps = [new_sweep(client, f"a{number}", f"b{number}") for number in range(SLOTS["cpu"])]
+    assert [ended(client, sweep, 400) for sweep in sweeps] == [("Completed", "2 points done")] * len(sweeps)
+
+
+@pytest.mark.slow
+def test_a_lost_point_starts_again_and_a_lost_sweep_finds_its_points(client: SyncPrefectClient, server: Server) -> None:
+    before = count(client)
+    sweep = new_sweep(client, "kept", "lost")
+    assert ended(client, sweep) == ("Completed", "2 points done")
+    assert (server.folder / "kept.txt").read_text() == "x"
+    assert (server.folder / "lost.txt").read_text() == "xx"
+    assert count(client) == before + 3
+    client.set_flow_run_state(sweep, Crashed(message="worker lost"), force=True)
+    Watch(window=90).look(client)
+    assert state_of(client, sweep).name == "AwaitingRetry"
+    assert ended(client, sweep) == ("Completed", "2 points done")
+    assert client.read_flow_run(sweep).run_count == 2
+    assert count(client) == before + 3, "every point was done, so none was started"
+
+
+def test_every_combination_is_a_point() -> None:
+    assert points({"a": [1, 2], "b": ["x"]}) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
+
+
+@pytest.mark.parametrize("grid", [{}, {"a": []}, {"a": 1}, {"a": list(range(201))}])
+def test_a_grid_that_is_none_is_refused(grid: dict[str, list[int]]) -> None:
+    with pytest.raises(UserError, match=r"^grid: "):
+        points(grid)
