@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_file
 from cspipe.params_file import load_params
-from cspipe.variants import Repaint, Variant
+from cspipe.variants import Variant
 
 if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that use it: other commands are quicker
     import numpy as np
@@ -109,7 +110,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
 def read_hole(path: Path) -> NDArray[np.bool_]:
     """The hole that a mask's file shows, bool (H, W). Raises UserError."""
     from cspipe.apply import as_pixels
-    from cspipe.data.masks._own import WHITE
+    from cspipe.data.own_masks import WHITE
 
     hole: NDArray[np.bool_] = as_pixels(_read(path).convert("L"))[0] >= WHITE
     return hole
@@ -140,13 +141,14 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     _check_task(task, config.get("task"), main)
     name = _choose(params.variants, name, config, main)
     variant = params.variants[name]
-    if config["task"] == "generate" and variant.repaint is None:
-        variant = variant.model_copy(update={"repaint": Repaint(rounds=ROUNDS)})
     device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one picture
     denoise, config = finished_denoiser(device, main)
     if variant.correction is not None and variant.correction.needs_module:
         _check_module(main, compensation)
-    return name, new_sampler(variant, denoise, config, device, compensation)
+    sampler = new_sampler(variant, denoise, config, device, compensation)
+    if config["task"] == "generate" and sampler.rounds is None:
+        sampler = replace(sampler, rounds=ROUNDS, fills=True)
+    return name, sampler
 
 
 def _check_module(main: Path, compensation: Path) -> None:

@@ -14,10 +14,10 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 from cspipe.choices import find
 from cspipe.diffusion.corrections.compensation import Weighting
 from cspipe.settings import Count, Number, Rate, Section, Share, WholeNumber, file_of, no_switch
-from cspipe.variants import Variant
+from cspipe.variants import MASKS, Variant
 
 SOURCES, NETS = "cspipe.data.sources", "cspipe.nets.compensation"
-MASKS, OCCLUDERS = "cspipe.data.masks", "cspipe.data.occluders"
+OCCLUDERS = "cspipe.data.occluders"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth (from the releases of github.com/toshas/torch-fidelity)"
 
@@ -84,7 +84,7 @@ class Condition(Section):
     """What the net sees beside x_t, in the tasks inpaint and deocclude."""
 
     masks: list[Annotated[str, file_of(MASKS)]] = Field(description="inpaint: families, one drawn for each picture")
-    mask_folder: Path | None = Field(description="inpaint: pictures of own masks, white where the hole is; null: none")
+    mask_folder: Path | None = Field(description="inpaint: own masks, white where the hole is; null: none")
     occluders: list[Annotated[str, file_of(OCCLUDERS)]] = Field(
         description="deocclude: drawn in front of the clean pictures; []: the pairs of the data"
     )
@@ -270,7 +270,7 @@ class Params(Section):
             raise ValueError(
                 f"variants.{repaints[0]}.repaint must be null with task {self.task}: its net sees the input already"
             )
-        if (repaints or self.task == "inpaint") and not self.condition.masks and self.condition.mask_folder is None:
+        if self.task == "inpaint" and not self.condition.masks and self.condition.mask_folder is None:
             raise ValueError("condition.masks is empty and condition.mask_folder null; inpainting needs masks")
         if self.task == "deocclude" and not self.condition.occluders and not self.data.paired:
             raise ValueError(

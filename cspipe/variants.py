@@ -10,6 +10,7 @@ from cspipe.choices import find, names_in
 from cspipe.diffusion.corrections import CorrectionSettings
 from cspipe.settings import Count, Section, SettingsOf, Share, file_of
 
+MASKS = "cspipe.data.masks"
 SAMPLERS, CORRECTIONS = "cspipe.diffusion.samplers", "cspipe.diffusion.corrections"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 
@@ -20,6 +21,7 @@ class Repaint(Section):
     """Inpainting with a net that was trained without conditions (RePaint, Lugmayr et al. 2022)."""
 
     rounds: Count = Field(description="times that each step is taken; between two of them noise goes back in")
+    masks: list[Annotated[str, file_of(MASKS)]] = Field(min_length=1, description="families of holes")
 
 
 class Variant(Section):
@@ -30,7 +32,7 @@ class Variant(Section):
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
     correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
-    repaint: Repaint | None = Field(description="inpaint: known pixels are put back after every step; null: generate")
+    repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Variant:
@@ -38,6 +40,12 @@ class Variant(Section):
         if not least <= self.eta <= most:
             known = f"{most:g}" if least == most else f"{least:g}..{most:g}"
             raise ValueError(f"eta must be {known} with sampler {self.sampler}; {_samplers_for(self.eta)}")
+        if self.repaint is not None and find(SAMPLERS, self.sampler, "REMEMBERS"):
+            free = [name for name in names_in(SAMPLERS) if not find(SAMPLERS, name, "REMEMBERS")]
+            raise ValueError(
+                f"repaint must be null with sampler {self.sampler}, which remembers the steps before and cannot go "
+                f"back up; to repaint use sampler {' or '.join(free)}"
+            )
         correction = self.correction
         if correction is not None and correction.deterministic and self.eta > 0:
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")

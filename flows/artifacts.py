@@ -140,10 +140,10 @@ def show_report(workspace: Workspace, run: str) -> None:
 
 
 def read_scores(text: str) -> dict[str, float]:
-    """The scores in a metrics file's text; its first section is the extractor's."""
+    """The scores in a metrics file's text: of its first section, the extractor's, and against the truth of a task."""
     metrics: dict[str, Any] = json.loads(text)
-    section = next(iter(metrics.values()))
-    return {name: section[name] for name in SCORES if name in section}
+    section = {**next(iter(metrics.values())), **metrics.get("truth", {})}
+    return {name: section[name] for name in (*SCORES, *metrics.get("truth", {})) if name in section}
 
 
 def score_rows(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from cspipe.errors import UserError
 from cspipe.models import FILE
 from tests.conftest import Tree, change
 
-REPAINT = {"repaint": {"rounds": 3}}
+REPAINT = {"repaint": {"rounds": 3, "masks": ["half"]}}
 
 
 def stage(folder: Path, name: str) -> None:
@@ -130,6 +130,17 @@ def test_deocclude_as_typed(at: Callable[[Path], Desk], deoccluding: Path) -> No
     assert (pixels("out.png")[:5] == pixels("face.png")[:5]).all()
     assert (pixels("out.png")[35:] == pixels("face.png")[35:]).all()
     assert (pixels("out.png")[5:35] != pixels("face.png")[5:35]).mean() > 0.9
+
+
+def test_a_picture_that_is_no_face_gets_what_the_net_makes_of_it(
+    at: Callable[[Path], Desk], deoccluding: Path
+) -> None:
+    """Nothing looks for a face: whatever the picture shows, the result is a picture of its size."""
+    at(deoccluding)
+    Image.new("RGB", (50, 20), (0, 120, 0)).save("meadow.png")
+    deocclude(Path("meadow.png"), Path("out.png"))
+    assert pixels("out.png").shape == (20, 50, 3)
+    assert (pixels("out.png")[:, :15] == (0, 120, 0)).all(), "the middle square is replaced, the rest kept"
 
 
 def test_errors_as_typed_are_one_line(at: Callable[[Path], Desk], inpainting: Path) -> None:

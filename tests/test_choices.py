@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 
 
 def test_names_are_the_files_of_the_folder() -> None:
-    files = {path.stem for path in (ROOT / "cspipe/diffusion/samplers").glob("*.py")}
-    assert set(names_in("cspipe.diffusion.samplers")) == files - {"__init__"}
+    files = {path.stem.replace("_", "-") for path in (ROOT / "cspipe/diffusion/samplers").glob("*.py")}
+    assert set(names_in("cspipe.diffusion.samplers")) == files - {"--init--"}
     assert names_in("cspipe.data.sources") == sorted(names_in("cspipe.data.sources"))
 
 

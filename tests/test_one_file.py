@@ -50,6 +50,7 @@ SAMPLER = '''
 from cspipe.diffusion.process import noise_in, per_image
 
 ETAS = (0.0, 0.0)
+REMEMBERS = True
 
 
 def step(x_t, x0h, t, s, walk):
@@ -154,7 +155,7 @@ def test_source(work: Path, small: Tree) -> None:
 
 def test_sampler(work: Path, small: Tree) -> None:
     use(work, change(small, {"variants.ddim-100.sampler": "ab2"}))
-    assert "'ddim' or 'ddpm'" in stage(work, "sample", "ddim-100", check=False).stderr
+    assert "Input should be 'ddim', 'ddpm', " in stage(work, "sample", "ddim-100", check=False).stderr
     (work / "cspipe/diffusion/samplers/ab2.py").write_text(SAMPLER)
     chosen = {(name, steps): {"variants.ddim-100.sampler": name, "variants.ddim-100.steps": steps}
               for name in ("ab2", "ddim") for steps in (1, 4)}  # fmt: skip

@@ -90,6 +90,11 @@ IMPOSSIBLE = [
     ({"variants.ddim-100.sampler": "ddpm"}, "eta must be 1 with sampler ddpm"),
     ({"variants.cs-10.eta": 0.5}, "eta must be 0 with a correction"),
     ({"variants.cs-10.reads": "models/main"}, "reads must be models with correction compensation, which needs"),
+    (
+        {"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": {"rounds": 2, "masks": ["half"]}},
+        "repaint must be null with sampler ipndm, which remembers the steps before and cannot go back up; "
+        "to repaint use sampler ddim or ddpm",
+    ),
     ({"variants.ddim-100.sampler": "x"}, "variants.ddim-100.sampler: Input should be 'ddim'"),
     ({"compensation.net": "x"}, "compensation.net: Input should be 'resnet', "),
     ({"data.source": "x"}, "data.source: Input should be 'avatars', "),

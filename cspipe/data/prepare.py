@@ -17,7 +17,8 @@ from PIL import Image
 
 from cspipe.data.images import Form, fit
 from cspipe.data.intake import LISTED, SPLITS, Intake
-from cspipe.data.masks._own import OwnMasks, open_own
+from cspipe.data.masks._own import OwnMasks
+from cspipe.data.own_masks import open_own
 from cspipe.data.shards import INDEX, Shards, open_split
 from cspipe.data.sources import Source, find_source, form_of
 from cspipe.files import whole_folder

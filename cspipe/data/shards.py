@@ -109,6 +109,7 @@ class Shards:
     arrays: Sequence[Rows]
     """The shards, each (n, C, H, W)."""
     sha256: str
+    """Of all shards, those of the pairs among them."""
     paired: Shards | None = None
     """The same pictures, in the same order, with something in front."""
 
@@ -146,7 +147,7 @@ def open_split(folder: Path, split: str, verify: bool = True) -> Shards:
         raise UserError(f"{folder / INDEX}: not as this version writes it ({error!r}); {FIX}") from None
     if len(paired) != len(plain):
         raise UserError(f"{folder / INDEX}: {len(plain)} {split} pictures, but {len(paired)} pairs; {FIX}")
-    return Shards(plain.shape, plain.arrays, plain.sha256, paired)
+    return Shards(plain.shape, plain.arrays, sha256_of([*entry["shards"], *entry["paired_shards"]]), paired)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cspipe.data.conditions import hole_of
+from cspipe.evaluation.neighbours import rows_of
 from cspipe.evaluation.sources import Source
 
 BLOCK_NUMBERS = 2**23
 """Numbers per block of pictures, 64 MiB as float64."""
+
+SEARCHED = 32
+"""Pixels of the side at which nearest pictures are sought, at least."""
 
 Images = NDArray[np.uint8]
 
@@ -34,9 +38,9 @@ def baselines(task: str, conditions: Images, train: Source, device: torch.device
     answers = {"input": pictures.copy(), "mean": pictures.copy(), "nearest": pictures.copy()}
     if len(pictures):
         np.copyto(answers["mean"], mean_picture(train), where=holes)
+        numbers = nearest_known(pictures, known, train, device)
         for chosen in _blocks(len(pictures), pictures[0].size):
-            near = train.gather(nearest_known(pictures[chosen], known[chosen], train, device))
-            np.copyto(answers["nearest"][chosen], near, where=holes[chosen])
+            np.copyto(answers["nearest"][chosen], train.gather(numbers[chosen]), where=holes[chosen])
     return answers
 
 
@@ -52,26 +56,34 @@ def mean_picture(train: Source) -> Images:
 def nearest_known(pictures: Images, known: NDArray[np.bool_], train: Source, device: torch.device) -> NDArray[np.int64]:
     """For pictures (N, C, H, W), the number (N,) of the training picture nearest on the `known` pixels (N, 1, H, W).
 
-    float64 holds the squares exactly, so neither device nor threads change the result; of equals the first is taken.
+    Pictures of twice SEARCHED pixels and more are compared as sums over squares, of which those are known that are so
+    altogether: the training set is read once, and details do not decide. float64 holds the squares exactly, so neither
+    device nor threads change the result; of equals the first is taken.
     """
-    weights = _rows(known.repeat(pictures.shape[1], axis=1), device)
-    queries = weights * _rows(pictures, device)
+    side = max(1, pictures.shape[-1] // SEARCHED)
+    whole = _sums(known.astype(np.int32), side) == side**2
+    weights = rows_of(whole.repeat(pictures.shape[1], axis=1), device)
+    queries = weights * rows_of(_sums(pictures, side), device)
     least = torch.full((len(pictures),), torch.inf, dtype=torch.float64, device=device)
     numbers = torch.zeros(len(pictures), dtype=torch.int64, device=device)
     for block in _blocks(len(train), pictures[0].size):
-        rows = _rows(train.gather(np.arange(block.start, block.stop)), device)
+        rows = rows_of(_sums(train.gather(np.arange(block.start, block.stop)), side), device)
         distances, places = (weights @ rows.square().T - 2 * queries @ rows.T).min(dim=1)
         closer = distances < least
         least, numbers = torch.where(closer, distances, least), torch.where(closer, places + block.start, numbers)
     return numbers.cpu().numpy()
 
 
+def _sums(images: NDArray[Any], side: int) -> NDArray[np.int64]:
+    """Sums over squares of `side` pixels of images (N, C, H, W); a rest at the right and lower edge is left out."""
+    n, channels, height, width = images.shape
+    rows, columns = height // side, width // side
+    cut = images[:, :, : rows * side, : columns * side].reshape(n, channels, rows, side, columns, side)
+    sums: NDArray[np.int64] = cut.sum((3, 5), dtype=np.int64)
+    return sums
+
+
 def _blocks(count: int, size: int) -> Iterator[slice]:
     """Slices that cover `count` pictures of `size` numbers, BLOCK_NUMBERS at a time."""
     length = max(1, BLOCK_NUMBERS // size)
     return (slice(start, min(start + length, count)) for start in range(0, count, length))
-
-
-def _rows(images: NDArray[np.uint8] | NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Pictures (N, C, H, W) as float64 rows (N, C*H*W)."""
-    return torch.from_numpy(images.reshape(len(images), -1)).to(device).double()

@@ -35,14 +35,14 @@ def nearest(queries: NDArray[np.uint8], train: Source, k: int, device: torch.dev
     A mirrored copy is a copy too: a training picture is as far as the nearer of itself and its mirror image. float64
     holds these whole numbers exactly, so neither device nor threads change the result; of equals the first comes first.
     """
-    q = _rows(queries, device)
+    q = rows_of(queries, device)
     block = max(1, BLOCK_NUMBERS // q.shape[1])
     squared = torch.empty(len(q), 0, dtype=torch.float64, device=device)
     indices = torch.empty(len(q), 0, dtype=torch.int64, device=device)
     for start in range(0, len(train), block):
         numbers = np.arange(start, min(start + block, len(train)))
         images = train.gather(numbers)
-        rows, mirrored = _rows(images, device), _rows(images[..., ::-1], device)
+        rows, mirrored = rows_of(images, device), rows_of(images[..., ::-1], device)
         overlap = torch.maximum(q @ rows.T, q @ mirrored.T)
         new = q.square().sum(1, keepdim=True) - 2 * overlap + rows.square().sum(1)
         squared, order = torch.cat([squared, new], 1).sort(dim=1, stable=True)
@@ -51,7 +51,7 @@ def nearest(queries: NDArray[np.uint8], train: Source, k: int, device: torch.dev
     return Neighbours(queries, indices.cpu().numpy(), squared.sqrt().cpu().numpy())
 
 
-def _rows(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+def rows_of(images: NDArray[np.generic], device: torch.device) -> Tensor:
     """Pictures (N, C, H, W) as float64 rows (N, C*H*W)."""
     return torch.from_numpy(images.reshape(len(images), -1)).to(device).double()
 

@@ -38,11 +38,12 @@ class Interval:
 
 
 def paired_scores(
-    results: Images, truths: Images, families: Sequence[str], perceptual: Perceptual
+    results: Images, truths: Images, pictures: NDArray[np.int64], families: Sequence[str], perceptual: Perceptual
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Intervals for JSON: {"all": {"psnr": {"mean", "low", "high"}, "ssim", "l1", <perceptual.label>}, <family>: ...}.
 
-    `families` has one name per pair; they are told apart only if there is more than one.
+    `families` has one name per pair; they are told apart only if there is more than one. `pictures` has a number per
+    pair: results of the same picture vary together, and are resampled together.
     """
     scores = {
         "psnr": psnr(results, truths),
@@ -55,17 +56,23 @@ def paired_scores(
     if len(set(families)) > 1:
         groups |= {family: names == family for family in sorted(set(families))}
     return {
-        group: {score: asdict(bootstrap(values[chosen])) for score, values in scores.items()}
+        group: {score: asdict(bootstrap(values[chosen], pictures[chosen])) for score, values in scores.items()}
         for group, chosen in groups.items()
     }
 
 
-def bootstrap(values: Scores, seed: int = 0) -> Interval:
-    """The mean of (N,) values, with percentiles of the means of resamples. Raises ValueError if there are none."""
+def bootstrap(values: Scores, pictures: NDArray[np.int64], seed: int = 0) -> Interval:
+    """The mean of (N,) values, with percentiles of the means of resamples of the pictures (N,) that they are of.
+
+    Raises ValueError if there are none.
+    """
     if not len(values):
         raise ValueError("the mean of nothing")
+    _, places = np.unique(pictures, return_inverse=True)
+    sums, counts = np.bincount(places, weights=values), np.bincount(places)
     rng = np.random.Generator(np.random.PCG64(seed))
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    resamples = (rng.integers(len(sums), size=len(sums)) for _ in range(RESAMPLES))
+    means = [sums[chosen].sum() / counts[chosen].sum() for chosen in resamples]
     low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 

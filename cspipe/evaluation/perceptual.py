@@ -6,6 +6,7 @@ pooled features that the other scores compare, which is no LPIPS and is never ca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -66,9 +67,9 @@ class Perceptual(Protocol):
 
 
 def open_perceptual(lpips: Lpips | None, extractor: Extractor, device: torch.device) -> Perceptual:
-    """LPIPS with the weights of params.yaml, or the distance in an extractor's features if there are none.
+    """LPIPS with the weights of params.yaml, or the distance in an extractor's features if they are not there.
 
-    Raises UserError, naming the file and where it is to be had, if the weights are missing or others.
+    Says so, with where the file is to be had. Raises UserError if it is another file.
     """
     if lpips is None:
         return FeatureDistance(extractor, device)
@@ -79,7 +80,9 @@ def open_perceptual(lpips: Lpips | None, extractor: Extractor, device: torch.dev
         "evaluate.lpips.weights in params.yaml to where it is, or evaluate.lpips to null"
     )
     if not path.is_file():
-        raise UserError(f"{path}: the weights of evaluate.lpips.net {lpips.net} are not there; {advice}")
+        fallback = FeatureDistance(extractor, device)
+        print(f"evaluate: {path} is not there, so {fallback.label} stands in for LPIPS; {advice}", file=sys.stderr)
+        return fallback
     sha256 = sha256_file(path)[:8]
     if sha256 != trunk.sha256:
         raise UserError(f"{path}: not {trunk.file} (sha256 {sha256}, not {trunk.sha256}); {advice}")

@@ -52,7 +52,7 @@ def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
         settings=settings,
         scores=metrics.scores,
         nearest_ratio=metrics.memorisation.nearest_ratio,
-        paired=metrics.paired,
+        paired=metrics.paired[0] if metrics.paired else None,
         bracket=metrics.bracket,
         provenance=metrics.provenance[0],
         grid=read_picture(root / f"samples/{name}/grid.png", SAMPLE),

@@ -71,8 +71,8 @@ class Metrics(BaseModel):
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
     memorisation: Memorisation
-    paired: dict[str, PairedScores] | None = None
-    """Against the truth: of the result, and of rivals that cost nothing; None for samples of noise alone."""
+    paired: list[dict[str, PairedScores]] = Field(max_length=1, default=[])
+    """Against the truth: of the result, and of rivals that cost nothing; empty for samples of noise alone."""
     bracket: Bracket
     provenance: list[Provenance] = Field(min_length=1)
 
@@ -107,6 +107,7 @@ class Index(BaseModel):
     size: int
     channels: int
     paired: Fact
+    comparable: str | None = None
     splits: dict[str, Split]
     skipped: list[Skipped]
     skipped_count: int
@@ -130,6 +131,7 @@ class VariantResult:
     scores: Scores
     nearest_ratio: float
     paired: dict[str, PairedScores] | None
+    """As in Metrics; None for samples of noise alone."""
     bracket: Bracket
     provenance: Provenance
     grid: Picture

@@ -25,8 +25,6 @@ from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 CODE = (
     "cspipe/compute.py",
     "cspipe/data/conditions.py",
-    "cspipe/data/images.py",
-    "cspipe/data/listing.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
@@ -56,7 +54,9 @@ def main() -> None:
         denoise, main_config = finished_denoiser(device)
         module, settings = new_module(params, device), params.compensation
         timed = Timed(module, params.diffusion.steps, device)
-        trainee = FinishedFit(ModuleFit(module, timed, settings), denoise, params.seed, params.train.flip)
+        trainee = FinishedFit(
+            ModuleFit(module, timed, settings), denoise, params.seed, params.train.flip, params.train.micro_batch
+        )
         config = {
             "compensation": settings.model_dump(),
             "channels": params.data.channels,
@@ -72,13 +72,13 @@ def main() -> None:
         }
         total = settings.epochs * len(images)
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, params.seed)
-        key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip)
+        key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip, params.train.micro_batch)
         checkpoints = open_states("compensate", key)
         with deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
             run(trainee, examples, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": module}, config)
-        rows = module_norms(denoise, timed, examples, params.seed)
+        rows = module_norms(denoise, timed, examples, params.seed, params.train.micro_batch)
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)

@@ -6,6 +6,7 @@ import sys
 
 from cspipe.errors import UserError
 from cspipe.params import INCEPTION_WEIGHTS, Evaluate, Params
+from cspipe.stages.inputs import open_inputs
 
 
 def check_before_training(params: Params, images: int) -> None:
@@ -27,6 +28,8 @@ def check_before_training(params: Params, images: int) -> None:
             file=sys.stderr,
         )
     _check_weights(params.evaluate)
+    for variant in params.variants.values():
+        open_inputs(params, variant)  # tells if there are fewer held-out pictures than it samples
 
 
 def _check_weights(evaluate: Evaluate) -> None:

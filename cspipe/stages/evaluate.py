@@ -34,8 +34,6 @@ CODE = (
     "cspipe/compute.py",
     "cspipe/data/conditions.py",
     "cspipe/data/held_out.py",
-    "cspipe/data/images.py",
-    "cspipe/data/listing.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
@@ -76,7 +74,9 @@ def main() -> None:
             metrics = measure_scores(sets, params.evaluate, device, progress)
             progress.advance(progress.total)  # features that were cached are not read again
         if sets.made["families"]:
-            metrics["paired"] = measure_pairs(name, sets, params.evaluate, device)
+            pairs = measure_pairs(name, sets, params.evaluate, device)
+            metrics["truth"] = {measure: interval["mean"] for measure, interval in pairs["result"]["all"].items()}
+            metrics["paired"] = [pairs]  # as a list, which `dvc metrics show` leaves out: it is long
         metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
         with whole_file(METRICS / f"{name}.json") as beside:
             beside.write_text(json.dumps(rounded(metrics), indent=2) + "\n")
@@ -140,15 +140,13 @@ def measure_pairs(variant: str, sets: Sets, settings: Evaluate, device: Device) 
     count = min(settings.images, len(sets.samples))
     families = families_of(0, count, sets.made["families"])
     inputs = np.array(np.load(file, mmap_mode="r")[:count])
-    results, truths = (
-        sets.samples.gather(np.arange(count)),
-        sets.test.gather(picture_numbers(0, count, len(sets.made["families"]))),
-    )
+    numbers = picture_numbers(0, count, len(sets.made["families"]))
+    results, truths = sets.samples.gather(np.arange(count)), sets.test.gather(numbers)
     perceptual = open_perceptual(settings.lpips, find_extractor(settings.extractor, settings.weights), device.device)
     rivals = baselines(sets.made["task"], inputs, sets.train, device.device)
     return {
-        "result": paired_scores(results, truths, families, perceptual),
-        **{name: paired_scores(pictures, truths, families, perceptual) for name, pictures in rivals.items()},
+        "result": paired_scores(results, truths, numbers, families, perceptual),
+        **{name: paired_scores(pictures, truths, numbers, families, perceptual) for name, pictures in rivals.items()},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cspipe.data.conditions import open_conditions
 from cspipe.data.held_out import HeldOut
 from cspipe.data.shards import open_split
-from cspipe.params import Params, task_of
+from cspipe.params import Condition, Params, task_of
 from cspipe.stages.stage import PREPARED
 from cspipe.variants import Variant
 
@@ -16,6 +16,10 @@ def open_inputs(params: Params, variant: Variant) -> HeldOut | None:
     if task == "generate":
         return None
     pictures = open_split(PREPARED, "test")
-    conditions = open_conditions(task, params.condition, pictures, PREPARED)
+    settings, count = params.condition, params.sample.images
+    if variant.repaint is not None:
+        settings = Condition(masks=variant.repaint.masks, mask_folder=None, occluders=[])
+        count = min(count, len(settings.masks) * len(pictures))  # samples of noise alone have no such bound
+    conditions = open_conditions(task, settings, pictures, PREPARED)
     assert conditions is not None, "there is one for every other task"
-    return HeldOut(pictures, conditions, params.sample.seed, params.sample.images)
+    return HeldOut(pictures, conditions, params.sample.seed, count)

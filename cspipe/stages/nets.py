@@ -12,14 +12,15 @@ from torch import nn
 
 from cspipe.compute import Device
 from cspipe.data.conditions import condition_channels
+from cspipe.data.masks._own import FILE as MASKS
 from cspipe.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
-from cspipe.files import whole_file
+from cspipe.files import sha256_file, whole_file
 from cspipe.models import load_weights, read_config
 from cspipe.nets import build_compensation, build_main
 from cspipe.params import Compensation, Diffusion, Model, Params
 from cspipe.seeds import derive_seed
-from cspipe.stages.stage import COMPENSATION, MAIN
+from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED
 
 
 def schedule_on(diffusion: Diffusion, device: Device) -> Schedule:
@@ -53,7 +54,14 @@ def shape_of(config: Mapping[str, Any]) -> dict[str, int]:
 
 def conditions_of(params: Params) -> dict[str, Any] | None:
     """What a model file tells of its conditions; None for a net without any."""
-    return None if params.task == "generate" else params.condition.model_dump(mode="json")
+    if params.task == "generate":
+        return None
+    return {**params.condition.model_dump(exclude={"mask_folder"}), "masks_sha256": masks_sha256(params)}
+
+
+def masks_sha256(params: Params) -> str | None:
+    """Hash of the prepared own masks, None without any: the path that they came from means nothing elsewhere."""
+    return None if params.condition.mask_folder is None else sha256_file(PREPARED / MASKS)
 
 
 def denoiser(net: nn.Module, diffusion: Diffusion, device: Device) -> NetDenoiser:

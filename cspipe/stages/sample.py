@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from cspipe.compute import Device, open_device
@@ -21,13 +22,13 @@ from cspipe.diffusion.samplers import find_step
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE, read_config
-from cspipe.params import Params, Sample, task_of
+from cspipe.params import Params, task_of
 from cspipe.params_file import load_params
 from cspipe.pictures import comparison, display_scale, grid, save_png
 from cspipe.provenance import code_ids
 from cspipe.sampling import Corrected, Sampler, sample_all
 from cspipe.stages.inputs import open_inputs
-from cspipe.stages.nets import finished_denoiser, finished_module
+from cspipe.stages.nets import finished_denoiser, finished_module, masks_sha256
 from cspipe.stages.stage import COMPENSATION, MAIN, STATES, stage, state_key
 from cspipe.variants import Variant
 
@@ -35,8 +36,6 @@ CODE = (
     "cspipe/compute.py",
     "cspipe/data/conditions.py",
     "cspipe/data/held_out.py",
-    "cspipe/data/images.py",
-    "cspipe/data/listing.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
@@ -71,34 +70,33 @@ def main() -> None:
         sampler = new_sampler(params.variants[name], denoise, config, device)
         inputs = open_inputs(params, params.variants[name])
         facts = describe(name, params, config, inputs)
-        settings = params.sample
+        settings, count = params.sample, facts["images"]
         parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())
-        batches = sample_all(sampler, inputs, settings.seed, settings.images, settings.batch, parts, f"sample {name}")
+        batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
         with whole_folder(SAMPLES / name) as folder:
-            write(folder, batches, settings, sampler.shape, inputs)
+            write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
+            if inputs is not None:
+                write_inputs(folder, inputs, settings.batch)
+            save_png(draw_grid(folder, inputs), folder / "grid.png")
             (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
         shutil.rmtree(parts)
-        log.images(settings.images)
+        log.images(count)
 
 
-def write(
-    folder: Path, batches: Iterable[NDArray[np.uint8]], settings: Sample, shape: tuple[int, int, int],
-    inputs: HeldOut | None,
-) -> None:  # fmt: skip
-    """The samples and a grid of the first; with a task, its inputs, and each beside its result and the truth."""
-    file, count = folder / "samples.npy", settings.images
-    write_npy(file, (count, *shape), batches)
-    images = np.load(file, mmap_mode="r")
+def write_inputs(folder: Path, inputs: HeldOut, batch: int) -> None:
+    """What the net was told of each sample, as inputs.npy (N, K, H, W)."""
+    spans = [(start, min(start + batch, inputs.count)) for start in range(0, inputs.count, batch)]
+    write_npy(folder / "inputs.npy", (inputs.count, *inputs(0, 1).shape[1:]), (inputs(*span) for span in spans))
+
+
+def draw_grid(folder: Path, inputs: HeldOut | None) -> Image.Image:
+    """The first samples in a folder; with inputs, each beside its input, the truth, and their difference."""
+    images = np.load(folder / "samples.npy", mmap_mode="r")
     if inputs is None:
-        shown = grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(shape[-1]))
-    else:
-        spans = [(start, min(start + settings.batch, count)) for start in range(0, count, settings.batch)]
-        channels = inputs(0, 1).shape[1]
-        write_npy(folder / "inputs.npy", (count, channels, *shape[1:]), (inputs(*span) for span in spans))
-        rows = min(GRID_ROWS, count)
-        truths = inputs.pictures.gather(picture_numbers(0, rows, len(inputs.conditions.families)))
-        shown = comparison(inputs(0, rows)[:, : shape[0]], images[:rows], truths)
-    save_png(shown, folder / "grid.png")
+        return grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1]))
+    rows = min(GRID_ROWS, len(images))
+    truths = inputs.pictures.gather(picture_numbers(0, rows, len(inputs.conditions.families)))
+    return comparison(inputs(0, rows)[:, : images.shape[1]], images[:rows], truths)
 
 
 def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.uint8]]) -> None:
@@ -144,9 +142,10 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
         "task": task_of(params, variant),
         "families": None if inputs is None else list(inputs.conditions.families),
         "inputs_sha256": None if inputs is None else inputs.pictures.sha256,
+        "masks_sha256": masks_sha256(params),
         **variant.model_dump(),
         "seed": params.sample.seed,
-        "images": params.sample.images,
+        "images": params.sample.images if inputs is None else inputs.count,
         "images_seen": config["images_seen"],
         "training": config["train"]["method"],
         "training_seed": config["seed"],

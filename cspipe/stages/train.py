@@ -23,7 +23,6 @@ from cspipe.preemption import deferred
 from cspipe.provenance import code_ids
 from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.examples import open_examples
-from cspipe.stages.inputs import open_inputs
 from cspipe.stages.nets import conditions_of, denoiser, new_main, new_module, write_tsv
 from cspipe.stages.stage import MAIN, PREPARED, stage, state_key
 from cspipe.stages.states import open_states
@@ -36,9 +35,6 @@ from cspipe.training.module import ModuleFit
 CODE = (
     "cspipe/compute.py",
     "cspipe/data/conditions.py",
-    "cspipe/data/held_out.py",
-    "cspipe/data/images.py",
-    "cspipe/data/listing.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
@@ -50,7 +46,6 @@ CODE = (
     "cspipe/pixels.py",
     "cspipe/seeds.py",
     "cspipe/stages/examples.py",
-    "cspipe/stages/inputs.py",
     "cspipe/stages/nets.py",
     "cspipe/stages/train.py",
     "cspipe/training",
@@ -67,8 +62,6 @@ def main() -> None:
         log.device = device.name
         images = open_split(PREPARED, "train")
         examples = open_examples(params, images)
-        for variant in params.variants.values():
-            open_inputs(params, variant)  # to tell now what would stop its samples later
         trainee = new_trainee(params, examples, device)
         settings = params.train
         config = describe(params, images, trainee)

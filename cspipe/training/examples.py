@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cspipe.data.conditions import Conditions
 from cspipe.pixels import normalise
 from cspipe.seeds import derive_seed
 
@@ -22,15 +22,6 @@ class Images(Protocol):
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images (len(indices), C, H, W)."""
-
-
-class Conditions(Protocol):
-    """Conditions of the images of a set, cspipe/data/conditions.py."""
-
-    def __call__(
-        self, numbers: NDArray[np.int64], pixels: NDArray[np.uint8], seeds: Sequence[int]
-    ) -> NDArray[np.uint8]:
-        """For the images `numbers`, which are `pixels` (N, C, H, W), by a seed each: (N, K, H, W)."""
 
 
 class Batch(NamedTuple):

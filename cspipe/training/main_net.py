@@ -128,7 +128,7 @@ class MainNet:
         c = self.compensation
         if c is not None and seen - batch < c.fit_until <= seen:
             self.net.eval()
-            self.norms = module_norms(self.denoise, c.fit.c, self.examples, self.seed)
+            self.norms = module_norms(self.denoise, c.fit.c, self.examples, self.seed, self.settings.micro_batch)
             self.net.train()
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())

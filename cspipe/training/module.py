@@ -60,14 +60,19 @@ class FinishedFit:
     denoise: NetDenoiser
     seed: int
     flip: bool
+    micro_batch: int
+    """Images per forward pass."""
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
         """One step of C on forward states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
         schedule = self.denoise.schedule
         d = draw(batch, self.seed, seen, schedule.steps, self.flip)
-        with torch.no_grad():
-            x0h = self.denoise.given(d.condition)(diffuse(d.x0, d.e, d.t, schedule), d.t)
-        loss = self.fit.learn(d, x0h, 1.0)
+        loss = batch.x0.new_zeros(())
+        for start in range(0, len(d.t), self.micro_batch):
+            part = d.slice(start, min(start + self.micro_batch, len(d.t)))
+            with torch.no_grad():
+                x0h = self.denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)
+            loss = loss + self.fit.learn(part, x0h, len(part.t) / len(d.t))
         return {"loss": loss, "grad_norm": self.fit.update()}
 
     def after(self, seen: int, batch: int) -> None:
@@ -88,7 +93,7 @@ class FinishedFit:
 
 @torch.no_grad()
 def module_norms(
-    denoise: NetDenoiser, module: Timed, examples: Examples, seed: int, count: int = 256
+    denoise: NetDenoiser, module: Timed, examples: Examples, seed: int, micro_batch: int, count: int = 256
 ) -> list[dict[str, float]]:
     """||C|| / ||x0 - x0h|| and ||x0 - x0h - C|| / ||x0 - x0h|| at about 20 steps t, over the first `count` images.
 
@@ -103,8 +108,12 @@ def module_norms(
     rows = []
     for step in steps:
         t = torch.full((len(x0),), step, device=device)
-        x0h = denoise.given(condition)(diffuse(x0, e, t, schedule), t)
-        c, error = module.given(condition)(x0h, t), x0 - x0h
-        ratio, left = c.norm() / error.norm(), (error - c).norm() / error.norm()
-        rows.append({"t": step, "norm_ratio": float(ratio), "error": float(left)})
+        whole, squares = Draw(x0, condition, t, e, 0), torch.zeros(3, device=device)
+        for start in range(0, len(x0), micro_batch):
+            part = whole.slice(start, min(start + micro_batch, len(x0)))
+            x0h = denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)
+            c, error = module.given(part.condition)(x0h, part.t), part.x0 - x0h
+            squares += torch.stack([each.square().sum() for each in (c, error, error - c)])
+        size, whole_error, left = squares.sqrt().tolist()
+        rows.append({"t": step, "norm_ratio": size / whole_error, "error": left / whole_error})
     return rows

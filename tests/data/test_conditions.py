@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
-from cspipe.data.masks._own import open_own
+from cspipe.data.own_masks import open_own
 from cspipe.data.shards import Shards
 from cspipe.errors import UserError
 from cspipe.params import Condition

@@ -65,6 +65,22 @@ def test_where_nothing_is_known_the_first_picture_is_as_near_as_any() -> None:
     np.testing.assert_array_equal(answers["nearest"], TRAIN[:1].repeat(6, 0))
 
 
+def test_large_pictures_are_compared_as_sums_over_squares() -> None:
+    """By the same search on pictures that are made small beforehand; a square is known if all of it is."""
+    train, truths = (pictures.repeat(4, 2).repeat(4, 3) for pictures in (TRAIN, TRUTHS))
+    assert train.shape[-1] == 2 * module.SEARCHED
+    holes = np.zeros((6, 1, 64, 64), np.bool_)
+    holes[:, :, :20] = True
+    holes[:, :, 21, 5] = True
+    small = [(other.reshape(3, 32, 2, 32, 2).sum((2, 4)).astype(float)) for other in train]
+    known = (~holes[0, 0]).reshape(32, 2, 32, 2).all((1, 3))
+    answers = baselines("inpaint", masked(truths, holes), source_of(train), CPU)["nearest"]
+    for answer, truth in zip(answers, truths, strict=True):
+        query = truth.reshape(3, 32, 2, 32, 2).sum((2, 4)).astype(float)
+        wanted = int(np.argmin([np.square((other - query)[:, known]).sum() for other in small]))
+        np.testing.assert_array_equal(answer, np.where(holes[0], train[wanted], truth))
+
+
 def test_grey_pictures_and_none() -> None:
     train = source_of(blobs(5, 1, channels=1))
     condition = masked(blobs(2, 0, channels=1), HOLES[:2])

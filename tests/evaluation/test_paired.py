@@ -105,7 +105,7 @@ def test_sides_that_do_not_pair_up_are_refused() -> None:
 
 def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
-    intervals = [bootstrap(rng.normal(3, 2, 40)) for _ in range(150)]
+    intervals = [bootstrap(rng.normal(3, 2, 40), np.arange(40)) for _ in range(150)]
     covered = np.mean([interval.low <= 3 <= interval.high for interval in intervals])
     assert 0.88 <= covered <= 0.99
     widths = [interval.high - interval.low for interval in intervals]
@@ -114,22 +114,33 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say() -> None:
 
 def test_intervals_are_the_same_again() -> None:
     values = np.random.default_rng(1).normal(size=20)
-    interval = bootstrap(values)
-    assert bootstrap(values.copy()) == interval
-    assert bootstrap(values, seed=1) != interval
+    pictures = np.arange(20)
+    interval = bootstrap(values, pictures)
+    assert bootstrap(values.copy(), pictures) == interval
+    assert bootstrap(values, pictures, seed=1) != interval
     assert interval.mean == values.mean()
     assert interval.low < interval.mean < interval.high
 
 
+def test_results_of_one_picture_count_once() -> None:
+    """Copies of each value under its picture's number make no narrower interval, as independent ones would."""
+    values, pictures = np.random.default_rng(1).normal(size=20), np.arange(20)
+    once = bootstrap(values, pictures)
+    copies = bootstrap(values.repeat(7), pictures.repeat(7))
+    assert (copies.mean, copies.low, copies.high) == pytest.approx((once.mean, once.low, once.high))
+    independent = bootstrap(values.repeat(7), np.arange(140))
+    assert independent.high - independent.low < 0.6 * (once.high - once.low)
+
+
 def test_one_value_has_no_spread_and_none_has_no_mean() -> None:
-    assert bootstrap(np.array([2.5])).__dict__ == {"mean": 2.5, "low": 2.5, "high": 2.5}
+    assert bootstrap(np.array([2.5]), np.zeros(1, np.int64)).__dict__ == {"mean": 2.5, "low": 2.5, "high": 2.5}
     with pytest.raises(ValueError, match="nothing"):
-        bootstrap(np.array([]))
+        bootstrap(np.array([]), np.zeros(0, np.int64))
 
 
 def test_the_table_tells_families_apart() -> None:
     families = ["thin", "half", "thin", "half", "half", "thin"]
-    table = paired_scores(A, B, families, Doubled())
+    table = paired_scores(A, B, np.arange(6), families, Doubled())
     assert json.loads(json.dumps(table)) == table
     assert list(table) == ["all", "half", "thin"]
     assert all(list(scores) == ["psnr", "ssim", "l1", "lpips_alex"] for scores in table.values())
@@ -142,9 +153,9 @@ def test_the_table_tells_families_apart() -> None:
 
 
 def test_one_family_is_all() -> None:
-    assert list(paired_scores(A, B, ["pairs"] * 6, Doubled())) == ["all"]
+    assert list(paired_scores(A, B, np.arange(6), ["pairs"] * 6, Doubled())) == ["all"]
 
 
 def test_a_family_for_every_pair() -> None:
     with pytest.raises(IndexError, match="boolean"):
-        paired_scores(A, B, ["half", "thin"], Doubled())
+        paired_scores(A, B, np.arange(6), ["half", "thin"], Doubled())

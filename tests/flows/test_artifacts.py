@@ -47,6 +47,11 @@ def test_scores_are_those_of_the_extractor() -> None:
     assert read_scores('{"efflite0": {"kid": 0.5, "other": 1}, "bracket": {"kid": 9}}') == {"kid": 0.5}
 
 
+def test_scores_against_the_truth_stand_beside_them() -> None:
+    metrics = '{"efflite0": {"kid": 0.1, "inception_score": 2}, "truth": {"psnr": 30.5, "efflite0_distance": 9.1}}'
+    assert read_scores(metrics) == {"kid": 0.1, "psnr": 30.5, "efflite0_distance": 9.1}
+
+
 def test_keys_are_what_prefect_takes() -> None:
     assert key("pictures", "sample@cs-10") == "pictures-sample-cs-10"
 

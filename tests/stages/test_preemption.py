@@ -154,6 +154,7 @@ def test_run_that_lost_its_machine_ends_on_another_with_the_same_bytes(
 
 @pytest.mark.slow
 def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3) -> None:
+    """Takes over two minutes: so long is an owner given to show that it lives."""
     first, second = machine("a"), machine("b")
     environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/somewhere"}
     slow = start(first, "train", **environment)

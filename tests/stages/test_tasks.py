@@ -17,14 +17,10 @@ from tests.stages.conftest import new_clone, stage
 
 VARIANT = "cs-10"
 STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
-REPAINT = {
-    "sampler": "ddpm",
-    "steps": 5,
-    "eta": 1.0,
-    "reads": "models/main",
-    "correction": None,
-    "repaint": {"rounds": 2},
-}
+KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
+REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "correction": None}
+REPAINT |= {"repaint": {"rounds": 2, "masks": ["expand"]}}
+CORRECTED = {"sampler": "ddim", "eta": 0.0, "reads": "models", "correction": KAPPA}
 
 
 def run(folder: Path, small: Tree, changes: Tree, stages: tuple[str, ...] = STAGES) -> Path:
@@ -58,7 +54,7 @@ def arrays(clone: Path, variant: str = VARIANT) -> tuple[NDArray[np.uint8], NDAr
 
 
 def paired(clone: Path, variant: str = VARIANT) -> Tree:
-    return json.loads((clone / f"metrics/{variant}.json").read_text())["paired"]
+    return json.loads((clone / f"metrics/{variant}.json").read_text())["paired"][0]
 
 
 def test_known_pixels_are_those_of_held_out_pictures_and_come_back_exactly(inpainted: Path) -> None:
@@ -102,14 +98,24 @@ def test_occluded_pictures_are_held_out_pairs(deoccluded: Path) -> None:
     assert paired(deoccluded)["input"]["all"]["psnr"]["mean"] < 50
 
 
-def test_net_without_conditions_fills_holes_by_repaint(tmp_path: Path, small: Tree) -> None:
-    stages = ("prepare", "train", "sample re", "evaluate re")
-    clone = run(tmp_path, small, {"variants": {"re": REPAINT}, "condition.masks": ["expand"]}, stages)
-    results, inputs = arrays(clone, "re")
-    hole = inputs[:, 3:] == 255
-    np.testing.assert_array_equal(np.where(hole, 0, results), np.where(hole, 0, inputs[:, :3]))
-    assert not np.array_equal(results, inputs[:, :3])
-    assert paired(clone, "re")["result"]["all"]["psnr"]["mean"] > 0
+def test_net_without_conditions_fills_holes_by_repaint_with_and_without_compensation(
+    tmp_path: Path, small: Tree
+) -> None:
+    """As many samples as there are held-out pictures; noise alone gives as many as are asked for."""
+    plain = {**REPAINT, "repaint": None}
+    variants = {"re": REPAINT, "re-cs": {**REPAINT, **CORRECTED}, "plain": plain}
+    samples = (f"sample {name}" for name in variants)
+    stages = ("prepare", "train", "compensate", *samples, "evaluate re", "evaluate re-cs")
+    clone = run(tmp_path, small, {"variants": variants, "sample.images": 20, "evaluate.images": 20}, stages)
+    for name in ("re", "re-cs"):
+        results, inputs = arrays(clone, name)
+        hole = inputs[:, 3:] == 255
+        np.testing.assert_array_equal(np.where(hole, 0, results), np.where(hole, 0, inputs[:, :3]))
+        assert len(results) == 16
+        assert not np.array_equal(results, inputs[:, :3])
+        assert paired(clone, name)["result"]["all"]["psnr"]["mean"] > 0
+    assert not np.array_equal(arrays(clone, "re")[0], arrays(clone, "re-cs")[0])
+    assert len(np.load(clone / "samples/plain/samples.npy")) == 20
 
 
 def test_too_few_held_out_pictures_are_told_before_training(deoccluded: Path) -> None:

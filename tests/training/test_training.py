@@ -57,7 +57,7 @@ def new_fit(params: Params, pictures: Pictures) -> FinishedFit:
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
     denoise = denoiser(net.eval().requires_grad_(False), params.diffusion, device)
     fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
-    return FinishedFit(fit, denoise, params.seed, flip=True)
+    return FinishedFit(fit, denoise, params.seed, flip=True, micro_batch=params.train.micro_batch)
 
 
 def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0) -> list:
@@ -189,14 +189,14 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     curve = train(trainee, p, flat, tmp_path)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
     assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
-    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, Examples(flat), 0)
+    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, Examples(flat), 0, 8)
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 
 
 def test_untrained_module_leaves_the_error_as_it_is(params: Make, pictures: Pictures) -> None:
     fit = new_fit(params(), pictures)
-    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0)
+    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0, 8)
     assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
 
 

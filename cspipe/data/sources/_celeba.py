@@ -41,6 +41,8 @@ def open_celeba(data: Data, window: Window, crop: str) -> Files:
     if data.limit is at most their number.
     """
     assert data.path is not None, "params.yaml is refused without data.path"
+    if data.crop != "center":
+        raise UserError(f"params.yaml: data.crop must be center with {data.source}, whose name says how it is cropped")
     where = f"params.yaml: data.path {data.path}"
     splits = _read_partition(data.path / PARTITION, where)
     pictures = _pictures(data.path, where)

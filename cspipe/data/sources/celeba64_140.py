@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cspipe.data.images import Window
-from cspipe.data.sources._celeba import ALIGNED, open_celeba
+from cspipe.data.sources._celeba import ALIGNED, LAST_TRAIN, open_celeba
 from cspipe.data.sources._files import Files
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 READS_PATH = True
 OFFICIAL_SPLIT = True
 PAIRED = False
+TRAIN_PICTURES = LAST_TRAIN
 
 
 def open_source(data: Data) -> Files:

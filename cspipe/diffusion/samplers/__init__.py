@@ -2,7 +2,9 @@
 
 To add one, add a file with
 - `step(x_t, x0h, t, s, walk) -> x_s`: images (N, C, H, W), steps (N,) on the device, s < t, the same for all images;
-- `ETAS`: the least and the largest eta that it knows.
+- `ETAS`: the least and the largest eta that it knows;
+- `REMEMBERS`: whether it keeps anything in `walk.past`. Such a sampler says what becomes of that when a correction
+  changes x_s after the step, and it cannot go back up (`repaint`).
 The file is imported to check params.yaml, so it imports torch in the functions that need it, not at its top.
 """
 

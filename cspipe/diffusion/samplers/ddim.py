@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cspipe.diffusion.schedule import Schedule
 
 ETAS = (0.0, 1.0)
+REMEMBERS = False
 
 
 def step(x_t: Tensor, x0h: Tensor, t: Tensor, s: Tensor, walk: Walk) -> Tensor:

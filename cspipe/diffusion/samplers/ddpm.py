@@ -5,3 +5,4 @@ from __future__ import annotations
 from cspipe.diffusion.samplers.ddim import step as step
 
 ETAS = (1.0, 1.0)
+REMEMBERS = False

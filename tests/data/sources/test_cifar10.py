@@ -31,6 +31,7 @@ PER_BATCH = 20
 PIXELS = np.random.default_rng(0).integers(0, 256, (6 * PER_BATCH, 32, 32, 3), np.uint8)
 """(N, H, W, C): five train batches and the test batch."""
 TRAIN_SHA256 = hashlib.sha256(PIXELS[: 5 * PER_BATCH].tobytes()).hexdigest()
+TEST_SHA256 = hashlib.sha256(PIXELS[5 * PER_BATCH :].tobytes()).hexdigest()
 
 
 def batch(pixels: NDArray[np.uint8]) -> bytes:
@@ -61,6 +62,7 @@ def opened(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> Op
     """Open a folder as the source, in a world in which the data set has 120 pictures."""
     monkeypatch.setattr(cifar10, "PER_BATCH", PER_BATCH)
     monkeypatch.setattr(cifar10, "TRAIN_SHA256", TRAIN_SHA256)
+    monkeypatch.setattr(cifar10, "TEST_SHA256", TEST_SHA256)
     return lambda path, **values: cifar10.open_source(settings(source="cifar10", path=path, size=32, **values))
 
 
@@ -178,6 +180,7 @@ def test_the_download_belongs_to_the_stage(tmp_path: Path, small: Tree, server: 
     module = clone / "cspipe/data/sources/cifar10.py"
     md5 = hashlib.md5((tmp_path / "served/cifar-10-python.tar.gz").read_bytes()).hexdigest()
     text = module.read_text().replace(cifar10.TRAIN_SHA256, TRAIN_SHA256).replace(cifar10.ARCHIVE_MD5, md5)
+    text = text.replace(cifar10.TEST_SHA256, TEST_SHA256)
     text = text.replace("PER_BATCH = 10_000", f"PER_BATCH = {PER_BATCH}")
     module.write_text(text.replace('f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"', f'"{server}"'))
     commit(clone, "a small data set")
