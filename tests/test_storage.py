@@ -192,6 +192,7 @@ def test_missing_permission_is_named(s3: S3, bucket: Bucket) -> None:
         bucket.check()
 
 
+@pytest.mark.slow
 def test_outage_of_20_seconds_is_ridden_out(s3: S3, bucket: Bucket, tmp_path: Path) -> None:
     """Takes 20 to 60 seconds."""
     (tmp_path / "a").write_bytes(b"x" * 10_000)

@@ -92,7 +92,8 @@ class Intake:
                 f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, "
                 "or take more pictures"
             )
-        entry = {"images": sum(shard["images"] for shard in shards), "sha256": sha256_of(shards), "shards": shards}
+        images = sum(shard["images"] for shard in shards)
+        entry = {"images": images, "sha256": sha256_of([*shards, *paired]), "shards": shards}
         return {**entry, "paired_shards": paired} if paired else entry
 
     def summary(self) -> str:

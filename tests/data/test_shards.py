@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Ten pictures and their twins in shards of three."""
     monkeypatch.setattr(shards, "SHARD_BYTES", 3 * 48 + 47)
     plain, paired = write(tmp_path, "train", PICTURES), write(tmp_path, "train-paired", 255 - PICTURES)
-    split = {"images": 10, "sha256": sha256_of(plain), "shards": plain, "paired_shards": paired}
+    split = {"images": 10, "sha256": sha256_of([*plain, *paired]), "shards": plain, "paired_shards": paired}
     save_index(tmp_path, {"size": 4, "channels": 3, "splits": {"train": split}})
     return tmp_path
 
@@ -90,9 +90,13 @@ def test_the_hash_tells_the_pictures(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     changed = PICTURES.copy()
     changed[7, 0, 0, 0] ^= 1
-    assert sha256_of(write(tmp_path / "other", "train", changed)) != before.sha256
+    other = write(tmp_path / "other", "train", changed)
+    twins = write(tmp_path / "other", "train-paired", 255 - PICTURES)
+    assert sha256_of([*other, *twins]) != before.sha256
     (tmp_path / "same").mkdir()
-    assert sha256_of(write(tmp_path / "same", "train", PICTURES)) == before.sha256
+    same = write(tmp_path / "same", "train", PICTURES)
+    assert sha256_of([*same, *twins]) == before.sha256
+    assert sha256_of([*same, *write(tmp_path / "same", "train-paired", 254 - PICTURES)]) != before.sha256, "a twin"
 
 
 def test_a_changed_byte_is_found(folder: Path) -> None:
