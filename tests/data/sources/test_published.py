@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cspipe.choices import find, names_in
-from cspipe.data.sources import Picture, celebahq256, celebahq256_occluded, ffhq256
+from cspipe.data.sources import Picture, Skipped, celebahq256, celebahq256_occluded, ffhq256
 from cspipe.data.sources._files import Files
 from cspipe.errors import UserError
 from cspipe.params import SOURCES, Data
@@ -73,6 +75,26 @@ def test_more_pictures_than_published(tmp_path: Path, opened: Open, monkeypatch:
     fill(folder, ["thumbnails128x128/00000/00000.png"])
     with pytest.raises(UserError, match=r"holds 31 pictures, but 30 were published.*one release alone"):
         opened("ffhq256", folder, limit=None)
+
+
+def test_hashes_of_ffhq_are_compared_where_they_lie_beside(tmp_path: Path, opened: Open) -> None:
+    folder = fill(tmp_path / "ffhq", [f"images1024x1024/{name}" for name in FFHQ])
+    md5s = {name: hashlib.md5((folder / f"images1024x1024/{name}").read_bytes()).hexdigest() for name in FFHQ}
+    entries = {
+        str(i): {"image": {"file_path": f"images1024x1024/{name}", "file_md5": md5}, "thumbnail": {"file_md5": "0"}}
+        for i, (name, md5) in enumerate(md5s.items())
+    }
+    (folder / "ffhq-dataset-v2.json").write_text(json.dumps(entries))
+    files = opened("ffhq256", folder)
+    assert "ffhq-dataset-v2.json" in str(files.facts["hashes"])
+    assert len(pixels(files, workers=2)) == 30
+    other = folder / f"images1024x1024/{FFHQ[3]}"
+    other.write_bytes((folder / f"images1024x1024/{FFHQ[4]}").read_bytes())
+    skipped = [item for item in opened("ffhq256", folder).stream(1) if isinstance(item, Skipped)]
+    assert [(item.name.endswith(FFHQ[3]), "md5 is not that of" in item.reason) for item in skipped] == [(True, True)]
+    (folder / "ffhq-dataset-v2.json").write_text("[1]")
+    with pytest.raises(UserError, match="not FFHQ's list of files"):
+        opened("ffhq256", folder)
 
 
 @every_set
