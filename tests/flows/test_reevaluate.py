@@ -140,6 +140,17 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert set(project.bucket.list("dvc/")) == stored
 
 
+def test_twenty_undrifted_nights_are_calm(project: Project) -> None:
+    """Takes some minutes. Every night has other fresh seeds, and the band grows with the nights before."""
+    ends = [project.night(f"2026-08-{day:02}", repeats=3) for day in range(1, 21)]
+    assert [end.message for end in ends if not end.is_completed()] == []
+    found = [project.record(f"2026-08-{day:02}")["revisions"][0]["variants"][0] for day in range(1, 21)]
+    assert {variant["verdict"] for variant in found} <= {"same", "improved", "inconclusive"}
+    assert found[-1]["bands"]["kid"]["repeats"] >= 18, "nearly every night adds its scores to the band of the next"
+    seeds = [repeat["seed"] for variant in found for repeat in variant["repeats"]]
+    assert len(set(seeds)) == len(seeds) >= 18
+
+
 def test_a_changed_weight_is_found(project: Project) -> None:
     """A weight of the EMA net is changed, and everything is committed, pushed and tagged as if it belonged there."""
     file = project.clone / "models/main/model.safetensors"
