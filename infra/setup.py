@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 TEMPLATE = Path(__file__).parent / "kubernetes" / "gpu-job-template.json"
@@ -46,7 +46,7 @@ def create_pools(gpu_type: str, folder: Path) -> None:
 
 def limit_sweeps() -> None:
     """At most three sweeps at once: a cpu worker has four slots, and a sweep's points need one too."""
-    with SyncPrefectClient(os.environ["PREFECT_API_URL"]) as client:
+    with get_client(sync_client=True) as client:  # with the server's auth string, if it has one
         try:
             queue = client.read_work_queue_by_name("sweeps", work_pool_name="cpu")
         except ObjectNotFound:
