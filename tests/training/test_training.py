@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cspipe.compute import open_device
+from cspipe.data.shards import INDEX, ShardWriter, sha256_of
 from cspipe.denoiser import Timed
 from cspipe.errors import UserError
 from cspipe.params import Params
@@ -80,9 +82,24 @@ def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, fo
     return log
 
 
+@pytest.fixture
+def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Pictures) -> None:
+    """A working folder with prepared test pictures: before a task is trained, their number is checked."""
+    folder = tmp_path / "data/prepared"
+    folder.mkdir(parents=True)
+    writer = ShardWriter(folder, "test", (3, 8, 8))
+    for picture in pictures.pixels:
+        writer.add(picture)
+    writer.flush()
+    entry = {"images": len(pictures), "sha256": sha256_of(writer.shards), "shards": writer.shards}
+    (folder / INDEX).write_text(json.dumps({"channels": 3, "size": 8, "splits": {"test": entry}}))
+    monkeypatch.chdir(tmp_path)
+
+
 CHANGES = [{"model.dropout": 0.0}, {"model.dropout": 0.3}, {"task": "inpaint"}, {"condition.occluders": ["scarf"]}]
 
 
+@pytest.mark.usefixtures("_held_out")
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
 @pytest.mark.parametrize("changes", CHANGES, ids=["without dropout", "dropout", "masks", "occluders"])
 def test_six_steps_equal_three_a_kill_and_three(
