@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ from cspipe.storage import QUICK, Bucket
 from cspipe.storage_errors import StorageError, Unreachable
 from cspipe.training import mirror
 from cspipe.training.checkpoint import Checkpoints
-from cspipe.training.mirror import Mirror, RemoteState, TakenOver
+from cspipe.training.mirror import RemoteState, TakenOver
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+from tests.training.conftest import FOLDER, Machine
 
 CPU = torch.device("cpu")
-FOLDER = "states/train/key"
-Machine = Callable[[str], Checkpoints]
 
 
 @pytest.fixture(autouse=True)
@@ -29,19 +27,6 @@ def _hanging(monkeypatch: pytest.MonkeyPatch) -> None:
     """Owners give no sign of life between their states, and it takes a tenth of a second to see that."""
     monkeypatch.setattr(mirror, "SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(mirror, "LOOKS", 2)
-
-
-@pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    return Bucket(s3.new_bucket(), "prefix")
-
-
-@pytest.fixture
-def machine(bucket: Bucket, tmp_path: Path) -> Machine:
-    """machine("a"): the run's states on a machine, which shares nothing but the bucket with the others."""
-    return lambda name: Checkpoints(tmp_path / name, "key", Mirror(Bucket(bucket.bucket, bucket.prefix), FOLDER))
 
 
 def save(states: Checkpoints, *seen: int) -> None:

@@ -18,8 +18,8 @@ from cspipe.storage import Bucket
 from cspipe.training import mirror
 from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.mirror import Mirror, RemoteState, TakenOver, forget
-from tests.s3_server import S3
-from tests.training.test_mirror import CPU, FOLDER, Machine, manifest, save
+from tests.training.conftest import FOLDER, Machine
+from tests.training.test_mirror import CPU, manifest, save
 
 BEAT, LOOK, LOOKS = 0.2, 0.15, 6
 """Seconds, and looks without a sign of life after which an owner is lost."""
@@ -31,19 +31,6 @@ def _living(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror, "SECONDS_BETWEEN_BEATS", BEAT)
     monkeypatch.setattr(mirror, "SECONDS_BETWEEN_LOOKS", LOOK)
     monkeypatch.setattr(mirror, "LOOKS", LOOKS)
-
-
-@pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    return Bucket(s3.new_bucket(), "prefix")
-
-
-@pytest.fixture
-def machine(bucket: Bucket, tmp_path: Path) -> Machine:
-    """machine("a"): the run's states on a machine, which shares nothing but the bucket with the others."""
-    return lambda name: Checkpoints(tmp_path / name, "key", Mirror(Bucket(bucket.bucket, bucket.prefix), FOLDER))
 
 
 def test_second_run_waits_while_the_first_lives_and_leaves_it_the_training(
