@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from cspipe.choices import find, names_in
-from cspipe.nets import UNet
+from cspipe.nets.unet import UNet
 
 ROUNDS = 9
 X, T = torch.randn(64, 3, 16, 16), 1000 * torch.rand(64)

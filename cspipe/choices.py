@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from cspipe.errors import UserError
@@ -20,6 +21,11 @@ def names_in(package: str) -> list[str]:
     """Names to choose from: the files of a package such as "cspipe.data.sources", sorted; none that starts with _."""
     files = ROOT.joinpath(*package.split(".")).glob("*.py")
     return sorted(file.stem.replace("_", "-") for file in files if not file.name.startswith("_"))
+
+
+def choice(package: str, name: str) -> ModuleType:
+    """A chosen file, known to be there."""
+    return import_module(f"{package}.{name.replace('-', '_')}")
 
 
 def find(package: str, name: str, member: str) -> Any:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cspipe.data.conditions import condition_channels
 from cspipe.data.sources import count_test
 from cspipe.diffusion.schedule import SCHEDULES
-from cspipe.nets import build_compensation, build_main, count_parameters
+from cspipe.nets.build import build_compensation, build_main, count_parameters
 from cspipe.params import SOURCES, Data, Params
 from cspipe.wording import readable_bytes
 
@@ -91,11 +91,15 @@ def costs(params: Params) -> tuple[Cost, Cost]:
     """The cost of the main net and of the module."""
     image, size = params.data.channels, params.data.size
     told = condition_channels(params.task, image)
-    shape = {"image_channels": image, "condition_channels": told, "size": size}
+    told_too = told + (image if params.diffusion.self_condition else 0)
     with torch.device("meta"):
-        x, t = torch.empty(1, image + told, size, size), torch.empty(1)
-        main, module = build_main(params.model, **shape), build_compensation(params.compensation, **shape)
-        return cost_of(main, x, t), cost_of(module, x, t)
+        t = torch.empty(1)
+        main = build_main(params.model, image_channels=image, condition_channels=told_too, size=size)
+        module = build_compensation(params.compensation, image_channels=image, condition_channels=told, size=size)
+        return (
+            cost_of(main, torch.empty(1, image + told_too, size, size), t),
+            cost_of(module, torch.empty(1, image + told, size, size), t),
+        )
 
 
 def copies_memory(main: Cost) -> int:
@@ -127,7 +131,7 @@ def derived(params: Params) -> str:
     main, module = costs(params)
     lines = [
         "Derived figures, for one image (nothing reads them)",
-        f"main net:    {_in_words(main)}",
+        f"main net:    {params.model.name}, {_in_words(main)}",
         f"module:      {_in_words(module)}",
         f"memory:      {readable_bytes(training_memory(main))} to train the main net on batch 1 in float32:",
         f"             {readable_bytes(copies_memory(main))} weights, gradients, AdamW's two states and EMA,",
@@ -135,8 +139,8 @@ def derived(params: Params) -> str:
         f"alpha-bar:   {alpha_bar(params):.3g} at T = {params.diffusion.steps}",
         f"training:    {params.train.images:,} images, {_passes(params)}",
     ]
-    if params.train.method == "compensated":
-        lines.append(f"             on the compensated path {_giga(main.forward + module.forward)} more for each")
+    if params.train.method != "plain":
+        lines.append(f"             on the path of train.method {_giga(main.forward + module.forward)} more for each")
     return "".join(f"# {line}\n" for line in (*lines, *NOTES))
 
 

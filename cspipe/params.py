@@ -9,16 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, StrictBool, model_validator
 
 from cspipe.choices import find
 from cspipe.diffusion.corrections.compensation import Weighting
-from cspipe.settings import Count, Number, Rate, Section, Share, WholeNumber, file_of, no_switch
+from cspipe.nets.backbones import BackboneSettings
+from cspipe.settings import Count, Number, Rate, Section, SettingsOf, Share, WholeNumber, file_of, no_switch
 from cspipe.variants import MASKS, Variant
 
 SOURCES, NETS = "cspipe.data.sources", "cspipe.nets.compensation"
-OCCLUDERS = "cspipe.data.occluders"
+OCCLUDERS, METHODS = "cspipe.data.occluders", "cspipe.training.methods"
+BACKBONES = "cspipe.nets.backbones"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
+Backbone = Annotated[SerializeAsAny[BackboneSettings], SettingsOf(BACKBONES, BackboneSettings)]
+"""The section `model`: the main net, with the keys of the file that its name names."""
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth (from the releases of github.com/toshas/torch-fidelity)"
 
 
@@ -90,47 +94,33 @@ class Condition(Section):
     )
 
 
-class Model(Section):
-    """The main net: an ADM U-Net (Dhariwal and Nichol 2021)."""
-
-    channels: Count = Field(description="feature channels of the first level")
-    blocks: Count = Field(description="residual blocks per level")
-    multipliers: list[Count] = Field(min_length=1, description="channel factor per level, one halving between two")
-    attention: list[Count] = Field(description="resolutions, in pixels, that get self-attention")
-    head_channels: Count = Field(description="channels per attention head")
-    dropout: Annotated[Number, Field(ge=0, lt=1)] = Field(description="probability, in the residual blocks")
-
-    @model_validator(mode="after")
-    def _groups_divide(self) -> Model:
-        for m in self.multipliers:
-            width = self.channels * m
-            if width % 16:
-                raise ValueError(f"model.channels x {m} = {width} must be divisible by 16 (group normalisation)")
-            if self.attention and width % self.head_channels:
-                raise ValueError(f"model.channels x {m} = {width} must be divisible by head_channels")
-        return self
-
-
 class Diffusion(Section):
     """The forward process and what the main net predicts."""
 
     steps: Annotated[int, Field(ge=2, le=10_000, strict=True)] = Field(description="T, native steps")
-    schedule: Literal["linear", "cosine"] = Field(description="linear betas scaled by 1000/T, or cosine alpha-bar")
-    prediction: Literal["eps", "x0", "v"] = Field(description="what the main net outputs")
+    schedule: Literal["linear", "cosine", "karras"] = Field(
+        description="linear betas scaled by 1000/T, cosine alpha-bar, or EDM's noise levels"
+    )
+    prediction: Literal["eps", "x0", "v", "edm"] = Field(description="what the main net outputs; edm: preconditioned")
+    self_condition: StrictBool = Field(description="tell the main net its clean estimate of the step before")
 
 
 class TrainCompensation(Weighting):
-    """The compensated path of training (used with train.method compensated)."""
+    """The path of train.method through the net's own reverse steps (not used with plain)."""
 
-    share: Share = Field(description="share of each batch on the compensated path when training starts")
+    share: Share = Field(description="share of each batch on that path when it starts")
     fade: Share = Field(description="fraction of training over which the share falls to 0; 0: constant")
+    start: WholeNumber = Field(description="images of plain training before the path and the module's fit start")
     epochs: Count = Field(description="passes in which the module is fit beside the young main net, then frozen")
+    path: Count | None = Field(description="steps of the sampler that is trained for; null: all native steps")
+    gap: Count = Field(description="steps of it from t to s")
 
 
 class Train(Section):
     """Training of the main net; every length is in images seen."""
 
-    method: Literal["plain", "compensated"] = Field(description="the DDPM loss, or with compensated reverse steps")
+    method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
+    perturbation: Share = Field(description="input perturbation: extra noise in units of the noise of x_t; 0: none")
     images: Count = Field(description="images to see in all")
     batch: Count = Field(description="images per optimizer step")
     micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch")
@@ -164,6 +154,7 @@ class Compensation(Section):
     batch: Count = Field(description="images per optimizer step")
     learning_rate: Rate = Field(description="AdamW step size")
     loss: Literal["l2", "l1"] = Field(description="distance between C and x0 - x0h")
+    states: Literal["forward", "reverse"] = Field(description="x_t of its fit: forward, or after the net's DDIM step")
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Compensation:
@@ -230,7 +221,7 @@ class Params(Section):
     compute: Compute
     data: Data
     condition: Condition
-    model: Model
+    model: Backbone
     diffusion: Diffusion
     train: Train
     compensation: Compensation
@@ -241,17 +232,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
-        levels = len(self.model.multipliers)
-        factor = 2 ** (levels - 1)
-        if self.data.size % factor or self.data.size < 2 * factor:
-            raise ValueError(
-                f"data.size {self.data.size} must be a multiple of {factor} and at least {2 * factor}: "
-                f"model.multipliers has {levels} levels and halves {levels - 1} times"
-            )
-        resolutions = [self.data.size >> level for level in range(levels)]
-        for resolution in self.model.attention:
-            if resolution not in resolutions:
-                raise ValueError(f"model.attention {resolution} is no resolution of the net; it has {resolutions}")
+        self.model.check_size(self.data.size)
         if self.data.size % 4:
             raise ValueError(f"data.size {self.data.size} must be a multiple of 4 (the module halves twice)")
         for name, variant in self.variants.items():
@@ -259,6 +240,12 @@ class Params(Section):
                 raise ValueError(
                     f"variants.{name}.steps {variant.steps} must be at most diffusion.steps {self.diffusion.steps}"
                 )
+        path = self.train.compensation.path or self.diffusion.steps
+        if path > self.diffusion.steps or self.train.compensation.gap >= path:
+            raise ValueError(
+                f"train.compensation: the path has {path} steps, at most diffusion.steps ({self.diffusion.steps}) and "
+                f"more than gap ({self.train.compensation.gap})"
+            )
         if self.evaluate.images > self.sample.images:
             raise ValueError(f"evaluate.images {self.evaluate.images} must be at most sample.images")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +26,15 @@ from cspipe.progress import Progress
 from cspipe.seeds import derive_seed
 
 Corrected = tuple[Denoiser, AfterStep | None]
+
+
+class Drawn(NamedTuple):
+    """A batch of samples."""
+
+    images: NDArray[np.uint8]
+    """(N, C, H, W)."""
+    variances: NDArray[np.float64]
+    """Of the states on their way, x_T first: the sum over images of the variance of an image's pixels."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +61,32 @@ class Sampler:
 
         An image does not depend on the others (but for rounding).
         """
+        return self.draw(seeds, inputs).images
+
+    def draw(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> Drawn:
+        """The same images, with what was measured on their way."""
         told = None if inputs is None else normalise(self.device.upload(torch.from_numpy(inputs)))
         first = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         x_T = self.device.upload(torch.stack(first))
         denoise, correction = self.net(told if self.rounds is None else None)
-        x0 = sample(denoise, x_T, self.step, self._walk(seeds, told), correction)
-        images = np.asarray(quantise(x0).cpu())
-        return images if inputs is None or not self.fills else np.where(hole_of(inputs), images, inputs[:, :-1])
+        walk = self._walk(seeds, told)
+        images = np.asarray(quantise(sample(denoise, x_T, self.step, walk, correction)).cpu())
+        if inputs is not None and self.fills:
+            images = np.where(hole_of(inputs), images, inputs[:, :-1])
+        return Drawn(images, np.asarray(torch.stack(walk.variances).double().cpu()))
+
+    @property
+    def path(self) -> list[int]:
+        """The native steps that it takes, from T to 0, without repetitions."""
+        return subsequence(self.schedule.steps, self.steps)
 
     def _walk(self, seeds: list[int], told: Tensor | None) -> Walk:
         """The way down, with known pixels and noise where they are needed."""
         noise = per_image_noise(seeds, self.shape, self.device)
-        steps = subsequence(self.schedule.steps, self.steps)
         if self.rounds is None or told is None:
-            return Walk(self.schedule, steps, self.eta, noise)
-        return Walk(
-            self.schedule, resampled(steps, self.rounds), self.eta, noise, Known(told[:, :-1], told[:, -1:] > 0)
-        )
+            return Walk(self.schedule, self.path, self.eta, noise)
+        known = Known(told[:, :-1], told[:, -1:] > 0)
+        return Walk(self.schedule, resampled(self.path, self.rounds), self.eta, noise, known)
 
 
 def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) -> Noise:
@@ -85,6 +104,10 @@ Inputs = Callable[[int, int], NDArray[np.uint8]]
 """(start, stop) -> what the net is told of these samples, (stop - start, K, H, W)."""
 
 
+VARIANCES = ".variances"
+"""Ending of a file beside a kept batch, with the variances of its states."""
+
+
 def sample_all(
     sampler: Sampler, inputs: Inputs | None, seed: int, count: int, batch: int, parts: Path, name: str
 ) -> Iterator[NDArray[np.uint8]]:
@@ -96,8 +119,20 @@ def sample_all(
             seeds = list(range(seed + start, seed + stop))
             path = parts / f"{start:09d}.npy"
             if not path.exists():
-                images = sampler(seeds, None if inputs is None else inputs(start, stop))
-                with whole_file(path) as beside, beside.open("wb") as file:
-                    np.save(file, images)
+                drawn = sampler.draw(seeds, None if inputs is None else inputs(start, stop))
+                _keep(path.with_suffix(VARIANCES), drawn.variances)
+                _keep(path, drawn.images)  # the last: with it the batch is whole
             yield np.load(path)
             progress.advance(len(seeds))
+
+
+def sampled_variances(parts: Path, count: int) -> NDArray[np.float64]:
+    """Of the states of all `count` images kept in `parts`, x_T first: the mean variance of an image's pixels."""
+    batches = [np.load(path) for path in sorted(parts.glob(f"*{VARIANCES}"))]
+    return np.asarray(np.sum(batches, axis=0) / count, np.float64)
+
+
+def _keep(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array that is there whole or not at all."""
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.save(file, array)

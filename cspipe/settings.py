@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, PydanticKnownError
 from pydantic_core.core_schema import no_info_before_validator_function
 
 from cspipe.choices import find, names_in
@@ -73,9 +73,11 @@ class SettingsOf:
         model = self.model(value)
         if model is not self.base:
             return model.model_validate(value)
-        problem: InitErrorDetails = {"type": "missing", "loc": ("name",), "input": value}
+        expected = _expected(self.package)
+        missing = PydanticCustomError("value_error", "key is missing; it is {expected}", expected)
+        problem: InitErrorDetails = {"type": missing, "loc": ("name",), "input": value}
         if "name" in value:
-            problem = {**problem, "type": "literal_error", "input": value["name"], "ctx": _expected(self.package)}
+            problem = {**problem, "type": "literal_error", "input": value["name"], "ctx": expected}
         raise ValidationError.from_exception_data(self.package, [problem])
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

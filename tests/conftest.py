@@ -57,6 +57,16 @@ SMALL = {
 }
 
 
+LEVELS = {"channels": 64, "blocks": 1, "multipliers": [1, 2], "attention": [4], "dropout": 0.1}
+MODELS: dict[str, Tree] = {
+    "adm": {"name": "adm", **LEVELS, "head_channels": 32},
+    "ddpm": {"name": "ddpm", **LEVELS},
+    "ncsnpp": {"name": "ncsnpp", **LEVELS},
+    "dit": {"name": "dit", "channels": 64, "depth": 2, "head_channels": 32, "patch": 2, "dropout": 0.1},
+}
+"""A narrow section `model` of every main net, for pictures of 8 pixels."""
+
+
 def change(tree: Tree, changes: Tree) -> Tree:
     """A copy of a params tree with dotted keys set, for instance {"train.batch": 4}."""
     tree = copy.deepcopy(tree)

@@ -9,13 +9,15 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from cspipe.choices import names_in
 from cspipe.cli import preset_names, preset_text
 from cspipe.data.conditions import condition_channels
 from cspipe.figures import Cost, copies_memory, cost_of, costs, derived, training_pictures
-from cspipe.nets import build_compensation, build_main, count_parameters
-from cspipe.params import Params
+from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.params import NETS, Params
 from cspipe.params_file import parse_params
 from cspipe.training.optim import MovingAverage, adamw
+from tests.conftest import MODELS, Tree
 
 CELEBAHQ = {"data.source": "celebahq256", "data.path": "faces", "data.limit": None, "data.held_out": 0.1}
 OFFICIAL = {"data.source": "cifar10", "data.path": "cifar", "data.limit": None, "data.held_out": "official"}
@@ -49,6 +51,12 @@ def test_parameters_are_those_of_the_built_nets(params: Callable[..., Params], t
     assert counted[0] == sum(weight.numel() for weight in main.parameters())
 
 
+def test_a_net_that_is_told_its_estimate_reads_as_many_channels_more(params: Callable[..., Params]) -> None:
+    plain, told = costs(params()), costs(params({"diffusion.self_condition": True}))
+    assert told[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
+    assert told[1] == plain[1]
+
+
 def test_a_linear_layer_takes_two_flop_per_weight_and_its_gradient_as_many() -> None:
     cost = cost_of(nn.Linear(7, 5, device="meta"), torch.empty(1, 7, device="meta"))
     assert cost == Cost(7 * 5 + 5, forward=2 * 7 * 5, training=2 * (2 * 7 * 5), activations=4 * 7)
@@ -63,10 +71,14 @@ def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
     assert cost_of(conv, x).training == 3 * forward
 
 
-@pytest.mark.parametrize("module", ["unet", "resnet", "transformer"])
-def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Params], module: str) -> None:
-    """The small net has attention and dropout."""
-    chosen = params({"compensation.net": module, "model.dropout": 0.1, "data.size": 16, "model.attention": [16, 8]})
+@pytest.mark.parametrize(
+    "net",
+    [{"model": model} for model in MODELS.values()] + [{"compensation.net": module} for module in names_in(NETS)],
+    ids=lambda net: str(*net.values()) if "model" not in net else net["model"]["name"],
+)
+def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Params], net: Tree) -> None:
+    """The small nets have attention and dropout."""
+    chosen = params({"model.dropout": 0.1, **net})
     main, other, x = nets(chosen)
     expected = [kept_in_memory(net, x, torch.ones(1)) for net in (main, other)]
     assert [cost.activations for cost in costs(chosen)] == expected

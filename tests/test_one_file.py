@@ -1,4 +1,4 @@
-"""The promise of CONTRIBUTING.md: a source, a sampler, a correction, a module's net are one new file each.
+"""The promise of CONTRIBUTING.md: a source, a sampler, a correction, a main net, a module's net are one new file each.
 
 Each test puts a file into a copy of the package and names it in a params file; nothing else of the package changes.
 """
@@ -99,6 +99,51 @@ def build(taken, given, size, width):
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
     return net
+'''
+
+METHOD = '''
+"""Forward states half a step too noisy: the plain pair at s, told as t."""
+
+from cspipe.diffusion.losses import plain_pair
+from cspipe.training.methods import falling as share
+
+USES_MODULE = DRAWS_NOISE = False
+
+
+def pair(own):
+    return plain_pair(own.prediction, own.x0, own.e, own.way[-1], own.schedule)._replace(t=own.way[0])
+'''
+BACKBONE = '''
+"""Two convolutions, between which t is added; the second starts at 0."""
+
+from pydantic import Field
+
+from cspipe.nets.backbones import BackboneSettings
+from cspipe.settings import Count
+
+
+class Settings(BackboneSettings):
+    width: Count = Field(description="channels between the convolutions")
+
+    def check_size(self, size):
+        if size % 2:
+            raise ValueError(f"data.size {size} must be even")
+
+    def build(self, in_channels, out_channels, size):
+        from torch import nn
+        from cspipe.nets.blocks import zeroed
+
+        class Pair(nn.Module):
+            def __init__(self, width):
+                super().__init__()
+                self.first = nn.Conv2d(in_channels, width, 3, padding=1)
+                self.time = nn.Linear(1, width)
+                self.second = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
+
+            def forward(self, x, t):
+                return self.second((self.first(x) + self.time(t[:, None] / 1000)[:, :, None, None]).relu())
+
+        return Pair(self.width)
 '''
 
 
@@ -203,8 +248,39 @@ def test_net_of_the_module(work: Path, small: Tree) -> None:
     assert np.load(work / "samples/cs-10/samples.npy").shape == (16, 3, 8, 8)
 
 
+def test_training_method(work: Path, small: Tree) -> None:
+    """It takes no module, so none is fit: nothing is said of its size."""
+    (work / "cspipe/training/methods/late.py").write_text(METHOD)
+    use(work, change(small, {"train.method": "late", "train.compensation.fade": 0.0}))
+    before = (work / "models/main/model.safetensors").read_bytes()
+    stage(work, "train")
+    assert (work / "models/main/model.safetensors").read_bytes() != before
+    assert (work / "curves/train-norm.tsv").read_text().splitlines() == ["t\tnorm_ratio\terror"]
+    shares = (work / "curves/train/plots/metrics/share.tsv").read_text().split()
+    assert float(shares[-1]) == 1
+
+
+def test_main_net(work: Path, small: Tree) -> None:
+    (work / "cspipe/nets/backbones/two_layers.py").write_text(BACKBONE)
+    model = {"name": "two-layers", "width": 12}
+    chosen = change(small, {"model": model, "train.method": "plain"})
+    use(work, chosen)
+    stage(work, "train")
+    config = json.loads((work / "models/main/config.json").read_text())
+    assert config["model"] == model
+    assert config["parameters"] == (3 * 9 + 1) * 12 + 2 * 12 + (12 * 9 + 1) * 3
+    assert len(np.unique(samples(work, chosen))) > 10
+    for wrong, message in (
+        ({"model.width": 0}, "model.width: Input should be greater than or equal to 1 (got 0; channels between the"),
+        ({"model.name": "twolayers"}, "model.name: Input should be 'adm', "),
+        ({"data.size": 9}, "data.size 9 must be even"),
+    ):
+        use(work, change(chosen, wrong))
+        assert message in stage(work, "train", check=False).stderr
+
+
 def test_params_are_checked_without_torch() -> None:
-    """So that a command that only reads them is quick; it holds for every sampler and correction there is."""
+    """So that a command that only reads them is quick; it holds for every sampler, correction and main net there is."""
     code = """
 import sys
 from importlib import import_module
@@ -214,7 +290,8 @@ from cspipe.params_file import parse_params
 import yaml
 for name in preset_names():
     parse_params(yaml.safe_load(preset_text(name)), name)
-for package in ("cspipe.diffusion.samplers", "cspipe.diffusion.corrections", "cspipe.data.sources"):
+folders = "diffusion.samplers", "diffusion.corrections", "data.sources", "nets.backbones"
+for package in (f"cspipe.{folder}" for folder in folders):
     for name in names_in(package):
         import_module(f"{package}.{name.replace('-', '_')}")
         assert "torch" not in sys.modules, name

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cspipe.params import Params
 from cspipe.params_file import ParamsError, load_params, parse_params
-from tests.conftest import ROOT, Tree, change
+from tests.conftest import MODELS, ROOT, Tree, change
 
 DEMO = yaml.safe_load((ROOT / "params.yaml").read_text())
 
@@ -75,7 +75,21 @@ IMPOSSIBLE = [
     ({"diffusion.steps": 1}, "diffusion.steps"),
     ({"variants.cs-10.steps": 101}, "variants.cs-10.steps 101 must be at most diffusion.steps 100"),
     ({"model.channels": 40}, "model.channels x 1 = 40 must be divisible by 16"),
-    ({"model.head_channels": 24}, "must be divisible by head_channels"),
+    ({"model.head_channels": 24}, "model.channels x 1 = 32 must be divisible by head_channels 24"),
+    ({"model": {"channels": 32}}, "model.name: key is missing; it is 'adm', 'ddpm', "),
+    ({"model.name": "x"}, "model.name: Input should be 'adm', 'ddpm', "),
+    ({"model.name": "x"}, "(got 'x'; the main net, a file of cspipe/nets/backbones)"),
+    ({"model.name": "ddpm"}, "model.head_channels: unknown key"),
+    ({"model": {**MODELS["ddpm"], "channels": 24}}, "model.channels x 1 = 24 must be divisible by 16"),
+    ({"model": {**MODELS["ddpm"], "attention": [7]}}, "model.attention 7 is no resolution of the net; it has [16, 8]"),
+    ({"model": {**MODELS["ncsnpp"], "dropout": 1}}, "model.dropout: Input should be less than 1 (got 1; probability"),
+    (
+        {"model": MODELS["ncsnpp"], "data.size": 17},
+        "data.size 17 must be a multiple of 2 and at least 4: model.multipliers has 2 levels and halves 1 times",
+    ),
+    ({"model": {**MODELS["dit"], "patch": 3}}, "data.size 16 must be a multiple of model.patch 3"),
+    ({"model": {**MODELS["dit"], "channels": 66}}, "model.channels 66 must be divisible by 4"),
+    ({"model": {**MODELS["dit"], "head_channels": 24}}, "model.channels 64 must be divisible by head_channels 24"),
     ({"compensation.channels": 20}, "compensation.channels 20 must be divisible by 16"),
     ({"data.size": 18}, "data.size 18 must be a multiple of 4"),
     ({"data.size": 4}, "data.size 4 must be a multiple of 4"),
@@ -93,7 +107,7 @@ IMPOSSIBLE = [
     (
         {"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": {"rounds": 2, "masks": ["half"]}},
         "repaint must be null with sampler ipndm, which remembers the steps before and cannot go back up; "
-        "to repaint use sampler ddim or ddpm",
+        "to repaint use sampler ddim or ddpm or heun",
     ),
     ({"variants.ddim-100.sampler": "x"}, "variants.ddim-100.sampler: Input should be 'ddim'"),
     ({"compensation.net": "x"}, "compensation.net: Input should be 'resnet', "),
@@ -150,22 +164,25 @@ def test_any_value_is_accepted_or_refused_with_a_message(key: str, value: Any) -
         assert isinstance(params, Params)
 
 
+@pytest.mark.parametrize("model", MODELS)
 @given(
-    size=st.integers(1, 64),
-    channels=st.integers(1, 128),
+    size=st.integers(1, 64) | st.integers(1, 8).map(lambda n: 8 * n),
+    channels=st.integers(1, 128) | st.integers(1, 8).map(lambda n: 16 * n),
     multipliers=st.lists(st.integers(1, 4), min_size=1, max_size=4),
-    head_channels=st.integers(1, 64),
+    head_channels=st.integers(1, 64) | st.sampled_from([4, 8, 16]),
 )
 def test_every_accepted_net_can_be_built_and_run(
-    size: int, channels: int, multipliers: list[int], head_channels: int
+    model: str, size: int, channels: int, multipliers: list[int], head_channels: int
 ) -> None:
     """The checks of params.yaml are enough: what passes them has a net whose output has the shape of its input."""
     import torch
 
-    from cspipe.nets import build_compensation, build_main
+    from cspipe.nets.build import build_compensation, build_main
 
-    model = {"channels": channels, "multipliers": multipliers, "head_channels": head_channels, "attention": [size]}
-    changes = {"data.size": size, **{f"model.{key}": value for key, value in model.items()}}
+    drawn = {"channels": channels, "multipliers": multipliers, "head_channels": head_channels, "attention": [size]}
+    drawn |= {"patch": multipliers[0], "depth": 1}
+    keys = MODELS[model]
+    changes = {"data.size": size, "model": {key: drawn.get(key, value) for key, value in keys.items()}}
     try:
         params = parse_params(change(DEMO, changes), "params.yaml")
     except ParamsError:
@@ -183,6 +200,14 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_settings_of_a_main_net_are_kept_whole(params: Callable[..., Params], model: Tree) -> None:
+    """A model file records them, and is read by what is recorded."""
+    chosen = params({"model": model})
+    assert chosen.model.model_dump() == model
+    assert Params.model_validate(chosen.model_dump()) == chosen
 
 
 def test_settings_of_a_correction_are_kept_whole(params: Callable[..., Params]) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from cspipe.cli import preset_names, preset_text
 from cspipe.diffusion.schedule import SCHEDULES
-from cspipe.nets import build_compensation, build_main
+from cspipe.nets.build import build_compensation, build_main
 from cspipe.params import Params
 from cspipe.params_file import parse_params
 from cspipe.stages.nets import shape_of

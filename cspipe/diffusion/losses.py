@@ -1,39 +1,55 @@
-"""What the nets learn from: the plain and the compensated training pair, and the loss of the module."""
+"""What the nets learn from: training pairs of the main net, and the loss of the module."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.corrections import AfterStep
-from cspipe.diffusion.process import Prediction, diffuse, noise_in, training_target
+from cspipe.diffusion.process import Denoiser, Prediction, diffuse, noise_in, training_target
 from cspipe.diffusion.samplers.ddim import ddim_step
 from cspipe.diffusion.schedule import Schedule
 
-Pair = tuple[Tensor, Tensor, Tensor]
-"""(input state, its step, the net's target there)."""
+
+class Pair(NamedTuple):
+    """Input states (N, C, H, W), their steps (N,), the net's targets there, and each image's weight in the loss."""
+
+    x: Tensor
+    t: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def loss(self, output: Tensor) -> Tensor:
+        """Weighted mean square of the net's output against the target: a scalar."""
+        return ((output - self.target).square().flatten(1).mean(1) * self.weight).mean()
+
+    def followed_by(self, other: Pair) -> Pair:
+        """These images, then the others."""
+        return Pair(*(torch.cat(both) for both in zip(self, other, strict=True)))
+
+    def after(self, first: int) -> Pair:
+        """Without the first images."""
+        return Pair(*(part[first:] for part in self))
 
 
 def plain_pair(prediction: Prediction, x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Pair:
     """x_t from the forward process and its target (Ho et al. 2020, algorithm 1)."""
-    return diffuse(x0, e, t, schedule), t, training_target(prediction, x0, e, t, schedule)
+    target = training_target(prediction, x0, e, t, schedule)
+    return Pair(diffuse(x0, e, t, schedule), t, target, x0.new_ones(len(t)))
 
 
-@torch.no_grad()
-def compensated_pair(
-    prediction: Prediction, x0: Tensor, x_t: Tensor, x0h: Tensor, t: Tensor, schedule: Schedule, cs: AfterStep
-) -> Pair:
-    """The net's own compensated reverse step from t to s = t - 1, and the target there (arXiv 2312.06285).
+def pair_at(prediction: Prediction, x0: Tensor, x_s: Tensor, s: Tensor, schedule: Schedule) -> Pair:
+    """A state of any origin, and the target for the noise e' = (x_s - sqrt(ab_s) x0) / sqrt(1 - ab_s) that it holds."""
+    target = training_target(prediction, x0, noise_in(x_s, x0, s, schedule), s, schedule)
+    return Pair(x_s, s, target, x0.new_ones(len(s)))
 
-    x_t from the forward process of x0, x0h the net's clean estimate there, t in 2..T. The target is for the noise e'
-    that the compensated state really holds: e' = (xs - sqrt(ab_s) x0) / sqrt(1 - ab_s). With C = x0 - x0h (the oracle)
-    it is the plain pair at s.
-    """
-    s = t - 1
-    x_s = cs(ddim_step(x_t, x0h, t, s, schedule), x0h, t, s)
-    return x_s, s, training_target(prediction, x0, noise_in(x_s, x0, s, schedule), s, schedule)
+
+def simulated_state(denoise: Denoiser, x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """x_t as sampling meets it: the net's own DDIM step from the forward state at t + 1; at T the forward state."""
+    above = (t + 1).clamp(max=schedule.steps)
+    x = diffuse(x0, e, above, schedule)
+    return ddim_step(x, denoise(x, above), above, t, schedule)
 
 
 def module_loss(c: Tensor, x0: Tensor, x0h: Tensor, norm: Literal["l1", "l2"]) -> Tensor:

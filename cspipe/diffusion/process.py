@@ -13,7 +13,9 @@ if TYPE_CHECKING:  # samplers and corrections need this file, and params.yaml is
 
     from cspipe.diffusion.schedule import Schedule
 
-Prediction = Literal["eps", "x0", "v"]
+Prediction = Literal["eps", "x0", "v", "edm"]
+SIGMA_DATA = 0.5
+"""Standard deviation of clean pixels that EDM reckons with (Karras et al. 2022, table 1)."""
 Denoiser = Callable[["Tensor", "Tensor"], "Tensor"]
 """(x_t, t) -> x0h, the clean estimate clipped to [-1, 1]."""
 
@@ -34,12 +36,19 @@ def noise_in(x_t: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
 
 
 def training_target(prediction: Prediction, x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """What the net should output at (x_t, t): e, x0, or v = sqrt(ab) e - sqrt(1-ab) x0 (Salimans and Ho 2022)."""
+    """What the net should output at (x_t, t): e, x0, v = sqrt(ab) e - sqrt(1-ab) x0 (Salimans and Ho 2022), or EDM's.
+
+    EDM's is F = (x0 - c_skip x_ve) / c_out (Karras et al. 2022, eq. 8) = (n/sd x0 - sd a e) / d, with sd = SIGMA_DATA,
+    a = sqrt(ab), n = sqrt(1-ab) and d = `edm_scale`; the plain mean square on F weighs x0's error by 1/c_out^2.
+    """
     if prediction == "eps":
         return e
     if prediction == "x0":
         return x0
-    return per_image(schedule.signal[t]) * e - per_image(schedule.noise[t]) * x0
+    signal, noise = per_image(schedule.signal[t]), per_image(schedule.noise[t])
+    if prediction == "v":
+        return signal * e - noise * x0
+    return (noise / SIGMA_DATA * x0 - SIGMA_DATA * signal * e) / edm_scale(t, schedule)
 
 
 def clean_estimate(prediction: Prediction, output: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -49,6 +58,24 @@ def clean_estimate(prediction: Prediction, output: Tensor, x_t: Tensor, t: Tenso
         x0h = (x_t - noise * output) / signal
     elif prediction == "x0":
         x0h = output
-    else:
+    elif prediction == "v":
         x0h = signal * x_t - noise * output
+    else:
+        scale = edm_scale(t, schedule)
+        x0h = SIGMA_DATA / scale * (SIGMA_DATA / scale * signal * x_t + noise * output)
     return x0h.clamp(-1, 1)
+
+
+def net_input(prediction: Prediction, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """What the net sees of x_t: EDM's c_in x_ve = x_t / d, of standard deviation 1 at every t; else x_t itself."""
+    return x_t / edm_scale(t, schedule) if prediction == "edm" else x_t
+
+
+def edm_scale(t: Tensor, schedule: Schedule) -> Tensor:
+    """d = sqrt(1 - ab + SIGMA_DATA^2 ab), the standard deviation of x_t, (N,) -> (N, 1, 1, 1).
+
+    EDM is written in x_ve = x_t / sqrt(ab) and sigma = sqrt(1-ab) / sqrt(ab) (Karras et al. 2022, table 1). In x_t it
+    needs no division by a small number: c_in x_ve = x_t / d, c_skip x_ve = sd^2 sqrt(ab) x_t / d^2, and
+    c_out = sd sqrt(1-ab) / d. With sd = 1 the net predicts -v.
+    """
+    return per_image((schedule.noise[t] ** 2 + (SIGMA_DATA * schedule.signal[t]) ** 2).sqrt())

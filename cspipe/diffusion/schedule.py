@@ -61,4 +61,11 @@ def cosine_schedule(steps: int) -> Schedule:
     return Schedule.from_alpha_bar(torch.cumprod(1 - torch.tensor(betas, dtype=torch.float64), dim=0))
 
 
-SCHEDULES = {"linear": linear_schedule, "cosine": cosine_schedule}
+def karras_schedule(steps: int) -> Schedule:
+    """EDM's noise levels (Karras et al. 2022, eq. 5, rho 7): sigma from 80 at T to 0.002 at 1, ab = 1/(1+sigma^2)."""
+    least, most = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    sigma = torch.linspace(least, most, steps, dtype=torch.float64) ** 7
+    return Schedule.from_alpha_bar(1 / (1 + sigma**2))
+
+
+SCHEDULES = {"linear": linear_schedule, "cosine": cosine_schedule, "karras": karras_schedule}

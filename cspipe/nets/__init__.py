@@ -1,6 +1,1 @@
-"""The neural nets: the ADM U-Net that predicts, and the small modules that compensate its error."""
-
-from cspipe.nets.build import build_compensation, build_main, count_parameters
-from cspipe.nets.unet import UNet
-
-__all__ = ["UNet", "build_compensation", "build_main", "count_parameters"]
+"""The neural nets: the backbones that predict, and the small modules that compensate their error."""

@@ -31,9 +31,10 @@ class TokenAttention(nn.Module):
 class PixelAttention(nn.Module):
     """ADM's attention block: x + attention(norm(x)), every pixel a token; no positions."""
 
-    def __init__(self, width: int, head_channels: int) -> None:
+    def __init__(self, width: int, head_channels: int, eps: float = 1e-5) -> None:
+        """width: channels of the features; head_channels: of a head; eps: of the norm."""
         super().__init__()
-        self.norm = group_norm(width)
+        self.norm = group_norm(width, eps)
         self.attention = TokenAttention(width, head_channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,22 +8,12 @@ from torch import nn
 
 from cspipe import params
 from cspipe.choices import find
-from cspipe.nets.unet import UNet
+from cspipe.nets.backbones import BackboneSettings
 
 
-def build_main(model: params.Model, *, image_channels: int, condition_channels: int, size: int) -> UNet:
-    """The net that predicts eps, x0 or v of an image, size x size pixels, which a condition may be joined to."""
-    return UNet(
-        in_channels=image_channels + condition_channels,
-        out_channels=image_channels,
-        size=size,
-        channels=model.channels,
-        blocks=model.blocks,
-        multipliers=model.multipliers,
-        attention=model.attention,
-        head_channels=model.head_channels,
-        dropout=model.dropout,
-    )
+def build_main(model: BackboneSettings, *, image_channels: int, condition_channels: int, size: int) -> nn.Module:
+    """The net that predicts from an image of size x size pixels, which a condition may be joined to."""
+    return model.build(image_channels + condition_channels, image_channels, size)
 
 
 def build_compensation(

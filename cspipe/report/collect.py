@@ -35,7 +35,7 @@ def collect(root: Path, params: Params) -> Report:
         parameters=read_json(main / "config.json", ModelConfig, TRAIN).parameters,
         module_parameters=read_json(module / "config.json", ModelConfig, COMPENSATE).parameters,
         results=results,
-        curves=_curves(root / "curves", params.train.method == "compensated"),
+        curves=_curves(root / "curves", params.train.method != "plain"),
     )
 
 
@@ -74,15 +74,15 @@ def _check_comparable(root: Path, params: Params, results: list[VariantResult]) 
             )
 
 
-def _curves(folder: Path, compensated: bool) -> Curves:
-    """All curves; the share of compensated steps exists only in compensated training."""
+def _curves(folder: Path, own_steps: bool) -> Curves:
+    """All curves; a share of own steps exists only with a method that takes some."""
     train, module = folder / "train/plots/metrics", folder / "compensate/plots/metrics"
     nothing: Columns = {"step": [], "share": []}
     share = train / "share.tsv"
     return Curves(
         loss=read_columns(train / "loss.tsv", ("step", "loss"), TRAIN),
         grad_norm=read_columns(train / "grad_norm.tsv", ("step", "grad_norm"), TRAIN),
-        share=read_columns(share, ("step", "share"), TRAIN) if compensated else nothing,
+        share=read_columns(share, ("step", "share"), TRAIN) if own_steps else nothing,
         module_loss=read_columns(module / "loss.tsv", ("step", "loss"), COMPENSATE),
         norm=read_columns(folder / "norm.tsv", NORM, COMPENSATE),
         train_norm=read_columns(folder / "train-norm.tsv", NORM, TRAIN),

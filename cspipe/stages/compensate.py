@@ -10,7 +10,7 @@ from cspipe.data.shards import open_split
 from cspipe.denoiser import Timed
 from cspipe.files import sha256_file, whole_folder
 from cspipe.models import FILE, save_model
-from cspipe.nets import count_parameters
+from cspipe.nets.build import count_parameters
 from cspipe.params_file import load_params
 from cspipe.preemption import deferred
 from cspipe.provenance import code_ids

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from cspipe.choices import find
 from cspipe.errors import UserError
-from cspipe.params import INCEPTION_WEIGHTS, Evaluate, Params
+from cspipe.params import INCEPTION_WEIGHTS, METHODS, Evaluate, Params
 from cspipe.stages.inputs import open_inputs
 
 
@@ -20,11 +21,12 @@ def check_before_training(params: Params, images: int) -> None:
             f"params.yaml: compensation.batch {batch} is more than the {images} training images, so the compensate "
             f"stage could not take a step; set it to {images} or less, or add pictures"
         )
-    epochs = train.compensation.epochs
-    if train.method == "compensated" and train.images < epochs * images:
+    start, epochs = train.compensation.start, train.compensation.epochs
+    needed = start + epochs * images
+    if find(METHODS, train.method, "USES_MODULE") and train.images < needed:
         print(  # no error: a short try of a large preset is fine
-            f"train: train.images {train.images} is less than train.compensation.epochs {epochs} x {images} training "
-            f"images, so the module is never frozen; a real run sees {epochs * images} or more",
+            f"train: train.images {train.images} is less than train.compensation.start {start} and epochs {epochs} x "
+            f"{images} training images, so the module is never frozen; a real run sees {needed} or more",
             file=sys.stderr,
         )
     _check_weights(params.evaluate)

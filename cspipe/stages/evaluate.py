@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ CODE = (
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
 """Samples whose nearest training pictures are sought, and how many of these."""
+EXPOSED_AT = (75, 50, 25, 10)
+"""Where on the way the exposure bias is told, in percent of T; the nearest step of the walk counts."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def main() -> None:
             metrics["truth"] = {measure: interval["mean"] for measure, interval in pairs["result"]["all"].items()}
             metrics["paired"] = [pairs]  # as a list, which `dvc metrics show` leaves out: it is long
         metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
+        if bias := exposure_of(name):
+            metrics["exposure"] = bias
         with whole_file(METRICS / f"{name}.json") as beside:
             beside.write_text(json.dumps(rounded(metrics), indent=2) + "\n")
         log.images(metrics["provenance"][0]["samples_images"])
@@ -148,6 +153,18 @@ def measure_pairs(variant: str, sets: Sets, settings: Evaluate, device: Device) 
         "result": paired_scores(results, truths, numbers, families, perceptual),
         **{name: paired_scores(pictures, truths, numbers, families, perceptual) for name, pictures in rivals.items()},
     }
+
+
+def exposure_of(variant: str) -> dict[str, float]:
+    """Variance of x_t along sampling minus that of the forward process, at shares of T; empty where not measured."""
+    try:
+        with (SAMPLES / variant / "exposure.tsv").open(newline="") as file:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+    except FileNotFoundError:  # a walk that goes up has more than one state at a step
+        return {}
+    top = max(row["t"] for row in rows)
+    nearest = {percent: min(rows, key=lambda row: abs(row["t"] - percent / 100 * top)) for percent in EXPOSED_AT}
+    return {f"exposure_{percent}": row["sampled"] - row["forward"] for percent, row in nearest.items()}
 
 
 def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Device) -> float | None:

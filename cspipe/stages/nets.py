@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from cspipe.compute import Device
@@ -15,10 +16,12 @@ from cspipe.data.conditions import condition_channels
 from cspipe.data.masks._own import FILE as MASKS
 from cspipe.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
+from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_file
 from cspipe.models import load_weights, read_config
-from cspipe.nets import build_compensation, build_main
-from cspipe.params import Compensation, Diffusion, Model, Params
+from cspipe.nets.backbones import BackboneSettings
+from cspipe.nets.build import build_compensation, build_main
+from cspipe.params import Backbone, Compensation, Diffusion, Params
 from cspipe.seeds import derive_seed
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED
 
@@ -31,7 +34,7 @@ def schedule_on(diffusion: Diffusion, device: Device) -> Schedule:
 def new_main(params: Params, device: Device) -> nn.Module:
     """A main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
-    return build_main(params.model, **_channels(params)).to(device.device)
+    return build_main(params.model, **_told_too(_channels(params), params.diffusion)).to(device.device)
 
 
 def new_module(params: Params, device: Device) -> nn.Module:
@@ -52,6 +55,12 @@ def shape_of(config: Mapping[str, Any]) -> dict[str, int]:
     return {"image_channels": channels, "condition_channels": told, "size": config["size"]}
 
 
+def _told_too(shape: dict[str, int], diffusion: Diffusion) -> dict[str, int]:
+    """The shape of a main net that may be told its own estimate as well."""
+    told = shape["image_channels"] if diffusion.self_condition else 0
+    return {**shape, "condition_channels": shape["condition_channels"] + told}
+
+
 def conditions_of(params: Params) -> dict[str, Any] | None:
     """What a model file tells of its conditions; None for a net without any."""
     if params.task == "generate":
@@ -67,17 +76,31 @@ def masks_sha256(params: Params) -> str | None:
 def denoiser(net: nn.Module, diffusion: Diffusion, device: Device) -> NetDenoiser:
     """The main net as (x_t, t) -> x0h; compiled if the parameters say so."""
     called = torch.compile(net) if device.compile else net
-    timed = Timed(called, diffusion.steps, device)  # type: ignore[arg-type]  # torch.compile of a module is one
+    timed = Timed(called, diffusion.steps, device, recalls=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
     return NetDenoiser(timed, diffusion.prediction, schedule_on(diffusion, device))
 
 
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
     config = read_config(folder, "train")
-    net = build_main(Model.model_validate(config["model"]), **shape_of(config))
+    diffusion = Diffusion.model_validate(config["diffusion"])
+    net = build_main(_stored_backbone(config, folder), **_told_too(shape_of(config), diffusion))
     load_weights(net, folder, "ema")
     net.to(device.device).eval().requires_grad_(False)
-    return denoiser(net, Diffusion.model_validate(config["diffusion"]), device), config
+    return denoiser(net, diffusion, device), config
+
+
+def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
+    """The keys of a model file's main net. Raises UserError where they are those of another version of the project."""
+    try:
+        return TypeAdapter[BackboneSettings](Backbone).validate_python(config["model"])
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(["model", *map(str, problem["loc"])])
+        raise UserError(
+            f"{folder}: the main net was trained by another version of this project ({key}: {problem['msg']}); "
+            "run `dvc repro train`, or use that version"
+        ) from None
 
 
 def finished_module(device: Device, steps: int, folder: Path = COMPENSATION) -> Timed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from cspipe.compute import Device, open_device
 from cspipe.data.held_out import HeldOut, picture_numbers
+from cspipe.data.shards import open_split
 from cspipe.denoiser import NetDenoiser
+from cspipe.diffusion.exposure import exposure_rows, pixel_variance
 from cspipe.diffusion.samplers import find_step
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_folder
@@ -25,11 +28,12 @@ from cspipe.models import FILE, read_config
 from cspipe.params import Params, task_of
 from cspipe.params_file import load_params
 from cspipe.pictures import comparison, display_scale, grid, save_png
+from cspipe.pixels import normalise
 from cspipe.provenance import code_ids
-from cspipe.sampling import Corrected, Sampler, sample_all
+from cspipe.sampling import Corrected, Sampler, sample_all, sampled_variances
 from cspipe.stages.inputs import open_inputs
-from cspipe.stages.nets import finished_denoiser, finished_module, masks_sha256
-from cspipe.stages.stage import COMPENSATION, MAIN, STATES, stage, state_key
+from cspipe.stages.nets import finished_denoiser, finished_module, masks_sha256, write_tsv
+from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
 from cspipe.variants import Variant
 
 CODE = (
@@ -58,7 +62,7 @@ GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
 
 
 def main() -> None:
-    """Read params.yaml and the models; write samples/<variant>: the images, a grid and how they were made."""
+    """Read params.yaml and the models; write samples/<variant>: images, grid, exposure bias, how they were made."""
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     with stage(f"sample@{name}") as log:
         params = load_params()
@@ -75,6 +79,8 @@ def main() -> None:
         batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
         with whole_folder(SAMPLES / name) as folder:
             write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
+            if sampler.rounds is None:  # states that go back up are no measure of one walk down
+                write_exposure(folder, sampler, sampled_variances(parts, count), settings.batch)
             if inputs is not None:
                 write_inputs(folder, inputs, settings.batch)
             save_png(draw_grid(folder, inputs), folder / "grid.png")
@@ -87,6 +93,16 @@ def write_inputs(folder: Path, inputs: HeldOut, batch: int) -> None:
     """What the net was told of each sample, as inputs.npy (N, K, H, W)."""
     spans = [(start, min(start + batch, inputs.count)) for start in range(0, inputs.count, batch)]
     write_npy(folder / "inputs.npy", (inputs.count, *inputs(0, 1).shape[1:]), (inputs(*span) for span in spans))
+
+
+def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64], batch: int) -> None:
+    """The variance of x_t along the walk and in the forward process, as exposure.tsv."""
+    pictures, total = open_split(PREPARED, "train"), 0.0
+    for start in range(0, len(pictures), batch):
+        pixels = pictures.gather(np.arange(start, min(start + batch, len(pictures))))
+        total += float(pixel_variance(normalise(torch.from_numpy(pixels)).double()))
+    rows = exposure_rows(sampler.path, sampled, total / len(pictures), sampler.schedule)
+    write_tsv(folder / "exposure.tsv", rows, ("t", "sampled", "forward"))
 
 
 def draw_grid(folder: Path, inputs: HeldOut | None) -> Image.Image:
@@ -121,8 +137,8 @@ def new_sampler(
     def net(condition: Tensor | None) -> Corrected:
         """The net and what corrects its steps, under a condition."""
         if settings is None:
-            return denoise.given(condition), None
-        return settings.build(denoise.given(condition), schedule, module and module.given(condition))
+            return denoise.given(condition).along_a_walk(), None
+        return settings.build(denoise.given(condition).along_a_walk(), schedule, module and module.given(condition))
 
     shape, step = (config["channels"], config["size"], config["size"]), find_step(variant.sampler)
     rounds = None if variant.repaint is None else variant.repaint.rounds

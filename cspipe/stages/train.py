@@ -1,4 +1,4 @@
-"""Stage train: the main net, plain or with compensated reverse steps."""
+"""Stage train: the main net."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from cspipe.choices import choice
 from cspipe.compute import Device, open_device
 from cspipe.data.shards import Shards, open_split
 from cspipe.denoiser import Timed
-from cspipe.diffusion.corrections.compensation import CompensationWeight
 from cspipe.diffusion.schedule import Schedule
 from cspipe.files import whole_folder
 from cspipe.models import save_model
-from cspipe.nets import count_parameters
-from cspipe.params import Params
+from cspipe.nets.build import count_parameters
+from cspipe.params import METHODS, Params
 from cspipe.params_file import load_params
 from cspipe.pictures import display_scale, grid, save_png
 from cspipe.preemption import deferred
@@ -29,8 +29,9 @@ from cspipe.stages.states import open_states
 from cspipe.tracking import tracked
 from cspipe.training.examples import Examples
 from cspipe.training.loop import Plan, run
-from cspipe.training.main_net import GRID_IMAGES, CompensatedPath, MainNet
+from cspipe.training.main_net import GRID_IMAGES, MainNet
 from cspipe.training.module import ModuleFit
+from cspipe.training.objective import Objective
 
 CODE = (
     "cspipe/compute.py",
@@ -76,17 +77,15 @@ def main() -> None:
 
 
 def new_trainee(params: Params, examples: Examples, device: Device) -> MainNet:
-    """The main net of the parameters, with the compensated path if train.method asks for it. Raises UserError."""
+    """The main net of the parameters, trained by train.method. Raises UserError."""
     check_before_training(params, len(examples))
-    net = new_main(params, device)
-    denoise = denoiser(net, params.diffusion, device)
-    path = None
-    if params.train.method == "compensated":
-        settings, module = params.train.compensation, new_module(params, device)
+    net, fit = new_main(params, device), None
+    method = choice(METHODS, params.train.method)
+    if method.USES_MODULE:
+        module = new_module(params, device)
         fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
-        weight = CompensationWeight(denoise.schedule, settings.weight, settings.scale, settings.cap)
-        path = CompensatedPath(fit, weight, settings.epochs * len(examples))
-    return MainNet(net, denoise, params.train, params.seed, examples, path)
+    objective = Objective(net, denoiser(net, params.diffusion, device), params.train, method, fit, len(examples))
+    return MainNet(objective, params.train, params.seed, examples)
 
 
 def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]:
@@ -101,7 +100,7 @@ def describe(params: Params, images: Shards, trainee: MainNet) -> dict[str, Any]
         "parameters": count_parameters(trainee.net),
         "seed": params.seed,
         "train": params.train.model_dump(),
-        "module": params.compensation.model_dump(include={"net", "channels", "learning_rate", "loss"}),
+        "module": params.compensation.model_dump(include={"net", "channels", "learning_rate", "loss", "states"}),
         "data_sha256": images.sha256,
         "code": code_ids(*CODE),
     }

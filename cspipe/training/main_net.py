@@ -1,4 +1,4 @@
-"""Training of the main net: the DDPM loss, or with compensated reverse steps and the module fit in the first epoch."""
+"""Training of the main net: its steps, its moving average, and what is seen on the way."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.corrections.compensation import Compensation, CompensationWeight
-from cspipe.diffusion.losses import compensated_pair, plain_pair
 from cspipe.diffusion.reverse import sample, subsequence
 from cspipe.diffusion.samplers import Walk, ddim
 from cspipe.params import Train
 from cspipe.pixels import quantise
 from cspipe.seeds import derive_seed
-from cspipe.training.draws import Draw, draw
 from cspipe.training.examples import Batch, Examples
 from cspipe.training.loop import crossed
-from cspipe.training.module import ModuleFit, module_norms
+from cspipe.training.module import module_norms
+from cspipe.training.objective import Objective
 from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
 
 GRID_IMAGES, GRID_STEPS = 10, 50
@@ -28,55 +25,33 @@ GRID_IMAGES, GRID_STEPS = 10, 50
 
 
 @dataclass
-class CompensatedPath:
-    """What training needs to take the net's own compensated reverse step."""
-
-    fit: ModuleFit
-    weight: CompensationWeight
-    fit_until: int
-    """Images seen when the module is frozen: epochs x training images."""
-
-    def correction(self, condition: Tensor | None) -> Compensation:
-        """The compensated step under a condition."""
-        return Compensation(self.fit.c.given(condition), self.weight)
-
-
-@dataclass
 class MainNet:
     """Trainee of the train stage."""
 
-    net: nn.Module
-    denoise: NetDenoiser
+    objective: Objective
     settings: Train
     seed: int
     examples: Examples
-    compensation: CompensatedPath | None
     rows: list[Tensor] = field(default_factory=list)
     """Samples along the way, one row per train.grid_every images."""
     norms: list[dict[str, float]] = field(default_factory=list)
     """Size of the module over t when it was frozen."""
 
     def __post_init__(self) -> None:
+        self.net, self.denoise = self.objective.net, self.objective.denoise
+        self.draws = self.objective.draws(self.seed)
         self.optimizer = adamw(self.net, self.settings.learning_rate, self.settings.weight_decay)
         self.ema = MovingAverage(self.net, self.settings.batch, self.settings.ema_half_life)
-
-    def share(self, seen: int) -> float:
-        """Share of a batch on the compensated path: constant, or falling linearly to 0 over `fade` of training."""
-        if self.compensation is None:
-            return 0.0
-        start, fade = self.settings.compensation.share, self.settings.compensation.fade
-        return start if fade == 0 else start * max(0.0, 1 - seen / (fade * self.settings.images))
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
         """One optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
         settings, x0 = self.settings, batch.x0
-        share = self.share(seen)
-        d = draw(batch, self.seed, seen, self.denoise.schedule.steps, settings.flip, share)
-        fitting = self.compensation is not None and seen < self.compensation.fit_until
+        d = self.draws(batch, seen, self.objective.share(seen))
+        fitting = self.objective.fits(seen)
         loss, module_loss = x0.new_zeros(()), x0.new_zeros(())
         for start in range(0, settings.batch, settings.micro_batch):
             part = d.slice(start, start + settings.micro_batch)
-            part_loss, part_module_loss = self._learn(part, fitting)
+            part_loss, part_module_loss = self.objective.learn(part, fitting)
             loss, module_loss = loss + part_loss, module_loss + part_module_loss
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
         factor = rate_factor(seen, settings.images, settings.warmup, settings.cooldown)
@@ -86,50 +61,19 @@ class MainNet:
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.net)
         scalars = {"loss": loss, "grad_norm": norm}
-        if self.compensation is not None:
+        if settings.method != "plain":
             scalars["share"] = x0.new_full((), d.compensated / settings.batch)
-            if fitting:
-                self.compensation.fit.update()
-                scalars["module_loss"] = module_loss
+        if fitting and self.objective.fit is not None:
+            self.objective.fit.update()
+            scalars["module_loss"] = module_loss
         return scalars
-
-    def _learn(self, part: Draw, fitting: bool) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a micro-batch; returns its parts of the batch's (loss, module's loss)."""
-        schedule, prediction = self.denoise.schedule, self.denoise.prediction
-        part_of_batch = self.settings.micro_batch / self.settings.batch
-        module_loss = part.x0.new_zeros(())
-        x, t, target = plain_pair(prediction, part.x0, part.e, part.t, schedule)
-        if self.compensation is not None and (fitting or part.compensated):
-            # The module learns from every image of its epoch, the compensated path needs its own share alone.
-            known = len(t) if fitting else part.compensated
-            x0h = self._estimate(part.slice(0, known), x[:known])
-            k = part.compensated
-            if k:
-                correction = self.compensation.correction(part.slice(0, k).condition)
-                pair = compensated_pair(prediction, part.x0[:k], x[:k], x0h[:k], t[:k], schedule, correction)
-            if fitting:
-                module_loss = self.compensation.fit.learn(part, x0h, part_of_batch)
-            if k:
-                x, t, target = (torch.cat([own, plain[k:]]) for own, plain in zip(pair, (x, t, target), strict=True))
-        loss = (self.denoise.net.given(part.condition)(x, t) - target).square().mean() * part_of_batch
-        loss.backward()
-        return loss.detach(), module_loss
-
-    @torch.no_grad()
-    def _estimate(self, part: Draw, x: Tensor) -> Tensor:
-        """The net's clean estimate of the states x of a draw as in sampling, without dropout."""
-        self.net.eval()
-        x0h = self.denoise.given(part.condition)(x, part.t)
-        self.net.train()
-        return x0h
 
     def after(self, seen: int, batch: int) -> None:
         """Measure the module when it is frozen; add a row to the samples along the way."""
-        c = self.compensation
-        if c is not None and seen - batch < c.fit_until <= seen:
-            self.net.eval()
-            self.norms = module_norms(self.denoise, c.fit.c, self.examples, self.seed, self.settings.micro_batch)
-            self.net.train()
+        fit = self.objective.fit
+        if fit is not None and seen - batch < self.objective.fit_until <= seen:
+            with self.objective.quiet():
+                self.norms = module_norms(self.denoise, fit.c, self.examples, self.seed, self.settings.micro_batch)
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
 
@@ -143,7 +87,7 @@ class MainNet:
             self.examples.gather(np.arange(GRID_IMAGES) % len(self.examples), "grid").to(device).normalised()
         )
         x_T = torch.randn(x0.shape, generator=generator, device=device)
-        denoise = replace(self.denoise, net=replace(net, net=self.ema.net, condition=condition))
+        denoise = replace(self.denoise, net=replace(net, net=self.ema.net, condition=condition)).along_a_walk()
         steps = subsequence(schedule.steps, min(GRID_STEPS, schedule.steps))
         return quantise(sample(denoise, x_T, ddim.step, Walk(schedule, steps))).cpu()
 
@@ -157,7 +101,7 @@ class MainNet:
             "net": self.net.state_dict(),
             "ema": self.ema.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "fit": None if self.compensation is None else self.compensation.fit.state_dict(),
+            "fit": None if self.objective.fit is None else self.objective.fit.state_dict(),
             "rows": self.rows,
             "norms": self.norms,
         }
@@ -167,6 +111,6 @@ class MainNet:
         self.net.load_state_dict(state["net"])
         self.ema.net.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.compensation is not None:
-            self.compensation.fit.load_state_dict(state["fit"])
+        if self.objective.fit is not None:
+            self.objective.fit.load_state_dict(state["fit"])
         self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cspipe.denoiser import NetDenoiser, Timed
-from cspipe.diffusion.losses import module_loss
+from cspipe.diffusion.losses import module_loss, simulated_state
 from cspipe.diffusion.process import diffuse
 from cspipe.params import Compensation
 from cspipe.seeds import derive_seed
-from cspipe.training.draws import Draw, draw
+from cspipe.training.draws import Draw, Draws
 from cspipe.training.examples import Batch, Examples
 from cspipe.training.optim import adamw, all_finite
 
@@ -28,6 +28,14 @@ class ModuleFit:
     def __init__(self, module: nn.Module, c: Timed, settings: Compensation) -> None:
         self.module, self.c, self.settings = module, c, settings
         self.optimizer = adamw(module, settings.learning_rate)
+
+    @torch.no_grad()
+    def estimate(self, denoise: NetDenoiser, d: Draw) -> Tensor:
+        """The net's clean estimates (N, C, H, W) that C learns from, at the states that settings.states says."""
+        told, schedule = denoise.given(d.condition), denoise.schedule
+        if self.settings.states == "reverse":
+            return told(simulated_state(told, d.x0, d.e, d.t, schedule), d.t)
+        return told(diffuse(d.x0, d.e, d.t, schedule), d.t)
 
     def learn(self, d: Draw, x0h: Tensor, share: float) -> Tensor:
         """Add the gradient of `share` times the loss on a draw and its estimates x0h; returns that product."""
@@ -64,14 +72,12 @@ class FinishedFit:
     """Images per forward pass."""
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
-        """One step of C on forward states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
-        schedule = self.denoise.schedule
-        d = draw(batch, self.seed, seen, schedule.steps, self.flip)
+        """One step of C on states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0h)."""
+        d = Draws(self.seed, self.denoise.schedule.steps, self.flip)(batch, seen)
         loss = batch.x0.new_zeros(())
         for start in range(0, len(d.t), self.micro_batch):
             part = d.slice(start, min(start + self.micro_batch, len(d.t)))
-            with torch.no_grad():
-                x0h = self.denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)
+            x0h = self.fit.estimate(self.denoise, part)
             loss = loss + self.fit.learn(part, x0h, len(part.t) / len(d.t))
         return {"loss": loss, "grad_norm": self.fit.update()}
 
@@ -108,7 +114,7 @@ def module_norms(
     rows = []
     for step in steps:
         t = torch.full((len(x0),), step, device=device)
-        whole, squares = Draw(x0, condition, t, e, 0), torch.zeros(3, device=device)
+        whole, squares = Draw(x0, condition, t, e), torch.zeros(3, device=device)
         for start in range(0, len(x0), micro_batch):
             part = whole.slice(start, min(start + micro_batch, len(x0)))
             x0h = denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspipe.cli import preset_names, preset_text
-from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, linear_schedule
+from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, karras_schedule, linear_schedule
 from cspipe.params_file import parse_params
 
 anything = given(name=st.sampled_from(sorted(SCHEDULES)), steps=st.integers(2, 2000))
@@ -51,6 +51,26 @@ def test_linear_at_1000_steps_is_ddpm() -> None:
 def test_cosine_is_the_published_one(steps: int) -> None:
     theirs = DDPMScheduler(steps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
     assert np.allclose(cosine_schedule(steps).signal[1:] ** 2, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 18, 100, 1000])
+def test_karras_is_the_published_one(steps: int) -> None:
+    """Karras et al. (2022), eq. 5: sigma_i for i = 0..N-1, with i = T - t."""
+    schedule = karras_schedule(steps)
+    sigma = [(80 ** (1 / 7) + i / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(steps)]
+    ours = (schedule.noise / schedule.signal)[1:].flip(0)
+    assert np.allclose(ours, sigma, rtol=1e-9)
+    assert schedule.signal[-1] ** 2 == pytest.approx(1 / 6401)
+
+
+@anything
+def test_kappa_is_that_of_eulers_step_in_sigma(name: str, steps: int) -> None:
+    """kappa(t, s) / sqrt(ab_s) = 1 - sigma_s / sigma_t."""
+    schedule = SCHEDULES[name](steps)
+    sigma = schedule.noise / schedule.signal
+    t = torch.arange(1, steps + 1)
+    for s in (torch.zeros_like(t), t // 2, t - 1):
+        assert torch.allclose(schedule.kappa(t, s) / schedule.signal[s], 1 - sigma[s] / sigma[t])
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -91,6 +91,15 @@ def test_copies_of_training_pictures_are_told(workspace: Path) -> None:
     assert metrics["memorisation"]["nearest_ratio"] == 0
 
 
+def test_exposure_bias_is_told_at_the_nearest_steps_of_the_walk(workspace: Path) -> None:
+    rows = [(t, 1 - t / 200, 1 - t / 100) for t in (100, 80, 51, 20, 0)]
+    lines = ["t\tsampled\tforward", *("\t".join(map(str, row)) for row in rows)]
+    (workspace / "samples/ddim-100/exposure.tsv").write_text("\n".join(lines) + "\n")
+    main()
+    exposure = json.loads((workspace / "metrics/ddim-100.json").read_text())["exposure"]
+    assert exposure == pytest.approx({"exposure_75": 0.4, "exposure_50": 0.255, "exposure_25": 0.1, "exposure_10": 0.1})
+
+
 @pytest.mark.parametrize("file", ["samples.npy", "samples.json"])
 def test_missing_samples_name_the_command(file: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "samples/ddim-100" / file).unlink()

@@ -1,29 +1,37 @@
-"""The whole U-Net against diffusers' independent one, with the same weights."""
+"""The whole nets of ADM, DDPM and DiT against diffusers' independent ones, with the same weights."""
 
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DModel
-from torch import Tensor
+from diffusers import DiTTransformer2DModel, UNet2DModel
+from torch import Tensor, nn
 
-from cspipe.nets import UNet
+from cspipe.nets.build import count_parameters
+from cspipe.nets.ddpm import DDPM
+from cspipe.nets.dit import DiT
+from cspipe.nets.unet import UNet
 
-WIDTHS, BLOCKS, CLASSES = (128, 256, 384), 2, 5  # widths at which every norm has the 32 groups that theirs has
+WIDTHS, CLASSES = (128, 256, 384), 5  # widths at which every norm has the 32 groups that theirs has
+BLOCKS = 2
 
-RENAMED = {
+RENAMED = {  # of a stage of ADM, then those of DDPM that differ, then attention
     "block.before.0": "norm1",
     "block.first": "conv1",
     "block.norm": "norm2",
     "block.modulation": "time_emb_proj",
     "block.after.2": "conv2",
     "block.skip.1": "conv_shortcut",
+    "block.shift": "time_emb_proj",
+    "block.after.0": "norm2",
+    "block.after.3": "conv2",
+    "conv": "conv",
     "attention.norm": "group_norm",
     "attention.attention.qkv": "qkv",
     "attention.attention.project": "to_out.0",
 }
 
 
-def their_paths() -> dict[str, str]:
+def their_paths(levels: int) -> dict[str, str]:
     """Our module paths to theirs; of a stage, to its block and its attention ({} stands for which)."""
     paths = {
         "stem": "conv_in",
@@ -35,7 +43,7 @@ def their_paths() -> dict[str, str]:
         "middle.0": "mid_block.{}.0",
         "middle.1": "mid_block.{}.1",
     }
-    for level in range(len(WIDTHS)):
+    for level in range(levels):
         start = level * (BLOCKS + 1)
         paths |= {f"encoder.{start + i}": f"down_blocks.{level}.{{}}.{i}" for i in range(BLOCKS)}
         paths[f"encoder.{start + BLOCKS}"] = f"down_blocks.{level}.downsamplers.0"
@@ -44,10 +52,10 @@ def their_paths() -> dict[str, str]:
     return paths
 
 
-def their_state(ours: UNet) -> dict[str, Tensor]:
+def their_state(ours: UNet | DDPM) -> dict[str, Tensor]:
     """Our weights under their names."""
     state: dict[str, Tensor] = {}
-    paths = their_paths()
+    paths = their_paths(len(ours.decoder))
     for name, tensor in ours.state_dict().items():
         path, kind = name.rsplit(".", 1)
         stage = next(p for p in sorted(paths, key=len, reverse=True) if f"{path}.".startswith(f"{p}."))
@@ -60,7 +68,7 @@ def their_state(ours: UNet) -> dict[str, Tensor]:
     return state
 
 
-def test_same_weights_same_output(stir) -> None:
+def test_adm(stir) -> None:
     ours = UNet(
         in_channels=3,
         out_channels=6,
@@ -90,3 +98,108 @@ def test_same_weights_same_output(stir) -> None:
     theirs.load_state_dict(their_state(ours))
     x, t, y = torch.randn(3, 3, 16, 16), torch.tensor([10.0, 437.5, 1000.0]), torch.tensor([0, 4, 2])
     torch.testing.assert_close(ours(x, t, y), theirs(x, t, y).sample, rtol=1e-4, atol=1e-4)
+
+
+# The configuration that is published with google/ddpm-cifar10-32.
+DDPM_CIFAR10 = {
+    "sample_size": 32,
+    "block_out_channels": (128, 256, 256, 256),
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 2,
+    "attention_head_dim": None,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+}
+
+
+def ddpm() -> DDPM:
+    return DDPM(
+        in_channels=3,
+        out_channels=3,
+        size=32,
+        channels=128,
+        blocks=BLOCKS,
+        multipliers=(1, 2, 2, 2),
+        attention=(16,),
+        dropout=0.1,
+    ).eval()
+
+
+def test_ddpm_of_cifar10(stir) -> None:
+    ours, theirs = stir(ddpm()), UNet2DModel(**DDPM_CIFAR10)
+    state = their_state(ours)
+    first = "time_embedding.linear_1.weight"
+    state[first] = state[first].roll(64, dims=1)  # theirs are sines, then cosines
+    theirs.load_state_dict(state)
+    x, t = torch.randn(2, 3, 32, 32), torch.tensor([10.0, 437.5])
+    out = ours(x, t)
+    assert out.std() > 0.1
+    torch.testing.assert_close(out, theirs(x, t).sample, rtol=1e-4, atol=1e-4)
+
+
+def test_ddpm_has_the_published_parameters() -> None:
+    """35.7 M (Ho et al. 2020, appendix B); theirs counts the same to the last one."""
+    with torch.device("meta"):
+        ours, theirs = ddpm(), UNet2DModel(**DDPM_CIFAR10)
+    assert count_parameters(ours) == sum(weight.numel() for weight in theirs.parameters()) == 35_746_307
+
+
+def reordered(layer: nn.Module, order: tuple[int, ...], parts: int) -> dict[str, Tensor]:
+    """Weight and bias of a linear layer, whose outputs are so many parts, with its parts in another order."""
+    return {key: torch.cat([tensor.chunk(parts)[i] for i in order]) for key, tensor in layer.state_dict().items()}
+
+
+def their_dit_state(ours: DiT, theirs: DiTTransformer2DModel) -> dict[str, Tensor]:
+    """Our weights under their names; there is no label in ours, so theirs is 0."""
+    layers: dict[str, dict[str, Tensor]] = {
+        "pos_embed.proj": ours.patches.state_dict(),
+        "proj_out_1": reordered(ours.modulation, (1, 0), 2),  # scale and shift, theirs shift and scale
+        "proj_out_2": {  # theirs is pixel by pixel, ours channel by channel
+            key: tensor.unflatten(0, (-1, ours.patch**2)).transpose(0, 1).flatten(0, 1)
+            for key, tensor in ours.head.state_dict().items()
+        },
+    }
+    for i, block in enumerate(ours.blocks):
+        place = f"transformer_blocks.{i}"
+        layers |= {
+            f"{place}.norm1.emb.timestep_embedder.linear_1": ours.time.mlp[0].state_dict(),
+            f"{place}.norm1.emb.timestep_embedder.linear_2": ours.time.mlp[2].state_dict(),
+            f"{place}.norm1.linear": reordered(block.modulation, (1, 0, 2, 4, 3, 5), 6),
+            f"{place}.attn1.to_out.0": block.attention.project.state_dict(),
+            f"{place}.ff.net.0.proj": block.mlp[0].state_dict(),
+            f"{place}.ff.net.2": block.mlp[3].state_dict(),
+        }
+        for part, name in enumerate("qkv"):
+            layers[f"{place}.attn1.to_{name}"] = reordered(block.attention.qkv, (part,), 3)
+    state = {f"{layer}.{key}": tensor for layer, tensors in layers.items() for key, tensor in tensors.items()}
+    labels = {key: torch.zeros_like(tensor) for key, tensor in theirs.state_dict().items() if "class_embedder" in key}
+    return {**state, **labels}
+
+
+def test_dit(stir) -> None:
+    shape = {"in_channels": 3, "out_channels": 5, "size": 8}
+    ours = DiT(**shape, channels=32, depth=2, head_channels=16, patch=2, dropout=0.1).eval()
+    theirs = DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=3,
+        out_channels=5,
+        num_layers=2,
+        sample_size=8,
+        num_embeds_ada_norm=CLASSES,
+        norm_eps=1e-6,
+    ).eval()
+    stir(ours)
+    ours.time.frequencies.copy_(torch.logspace(0, -4, 128))  # theirs steps through them a little faster than the source
+    positions = theirs.pos_embed.pos_embed  # sines and cosines of the column, then of the row
+    torch.testing.assert_close(ours.positions, torch.cat(positions[0].chunk(4, dim=1)[::-1], dim=1))
+    positions.copy_(ours.positions)
+    theirs.load_state_dict(their_dit_state(ours, theirs))
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([10.0, 437.5])
+    out = ours(x, t)
+    assert out.std() > 0.1
+    their_out = theirs(x, t, torch.zeros(2, dtype=torch.long)).sample
+    torch.testing.assert_close(out, their_out, rtol=1e-4, atol=1e-4)

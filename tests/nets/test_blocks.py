@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from cspipe.nets.blocks import Resample, ResidualBlock, TimeEmbedding, group_norm, modulate
+from cspipe.nets.blocks import Resample, ResidualBlock, TimeEmbedding, frequencies, group_norm, modulate
 
 
 @pytest.mark.parametrize(("width", "groups"), [(16, 4), (32, 8), (48, 8), (64, 16), (128, 32), (144, 16), (192, 32)])
@@ -46,7 +46,7 @@ def test_dropout_acts_in_training_only(stir) -> None:
 
 
 def test_close_times_differ_and_far_times_stay_bounded() -> None:
-    embed = TimeEmbedding(32)
+    embed = TimeEmbedding(frequencies(32), 128)
     near = embed(torch.tensor([499.0, 500.0, 1000.0]))
     assert (near[0] - near[1]).abs().max() > 1e-3
     assert near.abs().max() < 10

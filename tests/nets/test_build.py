@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cspipe.choices import names_in
-from cspipe.nets import build_compensation, count_parameters
+from cspipe.nets.build import build_compensation, count_parameters
 from cspipe.params import Compensation
 
 MODULES = "cspipe.nets.compensation"
@@ -14,7 +14,9 @@ MODULES = "cspipe.nets.compensation"
 def test_modules_are_light(net: str) -> None:
     def size(width: int) -> int:
         with torch.device("meta"):
-            settings = Compensation(net=net, channels=width, epochs=1, batch=1, learning_rate=1e-3, loss="l2")
+            settings = Compensation(
+                net=net, channels=width, epochs=1, batch=1, learning_rate=1e-3, loss="l2", states="forward"
+            )
             return count_parameters(build_compensation(settings, image_channels=3, condition_channels=0, size=32))
 
     assert 1e6 < size(64) < 8e6

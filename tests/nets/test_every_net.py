@@ -1,4 +1,4 @@
-"""What holds for the main net and for every compensation net."""
+"""What holds for every main net and for every compensation net."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from cspipe import params
-from cspipe.choices import names_in
-from cspipe.nets import build_compensation, build_main
+from cspipe.choices import find, names_in
+from cspipe.nets.build import build_compensation, build_main
+from tests.conftest import MODELS
 
 Build = Callable[..., nn.Module]
-COMPENSATION = names_in("cspipe.nets.compensation")
+MAIN, COMPENSATION = names_in(params.BACKBONES), names_in(params.NETS)
 
 
-@pytest.fixture(params=["main", *COMPENSATION])
+@pytest.fixture(params=[*(f"main {name}" for name in MAIN), *COMPENSATION])
 def build(request: pytest.FixtureRequest) -> Build:
     """(image channels, size, condition channels) to a small net with fixed weights.
 
@@ -25,12 +26,14 @@ def build(request: pytest.FixtureRequest) -> Build:
 
     def make(channels: int, size: int, told: int = 0) -> nn.Module:
         torch.manual_seed(0)
-        if request.param == "main":
-            model = params.Model(
-                channels=64, blocks=1, multipliers=[1, 2], attention=[size // 2], head_channels=32, dropout=0.1
-            )
+        if request.param.startswith("main"):
+            keys = MODELS[request.param.removeprefix("main ")]
+            moved = {"attention": [size // 2]} if "attention" in keys else {}
+            model = find(params.BACKBONES, keys["name"], "Settings")(**{**keys, **moved})
             return build_main(model, image_channels=channels, condition_channels=told, size=size).eval()
-        module = params.Compensation(net=request.param, channels=48, epochs=1, batch=1, learning_rate=1e-3, loss="l2")
+        module = params.Compensation(
+            net=request.param, channels=48, epochs=1, batch=1, learning_rate=1e-3, loss="l2", states="forward"
+        )
         return build_compensation(module, image_channels=channels, condition_channels=told, size=size).eval()
 
     return make

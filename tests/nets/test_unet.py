@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from cspipe.nets import UNet, count_parameters
 from cspipe.nets.attention import PixelAttention
+from cspipe.nets.build import count_parameters
+from cspipe.nets.unet import UNet
 
 TINY: dict[str, Any] = {
     "in_channels": 3,

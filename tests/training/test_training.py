@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from cspipe.choices import names_in
 from cspipe.compute import open_device
 from cspipe.data.shards import INDEX, ShardWriter, sha256_of
 from cspipe.denoiser import Timed
 from cspipe.errors import UserError
-from cspipe.params import Params
+from cspipe.params import METHODS, Params
 from cspipe.preemption import Preempted
 from cspipe.stages.examples import open_examples
 from cspipe.stages.nets import denoiser, new_main, new_module
@@ -96,12 +97,19 @@ def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Picture
     monkeypatch.chdir(tmp_path)
 
 
-CHANGES = [{"model.dropout": 0.0}, {"model.dropout": 0.3}, {"task": "inpaint"}, {"condition.occluders": ["scarf"]}]
+CHANGES = {
+    "without dropout": {"model.dropout": 0.0},
+    "dropout": {"model.dropout": 0.3},
+    "masks": {"task": "inpaint"},
+    "occluders": {"condition.occluders": ["scarf"]},
+    "rivals": {"diffusion.self_condition": True, "train.perturbation": 0.1, "train.method": "noise-control"},
+    "reverse states": {"compensation.states": "reverse", "train.compensation.start": 16},
+}
 
 
 @pytest.mark.usefixtures("_held_out")
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
-@pytest.mark.parametrize("changes", CHANGES, ids=["without dropout", "dropout", "masks", "occluders"])
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_six_steps_equal_three_a_kill_and_three(
     new: Callable[..., MainNet | FinishedFit], changes: Tree, params: Make, pictures: Pictures, tmp_path: Path
 ) -> None:
@@ -144,10 +152,17 @@ def test_run_stopped_after_every_step_equals_an_undisturbed_one(
     assert [seen for seen, _ in curve] == [24, 32, 48]
 
 
-@pytest.mark.parametrize("method", ["plain", "compensated"])
+@pytest.mark.parametrize("method", names_in(METHODS))
 def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, pictures: Pictures) -> None:
     """One step, whole or in four parts: the same gradient up to the order of summation."""
-    changes = {"train.method": method, "train.compensation.share": 0.6, "train.compensation.fade": 0.0}
+    changes = {
+        "train.method": method,
+        "train.compensation.share": 0.6,
+        "train.compensation.fade": 0.0,
+        "train.compensation.gap": 2,
+        "train.perturbation": 0.1,
+        "diffusion.self_condition": True,
+    }
     results = []
     for micro_batch in (8, 2):
         trainee = new_main_net(params({**changes, "train.micro_batch": micro_batch}), pictures)
@@ -177,7 +192,7 @@ def test_compensated_training_with_no_share_is_plain_training(params: Make, pict
 def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, pictures: Pictures) -> None:
     trainee = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
     batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
-    module = trainee.compensation.fit.module
+    module = trainee.objective.fit.module
 
     def moved_by(seen: int) -> bool:
         before = torch.cat([w.flatten() for w in module.parameters()]).detach().clone()
@@ -187,14 +202,21 @@ def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, picture
     assert moved_by(0)
     assert moved_by(32)
     assert not moved_by(40)
-    assert trainee.share(40) == 1.0
+    assert trainee.objective.share(40) == 1.0
 
 
 def test_share_fades_linearly(params: Make, pictures: Pictures) -> None:
     trainee = new_main_net(
         params({"train.images": 100, "train.compensation.share": 0.8, "train.compensation.fade": 0.5}), pictures
     )
-    assert [trainee.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
+    assert [trainee.objective.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
+
+
+def test_path_and_fit_wait_for_their_start(params: Make, pictures: Pictures) -> None:
+    changes = {"train.images": 100, "train.compensation.start": 40, "train.compensation.fade": 0.5}
+    objective = new_main_net(params(changes), pictures).objective
+    assert [objective.share(seen) for seen in (0, 39, 40, 65, 90)] == pytest.approx([0.0, 0.0, 1.0, 0.5, 0.0])
+    assert [objective.fits(seen) for seen in (0, 39, 40, 79, 80)] == [False, False, True, True, False]
 
 
 def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
@@ -206,7 +228,7 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     curve = train(trainee, p, flat, tmp_path)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
     assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
-    norms = module_norms(trainee.denoise, trainee.compensation.fit.c, Examples(flat), 0, 8)
+    norms = module_norms(trainee.denoise, trainee.objective.fit.c, Examples(flat), 0, 8)
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 

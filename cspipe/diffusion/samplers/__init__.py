@@ -5,6 +5,7 @@ To add one, add a file with
 - `ETAS`: the least and the largest eta that it knows;
 - `REMEMBERS`: whether it keeps anything in `walk.past`. Such a sampler says what becomes of that when a correction
   changes x_s after the step, and it cannot go back up (`repaint`).
+A step that needs more than the one estimate asks `walk.denoise`, like `heun.py`, and says what a correction does then.
 The file is imported to check params.yaml, so it imports torch in the functions that need it, not at its top.
 """
 
@@ -19,6 +20,8 @@ from cspipe.choices import find
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cspipe.diffusion.corrections import AfterStep
+    from cspipe.diffusion.process import Denoiser
     from cspipe.diffusion.repaint import Known
     from cspipe.diffusion.schedule import Schedule
 
@@ -40,6 +43,14 @@ class Walk:
     """Pixels that are put back after every step; None: all are to be found."""
     past: list[Any] = field(default_factory=list)
     """What a sampler with memory keeps from step to step; it drops what it needs no more."""
+    denoise: Denoiser | None = None
+    """The net, for a step that asks it itself. This and what follows is set by `cspipe.diffusion.reverse.sample`."""
+    correction: AfterStep | None = None
+    """What is done to the state after every step."""
+    number: int = 0
+    """Of the step that is being taken."""
+    variances: list[Tensor] = field(default_factory=list)
+    """Of the states so far, x_T among them: `cspipe.diffusion.exposure.pixel_variance`, a scalar on the device each."""
 
     def __post_init__(self) -> None:
         if self.noise is None and (self.eta > 0 or self.known is not None or any(map(self.rises, range(len(self))))):
@@ -51,6 +62,29 @@ class Walk:
     def rises(self, number: int) -> bool:
         """Whether step `number` of the walk goes up, back towards noise."""
         return self.steps[number + 1] > self.steps[number]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the step that is being taken ends at 0, where the net cannot be asked."""
+        return self.steps[self.number + 1] == 0
+
+    def correct_estimates(self, x0h: Tensor, t: Tensor) -> Tensor:
+        """From here on the correction acts on every estimate, no more on the states; returns x0h at t, corrected.
+
+        A corrected estimate is what the corrected step from t straight to 0 gives: x0h + C(x0h, t) for the compensation
+        with the weight kappa.
+        """
+        correction, denoise = self.correction, self.denoise
+        if correction is None or denoise is None:
+            return x0h
+
+        def corrected(x_t: Tensor, t: Tensor) -> Tensor:
+            """The corrected estimate at (x_t, t)."""
+            x0h = denoise(x_t, t)
+            return correction(x0h, x0h, t, t * 0)
+
+        self.denoise, self.correction = corrected, None
+        return correction(x0h, x0h, t, t * 0)
 
     def draw(self) -> Tensor:
         """Fresh noise of a walk that has a source."""

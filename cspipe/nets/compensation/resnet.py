@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from cspipe.nets.blocks import ResidualBlock, TimeEmbedding, group_norm, zeroed
+from cspipe.nets.blocks import ResidualBlock, TimeEmbedding, frequencies, group_norm, zeroed
 
 
 def build(taken: int, given: int, size: int, width: int) -> ResNet:
@@ -18,7 +18,7 @@ class ResNet(nn.Module):
 
     def __init__(self, taken: int, given: int, width: int) -> None:
         super().__init__()
-        self.time = TimeEmbedding(width)
+        self.time = TimeEmbedding(frequencies(width), 4 * width)
         self.stem = nn.Conv2d(taken, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, 4 * width) for _ in range(10))
         last = zeroed(nn.Conv2d(width, given, 3, padding=1))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, silu
 
 from cspipe.nets.attention import TokenAttention
-from cspipe.nets.blocks import TimeEmbedding, frequencies, modulate, waves, zeroed
+from cspipe.nets.blocks import TimeEmbedding, frequencies, grid_waves, modulate, zeroed
 
 
 def build(taken: int, given: int, size: int, width: int) -> Transformer:
@@ -42,7 +41,7 @@ class Transformer(nn.Module):
     def __init__(self, taken: int, given: int, size: int, width: int) -> None:
         """size: pixels, a multiple of 4. Attention heads have 32 channels."""
         super().__init__()
-        self.time = TimeEmbedding(width)
+        self.time = TimeEmbedding(frequencies(width), 4 * width)
         self.patches = nn.Conv2d(taken, 4 * width, 4, stride=4)
         self.register_buffer("positions", grid_waves(size // 4, 4 * width), persistent=False)
         self.blocks = nn.ModuleList(TokenBlock(4 * width, head_channels=32) for _ in range(4))
@@ -57,11 +56,3 @@ class Transformer(nn.Module):
             tokens = block(tokens, embedding)
         pixels = self.head(tokens).transpose(1, 2).unflatten(2, patches.shape[2:])
         return pixel_shuffle(pixels, 4).to(x0h.dtype)
-
-
-def grid_waves(side: int, width: int) -> Tensor:
-    """Positions of a side x side grid, row by row: waves of the row, then of the column, (side^2, width)."""
-    along = waves(torch.arange(side, dtype=torch.float32), frequencies(width // 2))
-    rows = along[:, None].expand(side, side, -1)
-    columns = along[None, :].expand(side, side, -1)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1)

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from cspipe.diffusion.corrections.compensation import Compensation, CompensationWeight
-from cspipe.diffusion.losses import compensated_pair, module_loss, plain_pair
-from cspipe.diffusion.process import diffuse, noise_in, per_image
+from cspipe.diffusion.losses import module_loss
+from cspipe.diffusion.process import diffuse, per_image
 from cspipe.diffusion.reverse import sample, subsequence
 from cspipe.diffusion.samplers import Walk
 from cspipe.diffusion.samplers.ddim import ddim_step, step
@@ -66,26 +66,6 @@ def test_weights_are_those_of_their_names(schedule: Schedule) -> None:
     capped = CompensationWeight(schedule, "kappa", 1.0, 0.3)(t, s)
     assert torch.allclose(capped[:3], torch.minimum(kappa, 0.3 * noise[s])[:3])
     assert capped[3] == 1  # at s = 0 there is no noise to compare with
-
-
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_oracle_makes_the_compensated_pair_the_plain_one(
-    prediction: str, schedule: Schedule, x0: Tensor, e: Tensor
-) -> None:
-    t, x0h = torch.tensor([2, 3, 10, 30, 50, 80, 99, 100]), 0.4 * x0
-    x_t = diffuse(x0, e, t, schedule)
-    pair = compensated_pair(prediction, x0, x_t, x0h, t, schedule, exact(schedule, x0 - x0h))
-    for ours, plain in zip(pair, plain_pair(prediction, x0, e, t - 1, schedule), strict=True):
-        assert torch.allclose(ours, plain, atol=1e-7)
-
-
-def test_target_of_the_compensated_pair_is_the_noise_it_really_holds(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """A net that knew the target would step from the compensated state to x0 itself."""
-    t = torch.full((8,), 30)
-    x_t = diffuse(x0, e, t, schedule)
-    x_s, s, target = compensated_pair("eps", x0, x_t, 0.9 * x0, t, schedule, exact(schedule, 0.01 * e))
-    assert torch.allclose(diffuse(x0, target, s, schedule), x_s)
-    assert torch.allclose(noise_in(x_s, x0, s, schedule), target)
 
 
 def test_module_loss_is_zero_for_the_oracle_and_the_norm_it_says_otherwise(x0: Tensor) -> None:

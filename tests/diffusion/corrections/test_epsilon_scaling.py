@@ -30,9 +30,10 @@ def test_step_is_ddims_with_the_noise_divided(base: float, slope: float, schedul
     t, s = torch.tensor([1, 2, 10, 20, 30, 40, 50, 60]), torch.tensor([0, 1, 7, 10, 29, 20, 45, 50])
     x_t, x0h = diffuse(x0 / 4, torch.ones_like(x0), t, schedule), x0 / 4
     asked = scaled(lambda x, t: x0h, schedule, base, slope)
+    divisor = slope * t.double() + base
     signal_t, noise_t, signal_s, noise_s, divisor = (
         values.reshape(-1, 1, 1, 1)
-        for values in (schedule.signal[t], schedule.noise[t], schedule.signal[s], schedule.noise[s], slope * t + base)
+        for values in (schedule.signal[t], schedule.noise[t], schedule.signal[s], schedule.noise[s], divisor)
     )
     e = (x_t - signal_t * x0h) / noise_t / divisor
     expected = signal_s * (x_t - noise_t * e) / signal_t + noise_s * e

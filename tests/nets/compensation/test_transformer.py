@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cspipe.nets.compensation.transformer import build, grid_waves
+from cspipe.nets.blocks import grid_waves
+from cspipe.nets.compensation.transformer import build
 
 
 def test_positions_differ_and_rows_are_columns_transposed() -> None:

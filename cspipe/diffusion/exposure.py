@@ -1,0 +1,34 @@
+"""Exposure bias (Ning et al. 2023): how far the states of sampling are from those that the net was trained on.
+
+Measured by the variance of an image over its own pixels, the mean over images: of x_t along sampling, and of x_t in the
+forward process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cspipe.diffusion.schedule import Schedule
+
+
+def pixel_variance(x: Tensor) -> Tensor:
+    """Images (N, C, H, W) -> a scalar on their device: the sum over images of the variance of an image's pixels."""
+    return x.flatten(1).var(dim=1).sum()
+
+
+def exposure_rows(
+    steps: Sequence[int], sampled: NDArray[np.float64], clean: float, schedule: Schedule
+) -> list[dict[str, float]]:
+    """Variances of x_t at the native steps of a walk, T to 0: `sampled` (len(steps),), and of the forward process.
+
+    That is ab_t Var(x0) + 1 - ab_t, with `clean` for the mean variance of a training picture's own pixels.
+    """
+    ab = schedule.signal[torch.tensor(steps, device=schedule.signal.device)].double().square()
+    forward = (ab * clean + 1 - ab).tolist()
+    columns = zip(steps, sampled.tolist(), forward, strict=True)
+    return [{"t": t, "sampled": own, "forward": known} for t, own, known in columns]

@@ -1,0 +1,102 @@
+"""The skeleton of a U-Net: levels of half the resolution each, down and up again, joined by skips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from cspipe.nets.blocks import TimeEmbedding
+
+NewStage = Callable[..., nn.Module]
+"""(channels in, channels out, head_channels or None for no attention, resample="same" | "down" | "up") -> a module that
+takes (h, embedding)."""
+
+
+class Level(nn.Module):
+    """One level of the way up: rise from the level below, then join one skip before every stage."""
+
+    def __init__(self, rise: nn.Module | None, stages: list[nn.Module]) -> None:
+        """rise: doubles the resolution, None at the deepest level; stages: take their input and a skip."""
+        super().__init__()
+        self.rise = rise
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
+        """h (N, C, H, W), skips (used up from the end), embedding (N, E): (N, C', H', W'), a rise doubles H, W."""
+        if self.rise is not None:
+            h = self.rise(h, embedding)
+        for stage in self.stages:
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding)
+        return h
+
+
+class Levels(nn.Module):
+    """A U-Net whose parts a subclass sets: what is common is the way through them."""
+
+    time: TimeEmbedding
+    stem: nn.Conv2d
+    encoder: nn.ModuleList
+    middle: nn.ModuleList
+    decoder: nn.ModuleList
+    head: nn.Sequential
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (N, in_channels, size, size), t (N,) in 0..1000: (N, out_channels, size, size) in x's type."""
+        return self.walk(x, silu(self.time(t)))
+
+    def walk(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Down, through the middle and up; the output has x's type, also under autocast."""
+        skips = self.descend(x, embedding)
+        h = skips[-1]
+        for stage in self.middle:
+            h = stage(h, embedding)
+        for level in self.decoder:
+            h = level(h, skips, embedding)
+        out: Tensor = self.head(h)
+        return out.to(x.dtype)
+
+    def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The way down: the features of the stem and of every stage, all of which the way up joins."""
+        skips = [self.stem(x)]
+        for stage in self.encoder:
+            skips.append(stage(skips[-1], embedding))
+        return skips
+
+
+def encoder(
+    stage: NewStage, widths: list[int], heads: list[int | None], blocks: int, stem: int
+) -> tuple[nn.ModuleList, list[int]]:
+    """The way down, and the width of all that the way up joins: the stem's, then every stage's."""
+    stages = nn.ModuleList()
+    skips = [stem]
+    for level, width in enumerate(widths):
+        if level:
+            stages.append(stage(skips[-1], skips[-1], resample="down"))
+            skips.append(skips[-1])
+        for _ in range(blocks):
+            stages.append(stage(skips[-1], width, heads[level]))
+            skips.append(width)
+    return stages, skips
+
+
+def decoder(
+    stage: NewStage, widths: list[int], heads: list[int | None], skips: list[int], *, attend_last: bool = False
+) -> nn.ModuleList:
+    """The way up, deepest level first; `skips` holds the width of all that it joins, used up from the end.
+
+    A level with heads attends after every stage; with attend_last after its last alone.
+    """
+    levels = nn.ModuleList()
+    per_level = len(skips) // len(widths)
+    below = widths[-1]
+    for width, head_channels in reversed(list(zip(widths, heads, strict=True))):
+        rise = stage(below, below, resample="up") if levels else None
+        taken = [below, *[width] * (per_level - 1)]
+        attending = [None if attend_last else head_channels] * (per_level - 1) + [head_channels]
+        pairs = zip(taken, attending, strict=True)
+        levels.append(Level(rise, [stage(features + skips.pop(), width, own) for features, own in pairs]))
+        below = width
+    return levels

@@ -1,0 +1,98 @@
+"""Stage sample as a process: the exposure bias beside the samples."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cspipe.data.shards import open_split
+from tests.conftest import Tree, change
+from tests.stages.conftest import new_clone, stage
+
+EXPOSURE = Path("samples/ddim-100/exposure.tsv")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
+    """A clone with a net that knows little, and variants of it."""
+    plain = small["variants"]["ddim-100"]
+    repaint = {**plain, "repaint": {"rounds": 2, "masks": ["half"]}}
+    variants = {"ddim-100": plain, "heun-5": {**plain, "sampler": "heun", "steps": 5}, "repaint": repaint}
+    edm = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
+    tree = change(small, {"variants": variants, "train.method": "plain", "sample.images": 128, **edm})
+    folder = new_clone(tmp_path_factory.mktemp("trained") / "clone", tree)
+    stage(folder, "prepare")
+    stage(folder, "train")
+    return folder
+
+
+def read(folder: Path, variant: str = "ddim-100") -> dict[str, np.ndarray]:
+    with (folder / f"samples/{variant}/exposure.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {column: np.array([float(row[column]) for row in rows]) for column in ("t", "sampled", "forward")}
+
+
+def variances(pictures: np.ndarray) -> np.ndarray:
+    """Of each picture's own pixels, in [-1, 1]."""
+    return (pictures / 127.5 - 1).reshape(len(pictures), -1).var(axis=1, ddof=1)
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("ddim-100", 10), ("heun-5", 5)])
+def test_exposure_is_that_of_the_samples_and_the_training_pictures(trained: Path, variant: str, steps: int) -> None:
+    stage(trained, "sample", variant)
+    table = read(trained, variant)
+    assert table["t"].tolist() == list(range(10, -1, -10 // steps))
+    assert table["sampled"][0] == pytest.approx(1, rel=0.05)  # of noise
+    samples = np.load(trained / f"samples/{variant}/samples.npy")
+    assert table["sampled"][-1] == pytest.approx(variances(samples).mean(), abs=0.005)  # they are rounded to 8 bits
+    train = open_split(trained / "data/prepared", "train")
+    clean = variances(train.gather(np.arange(len(train)))).mean()
+    sigma = (80 ** (1 / 7) + (10 - table["t"]) / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    sigma[-1] = 0
+    assert np.allclose(table["forward"], (clean + sigma**2) / (1 + sigma**2), rtol=1e-5)
+
+
+def test_exposure_survives_a_kill_and_hardly_depends_on_the_batch(trained: Path) -> None:
+    stage(trained, "sample", "ddim-100")
+    undisturbed, table = (trained / EXPOSURE).read_bytes(), read(trained)
+    parts = trained / ".cspipe/states/sample"
+    environment, quiet = {**os.environ, "PYTHONPATH": str(trained)}, subprocess.DEVNULL
+    command = [sys.executable, "-m", "cspipe.stages.sample", "ddim-100"]
+    process = subprocess.Popen(command, cwd=trained, env=environment, stdout=quiet, stderr=quiet)
+    patience = time.monotonic() + 300
+    while len(list(parts.glob("*/*.npy"))) < 2:
+        assert process.poll() is None, "the stage ended before it could be killed"
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = sorted(parts.glob("*/*.npy"))
+    assert 2 <= len(kept) < 16
+    before = [path.with_suffix(".variances").stat().st_mtime_ns for path in kept]
+    assert all(before), "what was measured is kept with every batch"
+    stage(trained, "sample", "ddim-100")
+    assert (trained / EXPOSURE).read_bytes() == undisturbed
+    assert not list(parts.glob("*/*"))
+    params = trained / "params.yaml"
+    text = params.read_text()
+    params.write_text(yaml.safe_dump(change(yaml.safe_load(text), {"sample.batch": 12})))
+    try:
+        stage(trained, "sample", "ddim-100")
+        assert np.allclose(read(trained)["sampled"], table["sampled"], rtol=1e-4)
+    finally:
+        params.write_text(text)
+
+
+def test_walks_that_go_back_up_have_no_exposure(trained: Path) -> None:
+    stage(trained, "sample", "repaint")
+    assert (trained / "samples/repaint/samples.npy").exists()
+    assert not (trained / "samples/repaint/exposure.tsv").exists()
