@@ -18,6 +18,7 @@ from cspipe.errors import UserError
 from cspipe.files import whole_file
 from cspipe.inspect_cli import explain, lineage
 from cspipe.params_file import load_params, parse_params
+from cspipe.study_cli import study
 
 PARAMS = Path("params.yaml")
 PRESETS = files("cspipe") / "presets"
@@ -33,6 +34,7 @@ app.command()(explain)
 app.command()(lineage)
 app.command()(inpaint)
 app.command()(deocclude)
+app.command()(study)
 params_app = typer.Typer(no_args_is_help=True, help="Presets: complete params files, one per data set and size.")
 app.add_typer(params_app, name="params")
 

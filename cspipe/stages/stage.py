@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cspipe.borrowed import borrow
 from cspipe.errors import UserError
 from cspipe.lineage.records import keep_records
 from cspipe.preemption import EXIT_STATUS, Preempted, heeded
@@ -33,6 +34,7 @@ def stage(name: str) -> Iterator[RunLog]:
     log = RunLog(name)
     try:
         with heeded():
+            borrow()
             yield log
             log.write(LOGS)
             keep_records(log.facts())

@@ -24,10 +24,11 @@ TRAININGS = {
     "train-ffhq": "ffhq256",
     "train-fsg": "fsg-deocclude",
 }
+ON_GPU = ("run-stage-gpu", "study")
 
 
 def test_the_deployments_are_those_that_people_type() -> None:
-    assert set(DEPLOYMENTS) == {*TRAININGS, "run-stage-gpu", "sweep", NIGHTLY}
+    assert set(DEPLOYMENTS) == {*TRAININGS, *ON_GPU, "sweep", NIGHTLY}
     assert {name: DEPLOYMENTS[name]["parameters"]["preset"] for name in TRAININGS} == TRAININGS
     assert set(TRAININGS.values()) <= set(preset_names())  # the other presets: `train-demo -p preset=NAME`
 
@@ -42,7 +43,7 @@ def test_a_deployment_names_a_flow_and_its_parameters(name: str) -> None:
     assert [node.id for node in decorators if isinstance(node, ast.Name)] == ["flow"]
     known = {argument.arg for argument in found.args.args + found.args.kwonlyargs}
     assert set(entry.get("parameters", {})) <= known
-    assert entry["work_pool"]["name"] == ("gpu" if name == "run-stage-gpu" else "cpu")
+    assert entry["work_pool"]["name"] == ("gpu" if name in ON_GPU else "cpu")
     assert entry["work_pool"]["name"] in SLOTS
     assert TAG in entry["tags"]  # or nobody watches over its runs
 
@@ -59,7 +60,7 @@ def test_sweeps_alone_wait_in_the_queue_that_has_a_limit() -> None:
     assert {name: queue for name, queue in queues.items() if queue} == {"sweep": SWEEPS}
 
 
-@pytest.mark.parametrize("name", [*TRAININGS, "run-stage-gpu", "sweep"])
+@pytest.mark.parametrize("name", [*TRAININGS, *ON_GPU, "sweep"])
 def test_no_concurrency_slot_is_held_over_a_training(name: str) -> None:
     """A lost lease would end the run."""
     assert "concurrency_limit" not in DEPLOYMENTS[name]

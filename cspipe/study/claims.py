@@ -1,0 +1,124 @@
+"""What the numbers say about each claim: held, not held, or undecided at this scale. One sentence each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspipe.report.numbers import significant
+from cspipe.study.definition import BETTER, Claim
+from cspipe.study.results import Results
+from cspipe.study.statistics import Interval, difference, equal_time, speedup
+
+HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided at this scale"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is decided, and by which numbers."""
+
+    word: str
+    numbers: str
+
+
+def sentence(claim: Claim, results: Results) -> str:
+    """The claim with its verdict in bold and the numbers, as Markdown."""
+    verdict = decide(claim, results)
+    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers})."
+
+
+def decide(claim: Claim, results: Results) -> Verdict:
+    """The verdict on a claim, from the seeds that both lines have. A single seed has no spread and decides nothing."""
+    seeds = _common_seeds(claim, results)
+    if not seeds:
+        return Verdict(UNDECIDED, f"no seed of both {claim.row} and {claim.than} has run")
+    if claim.kind == "speedup":
+        return _speedup(claim, results, seeds)
+    if claim.kind == "equal-time":
+        return _equal_time(claim, results, seeds)
+    point = _point(claim, results)
+    a, b = (results.scores(line, point, claim.score) for line in (claim.row, claim.than))
+    found = difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+    where = "" if point is None else f" at {point} {results.study.axis}"
+    numbers = f"{_minus(claim)}{where} is {in_words(found)}{_over(seeds)}"
+    return Verdict(_side(found, claim.kind == "lower", seeds), numbers)
+
+
+def in_words(found: Interval) -> str:
+    """Such as "-1.20 [-2.31, -0.40]"."""
+    return f"{significant(found.mean)} [{significant(found.low)}, {significant(found.high)}]"
+
+
+def _speedup(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
+    points = [point for point in results.points if point is not None]
+    images = [float(next(iter(results.runs(claim.than, point).values()))[0].images) for point in points]
+    curves, than = (_curves(line, claim, results, seeds) for line in (claim.row, claim.than))
+    found = speedup(images, curves, than, BETTER[claim.score] == "lower")
+    factor = found.factor
+    word = UNDECIDED
+    if len(seeds) > 1 and factor.low > claim.factor:
+        word = HELD
+    elif len(seeds) > 1 and (factor.high < claim.factor or (found.censored and factor.high <= claim.factor)):
+        word = NOT_HELD
+    numbers = (
+        f"{claim.row} reaches the last {claim.score} of {claim.than} with {in_words(factor)} times fewer images, "
+        f"{significant(claim.factor)} claimed{_over(seeds)}"
+    )
+    if found.censored:
+        numbers += f"; in {found.censored} of them it never does, which counts as if with all images: a bound"
+    return Verdict(word, numbers)
+
+
+def _equal_time(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
+    curves, than = (_curves(line, claim, results, seeds) for line in (claim.row, claim.than))
+    times, than_times = (_seconds(line, results, seeds) for line in (claim.row, claim.than))
+    seconds, found = equal_time(times, curves, than_times, than)
+    if not found.known:
+        return Verdict(UNDECIDED, f"{claim.row} and {claim.than} have no training time in common")
+    numbers = f"{_minus(claim)} after {significant(seconds)} s of training is {in_words(found)}{_over(seeds)}"
+    return Verdict(_side(found, BETTER[claim.score] == "lower", seeds), numbers)
+
+
+def _curves(line: str, claim: Claim, results: Results, seeds: list[int]) -> list[list[float]]:
+    """The score at every point, for each seed."""
+    return [[results.scores(line, point, claim.score)[seed] for point in results.points] for seed in seeds]
+
+
+def _seconds(line: str, results: Results, seeds: list[int]) -> list[list[float]]:
+    """Seconds of training up to every point, for each seed; NaN where they are not recorded."""
+    runs = [results.runs(line, point) for point in results.points]
+    return [[_or_nan(run[seed][0].train_seconds) for run in runs] for seed in seeds]
+
+
+def _common_seeds(claim: Claim, results: Results) -> list[int]:
+    """Seeds of which both lines have the score, at the claim's point or at all points of a curve."""
+    curve = claim.kind in ("speedup", "equal-time")
+    points = results.points if curve else [_point(claim, results)]
+    lines = (claim.row, claim.than)
+    return [
+        seed
+        for seed in results.study.seeds
+        if all(seed in results.scores(line, point, claim.score) for line in lines for point in points)
+    ]
+
+
+def _point(claim: Claim, results: Results) -> str | None:
+    return results.points[-1] if claim.point is None else claim.point
+
+
+def _side(found: Interval, lower: bool, seeds: list[int]) -> str:
+    """On which side of 0 a difference lies as a whole."""
+    if len(seeds) < 2 or found.low <= 0 <= found.high:
+        return UNDECIDED
+    return HELD if (found.high < 0) == lower else NOT_HELD
+
+
+def _minus(claim: Claim) -> str:
+    return f"{claim.score} of {claim.row} minus that of {claim.than}"
+
+
+def _over(seeds: list[int]) -> str:
+    return f" over {len(seeds)} seeds" if len(seeds) > 1 else " with one seed, which has no spread"
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

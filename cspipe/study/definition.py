@@ -1,0 +1,209 @@
+"""What a study is: the folder studies/NAME with a complete params.yaml and study.yaml, which says what is varied.
+
+Every row x point x seed is a cell: one run of the pipeline, and one DVC experiment.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from cspipe.errors import UserError
+from cspipe.params import Params
+from cspipe.params_file import load_params, parse_params
+from cspipe.settings import Number, Section, WholeNumber
+
+STUDIES = Path("studies")
+NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"
+"""Names become part of a git reference."""
+Name = Annotated[str, Field(pattern=NAME)]
+BETTER = {
+    "frechet": "lower",
+    "kid": "lower",
+    "precision": "higher",
+    "recall": "higher",
+    "inception_score": "higher",
+    "nearest_ratio": "higher",
+    "psnr": "higher",
+    "ssim": "higher",
+    "l1": "lower",
+    "lpips": "lower",
+}
+"""Scores that metrics files have, and which way is better."""
+Score = Literal[
+    "frechet", "kid", "precision", "recall", "inception_score", "nearest_ratio", "psnr", "ssim", "l1", "lpips"
+]
+Changes = dict[str, Any]
+OWN_VARIANTS = "variants"
+"""Key of a row that names its variants, in place of the study's."""
+
+
+class Claim(Section):
+    """A sentence of the paper, and the comparison that decides it."""
+
+    text: str = Field(min_length=1, description="the claim, in the paper's words")
+    kind: Literal["lower", "higher", "speedup", "equal-time"] = Field(description="how the two are compared")
+    row: str = Field(description="line of the table that the claim is about: a row, or `row / variant`")
+    than: str = Field(description="line that it is compared with")
+    score: Score = Field(description="what is compared")
+    point: str | None = Field(default=None, description="where it is compared; null: the last point")
+    factor: Annotated[Number, Field(ge=1)] = Field(default=1.0, description="speedup that the claim promises at least")
+
+
+class Study(Section):
+    """All of study.yaml."""
+
+    question: str = Field(min_length=1, description="what the study answers")
+    seeds: list[WholeNumber] = Field(min_length=1, description="`seed` of params.yaml, a cell for each")
+    rows: dict[Name, Changes] = Field(min_length=1, description="what is compared: changes of dotted keys of params")
+    points: dict[Name, Changes] = Field(default={}, description="where it is compared: changes of dotted keys")
+    axis: str = Field(default="", description="what the points are; numeric names of points make a curve")
+    variants: list[str] = Field(min_length=1, description="variants of params.yaml that are sampled and scored")
+    scores: list[Score] = Field(min_length=1, description="columns of the table, the main one first")
+    claims: list[Claim] = Field(default=[], description="what is decided")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Study:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds has one twice: {self.seeds}")
+        if self.points and not self.axis:
+            raise ValueError("axis must say what the points are")
+        for number, claim in enumerate(self.claims):
+            for key, line in (("row", claim.row), ("than", claim.than)):
+                if line not in self.lines():
+                    raise ValueError(f"claims.{number}.{key}: no line {line!r}; there are {', '.join(self.lines())}")
+            if claim.score not in self.scores:
+                raise ValueError(f"claims.{number}.score: {claim.score} is not among scores; add it there")
+            if claim.point is not None and claim.point not in self.points:
+                raise ValueError(f"claims.{number}.point: no point {claim.point!r}; there are {', '.join(self.points)}")
+            if claim.kind in ("speedup", "equal-time") and not self.is_curve:
+                raise ValueError(f"claims.{number}.kind: {claim.kind} needs two points or more with numeric names")
+        return self
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether the points are numbers along an axis."""
+        return len(self.points) > 1 and all(_is_number(name) for name in self.points)
+
+    def variants_of(self, row: str) -> list[str]:
+        """Variants that a row is sampled with."""
+        found: list[str] = self.rows[row].get(OWN_VARIANTS, self.variants)
+        return found
+
+    def lines(self) -> dict[str, tuple[str, str]]:
+        """Lines of the table, as (row, variant): named by the row, and the variant too where there are several."""
+        pairs = [(row, variant) for row in self.rows for variant in self.variants_of(row)]
+        one = len({variant for _, variant in pairs}) == 1
+        return {row if one else f"{row} / {variant}": (row, variant) for row, variant in pairs}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    name: str
+    """Of its DVC experiment."""
+    row: str
+    point: str | None
+    seed: int
+    variants: tuple[str, ...]
+    tree: dict[str, Any]
+    """Its params.yaml, with no variants but its own."""
+    params: Params
+
+
+@dataclass(frozen=True)
+class Defined:
+    """A study as its folder defines it, every cell checked."""
+
+    name: str
+    study: Study
+    cells: tuple[Cell, ...]
+
+
+def study_names(root: Path) -> list[str]:
+    """Names of the studies in a clone, sorted."""
+    return sorted(path.parent.name for path in (root / STUDIES).glob("*/study.yaml"))
+
+
+def read_study(root: Path, name: str) -> Study:
+    """study.yaml of a study. Raises UserError naming file, key and fix."""
+    if name not in study_names(root):
+        raise UserError(f"no study {name!r} in {STUDIES}/; there are {', '.join(study_names(root)) or 'none'}")
+    file = STUDIES / name / "study.yaml"
+    try:
+        return Study.model_validate(yaml.safe_load((root / file).read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"{file}: {key + ': ' if key else ''}{message}; correct it there") from None
+
+
+def define(root: Path, name: str) -> Defined:
+    """A study with all its cells, each validated as params.yaml is. Raises UserError naming file, key and fix."""
+    study = read_study(root, name)
+    file = STUDIES / name / "params.yaml"
+    load_params(root / file)
+    base = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+    cells = tuple(_cells(name, study, base))
+    names = [cell.name for cell in cells]
+    for twin in {each for each in names if names.count(each) > 1}:
+        raise UserError(f"{STUDIES / name / 'study.yaml'}: two cells are named {twin}; rename a row or a point")
+    return Defined(name, study, cells)
+
+
+def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
+    """Cells in the order they run: neighbours differ in the seed, so no two share a training that waits to be done."""
+    file = STUDIES / name / "study.yaml"
+    points: list[str | None] = [*study.points] or [None]
+    for point in points:
+        for row, changes in study.rows.items():
+            parts = [name, row, *([] if point is None else [point])]
+            tree: dict[str, Any] = copy.deepcopy(dict(base))
+            for kind, chosen in (("rows", changes), ("points", study.points.get(point or "", {}))):
+                owner = f"{file}: {kind}.{row if kind == 'rows' else point}"
+                _apply(tree, {key: value for key, value in chosen.items() if key != OWN_VARIANTS}, owner)
+            variants = tuple(study.variants_of(row))
+            _check_variants(variants, tree["variants"], f"{file}: rows.{row}")
+            tree["variants"] = {variant: tree["variants"][variant] for variant in variants}
+            for seed in study.seeds:
+                own, cell = {**tree, "seed": seed}, "-".join([*parts, str(seed)])
+                yield Cell(cell, row, point, seed, variants, own, parse_params(own, f"{file}: cell {cell}"))
+
+
+def _apply(tree: dict[str, Any], changes: Changes, owner: str) -> None:
+    """Set dotted keys that exist. Raises UserError."""
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place: Any = tree
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last not in place:
+            raise UserError(f"{owner}: no key {key} in the study's params.yaml; correct it, or add the key there")
+        if key == "seed":
+            raise UserError(f"{owner}: seed cannot be changed here; `seeds` has them")
+        place[last] = copy.deepcopy(value)
+
+
+def _check_variants(variants: tuple[str, ...], known: Changes, owner: str) -> None:
+    unknown = [name for name in variants if name not in known]
+    if unknown or not variants:
+        listed = ", ".join(known)
+        raise UserError(f"{owner}: no variant {', '.join(unknown)} in the study's params.yaml; it has {listed}")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True

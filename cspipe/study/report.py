@@ -1,0 +1,21 @@
+"""What is left of a study: docs/results/NAME.json, and NAME.md and NAME.png made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cspipe.files import whole_file
+from cspipe.study.figure import png
+from cspipe.study.results import RESULTS, Results, write_results
+from cspipe.study.table import page
+
+
+def report(results: Results, root: Path) -> Path:
+    """Write the three files; return the page."""
+    write_results(results, root)
+    path = root / RESULTS / f"{results.name}.md"
+    with whole_file(path) as beside:
+        beside.write_text(page(results), encoding="utf-8")
+    with whole_file(path.with_suffix(".png")) as beside:
+        beside.write_bytes(png(results))
+    return path

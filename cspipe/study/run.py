@@ -1,0 +1,136 @@
+"""Running a study: cells that are not done go through DVC's queue, and every finished one is told."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspipe.errors import UserError
+from cspipe.study.clone import FOLDER, Clone, open_clone
+from cspipe.study.collect import Collector, collect
+from cspipe.study.definition import Cell, Defined
+from cspipe.study.queue import Ended, Queue
+from cspipe.study.results import Results
+from cspipe.wording import readable_seconds
+
+LAST_LINES = 5
+"""Of the log of a failed cell that are shown."""
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study runs."""
+
+    clone: Clone
+    lender: Path
+    """The clone whose lineage records and features its stages use."""
+
+
+def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Path | None = None) -> Results:
+    """Run what is not done of a study and return all its results; a cell that fails does not stop the others.
+
+    With `folder` everything is made there, nothing taken from the repository's DVC cache, and no experiment given to
+    the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped, finished cells
+    stay.
+    """
+    lender = home if folder is None else folder
+    with _alone(folder or home / FOLDER / defined.name, defined.name):
+        clone = open_clone(home, defined.name, folder=folder)
+        done = _done(clone, defined)
+        todo = [cell for cell in defined.cells if cell.name not in done]
+        tell(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
+        failed: dict[str, str] = {}
+        try:
+            if todo:
+                failed = _run(Place(clone, lender), todo, jobs, defined, tell)
+        finally:
+            done = _done(clone, defined)
+            if folder is None:
+                clone.hand_over(done)
+        ended = {cell.name: (done.get(cell.name), failed.get(cell.name)) for cell in defined.cells}
+        return collect(Collector(clone, lender), defined, ended, jobs, _clock(clone.folder))
+
+
+def _done(clone: Clone, defined: Defined) -> dict[str, str]:
+    """Experiments of the cells that are done, by name."""
+    experiments = clone.experiments()
+    found = {cell.name: clone.done(cell, experiments) for cell in defined.cells}
+    return {name: ref for name, ref in found.items() if ref is not None}
+
+
+def _run(place: Place, cells: list[Cell], jobs: int, defined: Defined, tell: Tell) -> dict[str, str]:
+    """Run cells; the last line of the log of each that failed."""
+    queue, collector = Queue(place.clone, place.lender), Collector(place.clone, place.lender)
+    failed: dict[str, str] = {}
+    begun = time.monotonic()
+    try:
+        queue.reset()
+        for cell in cells:
+            place.clone.forget(cell)
+            queue.put(cell)
+        tell(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
+        started = time.monotonic()
+        queue.start(jobs)
+        for count, ended in enumerate(queue.watch(cells), 1):
+            if ended.done:
+                line = _told(ended, collector, defined)
+            else:
+                failed[ended.cell.name] = _keep_log(ended, place.clone.folder, tell)
+                line = f"{ended.cell.name}: failed"
+            left = (time.monotonic() - started) / count * (len(cells) - count)
+            tell(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
+    finally:
+        queue.reset()
+        _clock(place.clone.folder, time.monotonic() - begun)
+    return failed
+
+
+def _told(ended: Ended, collector: Collector, defined: Defined) -> str:
+    """A finished cell in a line: row, point, seed, main score of each variant, seconds."""
+    cell, main = ended.cell, defined.study.scores[0]
+    ref = collector.clone.experiments()[cell.name]
+    variants = collector.result(cell, ref, None).variants
+    scores = ", ".join(f"{name} {main} {each.scores.get(main, float('nan')):.4g}" for name, each in variants.items())
+    point = "" if cell.point is None else f"  {cell.point}"
+    return f"{cell.row}{point}  seed {cell.seed}  {scores}  ({readable_seconds(ended.seconds)})"
+
+
+def _keep_log(ended: Ended, folder: Path, tell: Tell) -> str:
+    """Keep the log of a failed cell, tell its end, and return its last line that says something."""
+    kept = folder / f"{ended.cell.name}.log"
+    if ended.log is None or not ended.log.is_file():
+        return "DVC's workers ended before it was run"
+    shutil.copyfile(ended.log, kept)
+    lines = [line for line in kept.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    for line in lines[-LAST_LINES:]:
+        tell(f"    {line}")
+    tell(f"    {kept} has all")
+    own = [line for line in lines if line.startswith("cspipe ")]
+    return (own or lines or ["no message"])[-1]
+
+
+def _clock(folder: Path, seconds: float = 0.0) -> float:
+    """Add to the wall-clock that a study has taken, and return it, in s."""
+    file = folder / "wall_seconds"
+    total = round((float(file.read_text()) if file.exists() else 0.0) + seconds, 1)
+    if seconds:
+        file.write_text(f"{total}\n")
+    return total
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Hold a study's lock. Raises UserError if another command runs the study."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"study {name} is running already in {folder}; wait for it, or stop it") from None
+        yield

@@ -1,0 +1,119 @@
+"""The statistics of a study: pure functions of numbers, one for each seed. Nothing here is random from run to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES, LEVEL, RNG_SEED = 10_000, 0.95, 0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and its 95 % bootstrap interval; of one seed all three are its value."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a number at all."""
+        return bool(np.isfinite(self.mean))
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times fewer images one line needs to reach the last score of another."""
+
+    factor: Interval
+    censored: int
+    """Seeds in which it never reaches the score; their factor is a bound from above, not a measurement."""
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and percentile bootstrap interval over seeds; NaN throughout without values, or with a NaN."""
+    numbers = np.array(values, dtype=np.float64)
+    if not len(numbers) or np.isnan(numbers).any():
+        return Interval(float("nan"), float("nan"), float("nan"))
+    draws = np.random.Generator(np.random.PCG64(RNG_SEED)).integers(0, len(numbers), (RESAMPLES, len(numbers)))
+    low, high = np.quantile(numbers[draws].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """Interval of a - b, paired by seed."""
+    return interval([x - y for x, y in zip(a, b, strict=True)])
+
+
+def tie(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether the paired difference may be 0. A single seed has no spread, so nothing is told apart by it."""
+    found = difference(a, b)
+    return len(a) < 2 or not (found.low > 0 or found.high < 0)
+
+
+def at(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """The curve through points (x, y) at x, straight between them; NaN outside of them."""
+    order = np.argsort(xs)
+    return float(np.interp(x, np.array(xs)[order], np.array(ys)[order], left=np.nan, right=np.nan))
+
+
+def images_to_reach(target: float, images: Sequence[float], scores: Sequence[float], lower: bool) -> float | None:
+    """Images after which a curve first is as good as `target`, straight in log(images); None if it never is.
+
+    A curve that is as good from its first point on counts with that point, an upper bound.
+    """
+    sign = 1.0 if lower else -1.0
+    reached = [sign * score <= sign * target for score in scores]
+    if not any(reached):
+        return None
+    place = reached.index(True)
+    if place == 0:
+        return float(images[0])
+    x = np.log(np.array([images[place - 1], images[place]], dtype=np.float64))
+    y0, y1 = scores[place - 1], scores[place]
+    return float(np.exp(x[0] + (x[1] - x[0]) * (target - y0) / (y1 - y0)))
+
+
+def speedup(
+    images: Sequence[float], curves: Sequence[Sequence[float]], than: Sequence[Sequence[float]], lower: bool
+) -> Speedup:
+    """Images that `than` needs to its last score / images that the other needs to reach it, over seeds.
+
+    Curves are scores at `images`, one curve for each seed. One that never gets there needs more than all images: it
+    counts with all of them, a factor of 1 or below that is only a bound, and is counted as censored.
+    """
+    factors, censored = [], 0
+    for own, other in zip(curves, than, strict=True):
+        needed = images_to_reach(other[-1], images, own, lower)
+        first = images_to_reach(other[-1], images, other, lower)
+        assert first is not None, "a curve reaches its own last score"
+        censored += needed is None
+        factors.append(first / (images[-1] if needed is None else needed))
+    return Speedup(interval(factors), censored)
+
+
+def equal_time(
+    seconds: Sequence[Sequence[float]], curves: Sequence[Sequence[float]],
+    than_seconds: Sequence[Sequence[float]], than: Sequence[Sequence[float]],
+) -> tuple[float, Interval]:  # fmt: skip
+    """Paired difference of two lines at the same training seconds, and the mean of these seconds.
+
+    The seconds are those of the last point of the faster of both, seed by seed.
+    """
+    times, differences = [], []
+    for xs, ys, other_xs, other_ys in zip(seconds, curves, than_seconds, than, strict=True):
+        time = min(max(xs), max(other_xs))
+        times.append(time)
+        differences.append(at(time, xs, ys) - at(time, other_xs, other_ys))
+    return float(np.mean(times)), interval(differences)
+
+
+def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]:
+    """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
+    means: NDArray[np.float64] = np.array([np.mean(each) for each in values])
+    best = int(np.argmin(means) if lower else np.argmax(means))
+    return [place == best or (len(each) > 1 and tie(each, values[best])) for place, each in enumerate(values)]

@@ -1,0 +1,68 @@
+"""`cspipe study NAME --verify`: the study once more from nothing, beside what docs/results has of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cspipe.errors import UserError
+from cspipe.study.claims import in_words
+from cspipe.study.clone import FOLDER, code_of, succeeds
+from cspipe.study.definition import Defined
+from cspipe.study.results import RESULTS, Results, read_results
+from cspipe.study.run import Tell, run_study
+from cspipe.study.statistics import interval
+
+
+def verify(defined: Defined, root: Path, jobs: int, tell: Tell) -> bool:
+    """Run a study in a clone and a DVC cache of their own; whether docs/results/NAME.json is reproduced.
+
+    To the printed digits where processor, torch and code are those of the file; elsewhere each mean within the
+    interval of the file. Raises UserError if there is no file, or it is of another definition.
+    """
+    file = RESULTS / f"{defined.name}.json"
+    committed = read_results(root / file)
+    if committed.study != defined.study:
+        raise UserError(f"{file}: of another study.yaml; run `cspipe study {defined.name}` and commit its results")
+    folder = root / FOLDER / f"{defined.name}-verify"
+    shutil.rmtree(folder, ignore_errors=True)
+    weights = root / "data/weights"
+    if weights.is_dir():
+        (folder / "data").mkdir(parents=True)
+        (folder / "data/weights").symlink_to(weights)
+    found = run_study(defined, root, jobs, tell, folder=folder)
+    reasons = differences(committed, found, root)
+    tell("compared to the printed digits" if not reasons else f"compared within intervals: {'; '.join(reasons)}")
+    rows = differing(committed, found, exact=not reasons)
+    for row in rows:
+        tell(f"differs: {row}")
+    tell(f"{file} is {'not ' if rows else ''}reproduced")
+    return not rows
+
+
+def differences(committed: Results, found: Results, root: Path) -> list[str]:
+    """Why the same digits cannot be asked for, in words: another processor, torch or code; empty if none is."""
+    there, here = committed.setting, found.setting
+    reasons = [
+        f"{name} {getattr(here, name)} here, {getattr(there, name)} there"
+        for name in ("processor", "torch")
+        if getattr(here, name) != getattr(there, name)
+    ]
+    for commit in sorted({cell.commit for cell in committed.cells}):
+        if not succeeds(root, "diff", "--quiet", commit, here.commit, "--", *code_of(root)):
+            reasons.append(f"code of {here.commit[:12]} here, of {commit[:12]} there")
+    return reasons
+
+
+def differing(committed: Results, found: Results, *, exact: bool) -> list[str]:
+    """Rows of the table that are not reproduced: other printed digits, or a mean outside of the interval."""
+    rows = []
+    for point in committed.points:
+        for line in committed.study.lines():
+            for score in committed.study.scores:
+                old, new = (interval(list(each.scores(line, point, score).values())) for each in (committed, found))
+                same = in_words(old) == in_words(new) if exact else old.low <= new.mean <= old.high
+                if not same and (old.known or new.known):
+                    where = line if point is None else f"{line}, {point}"
+                    rows.append(f"{where}, {score}: {in_words(new)}, committed {in_words(old)}")
+    return rows

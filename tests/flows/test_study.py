@@ -1,0 +1,190 @@
+"""Studies by Prefect: what is refused before anything runs, what is shown, and a whole one that is cancelled once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+import yaml
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun, State
+
+from cspipe.study.definition import study_names
+from flows.command import Ended
+from flows.failures import StageFailed
+from flows.study import check_name, keep_cells, read_cells, show_page, study
+from tests.conftest import ROOT
+from tests.flows.machines import Machines, machines
+from tests.flows.server import wait_for
+from tests.s3_server import S3
+from tests.stages.conftest import commit, run_in
+
+PAGE = "# small\n\nIs it?\n\n![frechet](small.png)\n\n| | frechet |\n| --- | ---: |\n| plain | 1.5 |\n"
+
+
+def refused(*arguments: Any) -> str:
+    """What the failed flow run says."""
+    state: State[Any] = study(*arguments, return_state=True)
+    assert state.is_failed()
+    message = state.message or ""
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.usefixtures("prefect")
+def test_what_cannot_run_is_told_in_one_line_before_anything_is_opened(flow_clone: Path) -> None:
+    there = ", ".join(study_names(ROOT))
+    for name in ("convergense", "../smallest", "studies", ""):
+        assert f"no study {name!r} in studies/ of revision " in (message := refused(name))
+        assert message.endswith(f"; it has {there}")
+    assert "jobs: 0; give the number of cells at a time, 1 or more" in refused("smallest", 0)
+    assert "no revision 'v9'" in refused("smallest", 1, "v9")
+    (flow_clone / "params.yaml").write_text("seed: 1\n")
+    assert "uncommitted changes (params.yaml)" in refused("smallest")
+    (flow_clone / "flows" / "graph.py").write_text("")
+    assert "flows here are not those of revision" in refused("smallest", 1, "HEAD")
+    assert not list((flow_clone / ".cspipe").glob("*/*"))
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_study_that_its_own_command_refuses_ends_in_the_command_s_words(flow_clone: Path) -> None:
+    file = flow_clone / "studies/smallest/study.yaml"
+    file.write_text(file.read_text().replace("train.method", "train.mehtod"))
+    commit(flow_clone, "a slip")
+    message = refused("smallest")
+    assert "smallest: studies/smallest/study.yaml: rows.plain: no key train.mehtod" in message
+    assert not list((flow_clone / ".cspipe/runs").glob("*"))
+
+
+def test_names_are_those_of_the_revision_not_of_the_files(tmp_path: Path) -> None:
+    run_in(tmp_path, "git", "init", "-q")
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run_in(tmp_path, "git", "config", key, value)
+    (tmp_path / "studies/one").mkdir(parents=True)
+    (tmp_path / "studies/one/study.yaml").write_text("")
+    commit(tmp_path, "one")
+    (tmp_path / "studies/one").rename(tmp_path / "studies/two")
+    check_name(tmp_path, "HEAD", "one")
+    with pytest.raises(Exception, match=r"^no study 'two' in studies/ of revision HEAD; it has one$"):
+        check_name(tmp_path, "HEAD", "two")
+
+
+def test_cells_outlive_the_workspace_and_old_results_do_not_pass_for_new_ones(tmp_path: Path) -> None:
+    clone, root = tmp_path / "clone", tmp_path / "root"
+    for folder in (root / ".cspipe", root / "docs/results"):
+        folder.mkdir(parents=True)
+    (root / "docs/results/small.md").write_text(PAGE)
+    keep_cells(clone, root)
+    (root / ".cspipe/study/small").mkdir()
+    assert (clone / ".cspipe/study/small").is_dir()
+    with pytest.raises(StageFailed, match=r"^small: no key a; correct it$"):
+        read_cells(root, "small", Ended(1, 2.0, ("error before it", "cspipe: no key a; correct it")))
+    with pytest.raises(StageFailed, match=r"^small: not done after "):
+        read_cells(root, "small", Ended(-15, 2.0, (), timed_out=True))
+
+
+@pytest.mark.usefixtures("prefect")
+def test_the_page_is_shown_without_the_link_to_a_file_that_prefect_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "small.md").write_text(PAGE)
+
+    @flow(persist_result=False)
+    def shows() -> None:
+        show_page(tmp_path, "small", "study-small-1")
+
+    shows()
+    with get_client(sync_client=True) as client:
+        [page] = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["study-small"])))
+    assert page.data == PAGE.replace("![frechet](small.png)\n\n", "")
+
+
+@pytest.fixture
+def place(tmp_path: Path, s3: S3) -> Iterator[Machines]:
+    """Two machines of which the gpu one has a worker, and studies/smallest with half of its cells."""
+    with machines(tmp_path / "machines", s3) as made:
+        file = made.gpu / "studies/smallest/study.yaml"
+        tree = yaml.safe_load(file.read_text())
+        tree["points"] = {point: tree["points"][point] for point in list(tree["points"])[:1]}
+        tree["claims"] = [claim for claim in tree["claims"] if claim["kind"] == "lower"]
+        file.write_text(yaml.safe_dump(tree, sort_keys=False))
+        commit(made.gpu, "fewer cells")
+        run_in(made.gpu, "git", "push", "-q", "origin", "main")
+        made.type("prefect", "--no-prompt", "deploy", "-n", "study")
+        made.worker("gpu", made.gpu, "gpu")
+        yield made
+
+
+def typed(place: Machines) -> UUID:
+    """Queue the study as people do; the flow run's id."""
+    done = place.type("prefect", "deployment", "run", "study", "-p", "name=smallest", "-p", "jobs=2")
+    return UUID(next(line.split(":")[-1].strip() for line in done.stdout.splitlines() if "UUID" in line))
+
+
+def working(place: Machines) -> list[psutil.Process]:
+    """What runs in the clone of the study, or belongs to a run of it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            ours = process.environ().get("CSPIPE_STAGE") == "study"
+            if ours or Path(process.cwd()).is_relative_to(place.gpu / ".cspipe/study"):
+                found.append(process)
+    return found
+
+
+def of_cells(place: Machines, clone: Path) -> dict[str, str]:
+    """Commits of the cells that a clone has as experiments."""
+    lines = run_in(clone, "git", "for-each-ref", "--format=%(refname:lstrip=-1) %(objectname)", "refs/exps").stdout
+    return {name: sha for name, sha in map(str.split, lines.splitlines()) if name.startswith("smallest-")}
+
+
+@pytest.mark.slow
+def test_a_cancelled_study_keeps_its_cells_and_the_next_run_ends_it_for_everyone(place: Machines) -> None:
+    """Some minutes: four trainings."""
+    first = typed(place)
+    wait_for(lambda: place.log_has("gpu", "/4  "), 600)
+    assert working(place)
+    place.type("prefect", "flow-run", "cancel", str(first))
+    cancelled = time.monotonic()
+    wait_for(lambda: not working(place), 60)
+    assert time.monotonic() - cancelled < 10
+    assert place.ended(first, 60).state.is_cancelled()
+    kept = of_cells(place, place.gpu)
+    assert 1 <= len(kept) < 4
+
+    second: FlowRun = place.ended(typed(place), 900)
+    assert second.state is not None
+    assert second.state.is_completed(), f"{second.state.message}\n{place.logs()}"
+    assert second.state.message == "smallest: 4 cells done; the page is the artifact study-smallest"
+    assert place.log_has("gpu", f"4 cells, {len(kept)} done, {4 - len(kept)} to run")
+    cells = of_cells(place, place.gpu)
+    assert len(cells) == 4
+    assert kept.items() <= cells.items(), "finished cells are those of the cancelled run"
+    with place.server.client() as client:
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
+    page = str(artifacts["study-smallest"].data)
+    assert "| plain |" in page
+    assert "](" not in page
+    assert str(artifacts["study-smallest-figure"].data).startswith("data:image/png;base64,")
+    assert {file.name for file in (place.gpu / ".cspipe/study/smallest").glob("smallest.*")} == {
+        "smallest.json",
+        "smallest.md",
+        "smallest.png",
+    }
+    assert run_in(place.gpu, "git", "status", "--porcelain").stdout == ""
+    assert not list((place.gpu / ".cspipe/runs").glob("*"))
+
+    place.type("dvc", "remote", "add", "--local", "-d", "s3", f"s3://{place.bucket}/tests/dvc")
+    place.type("git", "pull", "-q")
+    name = next(name for name in cells if "-cs-" in name)
+    place.type("dvc", "exp", "pull", "origin", name)
+    place.type("dvc", "exp", "apply", name, check=False)  # DVC laments the outputs of the variant that no cell has
+    done = place.type("dvc", "repro", "evaluate@ddim-10")
+    assert "Running stage" not in done.stdout
+    assert "Data and pipelines are up to date." in done.stdout

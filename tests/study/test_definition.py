@@ -1,0 +1,86 @@
+"""What a study's folder may say, and what people are told when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cspipe.errors import UserError
+from cspipe.study.definition import define, read_study, study_names
+from tests.conftest import ROOT, Tree
+
+STUDY: Tree = {
+    "question": "Which one?",
+    "seeds": [3, 4],
+    "rows": {"plain": {"train.method": "plain"}, "cs": {"variants": ["ddim-100", "cs-10"]}},
+    "points": {"48": {"train.images": 48}, "96": {"train.images": 96}},
+    "axis": "images seen",
+    "variants": ["ddim-100"],
+    "scores": ["frechet", "kid"],
+    "claims": [{"text": "x", "kind": "speedup", "row": "cs / cs-10", "than": "plain / ddim-100", "score": "frechet"}],
+}
+
+
+def folder(root: Path, params: Tree, **changes: Any) -> Path:
+    """A clone with one study, `one`."""
+    place = root / "studies/one"
+    place.mkdir(parents=True)
+    (place / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (place / "study.yaml").write_text(yaml.safe_dump({**STUDY, **changes}, sort_keys=False))
+    return root
+
+
+def test_cells_are_rows_at_points_for_each_seed(tmp_path: Path, small: Tree) -> None:
+    cells = define(folder(tmp_path, small), "one").cells
+    assert len(cells) == 8
+    assert [cell.name for cell in cells[:3]] == ["one-plain-48-3", "one-plain-48-4", "one-cs-48-3"]
+    last = cells[-1]
+    assert (last.params.seed, last.params.train.images, last.params.train.method) == (4, 96, "compensated")
+    assert last.variants == ("ddim-100", "cs-10")
+    assert cells[0].params.train.method == "plain"
+
+
+def test_lines_are_named_by_the_row_and_where_there_are_several_by_the_variant(tmp_path: Path, small: Tree) -> None:
+    study = read_study(folder(tmp_path, small), "one")
+    assert list(study.lines()) == ["plain / ddim-100", "cs / ddim-100", "cs / cs-10"]
+    single = study.model_copy(update={"rows": {"plain": {}, "cs": {}}})
+    assert single.lines() == {"plain": ("plain", "ddim-100"), "cs": ("cs", "ddim-100")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [0]}, "studies/one/study.yaml: seed: Extra inputs"),
+        ({"seeds": [1, 1]}, "seeds has one twice"),
+        ({"rows": {"a b": {}}, "claims": []}, "study.yaml: rows.a b"),
+        ({"rows": {"a": {"train.metod": "plain"}}, "claims": []}, "rows.a: no key train.metod in the study's params"),
+        ({"rows": {"a": {"seed": 3}}, "claims": []}, "rows.a: seed cannot be changed here"),
+        ({"rows": {"a": {"train.batch": 7}}, "claims": []}, "cell one-a-48-3: 1 problem"),
+        ({"variants": ["ddim-7"], "claims": []}, "no variant ddim-7 in the study's params.yaml; it has ddim-100"),
+        ({"claims": [{**STUDY["claims"][0], "row": "es"}]}, "claims.0.row: no line 'es'; there are plain / ddim-100"),
+        ({"claims": [{**STUDY["claims"][0], "score": "recall"}]}, "claims.0.score: recall is not among scores"),
+        ({"claims": [{**STUDY["claims"][0], "point": "7"}]}, "claims.0.point: no point '7'; there are 48, 96"),
+        ({"points": {}, "axis": ""}, "claims.0.kind: speedup needs two points or more"),
+        ({"axis": ""}, "axis must say what the points are"),
+        ({"scores": ["fid"]}, "scores.0"),
+        ({"rows": {"a-48": {}, "a": {}}, "points": {"48": {}, "48-48": {}}, "claims": []}, "two cells are named"),
+    ],
+)
+def test_mistake_is_told_with_file_and_key(tmp_path: Path, small: Tree, changes: Tree, message: str) -> None:
+    with pytest.raises(UserError) as told:
+        define(folder(tmp_path, small, **changes), "one")
+    assert message in str(told.value)
+    assert "study.yaml" in str(told.value)
+
+
+def test_unknown_study_is_told_with_those_there_are(tmp_path: Path, small: Tree) -> None:
+    with pytest.raises(UserError, match="no study 'two' in studies/; there are one"):
+        define(folder(tmp_path, small), "two")
+
+
+@pytest.mark.parametrize("name", study_names(ROOT))
+def test_studies_of_the_project_are_well_defined(name: str) -> None:
+    assert define(ROOT, name).cells

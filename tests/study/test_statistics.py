@@ -1,0 +1,112 @@
+"""The statistics, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from cspipe.study.statistics import (
+    at,
+    best_with_ties,
+    difference,
+    equal_time,
+    images_to_reach,
+    interval,
+    speedup,
+    tie,
+)
+
+
+def test_interval_of_two_values_is_their_range() -> None:
+    """A resample of two is (a, a) in a quarter of all draws, so both ends are the values themselves."""
+    found = interval([1.0, 3.0])
+    assert (found.mean, found.low, found.high) == (2.0, 1.0, 3.0)
+
+
+def test_interval_of_many_values_is_that_of_the_normal_distribution() -> None:
+    values = np.random.Generator(np.random.PCG64(7)).standard_normal(400)
+    found = interval(list(values))
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert found.low == pytest.approx(values.mean() - half, abs=0.01)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.01)
+
+
+def test_interval_is_the_same_every_time_and_of_one_value_that_value() -> None:
+    assert interval([1.0, 2.0, 5.0, 7.0]) == interval([1.0, 2.0, 5.0, 7.0])
+    assert (interval([4.0]).low, interval([4.0]).high) == (4.0, 4.0)
+
+
+def test_interval_of_nothing_and_of_a_missing_value_is_unknown() -> None:
+    assert not interval([]).known
+    assert not interval([1.0, math.nan]).known
+
+
+def test_difference_is_paired_by_seed() -> None:
+    """Seeds differ by 100, the two lines by 1 within each."""
+    found = difference([1.0, 101.0, 201.0], [2.0, 102.0, 202.0])
+    assert (found.mean, found.low, found.high) == (-1.0, -1.0, -1.0)
+
+
+def test_tie_is_a_difference_that_may_be_zero_and_any_two_of_one_seed() -> None:
+    assert tie([1.0, 3.0], [2.0, 2.0])
+    assert not tie([1.0, 1.5], [2.0, 2.0])
+    assert tie([1.0], [2.0])
+
+
+def test_curve_is_straight_between_points_and_unknown_outside() -> None:
+    assert at(15.0, [10.0, 20.0], [4.0, 2.0]) == 3.0
+    assert at(15.0, [20.0, 10.0], [2.0, 4.0]) == 3.0
+    assert math.isnan(at(21.0, [10.0, 20.0], [4.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("target", "lower", "expected"),
+    [
+        (5.0, True, 2000.0),  # at a point
+        (7.5, True, math.sqrt(1000 * 2000)),  # half way in log(images)
+        (20.0, True, 1000.0),  # from the first point on
+        (1.0, True, None),
+        (10.0, False, 1000.0),
+        (11.0, False, None),
+    ],
+)
+def test_images_to_reach_a_score(target: float, lower: bool, expected: float | None) -> None:
+    found = images_to_reach(target, [1000.0, 2000.0, 4000.0], [10.0, 5.0, 2.5], lower)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_speedup_of_a_curve_that_is_there_at_half_of_the_images_is_two() -> None:
+    found = speedup([1000.0, 2000.0, 4000.0], [[8.0, 4.0, 2.0]], [[16.0, 8.0, 4.0]], lower=True)
+    assert found.factor.mean == pytest.approx(2.0)
+    assert found.censored == 0
+
+
+def test_speedup_of_a_curve_that_never_gets_there_is_a_bound_and_counted() -> None:
+    found = speedup([1000.0, 2000.0], [[16.0, 9.0], [8.0, 4.0]], [[16.0, 8.0], [8.0, 4.0]], lower=True)
+    assert found.censored == 1
+    assert found.factor.mean == pytest.approx(1.0)
+
+
+def test_speedup_of_a_score_that_should_be_high() -> None:
+    found = speedup([1000.0, 2000.0, 4000.0], [[0.2, 0.4, 0.6]], [[0.1, 0.2, 0.4]], lower=False)
+    assert found.factor.mean == pytest.approx(2.0)
+
+
+def test_equal_time_compares_at_the_end_of_the_faster() -> None:
+    """The slower is at 20 s between its points, at 7; the faster ends there at 6."""
+    seconds, found = equal_time([[10.0, 30.0]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]])
+    assert seconds == 20.0
+    assert found.mean == pytest.approx(1.0)
+
+
+def test_equal_time_without_common_time_is_unknown() -> None:
+    assert not equal_time([[30.0, 60.0]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]])[1].known
+
+
+def test_best_has_all_that_tie_with_it() -> None:
+    lines = [[5.0, 6.0], [5.5, 5.6], [9.0, 9.5]]
+    assert best_with_ties(lines, lower=True) == [True, True, False]
+    assert best_with_ties(lines, lower=False) == [False, False, True]
+    assert best_with_ties([[5.0], [6.0]], lower=True) == [True, False]
