@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cspipe.report.numbers import significant
-from cspipe.study.definition import BETTER, Claim
+from cspipe.study.definition import BETTER, NEARER, Claim
 from cspipe.study.results import Results
 from cspipe.study.statistics import Interval, difference, equal_time, speedup
 
@@ -35,11 +35,14 @@ def decide(claim: Claim, results: Results) -> Verdict:
         return _speedup(claim, results, seeds)
     if claim.kind == "equal-time":
         return _equal_time(claim, results, seeds)
-    point = _point(claim, results)
-    a, b = (results.scores(line, point, claim.score) for line in (claim.row, claim.than))
+    point, other = _points(claim, results)
+    a, b = results.scores(claim.row, point, claim.score), results.scores(claim.than, other, claim.score)
+    if BETTER[claim.score] == NEARER:  # of two biases the smaller is better, whatever their signs
+        a, b = ({seed: abs(value) for seed, value in scores.items()} for scores in (a, b))
     found = difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
     where = "" if point is None else f" at {point} {results.study.axis}"
-    numbers = f"{_minus(claim)}{where} is {in_words(found)}{_over(seeds)}"
+    beside = where if point == other else f"{where}, of the other at {other},"
+    numbers = f"{_minus(claim)}{beside} is {in_words(found)}{_over(seeds)}"
     return Verdict(_side(found, claim.kind == "lower", seeds), numbers)
 
 
@@ -92,17 +95,17 @@ def _seconds(line: str, results: Results, seeds: list[int]) -> list[list[float]]
 def _common_seeds(claim: Claim, results: Results) -> list[int]:
     """Seeds of which both lines have the score, at the claim's point or at all points of a curve."""
     curve = claim.kind in ("speedup", "equal-time")
-    points = results.points if curve else [_point(claim, results)]
-    lines = (claim.row, claim.than)
-    return [
-        seed
-        for seed in results.study.seeds
-        if all(seed in results.scores(line, point, claim.score) for line in lines for point in points)
-    ]
+    point, other = _points(claim, results)
+    places = [(claim.row, each) for each in (results.points if curve else [point])]
+    places += [(claim.than, each) for each in (results.points if curve else [other])]
+    known = [results.scores(line, each, claim.score) for line, each in places]
+    return [seed for seed in results.study.seeds if all(seed in scores for scores in known)]
 
 
-def _point(claim: Claim, results: Results) -> str | None:
-    return results.points[-1] if claim.point is None else claim.point
+def _points(claim: Claim, results: Results) -> tuple[str | None, str | None]:
+    """Where the two lines stand that are compared."""
+    point = results.points[-1] if claim.point is None else claim.point
+    return point, point if claim.than_point is None else claim.than_point
 
 
 def _side(found: Interval, lower: bool, seeds: list[int]) -> str:
@@ -113,7 +116,8 @@ def _side(found: Interval, lower: bool, seeds: list[int]) -> str:
 
 
 def _minus(claim: Claim) -> str:
-    return f"{claim.score} of {claim.row} minus that of {claim.than}"
+    name = f"|{claim.score}|" if BETTER[claim.score] == NEARER else claim.score
+    return f"{name} of {claim.row} minus that of {claim.than}"
 
 
 def _over(seeds: list[int]) -> str:

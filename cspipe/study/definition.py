@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from cspipe.errors import UserError
 from cspipe.params import Params
@@ -23,6 +23,7 @@ STUDIES = Path("studies")
 NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"
 """Names become part of a git reference."""
 Name = Annotated[str, Field(pattern=NAME)]
+NEARER = "nearer 0"
 BETTER = {
     "frechet": "lower",
     "kid": "lower",
@@ -34,11 +35,21 @@ BETTER = {
     "ssim": "higher",
     "l1": "lower",
     "lpips": "lower",
+    "exposure_75": NEARER,
+    "exposure_50": NEARER,
+    "exposure_25": NEARER,
+    "exposure_10": NEARER,
 }
 """Scores that metrics files have, and which way is better."""
-Score = Literal[
-    "frechet", "kid", "precision", "recall", "inception_score", "nearest_ratio", "psnr", "ssim", "l1", "lpips"
-]
+
+
+def _known_score(name: str) -> str:
+    if name not in BETTER:
+        raise ValueError(f"no score {name!r}; there are {', '.join(BETTER)}")
+    return name
+
+
+Score = Annotated[str, AfterValidator(_known_score)]
 Changes = dict[str, Any]
 OWN_VARIANTS = "variants"
 """Key of a row that names its variants, in place of the study's."""
@@ -53,6 +64,7 @@ class Claim(Section):
     than: str = Field(description="line that it is compared with")
     score: Score = Field(description="what is compared")
     point: str | None = Field(default=None, description="where it is compared; null: the last point")
+    than_point: str | None = Field(default=None, description="where the other line stands; null: at the same point")
     factor: Annotated[Number, Field(ge=1)] = Field(default=1.0, description="speedup that the claim promises at least")
 
 
@@ -80,8 +92,9 @@ class Study(Section):
                     raise ValueError(f"claims.{number}.{key}: no line {line!r}; there are {', '.join(self.lines())}")
             if claim.score not in self.scores:
                 raise ValueError(f"claims.{number}.score: {claim.score} is not among scores; add it there")
-            if claim.point is not None and claim.point not in self.points:
-                raise ValueError(f"claims.{number}.point: no point {claim.point!r}; there are {', '.join(self.points)}")
+            for key, point in (("point", claim.point), ("than_point", claim.than_point)):
+                if point is not None and point not in self.points:
+                    raise ValueError(f"claims.{number}.{key}: no point {point!r}; there are {', '.join(self.points)}")
             if claim.kind in ("speedup", "equal-time") and not self.is_curve:
                 raise ValueError(f"claims.{number}.kind: {claim.kind} needs two points or more with numeric names")
         return self

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cspipe.report.numbers import DASH, count, significant
 from cspipe.study.claims import in_words, sentence
-from cspipe.study.definition import BETTER
+from cspipe.study.definition import BETTER, NEARER
 from cspipe.study.results import Results
 from cspipe.study.statistics import best_with_ties, interval
 from cspipe.wording import readable_seconds
@@ -76,7 +76,8 @@ def _best(results: Results, point: str | None, score: str) -> set[str]:
     whole = {line: [scores[seed] for seed in sorted(seeds)] for line, scores in found.items() if set(scores) == seeds}
     if not seeds or not whole:
         return set()
-    best = best_with_ties(list(whole.values()), BETTER[score] == "lower")
+    ranked = [[abs(value) if BETTER[score] == NEARER else value for value in values] for values in whole.values()]
+    best = best_with_ties(ranked, BETTER[score] != "higher")
     return {line for line, wins in zip(whole, best, strict=True) if wins}
 
 
@@ -111,4 +112,5 @@ def _mean(values: Iterable[float | None]) -> str:
 
 
 def _arrow(score: str) -> str:
-    return "\N{DOWNWARDS ARROW}" if BETTER[score] == "lower" else "\N{UPWARDS ARROW}"
+    arrows = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
+    return arrows[BETTER[score]]

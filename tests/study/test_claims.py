@@ -88,3 +88,29 @@ def test_sentence_has_claim_verdict_and_numbers_once(made: Make) -> None:
     assert sentence(results.study.claims[0], results) == (
         "It is better: **held** (frechet of cs minus that of plain is -1.50 [-2.00, -1.00] over 2 seeds)."
     )
+
+
+def test_lines_may_be_compared_at_different_points(made: Make) -> None:
+    scores: Points = {
+        ("plain", "100"): [9.0, 9.5],
+        ("cs", "100"): [7.0, 7.5],
+        ("plain", "1000"): [8.0, 8.5],
+        ("cs", "1000"): [6.0, 6.5],
+    }
+    word, numbers = verdict(made, scores, {"point": "100", "than_point": "1000"})
+    assert word == HELD
+    assert "at 100 images seen, of the other at 1000, is -1.00 [-1.00, -1.00]" in numbers
+
+
+def test_of_two_biases_the_smaller_is_better_whatever_their_signs(made: Make) -> None:
+    results = made({("plain", None): [0.0, 0.0], ("cs", None): [0.0, 0.0]})
+    bias = {"plain": [0.2, 0.3], "cs": [-0.1, 0.1]}
+    for cell in results.cells:
+        cell.variants["ddim-10"].scores["exposure_50"] = bias[cell.row][cell.seed]
+    tree = results.model_dump()
+    tree["study"]["scores"].append("exposure_50")
+    tree["study"]["claims"] = [{**CLAIM, "score": "exposure_50"}]
+    results = type(results).model_validate(tree)
+    found = decide(results.study.claims[0], results)
+    assert found.word == HELD
+    assert "|exposure_50| of cs minus that of plain is -0.150 [-0.200, -0.100]" in found.numbers
