@@ -1,7 +1,7 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
 A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
-crashed training or sweep is scheduled again, a few times; of a nightly re-evaluation that did not run it warns. What it
+crashed training, sweep or study is scheduled again, a few times; of a nightly re-evaluation that did not run it warns. What it
 knows is on the server, so it can be restarted.
 """
 
@@ -43,7 +43,7 @@ from cspipe.errors import UserError
 TAG = "cspipe"
 """On all deployments of prefect.yaml."""
 ATTEMPTS = 3
-"""How often a training or sweep is scheduled again after a crash."""
+"""How often a training, sweep or study is scheduled again after a crash."""
 AGAIN = "scheduled again after a crash"
 MEMORY = timedelta(days=1)
 """Crashes older than this are left alone: what was given up last week does not come back."""
@@ -80,7 +80,7 @@ class Watch:
                 for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
                     _mark_if_lost(client, run, now, window)
         recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
-        for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep"])):
+        for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep", "study"])):
             drivers = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=name)
             for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=recent):
                 if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep

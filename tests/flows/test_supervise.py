@@ -23,6 +23,7 @@ from tests.flows.server import Server, prefect_server, wait_for, write_project
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: sweep, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
+  - {name: study, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: run-stage-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
   - {name: train-foreign, entrypoint: "small.py:small", work_pool: {name: cpu}}
   - name: nightly-reevaluation
@@ -76,8 +77,8 @@ def crashed() -> State:
     return Crashed(message="worker lost")
 
 
-@pytest.mark.parametrize("deployment", ["train-small", "sweep"])
-def test_a_crashed_training_or_sweep_is_scheduled_again_three_times(client: SyncPrefectClient, deployment: str) -> None:
+@pytest.mark.parametrize("deployment", ["train-small", "sweep", "study"])
+def test_a_crashed_run_is_scheduled_again_three_times(client: SyncPrefectClient, deployment: str) -> None:
     run = new_run(client, deployment, held(), Running(), crashed())
     for attempt in range(1, ATTEMPTS + 1):
         Watch(WINDOW).look(client)
