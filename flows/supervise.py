@@ -1,8 +1,8 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
 A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
-crashed training, sweep or study is scheduled again, a few times; of a nightly re-evaluation that did not run it warns. What it
-knows is on the server, so it can be restarted.
+crashed training, sweep or study is scheduled again, a few times; of a nightly re-evaluation that did not run it warns.
+What it knows is on the server, so it can be restarted.
 """
 
 from __future__ import annotations
