@@ -79,6 +79,7 @@ class Study(Section):
     variants: list[str] = Field(min_length=1, description="variants of params.yaml that are sampled and scored")
     scores: list[Score] = Field(min_length=1, description="columns of the table, the main one first")
     claims: list[Claim] = Field(default=[], description="what is decided")
+    discussion: str = Field(default="", description="what was found and why, Markdown for the page; written afterwards")
 
     @model_validator(mode="after")
     def _agrees(self) -> Study:

@@ -24,6 +24,7 @@ def page(results: Results) -> str:
         study.question,
         "\n".join(f"- {sentence(claim, results)}" for claim in study.claims),
         f"![{study.scores[0]}]({results.name}.png)",
+        study.discussion.strip(),
         "\n".join(table(results)),
         "\n".join(f"- {line}" for line in notes(results)),
     ]

@@ -22,7 +22,7 @@ def verify(defined: Defined, root: Path, jobs: int, tell: Tell) -> bool:
     """
     file = RESULTS / f"{defined.name}.json"
     committed = read_results(root / file)
-    if committed.study != defined.study:
+    if committed.study.model_copy(update={"discussion": defined.study.discussion}) != defined.study:
         raise UserError(f"{file}: of another study.yaml; run `cspipe study {defined.name}` and commit its results")
     folder = root / FOLDER / f"{defined.name}-verify"
     shutil.rmtree(folder, ignore_errors=True)
