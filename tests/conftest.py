@@ -75,7 +75,7 @@ def change(tree: Tree, changes: Tree) -> Tree:
         place = tree
         for part in path:
             place = place[part]
-        place[last] = value
+        place[last] = copy.deepcopy(value)  # else a later key could change the tree it was taken from
     return tree
 
 

@@ -43,7 +43,7 @@ def test_what_fits_exactly_is_accepted(params: Make, tmp_path: Path) -> None:
 def test_a_run_too_short_for_the_module_is_told_but_runs(params: Make, capsys: pytest.CaptureFixture[str]) -> None:
     check_before_training(params({"train.compensation.epochs": 2}), 40)
     told = capsys.readouterr().err
-    assert "train.images 48 is less than train.compensation.epochs 2 x 40" in told
+    assert "train.images 48 is less than train.compensation.start 0 and epochs 2 x 40 training images" in told
     assert "80 or more" in told
 
 

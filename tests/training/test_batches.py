@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cspipe.compute import Device
 from cspipe.pixels import normalise, quantise
 from cspipe.training.batches import batches, stream_indices
-from cspipe.training.draws import draw
+from cspipe.training.draws import Draws, Ladder
 from cspipe.training.examples import Batch, Examples
 from tests.conftest import Pictures
 
@@ -68,40 +68,35 @@ def test_pixels_survive_the_way_to_the_net_and_back() -> None:
 
 def test_draw_depends_on_the_images_seen_alone() -> None:
     x0 = torch.rand(64, 3, 8, 8)
-    one, again, other = (draw(Batch(x0, None), 5, seen, 100, True, 0.5) for seen in (640, 640, 704))
+    one, again, other = (Draws(5, 100, True)(Batch(x0, None), seen) for seen in (640, 640, 704))
     assert torch.equal(one.e, again.e)
     assert torch.equal(one.t, again.t)
     assert not torch.equal(one.e, other.e)
 
 
-def test_draw_covers_all_steps_and_the_compensated_path_leaves_out_the_first() -> None:
-    x0 = torch.rand(4000, 1, 1, 1)
-    plain, compensated = draw(Batch(x0, None), 5, 0, 10, False), draw(Batch(x0, None), 5, 0, 10, False, 1.0)
-    assert set(plain.t.tolist()) == set(range(1, 11))
-    assert set(compensated.t.tolist()) == set(range(2, 11))
-    counts = plain.t.bincount(minlength=11)[1:]
-    assert counts.min() > 320  # 400 each, standard deviation 19
+def test_draw_covers_all_steps_evenly() -> None:
+    counts = Draws(5, 10, False)(Batch(torch.rand(4000, 1, 1, 1), None), 0).t.bincount(minlength=11)
+    assert counts[0] == 0
+    assert counts[1:].min() > 320  # 400 each, standard deviation 19
 
 
-def test_share_is_met_on_average_and_slices_cover_it() -> None:
-    x0 = torch.rand(10, 1, 2, 2)
-    taken = [draw(Batch(x0, None), 5, seen, 10, False, 0.25).compensated for seen in range(400)]
-    assert set(taken) == {2, 3}
-    assert abs(np.mean(taken) - 2.5) < 0.1
-    d = draw(Batch(x0, None), 5, 0, 10, False, 0.55)
-    assert sum(d.slice(a, a + 2).compensated for a in range(0, 10, 2)) == d.compensated
+def test_share_is_met_on_average() -> None:
+    ladder = Ladder.of(10, None, 1, CPU.device)
+    taken = [Draws(5, 10, False, ladder)(Batch(torch.rand(10, 1, 2, 2), None), seen, 0.25) for seen in range(400)]
+    assert {draw.compensated for draw in taken} == {2, 3}
+    assert abs(np.mean([draw.compensated for draw in taken]) - 2.5) < 0.1
 
 
 def test_condition_is_mirrored_with_its_picture() -> None:
     x0 = torch.rand(400, 1, 2, 2)
-    d = draw(Batch(x0, torch.cat([x0, 1 - x0], 1)), 5, 0, 10, True)
+    d = Draws(5, 10, True)(Batch(x0, torch.cat([x0, 1 - x0], 1)), 0)
     assert torch.equal(d.condition, torch.cat([d.x0, 1 - d.x0], 1))
     assert torch.equal(d.slice(3, 7).condition, d.condition[3:7])
 
 
 def test_flip_mirrors_about_half() -> None:
     x0 = torch.rand(400, 1, 2, 2)
-    mirrored = (draw(Batch(x0, None), 5, 0, 10, True).x0 == x0.flip(3)).flatten(1).all(1)
-    same = (draw(Batch(x0, None), 5, 0, 10, True).x0 == x0).flatten(1).all(1)
+    drawn = Draws(5, 10, True)(Batch(x0, None), 0).x0
+    mirrored, same = (drawn == x0.flip(3)).flatten(1).all(1), (drawn == x0).flatten(1).all(1)
     assert (mirrored | same).all()
     assert 150 < mirrored.sum() < 250

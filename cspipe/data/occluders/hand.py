@@ -24,6 +24,7 @@ def draw(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     axis, mirror, scale = wrist + math.pi, rng.choice((-1, 1)), rng.uniform(0.85, 1.25)
 
     def away(angle: float, length: float, start: Point = palm) -> Point:
+        """The point that far from another, in that direction (radians)."""
         return start[0] + scale * length * math.cos(angle), start[1] + scale * length * math.sin(angle)
 
     sketch.line([palm, away(wrist, 1.2)], scale * 0.11, line)

@@ -19,6 +19,7 @@ def draw(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     stripes = rng.integers(3, 9) if rng.random() < 0.6 else 0
 
     def across(height: float) -> list[tuple[float, float]]:
+        """A line from side to side, sagging around a height."""
         return curve((-0.2, height - sag), (0.5, height + sag), (1.2, height - sag))
 
     sketch.polygon([*across(top), (1.2, 1.3), (-0.2, 1.3)], cloth)
