@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.cli import preset_names, preset_text
+from cspipe.cli import preset_text
 from cspipe.params_file import load_params
 from tests.conftest import ROOT
 
@@ -27,8 +27,8 @@ def test_demo_is_the_params_file_as_shipped() -> None:
     assert preset_text("demo") == (ROOT / "params.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_every_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["demo", "celebahq256-inpaint"])  # the others: tests/test_figures.py, test_presets.py
+def test_a_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path) -> None:
     assert name in cspipe("params", "list", cwd=tmp_path).stdout
     assert cspipe("params", "show", name, cwd=tmp_path).stdout.startswith(preset_text(name))
     assert cspipe("params", "use", name, cwd=tmp_path).returncode == 0

@@ -198,6 +198,7 @@ def test_source(work: Path, small: Tree) -> None:
     assert "data.path must be null with data.source greys" in stage(work, "prepare", check=False).stderr
 
 
+@pytest.mark.slow
 def test_sampler(work: Path, small: Tree) -> None:
     use(work, change(small, {"variants.ddim-100.sampler": "ab2"}))
     assert "Input should be 'ddim', 'ddpm', " in stage(work, "sample", "ddim-100", check=False).stderr
@@ -260,6 +261,7 @@ def test_training_method(work: Path, small: Tree) -> None:
     assert float(shares[-1]) == 1
 
 
+@pytest.mark.slow
 def test_main_net(work: Path, small: Tree) -> None:
     (work / "cspipe/nets/backbones/two_layers.py").write_text(BACKBONE)
     model = {"name": "two-layers", "width": 12}

@@ -87,6 +87,7 @@ def test_what_ran_on_one_machine_is_restored_on_another(run_stage: Runner) -> No
     assert "ran one" not in lines
 
 
+@pytest.mark.slow
 def test_what_a_stage_made_is_pushed_after_an_outage_without_running_it_again(run_stage: Runner, s3: S3) -> None:
     """S3 goes away while the stage runs, and comes back when the push is to be tried again."""
 

@@ -49,6 +49,7 @@ def test_options_may_come_before_the_name_and_python_m_works(server: Server) -> 
     assert newest_parameters(server) == {"seconds": 0.5}
 
 
+@pytest.mark.slow
 def test_watching_waits_for_the_end(server: Server) -> None:
     worker = server.worker("watched")
     try:

@@ -32,6 +32,7 @@ DEPLOYMENTS = """
     work_pool: {name: cpu}
     schedules: [{cron: "0 3 * * *", timezone: UTC, slug: nightly}]
 """
+pytestmark = pytest.mark.slow  # a server with deployments of its own takes half a minute
 WINDOW = 90.0  # three times Prefect's shortest heartbeat
 
 
@@ -191,7 +192,6 @@ def test_a_window_that_would_end_healthy_runs_is_refused(server: Server) -> None
     assert "with less than three times that healthy ones would be ended; take 90 or more" in done.stderr
 
 
-@pytest.mark.slow
 def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(server: Server, client: SyncPrefectClient) -> None:
     """About 2.5 minutes: Prefect's heartbeats are half a minute apart and three of them must be missing."""
     server.worker("healthy", "gpu")

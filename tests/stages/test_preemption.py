@@ -72,6 +72,7 @@ def assert_as_undisturbed(name: str, folder: Path, finished: Path) -> None:
         assert sha256_file(folder / output) == sha256_file(finished / output), output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "compensate"])
 def test_sigterm_stores_the_state_and_the_next_run_ends_with_the_same_bytes(
     name: str, machine: Machine, finished: Path

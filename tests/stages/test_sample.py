@@ -61,6 +61,7 @@ def test_exposure_is_that_of_the_samples_and_the_training_pictures(trained: Path
     assert np.allclose(table["forward"], (clean + sigma**2) / (1 + sigma**2), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_exposure_survives_a_kill_and_hardly_depends_on_the_batch(trained: Path) -> None:
     stage(trained, "sample", "ddim-100")
     undisturbed, table = (trained / EXPOSURE).read_bytes(), read(trained)

@@ -98,6 +98,7 @@ def test_occluded_pictures_are_held_out_pairs(deoccluded: Path) -> None:
     assert paired(deoccluded)["input"]["all"]["psnr"]["mean"] < 50
 
 
+@pytest.mark.slow
 def test_net_without_conditions_fills_holes_by_repaint_with_and_without_compensation(
     tmp_path: Path, small: Tree
 ) -> None:

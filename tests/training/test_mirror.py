@@ -217,6 +217,7 @@ def test_name_in_a_manifest_cannot_leave_the_folder(bucket: Bucket, machine: Mac
         machine("a").load(CPU)
 
 
+@pytest.mark.slow
 def test_training_goes_on_while_s3_is_away_and_its_newest_state_is_sent_later(
     s3: S3, bucket: Bucket, machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
