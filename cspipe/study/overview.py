@@ -14,8 +14,8 @@ INTRODUCTION = """\
 
 The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small pictures,
 small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers:
-a tie. Three seeds, without any difference, agree by chance in one case of four: a verdict is a measurement, not a proof.
-Each study is one command; its page has the table with intervals, the cost of each line, the commit, the machine.
+a tie. Three seeds agree by chance in one case of four: a verdict is a measurement, not a proof. Each study is one
+command; its page has the table with intervals, the cost of each line, the commit, the machine.
 """
 HEADS = "| claim | verdict | numbers |"
 FIRST = "convergence"

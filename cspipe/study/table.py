@@ -53,10 +53,10 @@ def notes(results: Results) -> list[str]:
     command = f"uv run cspipe study {results.name} --jobs {setting.jobs}"
     inception = setting.extractor == "inception-v3-compat"
     features = setting.extractor if inception else f"{setting.extractor}, whose scores are not Inception FID"
-    chance = f"one case of {2 ** (len(study.seeds) - 1)}"
-    few = f"; of so few seeds it is their range, and all differ in one direction by chance in {chance}"
+    chance = f"it is their range, which leaves out 0 by chance alone in one case of {2 ** (len(study.seeds) - 1)}"
+    few = f"; of so few seeds {chance}" if len(study.seeds) <= FEW else ""
     lines = [
-        f"Scores: mean over seeds {seeds} and its 95 % bootstrap interval{few if len(study.seeds) <= FEW else ""}; **bold**: the best at its point, and "
+        f"Scores: mean over seeds {seeds} and its 95 % bootstrap interval{few}; **bold**: the best at its point, and "
         "all that tie with it (paired bootstrap over seeds).",
         f"N = {setting.images:,} of each side of a comparison; features of {features}.",
         f"Data: {setting.data}.",
