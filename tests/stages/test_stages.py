@@ -24,7 +24,7 @@ from tests.stages.conftest import new_clone, stage
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
     """A clone with data and a run long enough to be killed on its way."""
-    longer = {"train.images": 1600, "train.checkpoint_every": 80, "compensation.epochs": 25, "sample.images": 256}
+    longer = {"train.images": 960, "train.checkpoint_every": 80, "compensation.epochs": 15, "sample.images": 256}
     folder = new_clone(tmp_path_factory.mktemp("prepared") / "clone", change(two_variants, longer))
     stage(folder, "prepare")
     return folder
