@@ -12,7 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PINS = ROOT / "uv.toml"
-HEADING = "# Exact versions of the whole environment; written by `python infra/pins.py`.\n"
+HEADING = """\
+# Exact versions of the whole environment; written by `python infra/pins.py`.
+# Bytecode at installation: where Python may write none, as in many containers, each process compiles torch, for 2 s.
+compile-bytecode = true
+"""
 
 
 def main() -> None:
