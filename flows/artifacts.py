@@ -36,6 +36,11 @@ LONG = 30
 """Seconds left from which a stage is worth a bar."""
 WANDB = re.compile(r"^wandb: .*View run .*?(https?://\S+/runs/\w+)")
 SCORES = ("kid", "kid_std", "frechet", "precision", "recall")
+YARDSTICK = (
+    "task", "families", "inputs_sha256", "masks_sha256", "samples_images", "reference_sha256", "reference_images",
+    "extractor", "extractor_weights_sha256",
+)  # fmt: skip
+"""Entries of a metrics file's provenance that say what its scores are measured against."""
 
 
 def never_fails(show: Callable[P, None]) -> Callable[P, None]:
@@ -146,8 +151,14 @@ def read_scores(text: str) -> dict[str, float]:
     return {name: section[name] for name in (*SCORES, *metrics.get("truth", {})) if name in section}
 
 
+def yardstick(text: str) -> dict[str, Any]:
+    """What two metrics files must share for their scores to be compared: task, pictures, counts, extractor."""
+    provenance: dict[str, Any] = json.loads(text)["provenance"][0]
+    return {name: provenance.get(name) for name in YARDSTICK}
+
+
 def score_rows(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """One row per variant: each score, and its change against the last recorded run where there is one."""
+    """One row per variant: each score, and its change against the last recorded run where there is one like it."""
     rows = []
     for variant, scores in sorted(now.items()):
         row: dict[str, Any] = {"variant": variant}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cspipe.errors import UserError
 from cspipe.params_file import load_params
-from flows.artifacts import read_scores
+from flows.artifacts import read_scores, yardstick
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC
 from flows.failures import StageFailed, reason
@@ -59,14 +59,16 @@ def scores_now(root: Path) -> dict[str, dict[str, float]]:
 
 
 def scores_recorded(workspace: Workspace) -> dict[str, dict[str, float]]:
-    """The scores that are committed at the workspace's revision, by variant."""
+    """The scores committed at the workspace's revision, by variant, of those that are measured as in the workspace."""
     found: dict[str, dict[str, float]] = {}
     for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
         text = subprocess.run(
             ["git", "show", f"{workspace.revision}:{name}"], cwd=workspace.root, capture_output=True, text=True
         ).stdout
+        now = workspace.root / name
         try:
-            found[Path(name).stem] = read_scores(text)
-        except (json.JSONDecodeError, StopIteration, TypeError) as error:
+            if now.exists() and yardstick(now.read_text()) == yardstick(text):
+                found[Path(name).stem] = read_scores(text)
+        except (json.JSONDecodeError, LookupError, StopIteration, TypeError) as error:
             raise UserError(f"{name} at {workspace.revision[:12]}: no metrics file ({error})") from None
     return found
