@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cspipe.report.numbers import significant
 from cspipe.study.definition import BETTER, NEARER, Claim
@@ -28,6 +28,11 @@ def sentence(claim: Claim, results: Results) -> str:
 
 def decide(claim: Claim, results: Results) -> Verdict:
     """The verdict on a claim, from the seeds that both lines have. A single seed has no spread and decides nothing."""
+    verdict = _decide(claim, results)
+    return replace(verdict, word=f"withdrawn (was: {verdict.word})") if results.study.withdrawn else verdict
+
+
+def _decide(claim: Claim, results: Results) -> Verdict:
     seeds = _common_seeds(claim, results)
     if not seeds:
         return Verdict(UNDECIDED, f"no seed of both {claim.row} and {claim.than} has run")

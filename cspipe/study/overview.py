@@ -17,6 +17,9 @@ small nets, a few seeds, features that are not Inception's. **Undecided** means 
 a tie. Three seeds agree by chance in one case of four: a verdict is a measurement, not a proof. Each study is one
 command; its page has the table with intervals, the cost of each line, the commit, the machine.
 """
+NOTICE = """\
+**Not decided yet.** Verdicts marked as withdrawn no longer stand: their study says why, and is to be repeated.
+"""
 HEADS = "| claim | verdict | numbers |"
 FIRST = "convergence"
 """The study whose figure stands on top: score against images and against time."""
@@ -34,7 +37,8 @@ def write_overview(root: Path) -> Path:
 def overview(studies: Sequence[Results]) -> str:
     """The page as Markdown; studies without claims are left out."""
     ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
-    parts = [INTRODUCTION]
+    title, _, introduction = INTRODUCTION.partition("\n\n")
+    parts = [f"{title}\n", *([NOTICE] if any(each.study.withdrawn for each in ordered) else []), introduction]
     if ordered and ordered[0].name == FIRST:
         parts.append(f"![score against images seen and against seconds]({FIRST}.png)\n")
     for results in ordered:
@@ -44,8 +48,9 @@ def overview(studies: Sequence[Results]) -> str:
 
 def _heading(results: Results) -> list[str]:
     command = f"uv run cspipe study {results.name} --jobs {results.setting.jobs}"
-    what = f"[{results.study.question}]({results.name}.md)"
-    return [f"## {results.name}", "", f"{what} `{command}`; {results.setting.data}", "", HEADS, "|---|---|---|"]
+    what = f"[{results.study.question}]({results.name}.md) `{command}`; {results.setting.data}"
+    notice = [results.study.notice, ""] if results.study.notice else []
+    return [f"## {results.name}", "", what, "", *notice, HEADS, "|---|---|---|"]
 
 
 def _rows(results: Results) -> list[str]:

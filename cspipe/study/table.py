@@ -22,6 +22,7 @@ def page(results: Results) -> str:
     parts = [
         f"# {results.name}",
         study.question,
+        study.notice,
         "\n".join(f"- {sentence(claim, results)}" for claim in study.claims),
         f"![{study.scores[0]}]({results.name}.png)",
         study.discussion.strip(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cspipe.study.overview import overview
 from cspipe.study.report import report
 from cspipe.study.results import read_results
 from cspipe.study.table import page, table
@@ -47,3 +48,12 @@ def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_p
     for suffix in (".json", ".md", ".png"):
         assert first.with_suffix(suffix).read_bytes() == again.with_suffix(suffix).read_bytes()
     assert read_results(first.with_suffix(".json")) == results
+
+
+def test_withdrawn_study_says_why_before_its_verdicts_and_marks_each(made: Make) -> None:
+    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    withdrawn = results.model_copy(update={"study": results.study.model_copy(update={"withdrawn": "The\nsampler.\n"})})
+    for text in (page(withdrawn), overview([withdrawn])):
+        assert text.index("> **Withdrawn.** The sampler.") < text.index("**withdrawn (was: held)**")
+        assert "**held**" not in text
+    assert "withdrawn" not in page(results) + overview([results])
