@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from cspipe.errors import UserError
 from cspipe.storage_errors import Unreachable
 from flows.dvc_stage import How, Outcome
-from flows.failures import StageFailed, Transient
+from flows.failures import Away, Killed, StageFailed, Transient
 from flows.graph import Node
 from flows.handover import LOCK, Place, take_over
 from flows.workspace import Workspace
@@ -26,6 +26,7 @@ POLL = 0.5
 """Seconds between two looks at a flow run."""
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is told."""
+SECONDS_BETWEEN_PROGRESS = 15.0
 
 
 def deployment_of(pool: str) -> str:
@@ -33,8 +34,8 @@ def deployment_of(pool: str) -> str:
     return f"run-stage/run-stage-{pool}"
 
 
-def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell: Callable[[str], None]) -> Outcome:
-    """Have a worker of its pool run a stage. Raises StageFailed, or Transient if the worker was lost or preempted."""
+def send(node: Node, workspace: Workspace, run: str, attempt: int) -> FlowRun:
+    """Queue a stage for a worker of its pool. Raises UserError if nothing is deployed there, Unreachable without S3."""
     assert workspace.bucket is not None
     place = Place(workspace.bucket, run, node.name)
     lock = workspace.root / LOCK
@@ -50,18 +51,36 @@ def run_elsewhere(node: Node, workspace: Workspace, run: str, attempt: int, tell
     }
     name = f"{node.name} of {run}" + (f", attempt {attempt}" if attempt > 1 else "")
     try:
-        sent: FlowRun = run_deployment(deployment_of(node.pool), parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[assignment]
+        return run_deployment(deployment_of(node.pool), parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[return-value]
     except ObjectNotFound:
         raise UserError(
             f"no deployment {deployment_of(node.pool)} on this server; `uv run prefect deploy --all` registers it"
         ) from None
-    ended = wait(sent.id, node.name, node.pool, tell)
-    return conclude(ended, place, workspace, node)
 
 
-def wait(queued: UUID, name: str, pool: str, tell: Callable[[str], None]) -> FlowRun:
-    """The flow run of `name` once it has ended; a server that is away for a while does not end the wait."""
-    start, told, away = time.monotonic(), False, False
+def begun(run: FlowRun) -> bool:
+    """Whether a worker has begun with a flow run; one that has ended counts too."""
+    return run.state is not None and run.state.type not in (StateType.SCHEDULED, StateType.PENDING)
+
+
+def ended(run: FlowRun) -> bool:
+    """Whether a flow run has ended."""
+    return run.state is not None and run.state.is_final()
+
+
+def wait(
+    queued: UUID,
+    name: str,
+    pool: str,
+    tell: Callable[[str], None],
+    until: Callable[[FlowRun], bool] = ended,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> FlowRun:
+    """The flow run of `name` once it is as `until` says; a server that is away for a while does not end the wait.
+
+    `meanwhile` is called every 15 s after a worker has begun.
+    """
+    start, looked, told, away = time.monotonic(), time.monotonic(), False, False
     with get_client(sync_client=True) as client:
         while True:
             try:
@@ -73,22 +92,27 @@ def wait(queued: UUID, name: str, pool: str, tell: Callable[[str], None]) -> Flo
                 time.sleep(POLL)
                 continue
             away = False
-            if now.state is not None and now.state.is_final():
+            if until(now):
                 return now
-            waiting = now.state is not None and now.state.type in (StateType.SCHEDULED, StateType.PENDING)
-            if waiting and not told and time.monotonic() - start > QUEUED_TOO_LONG:
+            if begun(now) and time.monotonic() - looked > SECONDS_BETWEEN_PROGRESS:
+                looked = time.monotonic()
+                meanwhile()
+            if not begun(now) and not told and time.monotonic() - start > QUEUED_TOO_LONG:
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 told = True
             time.sleep(POLL)
 
 
-def conclude(ended: FlowRun, place: Place, workspace: Workspace, node: Node) -> Outcome:
-    """Take over the result of a flow run that ended, or raise for how it ended."""
-    state = ended.state
+def conclude(run: FlowRun, place: Place, workspace: Workspace, node: Node) -> Outcome:
+    """Take over the result of a flow run that ended.
+
+    Raises StageFailed; Transient if its worker was preempted or lost, Killed or Away as the worker found.
+    """
+    state = run.state
     assert state is not None
     message = state.message or "no message"
     if state.is_completed():
-        how, seconds = take_over(place, workspace.root)
+        how, seconds = take_over(place, workspace.root, node)
         return Outcome(node.name, _known(how), seconds)
     found = place.bucket.get_json(place.progress)
     reached = int(found[0]["done"]) if found else 0
@@ -98,8 +122,11 @@ def conclude(ended: FlowRun, place: Place, workspace: Workspace, node: Node) -> 
         raise StageFailed(f"{node.name}: cancelled by a person")
     cause = message.split("exception: ", 1)[-1]
     kind, _, text = cause.partition(": ")
-    if kind.endswith((Transient.__name__, Unreachable.__name__)):
-        raise Transient(text, reached)
+    for passing in (Away, Killed, Transient):
+        if kind.endswith(passing.__name__):
+            raise passing(text, reached)
+    if kind.endswith(Unreachable.__name__):
+        raise Away(text, reached)
     raise StageFailed(text if text else cause)
 
 

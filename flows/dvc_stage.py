@@ -16,15 +16,16 @@ from cspipe.storage_errors import StorageError, Unreachable
 from cspipe.training.mirror import forget
 from flows.command import Ended, Step, end_tree, run_command
 from flows.dvc_steps import BEGINS, GPUS, PUSH_KEPT
-from flows.failures import StageFailed, Transient, failure, reason
+from flows.failures import Away, StageFailed, failure, reason
 from flows.gpus import wanted
 from flows.graph import Node
 from flows.workspace import Workspace
 
 How = Literal["ran", "restored from the run cache, not run", "up to date, not run"]
 UP_TO_DATE: How = "up to date, not run"
-PATIENCE = (5, 10, 20, 40, 60)
-"""Seconds between tries while S3 cannot be reached."""
+RESTORED: How = "restored from the run cache, not run"
+PATIENCE = (5, 10, 20, 40, *[60] * 29)
+"""Seconds between tries while S3 cannot be reached: half an hour."""
 DVC = ("python", "-m", "dvc", "--wait-for-lock")
 """A single command of DVC's; a stage needs several, see flows/dvc_steps.py."""
 AWAY = ("connect", "timed out", "timeout", "slowdown", "reduce your request rate", "internalerror")
@@ -60,7 +61,7 @@ class StageRunner:
         self._reached, self._step, self._how = 0, 0, UP_TO_DATE
 
     def __call__(self, node: Node) -> Outcome:
-        """Run a stage. Raises StageFailed, or Transient for causes that go away by themselves."""
+        """Run a stage. Raises StageFailed, or Transient (Away, Killed) for causes that pass."""
         start = time.monotonic()
         self._how = UP_TO_DATE
         left = self._steps(node)
@@ -72,7 +73,7 @@ class StageRunner:
                 pauses = iter(PATIENCE)
             problem, pause = self._passing(left[0], node, ended), next(pauses, None)
             if pause is None:
-                raise Transient(f"{node.name}: {problem}", self._reached)
+                raise Away(f"{node.name}: {problem}", self._reached)
             self.tell(f"{problem}; trying again in {pause} s")
             time.sleep(pause)
         if self.workspace.bucket is not None:
@@ -132,13 +133,14 @@ class StageRunner:
             return problem
         if step[0] == "repro" or ended.timed_out:
             raise failure(node.name, ended, node.hours, self._reached)
-        raise StageFailed(f"{node.name}: dvc {step[0]}: {reason(ended.lines)}")
+        hint = "; `dvc push` in a clone that has them brings them to S3" if step[0] == "pull" and node.data else ""
+        raise StageFailed(f"{node.name}: dvc {step[0]}: {reason(ended.lines)}{hint}")
 
 
 def how(lines: Sequence[str]) -> How:
     """What DVC's own words say about the stage."""
     if any("is cached - skipping run" in line for line in lines):
-        return "restored from the run cache, not run"
+        return RESTORED
     return "ran" if any(line.startswith("Running stage") for line in lines) else UP_TO_DATE
 
 

@@ -9,33 +9,39 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cspipe import gpu_lock
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
-GPUS, PUSH_KEPT = "take-gpus", "push-kept"
+GPUS, PUSH_KEPT, ADOPT = "take-gpus", "push-kept", "adopt"
 
 
 def run(steps: Sequence[Sequence[str]]) -> int:
-    """Run the steps in the current folder, DVC's commands and the two below; 0 or the status that ended them."""
+    """Run the steps in the current folder, DVC's commands and those below; 0 or the status that ended them."""
     from dvc.cli import main as dvc  # here: the constants above are wanted by processes that leave DVC to this one
 
+    own: dict[str, Callable[..., int]] = {GPUS: take_gpus, PUSH_KEPT: push_kept_by_git, ADOPT: adopt}
     for place, (name, *rest) in enumerate(steps):
         print(f"{BEGINS}{place}", flush=True)
-        if name == GPUS:
-            take_gpus(int(rest[0]), rest[1:])
-        elif status := push_kept_by_git(rest[0]) if name == PUSH_KEPT else dvc(["--wait-for-lock", name, *rest]):
+        status = own[name](*rest) if name in own else dvc(["--wait-for-lock", name, *rest])
+        if status:
             return status
     return 0
 
 
-def take_gpus(count: int, names: Sequence[str]) -> None:
+def take_gpus(count: str, *names: str) -> int:
     """Lock GPUs for the steps that follow, which see no others; waits while too few are free."""
-    taken = gpu_lock.take_several(names, count)
+    taken = gpu_lock.take_several(names, int(count))
     os.environ[gpu_lock.GRANTED] = ",".join(taken)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{name}" for name in taken)
+    return 0
 
 
 def push_kept_by_git(name: str) -> int:
@@ -55,6 +61,46 @@ def push_kept_by_git(name: str) -> int:
         print(f"ERROR: {error}", flush=True)
         return 1
     return 0
+
+
+def adopt(file: str) -> int:
+    """Take over results that exist already, by stage {entry of dvc.lock, outputs that git keeps, pictures to show}.
+
+    Their entries go into dvc.lock and the outputs that git keeps into the workspace; of the rest, which may be large,
+    only the pictures are fetched, into a folder beside `file`.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.fs import DVCFileSystem
+    from dvc.repo import Repo
+    from dvc.utils.serialize import modify_yaml
+
+    known = json.loads(Path(file).read_text())
+    try:
+        with Repo() as repo, repo.lock, modify_yaml("dvc.lock") as tree:
+            tree.setdefault("schema", "2.0")
+            for name, result in known.items():
+                tree.setdefault("stages", {})[name] = result["entry"]
+                _check_out(repo, result["entry"], result["kept"])
+        files = DVCFileSystem(repo=".")
+        for result in known.values():
+            for picture in filter(files.isfile, result["pictures"]):
+                place = Path(file).parent / picture
+                place.parent.mkdir(parents=True, exist_ok=True)
+                files.get_file(picture, str(place))
+    except (DvcException, OSError) as error:
+        print(f"ERROR: {error}", flush=True)
+        return 1
+    return 0
+
+
+def _check_out(repo: Repo, entry: dict[str, Any], paths: Sequence[str]) -> None:
+    """Bring outputs of a lock entry that git keeps into the workspace, as copies, as DVC's run cache does."""
+    stage = repo.stage_cache._create_stage(entry)
+    with repo.stage_cache._cache_type_copy():
+        for out in (out for out in stage.outs if out.def_path in paths and out.workspace_status()):
+            for objects in out.get_used_objs().values():
+                repo.cloud.pull(objects)
+            out.checkout(force=True)
 
 
 if __name__ == "__main__":

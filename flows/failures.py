@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,9 +15,16 @@ from cspipe.storage_errors import Unreachable
 from flows.command import Ended
 
 PREEMPTED = 75
-RETRIES, FIRST_DELAY = 4, 15.0
-"""Attempts after the first, and seconds before the first of them; each later pause is twice as long."""
-PASSING = ("is unreachable", "does not serve", "another worker took over this run", "another worker finished this run")
+KILLED = re.compile(r"exited with (-9|137)\b")
+"""How DVC tells that its stage was ended by signal 9; a shell says 128 + 9."""
+RETRIES = 4
+"""Attempts after the first, as long as each gets further."""
+AWAY_SECONDS = 30 * 60.0
+"""How long a run waits for S3, whatever its progress."""
+DELAYS = [15.0, 30.0, *[60.0] * 29]
+"""Seconds before each new attempt: enough of them for half an hour. Prefect permits 50."""
+AWAY = ("is unreachable", "does not serve")
+TAKEN = ("another worker took over this run", "another worker finished this run")
 """How a stage tells that S3 does not answer, or that another run has the same training (storage_errors, mirror)."""
 
 
@@ -23,7 +33,7 @@ class StageFailed(Exception):
 
 
 class Transient(Exception):
-    """Preempted, worker lost, or S3 unreachable: the same stage again may well end.
+    """Preempted, or its worker lost: the same stage again may well end.
 
     `reached` is how many images the attempt had done, as far as it could tell.
     """
@@ -33,14 +43,28 @@ class Transient(Exception):
         self.reached = reached
 
 
+class Away(Transient):
+    """S3 does not answer."""
+
+
+class Killed(Transient):
+    """The stage was ended by signal 9, which nothing but the system's log explains."""
+
+
 def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed | Transient:
     """The exception for a `dvc repro` of the stage that ended with a status other than 0."""
     if ended.timed_out:
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
     if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
         return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
+    if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(KILLED.search(line) for line in ended.lines):
+        kept = f"its state is kept at {reached} images; " if reached else ""
+        why = "killed from outside (signal 9), often for want of memory"
+        return Killed(f"{stage}: {why}; {kept}start the run again", reached)
     told = reason(ended.lines)
-    if told.startswith("cspipe ") and any(words in told for words in PASSING):
+    if told.startswith("cspipe ") and any(words in told for words in AWAY):
+        return Away(f"{stage}: {told}", reached)
+    if told.startswith("cspipe ") and any(words in told for words in TAKEN):
         return Transient(f"{stage}: {told}", reached)
     return StageFailed(f"{stage}: {told.removeprefix(f'cspipe {stage}: ')}")
 
@@ -53,20 +77,33 @@ def reason(lines: Sequence[str]) -> str:
     return next((found[-1] for found in (own, errors, printed) if found), "ended without a word")
 
 
-def progressing() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:
-    """A retry condition for one stage: after a transient cause, and not when two attempts got no further than one.
+Condition = Callable[[Task[Any, Any], TaskRun, State[Any]], bool]
 
-    An attempt that found S3 unreachable before its stage began got nowhere.
+
+def worth_another_attempt(clock: Callable[[], float] = time.monotonic) -> Condition:
+    """A retry condition for one stage.
+
+    While S3 is away: for half an hour. After signal 9: once. After another cause that passes: as long as each attempt
+    gets further than those before, a few times. `clock` gives seconds.
     """
     reached: list[int] = []
+    away_since: list[float] = []
+    kills = 0
 
     def condition(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
         """Whether to try again after this end."""
+        nonlocal kills
         try:
             state.result()
-        except (Transient, Unreachable) as error:
-            reached.append(error.reached if isinstance(error, Transient) else 0)
-            return len(reached) < 2 or reached[-1] > max(reached[:-1])
+        except (Away, Unreachable):
+            away_since.append(clock())
+            return clock() - away_since[0] < AWAY_SECONDS
+        except Transient as error:
+            away_since.clear()
+            kills += isinstance(error, Killed)
+            reached.append(error.reached)
+            further = len(reached) < 2 or reached[-1] > max(reached[:-1])
+            return kills < 2 and further and len(reached) <= RETRIES
         except Exception:
             pass
         return False

@@ -5,6 +5,7 @@ Several workers finish at once; each hands over its own stage, so that their res
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,26 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def take_over(place: Place, root: Path) -> tuple[str, float]:
-    """Merge what a worker handed over into the driver's workspace; returns (how it was done, seconds).
+def take_over(place: Place, root: Path, node: Node) -> tuple[str, float]:
+    """Put what a worker handed over in the place of the stage's earlier results; returns (how it was done, seconds).
 
-    Raises UserError if there is nothing.
+    As DVC does before a run, the stage's outputs that git keeps are removed first: another training method may make
+    fewer curves. Raises UserError if there is nothing, or a file that is none of these outputs.
     """
     found = place.bucket.get_json(place.result)
     if found is None:
         raise UserError(f"{place.bucket.url}/{place.result}: the worker of {place.stage} handed nothing over")
     result: dict[str, Any] = found[0]
+    outputs = [(root / name).resolve() for name in node.files]
+    for name in result["files"]:
+        if not any((root / name).resolve().is_relative_to(output) for output in outputs):
+            raise UserError(f"{place.bucket.url}/{place.result}: {name!r} is no output of {place.stage} that git keeps")
+    for output in outputs:
+        if output.is_dir():
+            shutil.rmtree(output)
+        else:
+            output.unlink(missing_ok=True)
     for name, text in result["files"].items():
-        if not (root / name).resolve().is_relative_to(root.resolve()):
-            raise UserError(f"{place.bucket.url}/{place.result}: file {name!r} lies outside of the workspace")
         with whole_file(root / name) as beside:
             beside.write_text(text)
     merge_lock(root, place.stage, result["lock"])

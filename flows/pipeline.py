@@ -9,15 +9,19 @@ import argparse
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.futures import PrefectFuture
 from prefect.runtime import deployment, flow_run, task_run
 from prefect.settings import (
@@ -29,17 +33,22 @@ from prefect.settings import (
 )
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import exponential_backoff
 
 from cspipe.errors import UserError
-from cspipe.explain import explain_all, table
+from cspipe.explain import Explanation, explain_all, table
+from cspipe.storage_errors import StorageError
 from flows.artifacts import CurvesLink, StageProgress, show_plan, show_report, show_samples, show_scores
-from flows.dispatch import run_elsewhere
+from flows.command import Step
+from flows.dispatch import begun, conclude, send, wait
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
-from flows.failures import FIRST_DELAY, RETRIES, StageFailed, progressing
+from flows.failures import DELAYS, StageFailed, worth_another_attempt
 from flows.graph import Node, read_graph
+from flows.handover import Place
+from flows.known_results import FOLDER, settle
 from flows.local.workers import visible_gpus
+from flows.queued import Queued, QueuedStage
+from flows.raw_data import check_data, link_own_files
 from flows.settings import write_params
 from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
@@ -71,6 +80,12 @@ class Run:
     dispatch: bool
     """Whether stages of other pools go to their workers."""
     slots: Slots
+    known: dict[str, Outcome]
+    """How stages were settled before any was started."""
+
+    def elsewhere(self, node: Node) -> bool:
+        """Whether a worker of another pool does a stage."""
+        return self.dispatch and node.pool != DRIVER_POOL and node.name not in self.known
 
 
 def run_name() -> str:
@@ -95,32 +110,42 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     Returns the name of the DVC experiment that holds the result. Raises UserError before anything is queued if the
     revision, the parameters, the bucket or this clone's code cannot be used.
     """
+    log = get_run_logger().info
     clone, dispatch, name = home(), deployment.id is not None, run_name()
     one_clone = "CSPIPE_ONE_CLONE" in os.environ  # `cspipe up`: all workers work in this clone
-    bucket = shared_bucket()
+    bucket = shared_bucket(log)
     if dispatch and bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; workers share results through s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=dispatch and not one_clone)
     check_code(clone, commit)
     with open_workspace(clone, commit, name, bucket) as workspace:
-        write_params(workspace.root, preset, overrides or {})
-        run = Run(name, workspace, dispatch, Slots())
-        tell_plan(run, get_run_logger().info)
-        outcomes = run_stages(run, read_graph(workspace.root))
+        params = write_params(workspace.root, preset, overrides or {})
+        own = link_own_files(clone, workspace.root)
+        check_data(workspace.root, params.data, one_clone=one_clone)
+        tell_own_files(own, log)
+        plan, nodes = explain_all(workspace.root), read_graph(workspace.root)
+        tell_plan(plan, name, log)
+        run = Run(name, workspace, dispatch, Slots(), settle(workspace, plan, nodes, log))
+        outcomes = run_stages(run, nodes)
         verify(workspace)
-        save_experiment(workspace, name, get_run_logger().info)
+        save_experiment(workspace, name, log)
         show_scores(scores_now(workspace.root), scores_recorded(workspace), name)
         show_report(workspace, name)
     counts = Counter(outcome.how for outcome in outcomes)
     return Completed(message=f"{name}: " + ", ".join(f"{count} {how}" for how, count in counts.items()), data=name)
 
 
-def tell_plan(run: Run, log: Callable[[str], None]) -> None:
+def tell_own_files(own: Sequence[Path], log: Callable[[str], None]) -> None:
+    """Whose data a run uses that no revision names."""
+    for path in own:
+        log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
+
+
+def tell_plan(plan: Sequence[Explanation], run: str, log: Callable[[str], None]) -> None:
     """What will run and why, before it does."""
-    plan = explain_all(run.workspace.root)
     for line in table(plan).splitlines():
         log(line)
-    show_plan("\n\n".join(stage.markdown() for stage in plan), run.name)
+    show_plan("\n\n".join(stage.markdown() for stage in plan), run)
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
@@ -130,12 +155,13 @@ def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
         named = stage_task.with_options(
             name=node.name,
             task_run_name=node.name,
-            retry_delay_seconds=exponential_backoff(FIRST_DELAY),
-            retries=RETRIES,
-            retry_condition_fn=progressing(),
+            retry_delay_seconds=DELAYS,
+            retries=len(DELAYS),
+            retry_condition_fn=worth_another_attempt(),
         )
         upstream = [futures[name] for name in node.upstream]
-        futures[node.name] = named.submit(node, run, wait_for=upstream, return_state=False)
+        queued = QueuedStage(upstream, partial(queue, node, run, 1)) if upstream and run.elsewhere(node) else None
+        futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
     ended = {name: future.wait() or future.state for name, future in futures.items()}
     failed = [name for name, state in ended.items() if state.is_failed() or state.is_crashed()]
     if failed:
@@ -154,16 +180,52 @@ def first_reason(states: list[State[Any]]) -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def stage_task(node: Node, run: Run) -> State[Outcome]:
-    """One stage, as DVC names it: here, or on a worker of its pool. Its state is Cached if nothing had to run."""
+def stage_task(node: Node, run: Run, queued: Queued | None) -> State[Outcome]:
+    """One stage, as DVC names it: here, or on a worker of its pool. Its state is Cached if nothing had to run.
+
+    `queued`: its first attempt on a worker, which has begun.
+    """
     log = get_run_logger().info
-    if run.dispatch and node.pool != DRIVER_POOL:
-        outcome = run_elsewhere(node, run.workspace, run.name, task_run.run_count or 1, log)
-    else:
+    attempt = task_run.run_count or 1
+    if node.name in run.known:
+        outcome = run.known[node.name]
+        show_samples(run.workspace.root / FOLDER, node.name, run.name)
+    elif not run.elsewhere(node):
         outcome = run_here(node, run, log)
+    elif attempt > 1 or queued is None:
+        outcome = on_worker(node, run, queue(node, run, attempt).id)
+    elif queued.error is not None:
+        raise queued.error
+    else:
+        assert queued.run is not None
+        outcome = on_worker(node, run, queued.run)
     told = f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)"
     log(told)
     return Completed(name="Completed" if outcome.how == "ran" else "Cached", message=told, data=outcome)
+
+
+def queue(node: Node, run: Run, attempt: int) -> FlowRun:
+    """Queue a stage for a worker of its pool; the flow run once a worker has begun."""
+    sent = send(node, run.workspace, run.name, attempt)
+    return wait(sent.id, node.name, node.pool, get_run_logger().info, until=begun)
+
+
+def on_worker(node: Node, run: Run, queued: UUID) -> Outcome:
+    """The result of a stage that a worker has begun, taken over here."""
+    assert run.workspace.bucket is not None
+    place, shown = Place(run.workspace.bucket, run.name, node.name), StageProgress(node.name)
+    ended = wait(queued, node.name, node.pool, get_run_logger().info, meanwhile=lambda: show_remote(place, shown))
+    outcome = conclude(ended, place, run.workspace, node)
+    shown.end()
+    return outcome
+
+
+def show_remote(place: Place, shown: StageProgress) -> None:
+    """Show how far a worker is with a stage, as it has left word in the bucket."""
+    with suppress(StorageError):
+        found = place.bucket.get_json(place.progress)
+        if found is not None:
+            shown(Step(**found[0]))
 
 
 def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:

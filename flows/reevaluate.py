@@ -91,7 +91,7 @@ def reevaluate(at: str | None = None, redraw: int | None = None, repeats: int = 
     newer = newer_run()
     if newer is not None:
         return Cancelled(name="Skipped", message=f"late: {newer.name} was due after it, and one run is enough")
-    clone, bucket, day = home(), shared_bucket(), scheduled_day(at)
+    clone, bucket, day = home(), shared_bucket(log.info), scheduled_day(at)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; models are restored from s3://bucket/prefix")
     if repeats < 0 or (redraw is not None and redraw < 1):

@@ -11,13 +11,14 @@ from dvc.utils.serialize import modify_yaml
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
+from cspipe.params import Params
 from cspipe.params_file import ParamsError, parse_params
 
 PRESETS = Path("cspipe/presets")
 
 
-def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> None:
-    """Write `root`/params.yaml: the revision's preset with overrides such as {"train.images": 1000}.
+def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> Params:
+    """Write `root`/params.yaml, the revision's preset with overrides such as {"train.images": 1000}, and return it.
 
     Raises UserError for an unknown preset or key and ParamsError for a value that the models refuse; params.yaml is
     then as it was.
@@ -32,13 +33,13 @@ def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> None:
             with modify_yaml(str(beside)) as tree:  # keeps the comments
                 for key, value in overrides.items():
                     _set(tree, key, value)
-        _check(beside, f"preset {preset} with its overrides")
+        return _read(beside, f"preset {preset} with its overrides")
 
 
-def _check(file: Path, where: str) -> None:
-    """Validate a params file. Raises ParamsError with all problems in one line, as a flow run's state shows it."""
+def _read(file: Path, where: str) -> Params:
+    """A params file, validated. Raises ParamsError with all problems in one line, as a flow run's state shows it."""
     try:
-        parse_params(yaml.safe_load(file.read_text(encoding="utf-8")), where)
+        return parse_params(yaml.safe_load(file.read_text(encoding="utf-8")), where)
     except ParamsError as error:
         raise ParamsError(" ".join(str(error).split())) from None
 

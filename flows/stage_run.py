@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from uuid import UUID
 
 import httpx
@@ -31,7 +32,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     Reads and writes S3 alone: this worker and the driver need not share a disk. Raises UserError before any work if the
     clone cannot get the revision, has other flows, or S3 cannot be used; StageFailed or Transient afterwards.
     """
-    clone, bucket = home(), shared_bucket()
+    clone, bucket = home(), shared_bucket(get_run_logger().info)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=False)
@@ -47,7 +48,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
             """Show a step, and leave it where the driver finds it after a loss."""
             shown(step)
             with suppress(StorageError):  # only a retry would miss it
-                bucket.put_json(place.progress, {"done": step.done, "total": step.total})
+                bucket.put_json(place.progress, asdict(step))
 
         abandoned = Abandoned(driver)
         try:

@@ -57,7 +57,8 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     Raises UserError before anything runs if study, revision, bucket or this clone's code cannot be used, StageFailed at
     the end if a cell failed.
     """
-    log, clone, bucket, run = get_run_logger().info, home(), shared_bucket(), run_name()
+    log, clone, run = get_run_logger().info, home(), run_name()
+    bucket = shared_bucket(log)
     if jobs < 1:
         raise UserError(f"jobs: {jobs}; give the number of cells at a time, 1 or more")
     commit = resolve_revision(clone, revision, pushed=False)

@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ import psutil
 
 from cspipe.errors import UserError
 from cspipe.storage import Bucket
+from cspipe.storage_errors import Unreachable
 from flows.credentials import take_from_block
+from flows.failures import AWAY_SECONDS
 
 RUNS = Path(".cspipe/runs")
 REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
-KEPT = ("states", "features", "lineage")
+SECONDS_BETWEEN_CHECKS = 10.0
+KEPT = ("states", "features", "lineage", "wandb")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
 
 
@@ -56,15 +60,27 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def shared_bucket() -> Bucket | None:
-    """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used."""
+def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
+    """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used.
+
+    One that does not answer is waited for, `patience` seconds at most; Unreachable is raised then.
+    """
     url = os.environ.get("CSPIPE_S3")
     if not url:
         return None
     take_from_block()
-    bucket = Bucket.from_url(url)
-    bucket.check()
-    return bucket
+    bucket, start, told = Bucket.from_url(url), time.monotonic(), False
+    while True:
+        try:
+            bucket.check()
+            return bucket
+        except Unreachable as error:
+            if time.monotonic() - start >= patience:
+                raise
+            if not told:
+                tell(f"{error}; waiting for it, for {patience / 60:.0f} min at most")
+            told = True
+            time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
 def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:

@@ -64,8 +64,8 @@ class Explanation(Forecast):
         return "\n".join([f"**{self.stage}** {self.headline()}", "", *(f"- {line}" for line in details)]) + "\n"
 
     def as_json(self) -> dict[str, Any]:
-        """The fields, as JSON can write them."""
-        return asdict(self)
+        """The fields but the entry of dvc.lock, as JSON can write them."""
+        return {key: value for key, value in asdict(self).items() if key != "entry"}
 
 
 def explain(root: Path, stage: str) -> Explanation:

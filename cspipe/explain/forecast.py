@@ -51,6 +51,8 @@ class Forecast:
     """Stages it reads from that run first."""
     pull_bytes: int
     """Bytes to pull: its own result, or the inputs of a stage that runs."""
+    entry: Mapping[str, Any] | None
+    """The stage's entry of dvc.lock once its known result is taken; None if it runs."""
 
 
 def forecast(repo: Repo, stage: PipelineStage | None = None) -> Iterator[Forecast]:
@@ -70,6 +72,7 @@ class _Found:
 
     verdict: Verdict
     outputs: dict[str, HashInfo]
+    entry: Mapping[str, Any]
     pull: int = 0
 
 
@@ -104,12 +107,12 @@ class _Forecaster:
             pull = sum(self.pulled.get(out.fs_path, 0) for dep in stage.deps for out in self._makers(stage, dep))
             trouble = [self.stores.trouble] if self.stores.trouble else []
             lines = (*(reasons if found is None else ()), *trouble)
-            return Forecast(stage.name, Verdict.RUN, lines, upstream, pull)
+            return Forecast(stage.name, Verdict.RUN, lines, upstream, pull, None)
         for out in stage.outs:
             self.expected[out.fs_path] = found.outputs[out.def_path]
             self.pulled[out.fs_path] = 0
         self.pulled[stage.outs[0].fs_path] = found.pull
-        return Forecast(stage.name, found.verdict, tuple(reasons), (), found.pull)
+        return Forecast(stage.name, found.verdict, tuple(reasons), (), found.pull, found.entry)
 
     def _lock(self, stage: PipelineStage) -> Mapping[str, Any] | None:
         """The stage's entry of dvc.lock."""
@@ -188,14 +191,14 @@ class _Forecaster:
         states = {out.def_path: next(iter(out.status().values()), "") for out in stage.outs}
         outputs = _outputs(locked)
         if not any(states.values()):
-            return _Found(Verdict.SKIP, outputs)
+            return _Found(Verdict.SKIP, outputs, locked)
         for out in stage.outs:
             state = "lost" if states[out.def_path] == "not in cache" and not out.exists else states[out.def_path]
             reasons += [f"{out.def_path}: {_STATES.get(state, state)}"] if state else []
         # Outputs that git keeps are objects of the local run cache only: DVC neither pushes nor pulls them.
         in_git = all(not states[out.def_path] for out in stage.outs if not out.use_cache)
         wanted = [out.hash_info for out in stage.outs if out.use_cache] if in_git else list(outputs.values())
-        found = self._stored(outputs, wanted)
+        found = self._stored(locked, outputs, wanted)
         if found is not None and found.verdict is Verdict.PULL:
             reasons.append(f"`dvc {'pull' if in_git else 'repro --pull'} {stage.name}` brings it")
         return found
@@ -204,19 +207,21 @@ class _Forecaster:
         """What the stage made from the same inputs before, as the run cache remembers."""
         entry = self._run_cache_entry(stage)
         outputs = _outputs(entry) if entry else {}
-        found = self._stored(outputs, outputs.values()) if entry else None
+        found = self._stored(entry, outputs, outputs.values()) if entry else None
         if found is not None:
             reasons.append("the run cache holds what it made from the same inputs before")
             if found.verdict is Verdict.PULL:
                 reasons.append(f"`dvc repro --pull {stage.name}` brings it")
         return found
 
-    def _stored(self, outputs: dict[str, HashInfo], wanted: Iterable[HashInfo]) -> _Found | None:
+    def _stored(
+        self, entry: Mapping[str, Any], outputs: dict[str, HashInfo], wanted: Iterable[HashInfo]
+    ) -> _Found | None:
         """The outputs if the cache has all of them, or the remote those that are wanted of it."""
         if self.stores.here(outputs.values()):
-            return _Found(Verdict.RESTORE, outputs)
+            return _Found(Verdict.RESTORE, outputs, entry)
         pull = self.stores.bytes_to_pull(wanted)
-        return None if pull is None else _Found(Verdict.PULL, outputs, pull)
+        return None if pull is None else _Found(Verdict.PULL, outputs, entry, pull)
 
     def _run_cache_entry(self, stage: PipelineStage) -> Mapping[str, Any] | None:
         """What DVC's run cache holds for the stage's command, parameters and the content of its dependencies."""

@@ -9,7 +9,7 @@ from prefect.states import Failed
 
 from cspipe.storage_errors import Unreachable
 from flows.command import Ended
-from flows.failures import StageFailed, Transient, failure, progressing
+from flows.failures import AWAY_SECONDS, DELAYS, Away, Killed, StageFailed, Transient, failure, worth_another_attempt
 
 
 def ended(*lines: str, timed_out: bool = False) -> Ended:
@@ -39,12 +39,31 @@ def test_other_ends_fail_at_once_with_the_line_that_tells_why(lines: tuple[str, 
     error = failure("train", ended(*lines), 1, 0)
     assert isinstance(error, StageFailed)
     assert says in str(error)
-    assert not again(progressing(), error)
+    assert not again(worth_another_attempt(), error)
 
 
-def test_a_stage_that_found_s3_away_is_transient() -> None:
+def test_a_stage_that_found_s3_away_is_told_apart() -> None:
     error = failure("train", ended("cspipe train: S3 at http://x is unreachable (refused, to list y); start it"), 1, 0)
-    assert isinstance(error, Transient)
+    assert isinstance(error, Away)
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [
+        ended("ERROR: failed to reproduce 'train': failed to run: python -m cspipe.stages.train, exited with -9"),
+        ended("ERROR: failed to reproduce 'train': failed to run: python -m cspipe.stages.train, exited with 137"),
+        Ended(-9, 1.0, ()),
+    ],
+)
+def test_a_killed_stage_is_tried_once_more_and_then_says_what_is_likely(killed: Ended) -> None:
+    error = failure("train", killed, 1, 640)
+    assert isinstance(error, Killed)
+    assert "signal 9" in str(error)
+    assert "memory" in str(error)
+    assert "640 images" in str(error)
+    condition = worth_another_attempt()
+    assert again(condition, error)
+    assert not again(condition, Killed("killed", 1280))  # although it got further
 
 
 def test_a_timeout_is_not_tried_again() -> None:
@@ -54,7 +73,7 @@ def test_a_timeout_is_not_tried_again() -> None:
 
 
 def test_a_transient_cause_is_tried_again_while_there_is_progress() -> None:
-    condition = progressing()
+    condition = worth_another_attempt()
     assert again(condition, Transient("preempted", 0))
     assert again(condition, Transient("preempted", 100))
     assert again(condition, Transient("preempted", 200))
@@ -62,20 +81,31 @@ def test_a_transient_cause_is_tried_again_while_there_is_progress() -> None:
 
 
 def test_never_twice_without_progress() -> None:
-    condition = progressing()
+    condition = worth_another_attempt()
     assert again(condition, Transient("worker lost", 0))
     assert not again(condition, Transient("worker lost", 0))
 
 
-def test_an_unreachable_store_is_tried_again_but_not_twice_without_progress() -> None:
-    condition = progressing()
-    assert again(condition, Unreachable("S3 does not answer"))
-    assert not again(condition, Unreachable("S3 does not answer"))
-    condition = progressing()
-    assert again(condition, Unreachable("S3 does not answer"))
+def test_s3_is_waited_for_half_an_hour_whatever_the_progress() -> None:
+    clock = [0.0]
+    condition = worth_another_attempt(lambda: clock[0])
+    for clock[0] in (0.0, 118.0, AWAY_SECONDS - 1):
+        assert again(condition, Unreachable("S3 does not answer"))
+        assert again(condition, Away("S3 does not answer"))
+    clock[0] = AWAY_SECONDS
+    assert not again(condition, Away("S3 does not answer"))
+    assert sum(DELAYS) > 0.95 * AWAY_SECONDS
+
+
+def test_an_outage_that_ended_counts_no_more() -> None:
+    clock = [0.0]
+    condition = worth_another_attempt(lambda: clock[0])
+    assert again(condition, Away("S3 does not answer"))
     assert again(condition, Transient("preempted", 100))
-    assert not again(condition, Unreachable("S3 does not answer"))
+    clock[0] = AWAY_SECONDS
+    assert again(condition, Away("S3 does not answer"))
+    assert not again(condition, Transient("preempted", 100))
 
 
 def test_a_bug_is_not_tried_again() -> None:
-    assert not again(progressing(), ValueError("x"))
+    assert not again(worth_another_attempt(), ValueError("x"))

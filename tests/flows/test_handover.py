@@ -16,6 +16,7 @@ from tests.s3_server import S3
 from tests.stages.conftest import run_in
 
 ENTRY = {"cmd": "true", "outs": [{"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}]}
+NODE = Node("train", "gpu", 1.0, (), (), ("curves/loss.tsv", "curves/plots"))
 
 
 @pytest.fixture
@@ -44,28 +45,34 @@ def test_many_workers_at_once_lose_nothing(root: Path) -> None:
 
 
 def test_a_stage_is_handed_over_with_the_files_that_git_keeps(root: Path, tmp_path: Path, place: Place) -> None:
-    node = Node("train", "gpu", 1.0, (), (), ("curves/loss.tsv", "curves/plots"))
     worker = tmp_path / "worker"
     (worker / "curves/plots").mkdir(parents=True)
     (worker / "curves/loss.tsv").write_text("1\t2\n")
     (worker / "curves/plots/a.tsv").write_text("3\n")
     (worker / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": ENTRY}}))
-    hand_over(place, worker, node, "ran", 1.5)
-    assert take_over(place, root) == ("ran", 1.5)
+    hand_over(place, worker, NODE, "ran", 1.5)
+    (root / "curves/plots").mkdir(parents=True)
+    (root / "curves/plots/of-another-method.tsv").write_text("4\n")
+    assert take_over(place, root, NODE) == ("ran", 1.5)
+    assert [file.name for file in (root / "curves/plots").iterdir()] == ["a.tsv"]
     assert (root / "curves/plots/a.tsv").read_text() == "3\n"
     assert lock_entry(root, "train") == ENTRY
 
 
 def test_nothing_handed_over_is_told(root: Path, place: Place) -> None:
     with pytest.raises(UserError, match="worker of train handed nothing over"):
-        take_over(place, root)
+        take_over(place, root, NODE)
 
 
-def test_a_file_outside_of_the_workspace_is_refused(root: Path, place: Place) -> None:
-    place.bucket.put_json(place.result, {"lock": ENTRY, "files": {"../evil": "x"}, "how": "ran", "seconds": 1})
-    with pytest.raises(UserError, match="outside of the workspace"):
-        take_over(place, root)
-    assert not (root.parent / "evil").exists()
+@pytest.mark.parametrize(
+    "name", ["../evil", "cspipe/x.py", ".git/hooks/post-commit", "/tmp/evil", "curves/plots/../../x"]
+)
+def test_a_file_that_is_no_output_of_the_stage_is_refused(root: Path, place: Place, name: str) -> None:
+    place.bucket.put_json(place.result, {"lock": ENTRY, "files": {name: "x"}, "how": "ran", "seconds": 1})
+    before = sorted(root.rglob("*"))
+    with pytest.raises(UserError, match="is no output of train that git keeps"):
+        take_over(place, root, NODE)
+    assert sorted(root.rglob("*")) == before
 
 
 def test_a_lock_without_the_stage_is_named(root: Path) -> None:

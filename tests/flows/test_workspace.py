@@ -125,16 +125,16 @@ def test_a_store_that_cannot_be_used_is_told_without_its_secrets(s3: S3, monkeyp
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("CSPIPE_S3", raising=False)
-    assert shared_bucket() is None
+    assert shared_bucket(print, 0) is None
     monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/x")
-    assert shared_bucket() is not None
+    assert shared_bucket(print, 0) is not None
     monkeypatch.setenv("CSPIPE_S3", "s3://no-such-bucket/x")
     with pytest.raises(UserError, match="no-such-bucket"):
-        shared_bucket()
+        shared_bucket(print, 0)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-wrong-secret")
     with pytest.raises(UserError) as refused:
-        shared_bucket()
+        shared_bucket(print, 0)
     assert "a-wrong-secret" not in str(refused.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
-        shared_bucket()
+        shared_bucket(print, 0)

@@ -4,7 +4,8 @@ To add one, add a file with
 - `open_source(data: Data) -> Source`, which raises UserError if the source cannot be used;
 - `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit;
 - `OFFICIAL_SPLIT`: whether it has a test split of its own, so that data.held_out must be `official`;
-- `PAIRED`: whether it can give pairs.
+- `PAIRED`: whether it can give pairs;
+- `DOWNLOADS = True` if it fetches what is not there.
 Files that start with _ are what several sources share.
 Worker processes import the file: no torch, and the params models for types alone.
 """

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 READS_PATH = True
 OFFICIAL_SPLIT = True
 PAIRED = False
+DOWNLOADS = True
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 URL, ARCHIVE_MD5 = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}", "c58f30108f718f92721af3b95e74349a"
 """As in torchvision."""
