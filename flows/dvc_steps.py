@@ -64,29 +64,20 @@ def push_kept_by_git(name: str) -> int:
 
 
 def adopt(file: str) -> int:
-    """Take over results that exist already, by stage {entry of dvc.lock, outputs that git keeps, pictures to show}.
+    """Take over results that exist already, listed in `file` by stage: the entry of dvc.lock, the outputs git keeps.
 
-    Their entries go into dvc.lock and the outputs that git keeps into the workspace; of the rest, which may be large,
-    only the pictures are fetched, into a folder beside `file`.
+    Entries go into dvc.lock and the outputs that git keeps into the workspace; `dvc pull` brings the others.
     """
     from dvc.exceptions import DvcException
-    from dvc.fs import DVCFileSystem
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    known = json.loads(Path(file).read_text())
     try:
         with Repo() as repo, repo.lock, modify_yaml("dvc.lock") as tree:
             tree.setdefault("schema", "2.0")
-            for name, result in known.items():
+            for name, result in json.loads(Path(file).read_text()).items():
                 tree.setdefault("stages", {})[name] = result["entry"]
                 _check_out(repo, result["entry"], result["kept"])
-        files = DVCFileSystem(repo=".")
-        for result in known.values():
-            for picture in filter(files.isfile, result["pictures"]):
-                place = Path(file).parent / picture
-                place.parent.mkdir(parents=True, exist_ok=True)
-                files.get_file(picture, str(place))
     except (DvcException, OSError) as error:
         print(f"ERROR: {error}", flush=True)
         return 1

@@ -45,7 +45,7 @@ from flows.experiment import save_experiment, scores_now, scores_recorded, verif
 from flows.failures import DELAYS, StageFailed, worth_another_attempt
 from flows.graph import Node, read_graph
 from flows.handover import Place
-from flows.known_results import FOLDER, settle
+from flows.known_results import settle
 from flows.local.workers import visible_gpus
 from flows.queued import Queued, QueuedStage
 from flows.raw_data import check_data, link_own_files
@@ -189,7 +189,7 @@ def stage_task(node: Node, run: Run, queued: Queued | None) -> State[Outcome]:
     attempt = task_run.run_count or 1
     if node.name in run.known:
         outcome = run.known[node.name]
-        show_samples(run.workspace.root / FOLDER, node.name, run.name)
+        show_samples(run.workspace.root, node.name, run.name)
     elif not run.elsewhere(node):
         outcome = run_here(node, run, log)
     elif attempt > 1 or queued is None:
