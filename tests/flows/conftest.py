@@ -12,7 +12,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from tests.conftest import ROOT
 from tests.flows.machines import write_preset
-from tests.stages.conftest import new_clone
+from tests.stages.conftest import finished, new_clone, two_variants  # noqa: F401 (fixtures, for the tests here too)
 
 
 @pytest.fixture(scope="session")

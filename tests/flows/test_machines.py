@@ -72,6 +72,10 @@ def test_the_bare_name_trains_on_the_right_pools_and_anyone_can_apply_the_result
     assert (third / "report/report.html").stat().st_size > 10_000
     end([worker])
 
+    again = place.ended(place.train(), 300)  # with no worker of the pool gpu: the driver finds that nothing is to do
+    assert again.state.is_completed(), f"{again.state.message}\n{place.logs()}"
+    assert "6 restored from the run cache, not run" in again.state.message
+
 
 def test_a_cancelled_run_stops_within_ten_seconds_and_its_state_is_kept(place: Machines) -> None:
     worker = place.worker("gpu-cancel", place.gpu, "gpu")
