@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from cspipe.errors import UserError
+from cspipe.storage_errors import Unreachable
+from flows import workspace
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
@@ -138,3 +140,27 @@ def test_a_store_that_cannot_be_used_is_told_without_its_secrets(s3: S3, monkeyp
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9"):
         shared_bucket(print, 0)
+
+
+def test_a_store_that_is_away_is_waited_for(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/x")
+    monkeypatch.setattr(workspace, "SECONDS_BETWEEN_CHECKS", 0.1)
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        s3.start()  # the outage ends once it is told
+
+    s3.stop()
+    assert shared_bucket(tell) is not None
+    assert len(told) == 1
+    assert "is unreachable" in told[0]
+    assert "waiting for it, for 30 min at most" in told[0]
+    s3.stop()
+    try:
+        with pytest.raises(Unreachable):
+            shared_bucket(print, 0)
+    finally:
+        s3.start()
