@@ -55,13 +55,12 @@ def read_lock(root: Path) -> Lock:
     return dict(stages)
 
 
-def variants_of(lock: Lock, paths: Sequence[str]) -> list[str]:
-    """Variants whose samples were drawn from one of the models."""
+def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
+    """Variants of params.yaml whose samples were drawn from one of the models; dvc.lock keeps those of old ones too."""
     return [
-        name.removeprefix("sample@")
-        for name, stage in lock.items()
-        if name.startswith("sample@")
-        if any(_within(path, dep["path"]) for path in paths for dep in stage["deps"])
+        name
+        for name in load_yaml(str(root / "params.yaml"))["variants"]
+        if any(_within(path, dep["path"]) for path in paths for dep in lock.get(f"sample@{name}", {}).get("deps", ()))
     ]
 
 
