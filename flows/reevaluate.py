@@ -21,7 +21,6 @@ from cspipe.storage import Bucket
 from cspipe.storage_errors import Unreachable
 from flows.artifacts import StageProgress, data_uri, key
 from flows.failures import StageFailed
-from flows.handover import LOCK
 from flows.nightly.bench import Bench
 from flows.nightly.nights import free_key, newer_run, write
 from flows.nightly.recheck import Finding, Night, check
@@ -137,11 +136,6 @@ def check_revision(
             isolate(workspace)
             lock = read_lock(workspace.root)
             variants = variants_of(workspace.root, lock, [model.path for model in models if model.path is not None])
-            if not variants:
-                raise UserError(
-                    f"{LOCK} at {models[0].commit[:12]} has no samples from it of a variant in params.yaml; "
-                    "tag the commit that has them"
-                )
             restore(workspace, needed(lock, variants), tell)
             bench = Bench(workspace, clone, name, tell, StageProgress("reevaluate"))
             for variant in variants:

@@ -23,6 +23,7 @@ from flows.handover import LOCK
 from flows.workspace import Workspace
 
 CACHE = Path(".cspipe/cache")
+PARAMS = "params.yaml"
 Lock = dict[str, Any]
 
 
@@ -56,12 +57,15 @@ def read_lock(root: Path) -> Lock:
 
 
 def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
-    """Variants of params.yaml whose samples were drawn from one of the models; dvc.lock keeps those of old ones too."""
-    return [
-        name
-        for name in load_yaml(str(root / "params.yaml"))["variants"]
-        if any(_within(path, dep["path"]) for path in paths for dep in lock.get(f"sample@{name}", {}).get("deps", ()))
-    ]
+    """Variants of params.yaml whose samples were drawn from one of the models; dvc.lock keeps those of old ones too.
+
+    Raises UserError if there are none.
+    """
+    read = {name: lock.get(f"sample@{name}", {}).get("deps", ()) for name in load_yaml(str(root / PARAMS))["variants"]}
+    drawn = [name for name, deps in read.items() if any(_within(path, dep["path"]) for path in paths for dep in deps)]
+    if not drawn:
+        raise UserError(f"{LOCK} at this revision has samples of no variant in {PARAMS}; tag the commit that has them")
+    return drawn
 
 
 def needed(lock: Lock, variants: Sequence[str]) -> list[Out]:
