@@ -105,7 +105,7 @@ def test_variants_of_another_preset_leave_nothing_behind(clone: Path, two_varian
     left = {file.stem for name in ("samples", "neighbours", "metrics") for file in (clone / name).iterdir()}
     assert left == {"cs-10", "ddim-2"}
     files = {dep["path"]: dep.get("nfiles") for dep in lock(clone)["report"]["deps"]}
-    assert (files["samples"], files["neighbours"], files["metrics"]) == (6, 2, 2)
+    assert (files["samples"], files["neighbours"], files["metrics"]) == (8, 2, 2)
     assert "sample@ddim-100" in lock(clone)
     assert "Data and pipelines are up to date." in run_in(clone, "dvc", "repro").stdout
     assert run_in(clone, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
