@@ -28,6 +28,9 @@ from flows.nightly.registry import Model, by_commit, declared_models, registered
 from flows.nightly.restore import isolate, needed, read_lock, restore, variants_of
 from flows.workspace import git, home, open_workspace, shared_bucket
 
+CALM = ("same", "improved", "inconclusive")
+"""Verdicts of rows without drift."""
+
 
 @dataclass
 class Checked:
@@ -132,9 +135,7 @@ def check_revision(
         with open_workspace(clone, models[0].commit, f"{name}-{models[0].commit[:8]}", bucket) as workspace:
             isolate(workspace)
             lock = read_lock(workspace.root)
-            variants = variants_of(lock, [model.path for model in models if model.path is not None])
-            if not variants:
-                raise UserError(f"no variant in dvc.lock at {models[0].commit[:12]} was drawn from it")
+            variants = variants_of(workspace.root, lock, [model.path for model in models if model.path is not None])
             restore(workspace, needed(lock, variants), tell)
             bench = Bench(workspace, clone, name, tell, StageProgress("reevaluate"))
             for variant in variants:
@@ -181,14 +182,14 @@ def new_record(day: date, checked: Sequence[Checked], message: str, drifted: boo
 
 
 def table(checked: Sequence[Checked]) -> list[dict[str, Any]]:
-    """One row per check and score."""
+    """One row per check and score; what drifted comes first."""
     rows: list[dict[str, Any]] = []
     for group in checked:
         if group.problem:
             rows.append({"model": group.name, "variant": "", "check": "restore", "verdict": group.problem})
         for found in group.findings:
             rows += _rows(group.name, found)
-    return rows
+    return sorted(rows, key=lambda row: row["verdict"] in CALM)
 
 
 def _rows(name: str, found: Finding) -> list[dict[str, Any]]:

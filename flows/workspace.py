@@ -22,8 +22,10 @@ from cspipe.storage import Bucket
 from cspipe.storage_errors import Unreachable
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS
+from flows.pins import read_pins
 
 RUNS = Path(".cspipe/runs")
+PYPROJECT = "pyproject.toml"
 REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
 SECONDS_BETWEEN_CHECKS = 10.0
@@ -117,7 +119,9 @@ def _commit(clone: Path, name: str) -> str | None:
 
 def check_code(clone: Path, commit: str) -> None:
     """Raise UserError unless the flows and the pinned environment of this clone are those of the revision."""
-    differing = [path for path in ("flows", "uv.toml") if not _same(clone, commit, path)]
+    differing = [] if _same(clone, commit, "flows") else ["flows"]
+    if read_pins((clone / PYPROJECT).read_text()) != read_pins(git(clone, "show", f"{commit}:{PYPROJECT}")):
+        differing.append(f"the pins of {PYPROJECT}")
     if differing:
         raise UserError(
             f"{clone}: {' and '.join(differing)} here are not those of revision {commit[:12]}; "

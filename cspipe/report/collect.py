@@ -39,11 +39,6 @@ def collect(root: Path, params: Params) -> Report:
     )
 
 
-def stray_metrics(root: Path, params: Params) -> list[str]:
-    """Names of files in `root`/metrics that belong to no variant of `params`."""
-    return sorted(path.name for path in (root / "metrics").glob("*.json") if path.stem not in params.variants)
-
-
 def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
     """The scores and pictures of one variant."""
     metrics = read_json(root / f"metrics/{name}.json", Metrics, EVALUATE)

@@ -8,7 +8,8 @@ import yaml
 
 from cspipe.files import whole_file
 from cspipe.params_file import load_params
-from cspipe.report.collect import collect, stray_metrics
+from cspipe.report.collect import collect
+from cspipe.report.gone import remove_gone
 from cspipe.report.page import render
 from cspipe.report.summary import text_table
 from cspipe.stages.stage import stage
@@ -17,14 +18,17 @@ ROOT, PIPELINE, PAGE = Path(), Path("dvc.yaml"), Path("report/report.html")
 
 
 def main() -> None:
-    """Read params.yaml and what the other stages wrote; write report/report.html and print the scores."""
+    """Read params.yaml and what the other stages wrote; write report/report.html and print the scores.
+
+    Removes outputs of variants that params.yaml no longer has.
+    """
     with stage("report"):
         params = load_params()
+        if gone := remove_gone(ROOT, params.variants):
+            print(f"removed outputs of variants that params.yaml no longer has: {', '.join(gone)}")
         report = collect(ROOT, params)
         with whole_file(PAGE) as path:
             path.write_text(render(report, log_names(PIPELINE, list(params.variants))), encoding="utf-8")
-        for name in stray_metrics(ROOT, params):
-            print(f"warning: metrics/{name} belongs to no variant of params.yaml and is not in the report")
         print(f"\n{text_table(report)}\nreport: {PAGE.resolve().as_uri()}")
 
 

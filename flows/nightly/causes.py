@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-MOST = 6
-"""Differences that a line names."""
+from flows.pins import read_pins
+
+MOST = 3
+"""Packages that a line names, besides those of VERSIONS."""
 VERSIONS = ("torch", "torchvision", "torch_fidelity")
-"""Packages whose version stands in a metrics file."""
+"""Packages whose version stands in a metrics file, the likeliest first."""
 CONTENT = {
     "model_sha256": "models/main is not what the recorded samples were drawn from",
     "module_sha256": "models/compensation is not what the recorded samples were drawn from",
@@ -40,15 +41,15 @@ def changed_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 
 
 def changed_pins(root: Path) -> list[str]:
-    """Installed packages of another version than the revision pins in uv.toml."""
-    file = root / "uv.toml"
-    pins = tomllib.loads(file.read_text()).get("constraint-dependencies", []) if file.is_file() else []
+    """Installed packages of another version than the revision pins, without those of VERSIONS."""
     changed = []
-    for pin in pins:
+    for pin in read_pins((root / "pyproject.toml").read_text()):
         try:
             wanted = Requirement(pin)
             here = version(wanted.name)
         except (InvalidRequirement, PackageNotFoundError):
+            continue
+        if wanted.name.replace("-", "_") in VERSIONS:
             continue
         if (wanted.marker is None or wanted.marker.evaluate()) and not wanted.specifier.contains(here, True):
             changed.append(f"{wanted.name} {str(wanted.specifier).removeprefix('==')} then, {here} now")
@@ -65,14 +66,21 @@ def changed_content(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 
 
 def likely_causes(then: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> str:
-    """One line: what differs between two provenances (`now` with the facts of samples drawn now)."""
+    """One line: what differs between two provenances (`now` with the facts of samples drawn now).
+
+    The environment is named only if content and code are the recorded ones: else they explain enough.
+    """
     found = [text for key, text in CONTENT.items() if then.get(key) != now.get(key)]
     if then.get("code") != now.get("code"):
         found.append("the revision's code is not what made the recorded files")
-    versions = changed_versions(then, now)
-    known = {text.partition(" ")[0] for text in versions}
-    found += versions + [text for text in changed_pins(root) if text.partition(" ")[0] not in known]
+    return "; ".join(found or _environment(then, now, root)) or UNKNOWN
+
+
+def _environment(then: Mapping[str, Any], now: Mapping[str, Any], root: Path) -> list[str]:
+    """What differs in packages and device, the likeliest first."""
+    found = changed_versions(then, now)
     if then.get("device") != now.get("device"):
         found.append(f"device {then.get('device')} then, {now.get('device')} now")
-    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
-    return "; ".join(found[:MOST] + more) or UNKNOWN
+    others = changed_pins(root)
+    more = [f"and {len(others) - MOST} other packages"] if len(others) > MOST else []
+    return found + others[:MOST] + more

@@ -38,7 +38,7 @@ SHOWN, COLUMNS = 32, 4
 NEW, CONFIRMATION = 0, 1
 """Parts of a night's seeds."""
 
-NEW_VERSION = "install what uv.toml of the revision pins, or register a version made with these packages"
+NEW_VERSION = "install what pyproject.toml of the revision pins, or register a version made with these packages"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flows.handover import LOCK
 from flows.workspace import Workspace
 
 CACHE = Path(".cspipe/cache")
+PARAMS = "params.yaml"
 Lock = dict[str, Any]
 
 
@@ -55,14 +56,16 @@ def read_lock(root: Path) -> Lock:
     return dict(stages)
 
 
-def variants_of(lock: Lock, paths: Sequence[str]) -> list[str]:
-    """Variants whose samples were drawn from one of the models."""
-    return [
-        name.removeprefix("sample@")
-        for name, stage in lock.items()
-        if name.startswith("sample@")
-        if any(_within(path, dep["path"]) for path in paths for dep in stage["deps"])
-    ]
+def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
+    """Variants of params.yaml whose samples were drawn from one of the models; dvc.lock keeps those of old ones too.
+
+    Raises UserError if there are none.
+    """
+    read = {name: lock.get(f"sample@{name}", {}).get("deps", ()) for name in load_yaml(str(root / PARAMS))["variants"]}
+    drawn = [name for name, deps in read.items() if any(_within(path, dep["path"]) for path in paths for dep in deps)]
+    if not drawn:
+        raise UserError(f"{LOCK} at this revision has samples of no variant in {PARAMS}; tag the commit that has them")
+    return drawn
 
 
 def needed(lock: Lock, variants: Sequence[str]) -> list[Out]:

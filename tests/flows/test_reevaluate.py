@@ -65,13 +65,16 @@ class Project:
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory, small: Tree, s3: S3) -> Project:
-    """A finished clone, its results in S3, both of its models tagged."""
+    """A finished clone, its results in S3, both of its models tagged. dvc.lock also has a variant of an older model."""
+    older = change(small, {"variants": {"old": small["variants"]["ddim-100"]}})
     tree = change(small, {"variants": {"cs-10": small["variants"]["cs-10"]}, "train.images": 96})
-    clone = new_clone(tmp_path_factory.mktemp("registered") / "clone", tree)
+    clone = new_clone(tmp_path_factory.mktemp("registered") / "clone", older)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.env.items():
             patch.setenv(name, value)
         project = Project(clone, Bucket(s3.new_bucket(), "team"))
+        run_in(clone, "dvc", "repro", "--quiet", "evaluate@old")
+        (clone / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
         run_in(clone, "dvc", "repro", "--quiet", "evaluate@cs-10")
         commit(clone, "results")
         project.register()

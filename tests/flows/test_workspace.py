@@ -14,6 +14,8 @@ from flows.workspace import check_code, home, open_workspace, resolve_revision, 
 from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
 
+PYPROJECT = '[project]\nversion = "1"\n[tool.uv]\nconstraint-dependencies = ["numpy==1"]\n'
+
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
@@ -23,7 +25,8 @@ def clone(tmp_path: Path) -> Path:
     run_in(origin, "git", "init", "-q", "-b", "main")
     run_in(origin, "dvc", "init", "-q")
     identify(origin)
-    for name, text in (("uv.toml", "pins"), ("flows/a.py", "1"), ("params.yaml", "a: 1"), ("dvc.yaml", "stages: {}")):
+    files = {"pyproject.toml": PYPROJECT, "flows/a.py": "1", "params.yaml": "a: 1", "dvc.yaml": "stages: {}"}
+    for name, text in files.items():
         (origin / name).write_text(text)
     (origin / ".gitignore").write_text("/.cspipe/\n")
     commit(origin, "start")
@@ -115,6 +118,14 @@ def test_a_worker_with_other_code_than_the_revision_is_told_so(clone: Path) -> N
     (clone / "flows/a.py").write_text("2")
     with pytest.raises(UserError, match=r"flows here are not those of revision [0-9a-f]{12}; check it out"):
         check_code(clone, first)
+
+
+def test_a_worker_with_other_pins_than_the_revision_is_told_so_and_one_with_other_settings_is_not(clone: Path) -> None:
+    (clone / "pyproject.toml").write_text(PYPROJECT.replace('version = "1"', 'version = "2"'))
+    check_code(clone, head(clone))
+    (clone / "pyproject.toml").write_text(PYPROJECT.replace("==1", "==2"))
+    with pytest.raises(UserError, match=r"the pins of pyproject\.toml here are not those of revision [0-9a-f]{12}"):
+        check_code(clone, head(clone))
 
 
 def test_outside_of_a_clone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

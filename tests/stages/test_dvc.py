@@ -96,6 +96,26 @@ def test_variant_can_be_added_without_running_the_others(clone: Path) -> None:
     assert changed_stages(clone, {"variants.ddim-2": row}) == {"sample@ddim-2", "evaluate@ddim-2", "report"}
 
 
+def test_variants_of_another_preset_leave_nothing_behind(clone: Path, two_variants: Tree) -> None:
+    """Their entries stay in dvc.lock, where DVC ignores them; the report depends on what is there."""
+    few = two_variants["variants"]["ddim-100"] | {"steps": 2}
+    changed_stages(clone, {"variants": {"cs-10": two_variants["variants"]["cs-10"], "ddim-2": few}})
+    done = run_in(clone, "dvc", "repro")
+    assert "removed outputs of variants that params.yaml no longer has: ddim-100\n" in done.stdout
+    left = {file.stem for name in ("samples", "neighbours", "metrics") for file in (clone / name).iterdir()}
+    assert left == {"cs-10", "ddim-2"}
+    files = {dep["path"]: dep.get("nfiles") for dep in lock(clone)["report"]["deps"]}
+    assert (files["samples"], files["neighbours"], files["metrics"]) == (8, 2, 2)
+    assert "sample@ddim-100" in lock(clone)
+    assert "Data and pipelines are up to date." in run_in(clone, "dvc", "repro").stdout
+    assert run_in(clone, "dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+def lock(clone: Path) -> Tree:
+    """The stages of dvc.lock."""
+    return dict(yaml.safe_load((clone / "dvc.lock").read_text())["stages"])
+
+
 def test_plain_training_is_one_switch_away(tmp_path: Path, two_variants: Tree) -> None:
     clone = new_clone(tmp_path / "plain", change(two_variants, {"train.method": "plain"}))
     run_in(clone, "dvc", "repro", "train")
