@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import Artifact, FlowRun, Log, TaskRun
 from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotFound
 from rich.console import Console
 
-from flows.watched import WAITING, artifacts, bar_of, bar_text, one_line, phase, tell_end
+from flows.watched import WAITING, artifacts, bar_of, bar_text, phase, tell_end
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
@@ -32,6 +32,8 @@ TOLD_EVERY = 30.0
 LATE = timedelta(seconds=10)
 """How much later than its time stamp a line of the log may arrive."""
 INFO, WARNING, ERROR = 20, 30, 40
+ENDED, PAGE = "Finished in state ", 200
+"""How Prefect begins its own line about an end; lines of the log in one answer of the server."""
 NARROW, MINUTES = 18, 3
 """Columns of a stage's name, and of the minutes before it."""
 
@@ -128,24 +130,27 @@ class Watch:
         if run.start_time is None:
             self._tell_phase("", WAITING.format(run.work_pool_name))
         else:
-            await self._tell_logs(run)
+            await self._tell_logs(run.start_time)
         begun = sorted((task for task in tasks if task.start_time), key=lambda task: str(task.start_time))
         return run, [text for task in begun if (text := self._tell_task(task, children, bars))]
 
-    async def _tell_logs(self, run: FlowRun) -> None:
-        """Lines of the run itself, and warnings of its stages; without what Prefect says before the flow begins."""
-        after = max((log.timestamp - LATE for log in self._logs.values()), default=run.start_time)
+    async def _tell_logs(self, begun: datetime) -> None:
+        """Lines of the run itself since it began, and warnings of its stages.
+
+        Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
+        """
+        after = max([begun, *(log.timestamp - LATE for log in self._logs.values())])
         wanted = {"flow_run_id": {"any_": [self.id]}, "level": {"ge_": INFO}, "timestamp": {"after_": after}}
         offset, logs = 0, list[Log]()
         while offset == len(logs):
-            logs += await self.client.read_logs(LogFilter.model_validate(wanted), offset=offset, limit=200)
-            offset += 200
+            logs += await self.client.read_logs(LogFilter.model_validate(wanted), offset=offset, limit=PAGE)
+            offset += PAGE
         for log in logs:
-            if log.id in self._logs:
-                continue
+            traceback = log.level >= ERROR and "\n" in log.message
+            own = log.name == "prefect.flow_runs" or log.level >= WARNING
+            if own and log.id not in self._logs and not traceback and not log.message.startswith(ENDED):
+                self._say("", log.message)
             self._logs[log.id] = log
-            if log.name == "prefect.flow_runs" or log.level >= WARNING:
-                self._say("", one_line(log.message) if log.level >= ERROR else log.message)
 
     def _tell_task(self, task: TaskRun, children: list[FlowRun], bars: list[Artifact]) -> str | None:
         """Tell a stage's change of state, and now and then how far it is, which is returned while it runs."""
