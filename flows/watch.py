@@ -32,8 +32,10 @@ TOLD_EVERY = 30.0
 LATE = timedelta(seconds=10)
 """How much later than its time stamp a line of the log may arrive."""
 INFO, WARNING, ERROR = 20, 30, 40
-ENDED, PAGE = "Finished in state ", 200
-"""How Prefect begins its own line about an end; lines of the log in one answer of the server."""
+ENDED, AGAIN = "Finished in state ", "Task run failed with "
+"""How Prefect begins its lines about an end, told anyway, and about another attempt, whose state has no reason."""
+PAGE = 200
+"""Lines of the log in one answer of the server."""
 NARROW, MINUTES = 18, 3
 """Columns of a stage's name, and of the minutes before it."""
 
@@ -135,20 +137,20 @@ class Watch:
         return run, [text for task in begun if (text := self._tell_task(task, children, bars))]
 
     async def _tell_logs(self, begun: datetime) -> None:
-        """Lines of the run itself since it began, and warnings of its stages.
+        """Lines of the run itself since it began, and of its stages warnings and why they are tried again.
 
         Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
         """
         after = max([begun, *(log.timestamp - LATE for log in self._logs.values())])
-        wanted = {"flow_run_id": {"any_": [self.id]}, "level": {"ge_": INFO}, "timestamp": {"after_": after}}
+        query = {"flow_run_id": {"any_": [self.id]}, "level": {"ge_": INFO}, "timestamp": {"after_": after}}
         offset, logs = 0, list[Log]()
         while offset == len(logs):
-            logs += await self.client.read_logs(LogFilter.model_validate(wanted), offset=offset, limit=PAGE)
+            logs += await self.client.read_logs(LogFilter.model_validate(query), offset=offset, limit=PAGE)
             offset += PAGE
         for log in logs:
             traceback = log.level >= ERROR and "\n" in log.message
-            own = log.name == "prefect.flow_runs" or log.level >= WARNING
-            if own and log.id not in self._logs and not traceback and not log.message.startswith(ENDED):
+            wanted = log.name == "prefect.flow_runs" or log.level >= WARNING or log.message.startswith(AGAIN)
+            if wanted and log.id not in self._logs and not traceback and not log.message.startswith(ENDED):
                 self._say("", log.message)
             self._logs[log.id] = log
 
