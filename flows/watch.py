@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import Artifact, FlowRun, Log, TaskRun
 from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotFound
 from rich.console import Console
 
-from flows.watched import WAITING, artifacts, bar_of, bar_text, phase, tell_end
+from flows.watched import RUNNING, WAITING, artifacts, bar_of, bar_text, phase, tell_end
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
@@ -130,7 +130,7 @@ class Watch:
         tasks = await self.client.read_task_runs(flow_run_filter=this, task_run_filter=stages)
         bars = await artifacts(self.client, "progress", [self.id, *(child.id for child in children)])
         if run.start_time is None:
-            self._tell_phase("", WAITING.format(run.work_pool_name))
+            self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
         else:
             await self._tell_logs(run.start_time)
         begun = sorted((task for task in tasks if task.start_time), key=lambda task: str(task.start_time))
@@ -156,8 +156,9 @@ class Watch:
 
     def _tell_task(self, task: TaskRun, children: list[FlowRun], bars: list[Artifact]) -> str | None:
         """Tell a stage's change of state, and now and then how far it is, which is returned while it runs."""
-        self._tell_phase(task.name, phase(task, children))
-        if task.state is None or not task.state.is_running():
+        now = phase(task, children)
+        self._tell_phase(task.name, now)
+        if now != RUNNING:
             return None
         bar = bar_of(task.name, bars)
         if bar is None:
@@ -167,7 +168,7 @@ class Watch:
         return f"{task.name} {bar_text(bar)}"
 
     def _tell_phase(self, name: str, text: str) -> None:
-        if self._phases.get(name) != text:
+        if text and self._phases.get(name) != text:
             self._phases[name] = text
             self._say(name, text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,9 @@ from cspipe.errors import UserError
 from flows.artifacts import key
 from flows.workspace import git, home
 
-WAITING = "waiting for a worker of pool {} (`cspipe status` shows them)"
+RUNNING, WAITING = "running", "waiting for a worker of pool {}"
+BEGUN = timedelta(seconds=4)
+"""How long a stage has been running when a worker must have been asked for, if it needs another one."""
 PATIENCE = 20
 """Seconds for the clone's origin to say whether it has an experiment."""
 
@@ -33,7 +36,10 @@ async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> l
 
 
 def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
-    """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere."""
+    """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere.
+
+    Empty while that cannot be told: a stage that has just begun may need a worker.
+    """
     state = task.state
     assert state is not None
     if state.is_completed():
@@ -44,8 +50,9 @@ def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
         return "to be tried again"
     attempts = [child for child in children if child.name.startswith(f"{task.name} of ")]
     newest = max(attempts, key=lambda child: str(child.created), default=None)
-    queued = newest is not None and newest.state is not None and newest.start_time is None
-    return WAITING.format(newest.work_pool_name) if newest is not None and queued else "running"
+    if newest is not None:
+        return RUNNING if newest.start_time is not None else WAITING.format(newest.work_pool_name)
+    return RUNNING if task.start_time is None or datetime.now(UTC) - task.start_time > BEGUN else ""
 
 
 def bar_of(stage: str, bars: Sequence[Artifact]) -> Artifact | None:
@@ -75,6 +82,7 @@ async def tell_end(client: PrefectClient, run: FlowRun, console: Console) -> Non
         tables = await artifacts(client, "table", [run.id])
         flow = await client.read_flow(run.flow_id)
         for artifact in tables:
+            console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
             console.print(table(artifact))
         lines = [run.state.message or "completed", *(experiment(run.name) if flow.name == "pipeline" else [])]
     else:
@@ -86,7 +94,7 @@ async def tell_end(client: PrefectClient, run: FlowRun, console: Console) -> Non
 def table(artifact: Artifact) -> Table:
     """A table artifact as a table of a terminal."""
     rows: list[dict[str, object]] = json.loads(str(artifact.data))
-    shown = Table(title=artifact.description, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(dict.fromkeys(column for row in rows for column in row)):
         shown.add_column(column, justify="right" if number else "left")
     for row in rows:
