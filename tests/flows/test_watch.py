@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.exceptions import FlowRunWaitTimeout
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 from rich.console import Console
 
 from flows import watch, watched
@@ -90,6 +92,7 @@ def watch_it(server: Server, run: UUID, timeout: int | None = 60) -> tuple[FlowR
 
 def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "TOLD_EVERY", 1.0)
+    monkeypatch.setattr(watched, "BEGUN", timedelta(0))
     monkeypatch.setattr(watched, "on_origin", lambda clone, name: True)
     run = created(server)
     executed(server, run)
@@ -159,6 +162,17 @@ def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
     assert state.is_scheduled()
 
 
+def test_a_stage_elsewhere_waits_until_its_worker_has_begun() -> None:
+    now, one = datetime.now(UTC), uuid4()
+    task = TaskRun(name="train", task_key="a", dynamic_key="0", state=Running(), start_time=now)
+    child = FlowRun(flow_id=one, name="train of demo-0123", work_pool_name="gpu", created=now)
+    other = FlowRun(flow_id=one, name="train of demo-0123, attempt 2", start_time=now, created=now + timedelta(1))
+    assert watched.phase(task, []) == ""  # just begun: it may ask for a worker
+    assert watched.phase(task.model_copy(update={"start_time": now - timedelta(minutes=1)}), []) == "running"
+    assert watched.phase(task, [child]) == "waiting for a worker of pool gpu"
+    assert watched.phase(task, [child, other]) == "running"
+
+
 def test_runs_of_other_projects_are_watched_by_prefect(server: Server) -> None:
     run, asked = created(server, "other"), list[UUID]()
 
@@ -190,7 +204,7 @@ def test_a_server_that_is_away_for_a_while_does_not_end_the_watching(server: Ser
     log = server.folder / "watching.log"
     wait_for(lambda: "waiting for a worker" in log.read_text(), 30)
     end(server.processes[:1])
-    wait_for(lambda: "the server does not answer" in log.read_text(), 30)
+    wait_for(lambda: "the server does not answer" in log.read_text(), 120)
     port = server.url.rpartition(":")[2].partition("/")[0]
     command = ("server", "start", "--host", "127.0.0.1", "--port", port)
     server.processes[0] = server.start("server", sys.executable, "-m", "prefect", "--no-prompt", *command)
