@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from flows.workspace import git, home
 RUNNING, WAITING = "running", "waiting for a worker of pool {}"
 BEGUN = timedelta(seconds=4)
 """How long a stage has been running when a worker must have been asked for, if it needs another one."""
+PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
 PATIENCE = 20
 """Seconds for the clone's origin to say whether it has an experiment."""
 
@@ -66,24 +68,20 @@ def bar_text(bar: Artifact) -> str:
 
 
 def one_line(message: str | None) -> str:
-    """The first line of a message, without what Prefect puts before the reason."""
-    first = next(iter((message or "no message").strip().splitlines()), "no message")
-    before, found, cause = first.partition("exception")
-    if not found or not before.endswith("encountered an "):
-        return first
-    kind, _, text = cause.lstrip(": ").partition(": ")
-    return text or kind
+    """The first line of a message, without Prefect's words before the reason, once for each run on its way."""
+    first = next(iter((message or "").strip().splitlines()), "no message")
+    return PREFECTS.sub("", first) or first
 
 
 async def tell_end(client: PrefectClient, run: FlowRun, console: Console) -> None:
-    """Tables, the experiment and how to get it; or the reason, as the last line. Reads everything before it prints."""
+    """Tables, then the experiment and how to get it, or the reason in one line. Reads everything before it prints."""
     assert run.state is not None
+    tables = await artifacts(client, "table", [run.id])
+    flow = await client.read_flow(run.flow_id)
+    for artifact in tables:
+        console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
+        console.print(table(artifact))
     if run.state.is_completed():
-        tables = await artifacts(client, "table", [run.id])
-        flow = await client.read_flow(run.flow_id)
-        for artifact in tables:
-            console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
-            console.print(table(artifact))
         lines = [run.state.message or "completed", *(experiment(run.name) if flow.name == "pipeline" else [])]
     else:
         lines = [f"{run.name} {(run.state.name or run.state.type).lower()}: {one_line(run.state.message)}"]

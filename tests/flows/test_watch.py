@@ -226,6 +226,7 @@ def test_an_experiment_that_is_nowhere_is_said_to_be_so(tmp_path: Path, monkeypa
     [
         ("Flow run encountered an exception: UserError: no preset 'a'", "no preset 'a'"),
         ("Task run encountered an exception StageFailed: train: bad\nTraceback", "train: bad"),
+        ("Task run encountered an exception StageFailed: Flow run encountered an exception: KeyError: 'a'", "'a'"),
         ("Flow run process exited with 9", "Flow run process exited with 9"),
         (None, "no message"),
     ],
