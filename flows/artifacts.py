@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import json
 import logging
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import ParamSpec
 from uuid import UUID
 
 import httpx
 from PIL import Image
 from prefect.artifacts import (
-    create_image_artifact,
     create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
@@ -25,7 +25,11 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
+from cspipe.report.results import Metrics
+from cspipe.storage import Bucket
+from cspipe.storage_errors import StorageError
 from flows.command import Step
+from flows.scores import about, score_rows
 from flows.workspace import Workspace
 
 P = ParamSpec("P")
@@ -35,12 +39,8 @@ LARGEST = 300_000
 LONG = 30
 """Seconds left from which a stage is worth a bar."""
 WANDB = re.compile(r"^wandb: .*View run .*?(https?://\S+/runs/\w+)")
-SCORES = ("kid", "kid_std", "frechet", "precision", "recall")
-YARDSTICK = (
-    "task", "families", "inputs_sha256", "masks_sha256", "samples_images", "reference_sha256", "reference_images",
-    "extractor", "extractor_weights_sha256",
-)  # fmt: skip
-"""Entries of a metrics file's provenance that say what its scores are measured against."""
+LOOKED_EVERY = 15.0
+"""Seconds between two looks at the progress of a stage on a worker."""
 
 
 def never_fails(show: Callable[P, None]) -> Callable[P, None]:
@@ -86,6 +86,30 @@ class StageProgress:
             update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
 
 
+class ProgressElsewhere:
+    """The progress bar of a stage that runs on a worker, on the page of the run that waits for it."""
+
+    def __init__(self, stage: str, bucket: Bucket, place: str) -> None:
+        self._shown, self._bucket, self._place = StageProgress(stage), bucket, place
+        self._looked, self._last = time.monotonic(), Step("", 0, 0, 0, 0)
+
+    def look(self) -> None:
+        """Show the step that the worker left at `place` in the bucket; call it often, it looks every 15 s."""
+        if time.monotonic() - self._looked < LOOKED_EVERY:
+            return
+        self._looked = time.monotonic()
+        with suppress(StorageError):  # it only shows
+            found = self._bucket.get_json(self._place)
+            step = Step(**found[0]) if found else self._last
+            if step != self._last:
+                self._shown(step)
+                self._last = step
+
+    def end(self) -> None:
+        """The stage is done."""
+        self._shown.end()
+
+
 def data_uri(picture: Path) -> str:
     """A picture as a data URI of at most 300 kB; links into a bucket would expire."""
     image = Image.open(picture).convert("RGB")
@@ -98,12 +122,17 @@ def data_uri(picture: Path) -> str:
 
 
 @never_fails
+def show_picture(picture: Path, name: str, title: str) -> None:
+    """A picture as an artifact of this key; in markdown, as Prefect writes the whole URI below an image artifact."""
+    create_markdown_artifact(f"![{title}]({data_uri(picture)})", key=name, description=title)
+
+
 def show_samples(root: Path, stage: str, run: str) -> None:
     """The sample grid of a sample stage, the samples along the way of train."""
     name, _, variant = stage.partition("@")
     picture = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
     if name in ("sample", "train") and picture.exists():
-        create_image_artifact(data_uri(picture), key=key("pictures", stage), description=f"{stage} of {run}")
+        show_picture(picture, key("pictures", stage), f"{stage} of {run}")
 
 
 @never_fails
@@ -144,34 +173,7 @@ def show_report(workspace: Workspace, run: str) -> None:
     create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
 
 
-def read_scores(text: str) -> dict[str, float]:
-    """The scores in a metrics file's text: of its first section, the extractor's, and against the truth of a task."""
-    metrics: dict[str, Any] = json.loads(text)
-    section = {**next(iter(metrics.values())), **metrics.get("truth", {})}
-    return {name: section[name] for name in (*SCORES, *metrics.get("truth", {})) if name in section}
-
-
-def yardstick(text: str) -> dict[str, Any]:
-    """What two metrics files must share for their scores to be compared: task, pictures, counts, extractor."""
-    provenance: dict[str, Any] = json.loads(text)["provenance"][0]
-    return {name: provenance.get(name) for name in YARDSTICK}
-
-
-def score_rows(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """One row per variant: each score, and its change against the last recorded run where there is one like it."""
-    rows = []
-    for variant, scores in sorted(now.items()):
-        row: dict[str, Any] = {"variant": variant}
-        for name, value in scores.items():
-            row[name] = value
-            old = before.get(variant, {}).get(name)
-            if name != "kid_std":
-                row[f"{name} change"] = "new" if old is None else f"{value - old:+.4g}"
-        rows.append(row)
-    return rows
-
-
 @never_fails
-def show_scores(now: dict[str, dict[str, float]], before: dict[str, dict[str, float]], run: str) -> None:
-    """The table of scores beside the last recorded run's."""
-    create_table_artifact(score_rows(now, before), key="scores", description=f"{run} against the revision's record")
+def show_scores(now: Mapping[str, Metrics], before: Mapping[str, Metrics], run: str) -> None:
+    """The table of scores, with their changes against the last recorded run's where there is one."""
+    create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {about(now, before)}")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from cspipe.errors import UserError
 from cspipe.params_file import load_params
-from flows.artifacts import read_scores, yardstick
+from cspipe.report.results import Metrics
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC
 from flows.failures import StageFailed, reason
+from flows.scores import yardstick
 from flows.workspace import Workspace, git
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -52,15 +52,15 @@ def _dvc(workspace: Workspace, arguments: list[str]) -> Ended:
     return run_command([*DVC, *arguments], workspace.root, tell=lambda line: None)
 
 
-def scores_now(root: Path) -> dict[str, dict[str, float]]:
-    """The scores of a finished workspace, by variant of its params.yaml."""
+def scores_now(root: Path) -> dict[str, Metrics]:
+    """The scores of a finished workspace, by variant, in the order of its params.yaml."""
     files = {name: root / "metrics" / f"{name}.json" for name in load_params(root / "params.yaml").variants}
-    return {name: read_scores(file.read_text()) for name, file in files.items() if file.exists()}
+    return {name: Metrics.model_validate_json(file.read_text()) for name, file in files.items() if file.exists()}
 
 
-def scores_recorded(workspace: Workspace) -> dict[str, dict[str, float]]:
+def scores_recorded(workspace: Workspace) -> dict[str, Metrics]:
     """The scores committed at the workspace's revision, by variant, of those that are measured as in the workspace."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, Metrics] = {}
     for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
         text = subprocess.run(
             ["git", "show", f"{workspace.revision}:{name}"], cwd=workspace.root, capture_output=True, text=True
@@ -68,7 +68,7 @@ def scores_recorded(workspace: Workspace) -> dict[str, dict[str, float]]:
         now = workspace.root / name
         try:
             if now.exists() and yardstick(now.read_text()) == yardstick(text):
-                found[Path(name).stem] = read_scores(text)
-        except (json.JSONDecodeError, LookupError, StopIteration, TypeError) as error:
+                found[Path(name).stem] = Metrics.model_validate_json(text)
+        except (ValueError, LookupError, TypeError) as error:  # pydantic's and JSON's errors are ValueErrors
             raise UserError(f"{name} at {workspace.revision[:12]}: no metrics file ({error})") from None
     return found

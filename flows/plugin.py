@@ -1,4 +1,4 @@
-"""Bare deployment names, as in `prefect deployment run train-demo`.
+"""Bare deployment names, as in `prefect deployment run train-demo`; overrides checked, and runs watched in our words.
 
 Prefect calls this plugin before its own command line. It is enabled under `[tool.prefect.plugins]` in
 pyproject.toml, so it works in this folder. Imports stay few here: every process that imports prefect loads this module.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import register_hook
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from prefect.plugins import HookContext
 
 COMMANDS = {"run", "inspect"}
+FLOWS = {"pipeline", "sweep"}
+"""Flows that take a preset, a revision and overrides."""
 FLAGS = {"--watch", "--no-watch", "--help", "--prompt", "--no-prompt"}
 """Options of these commands that take no value of their own; all others do."""
 TIMEOUT = 10.0
@@ -30,18 +32,53 @@ TIMEOUT = 10.0
 def setup_environment(*, ctx: HookContext) -> None:
     """Put `flow/deployment` in the place of a bare deployment name; leave every other command as it is.
 
-    Exits with status 1 and one line on stderr if the server does not answer, or if none or several have the name.
+    A run whose parameters cannot be used is refused, and one of this project is watched by flows/watch.py.
+    Exits with status 1 and one line on stderr if the server does not answer, if none or several have the name, or if
+    a run is refused.
     """
-    place = _name_place(sys.argv) if _is_prefect(sys.argv, sys.orig_argv) else None
-    if place is None or "/" in sys.argv[place]:
+    if not _is_prefect(sys.argv, sys.orig_argv):
+        return
+    if {"--watch", "watch"} & set(sys.argv):
+        from flows.watch import install
+
+        install()
+    place = _name_place(sys.argv)
+    if place is None:
         return
     try:
-        full = _full_name(sys.argv[place], ctx.api_url)
+        if "/" not in sys.argv[place]:
+            full = _full_name(sys.argv[place], ctx.api_url)
+            print(f"cspipe: {sys.argv[place]} is {full}", file=sys.stderr)
+            sys.argv[place] = full
+        _check_request(sys.argv, sys.argv[place])
     except UserError as error:
         print(f"cspipe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    print(f"cspipe: {sys.argv[place]} is {full}", file=sys.stderr)
-    sys.argv[place] = full
+
+
+def _check_request(argv: Sequence[str], name: str) -> None:
+    """Raise UserError if `prefect deployment run` of `name` gives parameters that its flow cannot use."""
+    flow = name.partition("/")[0]
+    if flow not in FLOWS or not any(word.startswith("-p") or word.startswith("--param") for word in argv):
+        return
+    from flows.request import check, given_parameters
+
+    start = next(place for place, word in enumerate(argv) if word in {"deployment", "deployments"})
+    given = given_parameters(argv[start + 1 :])
+    check(flow, {**_own_parameters(name), **given})
+
+
+def _own_parameters(name: str) -> dict[str, Any]:
+    """The parameters that a deployment has by itself; none if the server does not tell, as Prefect is to say why."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        with get_client(httpx_settings={"timeout": TIMEOUT}, sync_client=True) as client:
+            return client.read_deployment_by_name(name).parameters
+    except (httpx.HTTPError, RuntimeError, ObjectNotFound):
+        return {}
 
 
 def _is_prefect(argv: Sequence[str], original: Sequence[str]) -> bool:

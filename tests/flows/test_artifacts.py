@@ -1,9 +1,10 @@
-"""What is shown in Prefect: pictures small enough for its database, scores beside the recorded ones."""
+"""What is shown in Prefect: pictures small enough for its database, progress from elsewhere."""
 
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -11,10 +12,17 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
+from prefect.client.schemas.objects import Artifact
 from wandb.sdk.lib.printer import new_printer
 from wandb.sdk.wandb_run import Run
 
-from flows.artifacts import LARGEST, CurvesLink, data_uri, key, never_fails, read_scores, score_rows
+from cspipe.storage import Bucket
+from flows.artifacts import LARGEST, CurvesLink, ProgressElsewhere, data_uri, key, never_fails, show_picture
+from flows.command import Step
+from tests.s3_server import S3
 
 
 def decoded(uri: str) -> bytes:
@@ -34,22 +42,44 @@ def test_a_large_picture_is_shrunk_to_the_limit(tmp_path: Path) -> None:
     assert 0 < len(decoded(data_uri(tmp_path / "a.png"))) <= LARGEST
 
 
-def test_scores_stand_beside_the_recorded_ones() -> None:
-    now = {"cs-10": {"kid": 0.5, "kid_std": 0.1}, "new-one": {"kid": 0.2, "kid_std": 0.1}}
-    rows = score_rows(now, {"cs-10": {"kid": 0.75}})
-    assert rows == [
-        {"variant": "cs-10", "kid": 0.5, "kid change": "-0.25", "kid_std": 0.1},
-        {"variant": "new-one", "kid": 0.2, "kid change": "new", "kid_std": 0.1},
-    ]
+def made(name: str) -> Artifact:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [name]}}))
+    assert len(found) == 1
+    return found[0]
 
 
-def test_scores_are_those_of_the_extractor() -> None:
-    assert read_scores('{"efflite0": {"kid": 0.5, "other": 1}, "bracket": {"kid": 9}}') == {"kid": 0.5}
+@pytest.mark.usefixtures("prefect")
+def test_a_picture_is_shown_without_its_address(tmp_path: Path) -> None:
+    """Prefect's pages write the whole URI of an image artifact below it."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    flow(show_picture)(tmp_path / "a.png", "pictures-shown", "train of demo")
+    shown = made("pictures-shown")
+    assert shown.type == "markdown"
+    assert shown.data == f"![train of demo]({data_uri(tmp_path / 'a.png')})"
 
 
-def test_scores_against_the_truth_stand_beside_them() -> None:
-    metrics = '{"efflite0": {"kid": 0.1, "inception_score": 2}, "truth": {"psnr": 30.5, "efflite0_distance": 9.1}}'
-    assert read_scores(metrics) == {"kid": 0.1, "psnr": 30.5, "efflite0_distance": 9.1}
+@pytest.mark.usefixtures("prefect")
+def test_the_driver_shows_how_far_a_worker_is(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("flows.artifacts.LOOKED_EVERY", 0.0)
+    bucket = Bucket.from_url(f"s3://{s3.new_bucket()}/x")
+    shown = ProgressElsewhere("far-away", bucket, "runs/a/train.progress.json")
+    shown.look()  # the worker has not begun
+    bucket.put_json("runs/a/train.progress.json", asdict(Step("train", 24, 96, 3, 40)))
+    flow(shown.look)()
+    bar = made("progress-far-away")
+    assert (bar.data, bar.description) == (25.0, "train: 24 of 96, 3 images/s, 40 s left")
+    monkeypatch.setattr("flows.artifacts.StageProgress.__call__", lambda *step: pytest.fail("shown again"))
+    shown.look()  # nothing new
+    s3.stop()
+    try:
+        shown.look()  # S3 is away
+    finally:
+        s3.start()
+    shown.end()
+    assert made("progress-far-away").data == 100
 
 
 def test_keys_are_what_prefect_takes() -> None:

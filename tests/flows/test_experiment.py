@@ -7,10 +7,14 @@ from pathlib import Path
 
 from flows.experiment import scores_recorded
 from flows.workspace import Workspace, git
+from tests.conftest import ROOT
 
 
 def metrics(kid: float, **provenance: object) -> str:
-    return json.dumps({"efflite0": {"kid": kid}, "provenance": [{"task": "generate", "size": 16, **provenance}]})
+    tree = json.loads((ROOT / "metrics/cs-10.json").read_text())
+    tree["efflite0"]["kid"] = kid
+    tree["provenance"][0] |= provenance
+    return json.dumps(tree)
 
 
 def test_only_scores_of_the_same_measure_are_compared(tmp_path: Path) -> None:
@@ -29,4 +33,4 @@ def test_only_scores_of_the_same_measure_are_compared(tmp_path: Path) -> None:
         (tmp_path / "metrics" / f"{name}.json").write_text(text)
     (tmp_path / "metrics" / "gone.json").unlink()
     workspace = Workspace(tmp_path, git(tmp_path, "rev-parse", "HEAD").strip(), None)
-    assert scores_recorded(workspace) == {"same": {"kid": 0.5}}
+    assert {name: found.scores.kid for name, found in scores_recorded(workspace).items()} == {"same": 0.5}

@@ -1,0 +1,72 @@
+"""What a run is asked to do, checked before it is created; what only a worker can tell is left to it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cspipe.errors import UserError
+from flows.settings import PRESETS, write_params
+from flows.workspace import git, home
+
+
+def given_parameters(arguments: Sequence[str]) -> dict[str, Any]:
+    """The parameters in what follows `prefect deployment`, read by Prefect's own command line.
+
+    Empty for what it refuses, which it says itself, and for parameters from stdin, which can be read once.
+    """
+    from cyclopts import CycloptsError
+    from prefect.cli._utilities import load_json_key_values
+    from prefect.cli.deployment import deployment_app
+
+    try:
+        _, bound, _ = deployment_app.parse_args([*arguments], exit_on_error=False, print_error=False)
+        several = bound.arguments.get("multiparams") or "{}"
+        return {**json.loads(several), **load_json_key_values(bound.arguments.get("params") or [], "parameter")}
+    except (CycloptsError, ValueError):
+        return {}
+
+
+def check(flow: str, parameters: Mapping[str, Any]) -> None:
+    """Raise UserError for a preset, an override or a point of a grid that the run would fail with.
+
+    Says nothing where this clone cannot tell: it has not the revision, or other code, which reads other parameters.
+    """
+    preset, overrides = parameters.get("preset", "demo"), parameters.get("overrides") or {}
+    found = presets(parameters.get("revision"))
+    if found is None or not isinstance(preset, str) or not isinstance(overrides, Mapping):
+        return  # Prefect checks the types
+    with TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(found)) as archive:
+        archive.extractall(folder, filter="data")
+        for point in grid_points(parameters["grid"]) if flow == "sweep" and "grid" in parameters else [{}]:
+            write_params(Path(folder), preset, {**overrides, **point})
+
+
+def grid_points(grid: Any) -> list[dict[str, Any]]:
+    """The points of a sweep, as overrides. Raises UserError for a grid that is none."""
+    from flows.sweep import points  # its imports take most of a second
+
+    return points(grid)
+
+
+def presets(revision: str | None) -> bytes | None:
+    """The presets of a revision as a tar file, HEAD if not given; None if this clone cannot tell for it."""
+    try:
+        clone = home()
+        for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
+            try:
+                commit = git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+            except UserError:
+                continue
+            git(clone, "diff", "--quiet", commit, "--", "cspipe")
+            archive = ["git", "archive", commit, PRESETS.as_posix()]
+            return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout
+    except (UserError, subprocess.CalledProcessError):
+        pass
+    return None

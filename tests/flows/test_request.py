@@ -1,0 +1,134 @@
+"""What a run is asked to do is refused before there is a run, in one line; what this clone cannot tell is let go."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cspipe.errors import UserError
+from flows.request import check, given_parameters
+from flows.workspace import git
+from tests.conftest import ROOT
+from tests.flows.server import Server, prefect_server, write_project
+
+DEPLOYMENTS = """
+  - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: demo}}
+  - {name: train-broken, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: broken}}
+"""
+PIPELINE = """
+from prefect import flow
+
+@flow(name="pipeline")
+def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict | None = None) -> None:
+    pass
+"""
+
+
+def committed(folder: Path) -> Path:
+    """A clone that has the presets, and nothing else that is read."""
+    shutil.copytree(ROOT / "cspipe/presets", folder / "cspipe/presets", dirs_exist_ok=True)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "presets")
+    return folder
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CSPIPE_HOME", str(tmp_path))
+    return committed(tmp_path)
+
+
+@pytest.mark.usefixtures("clone")
+@pytest.mark.parametrize(
+    ("flow", "parameters", "says"),
+    [
+        ("pipeline", {"preset": "nope"}, "no preset 'nope' in this revision; it has avatars64"),
+        ("pipeline", {"overrides": {"train.imagez": 1}}, "override 'train.imagez': params.yaml has no such key"),
+        ("pipeline", {"overrides": {"train.images": "x"}}, "train.images: Input should be a valid integer"),
+        ("pipeline", {"revision": "HEAD", "preset": "nope"}, "no preset 'nope'"),
+        ("sweep", {"grid": {"train.micro_batch": [32, 7]}}, "must divide"),
+        ("sweep", {"grid": {"train.micro_batch": []}}, "give each key a list of values"),
+    ],
+)
+def test_what_would_fail_is_refused(flow: str, parameters: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(flow, parameters)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("clone")
+def test_what_would_run_is_let_go() -> None:
+    check("pipeline", {"preset": "demo", "overrides": {"train.images": 1024}})
+    check("sweep", {"grid": {"train.batch": [64, 128], "train.micro_batch": [64]}})  # 64 alone would not divide 32
+
+
+def test_what_this_clone_cannot_tell_is_let_go(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check("pipeline", {"preset": "nope", "revision": "of-a-colleague"})
+    (clone / "cspipe/presets/demo.yaml").write_text("")  # other code than the revision's may read other parameters
+    check("pipeline", {"preset": "nope"})
+    monkeypatch.setenv("CSPIPE_HOME", str(clone.parent))
+    check("pipeline", {"preset": "nope"})
+
+
+def test_torch_is_not_imported_for_it(clone: Path) -> None:
+    program = (
+        "import sys; from flows.request import check; check('sweep', {'grid': {'seed': [1]}}); "
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        (["run", "a", "-p", "preset=demo", "-p", 'overrides={"a.b": 1}'], {"preset": "demo", "overrides": {"a.b": 1}}),
+        (["run", "--param=x=1", "a", "--params", '{"x": 2, "y": 3}', "--watch"], {"x": 1, "y": 3}),
+        (["run", "a", "--params", "-"], {}),
+        (["run", "a", "--nonsense"], {}),
+    ],
+)
+def test_parameters_are_read_as_prefect_reads_them(typed: list[str], given: dict[str, Any]) -> None:
+    assert given_parameters(typed) == given
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with prefect_server(tmp_path_factory.mktemp("request")) as server:
+        write_project(server.folder, DEPLOYMENTS)
+        (server.folder / "pipeline.py").write_text(PIPELINE)
+        committed(server.folder)
+        server.prefect("work-pool", "create", "cpu", "--type", "process")
+        server.prefect("--no-prompt", "deploy", "--all")
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (("train-demo", "-p", "preset=nope"), "no preset 'nope'"),
+        (("pipeline/train-demo", "--params", '{"overrides": {"train.imagez": 1}}'), "'train.imagez'"),
+        (("train-broken", "-p", "overrides={}"), "no preset 'broken'"),
+    ],
+)
+def test_a_refused_run_is_not_created(server: Server, typed: tuple[str, ...], says: str) -> None:
+    done = server.prefect("deployment", "run", *typed, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("cspipe: ")
+    assert says in last
+    with server.client() as client:
+        assert client.read_flow_runs() == []
+
+
+def test_a_good_run_is_created(server: Server) -> None:
+    server.prefect("deployment", "run", "train-demo", "-p", 'overrides={"train.images": 1024}')
+    with server.client() as client:
+        assert [run.parameters["overrides"] for run in client.read_flow_runs()] == [{"train.images": 1024}]

@@ -1,0 +1,75 @@
+"""The table of scores reads like the report's, and says what changed only where something can be compared."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cspipe.report.numbers import DASH
+from cspipe.report.results import Metrics
+from flows.scores import about, score_rows
+from tests.conftest import ROOT
+
+Row = dict[str, str]
+INTERVAL = {"mean": 24.312, "low": 24.104, "high": 24.523}
+
+
+def metrics(kid: float = 0.415448, **changes: object) -> Metrics:
+    """The demo's recorded scores, changed."""
+    tree: dict[str, Any] = json.loads((ROOT / "metrics/cs-100.json").read_text())
+    own = {"kid": kid, "kid_std": 0.0254111, "frechet": 192.922, "precision": 0.164062, "recall": 0.519531}
+    bracket = {"heldout_kid": 0.000913894, "heldout_frechet": 43.3008, "noise_kid": 2.38891, "noise_frechet": 919.223}
+    return Metrics.model_validate(tree | {"efflite0": own, "bracket": bracket} | changes)
+
+
+def named(rows: list[Row]) -> dict[str, Row]:
+    return {row["variant"]: row for row in rows}
+
+
+def test_without_a_record_there_is_no_change() -> None:
+    now = {"ddim-100": metrics(), "cs-100": metrics(kid=0.4220)}
+    rows = score_rows(now, {})
+    assert [row["variant"] for row in rows] == ["held-out real pictures", "ddim-100", "cs-100", "uniform noise"]
+    assert named(rows)["ddim-100"] == {
+        "variant": "ddim-100", "KID x1000": "415.4 ± 25.4", "Frechet": "193", "precision": "0.164", "recall": "0.520"
+    }  # fmt: skip
+    assert named(rows)["held-out real pictures"]["KID x1000"] == "0.91"
+    assert named(rows)["uniform noise"]["KID x1000"] == "2,388.9"
+    assert about(now, {}).endswith(" samples; no earlier record")
+
+
+def test_scores_with_a_record_say_what_changed() -> None:
+    now, before = {"ddim-100": metrics(), "new": metrics()}, {"ddim-100": metrics(kid=0.42), "gone": metrics()}
+    rows = named(score_rows(now, before))
+    assert rows["ddim-100"]["KID x1000 change"] == "-4.55"
+    assert rows["ddim-100"]["Frechet change"] == "0"
+    assert {rows[name]["KID x1000 change"] for name in ("new", "uniform noise")} == {DASH}
+    assert "change" in about(now, before)
+
+
+def test_a_task_is_scored_beside_what_costs_nothing() -> None:
+    """The words and digits are those of the report's table."""
+    pairs = {name: {"all": {"psnr": INTERVAL, "l1": INTERVAL}} for name in ("input", "result")}
+    now, before = metrics(paired=[pairs]), metrics(paired=[{"result": {"all": {"psnr": INTERVAL | {"mean": 24}}}}])
+    rows = score_rows({"ddim-10": now}, {"ddim-10": before})
+    assert [row["variant"] for row in rows][1:3] == ["input as it is", "ddim-10"]
+    assert list(rows[1])[1] == "PSNR, dB ↑"
+    assert rows[1]["PSNR, dB ↑"] == "24.31 [24.10, 24.52]"
+    assert rows[1]["KID x1000"] == DASH
+    assert rows[2]["PSNR, dB ↑ change"] == "+0.312"
+    assert rows[2]["L1, of 255 ↓ change"] == DASH
+    assert rows[2]["KID x1000"] == "415.4 ± 25.4"
+
+
+@pytest.mark.parametrize("reference", ["train", "held_out"])
+def test_real_pictures_are_named_by_what_they_are(reference: str) -> None:
+    provenance: dict[str, Any] = json.loads((ROOT / "metrics/cs-100.json").read_text())["provenance"][0]
+    rows = score_rows({"a": metrics(provenance=[provenance | {"reference": reference}])}, {})
+    real = "held-out real pictures" if reference == "train" else "real training pictures"
+    assert rows[0]["variant"] == real
+
+
+def test_nothing_is_no_table() -> None:
+    assert score_rows({}, {}) == []

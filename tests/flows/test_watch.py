@@ -1,0 +1,235 @@
+"""What people see of a run that they watch, against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.exceptions import FlowRunWaitTimeout
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
+from rich.console import Console
+
+from flows import watch, watched
+from tests.flows.server import Server, end, prefect_server, wait_for, write_project
+
+DEPLOYMENTS = """
+  - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, tags: [cspipe]}
+  - {name: other, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}}
+"""
+PIPELINE = """
+import time
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact
+from prefect.states import Completed
+
+@task(task_run_name="{name}", retries=1, retry_delay_seconds=3)
+def stage(name, seconds, fails):
+    create_progress_artifact(25.0, key=f"progress-{name}", description=f"{name}: 12 of 48, 3 images/s, 12 s left")
+    if fails:
+        raise ValueError(f"{name}: the loss is not finite")
+    time.sleep(seconds)
+    return Completed(message=f"{name}: ran ({seconds} s)")
+
+@flow(name="pipeline", flow_run_name="demo-0123")
+def pipeline(seconds: float = 4, fails: bool = False):
+    get_run_logger().info("train  would run: train.images 48 -> 96")
+    stage("train", seconds, fails)
+    create_table_artifact([{"variant": "cs-10", "KID x1000": "415.4 ± 25.4"}], key="scores", description="scores")
+    return Completed(message="demo-0123: 1 ran")
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two deployments of one flow, one of this project and one of another."""
+    with prefect_server(tmp_path_factory.mktemp("watch")) as server:
+        write_project(server.folder, DEPLOYMENTS)
+        (server.folder / "pipeline.py").write_text(PIPELINE)
+        server.prefect("work-pool", "create", "cpu", "--type", "process")
+        server.prefect("--no-prompt", "deploy", "--all")
+        yield server
+
+
+def created(server: Server, deployment: str = "train-demo", **parameters: object) -> UUID:
+    """A run of a deployment, which no worker takes."""
+    with server.client() as client:
+        found = client.read_deployment_by_name(f"pipeline/{deployment}")
+        return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
+
+
+def executed(server: Server, run: UUID) -> None:
+    """Start a run as a worker would."""
+    command = (sys.executable, "-m", "prefect", "flow-run", "execute", str(run))
+    server.start("execute", *command, CSPIPE_HOME=str(server.folder))
+
+
+def watch_it(server: Server, run: UUID, timeout: int | None = 60) -> tuple[FlowRun, str]:
+    """Watch a run in this process; returns it as it ended, and what was printed."""
+    printed = Console(file=io.StringIO(), width=120)
+
+    async def look() -> FlowRun:
+        async with get_client() as client:
+            return await watch.watch(client, run, printed, timeout)
+
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        ended = asyncio.run(look())
+    assert isinstance(printed.file, io.StringIO)
+    return ended, printed.file.getvalue()
+
+
+def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "TOLD_EVERY", 1.0)
+    monkeypatch.setattr(watched, "BEGUN", timedelta(0))
+    monkeypatch.setattr(watched, "on_origin", lambda clone, name: True)
+    run = created(server)
+    executed(server, run)
+    ended, printed = watch_it(server, run)
+    assert ended.state is not None
+    assert ended.state.is_completed()
+    lines = [" ".join(line.split()) for line in re.sub(r"(?m)^ +\d+:\d\d ", "", printed).splitlines()]
+    wanted = [
+        "waiting for a worker of pool cpu (`cspipe status` shows them)",
+        "train running",
+        "train 25 %, 12 of 48, 3 images/s, 12 s left",
+        "train ran (4.0 s)",
+        "variant KID x1000",
+        "cs-10 415.4 ± 25.4",
+        "demo-0123: 1 ran",
+        "experiment demo-0123",
+        "elsewhere dvc exp pull origin demo-0123 && dvc exp apply demo-0123",
+    ]
+    places = [lines.index(line) for line in wanted]
+    assert places == sorted(places), printed
+    assert "train would run: train.images 48 -> 96" in lines  # wherever: logs reach the server later than states
+    assert "heartbeat" not in printed
+    assert "pull step" not in printed
+
+
+def test_a_failed_run_ends_with_its_reason(server: Server) -> None:
+    run = created(server, fails=True)
+    executed(server, run)
+    ended, printed = watch_it(server, run)
+    assert ended.state is not None
+    assert ended.state.is_failed()
+    assert printed.splitlines()[-1] == "demo-0123 failed: train: the loss is not finite"
+    assert "train              to be tried again" in printed
+    assert "ValueError('train: the loss is not finite') - Retry 1/1 will start 3" in printed
+    assert "train              failed: the loss is not finite" in printed
+    assert "Traceback" not in printed
+
+
+def test_watching_ends_after_its_timeout(server: Server) -> None:
+    with pytest.raises(FlowRunWaitTimeout, match="still runs after 1 s"):
+        watch_it(server, created(server), timeout=1)
+
+
+@pytest.mark.parametrize("command", ["deployment", "flow-run"])
+def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
+    """Through both commands of Prefect that watch: it fails if Prefect calls another function for it."""
+    words = {
+        "deployment": ("deployment", "run", "train-demo", "--watch"),
+        "flow-run": ("flow-run", "watch", str(created(server))),
+    }[command]
+    program = (str(Path(sys.executable).parent / "prefect"), *words)
+    process = subprocess.Popen(program, cwd=server.folder, env=server.env, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    printed = ""
+    while "waiting for a worker" not in printed:
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    found = re.search(r"prefect flow-run watch (\S+)\n.*prefect flow-run cancel (\S+)", rest)
+    assert found is not None, rest
+    assert process.returncode == 130
+    with server.client() as client:
+        state = client.read_flow_run(UUID(found[1])).state
+    assert state is not None
+    assert state.is_scheduled()
+
+
+def test_a_stage_elsewhere_waits_until_its_worker_has_begun() -> None:
+    now, one = datetime.now(UTC), uuid4()
+    task = TaskRun(name="train", task_key="a", dynamic_key="0", state=Running(), start_time=now)
+    child = FlowRun(flow_id=one, name="train of demo-0123", work_pool_name="gpu", created=now)
+    other = FlowRun(flow_id=one, name="train of demo-0123, attempt 2", start_time=now, created=now + timedelta(1))
+    assert watched.phase(task, []) == ""  # just begun: it may ask for a worker
+    assert watched.phase(task.model_copy(update={"start_time": now - timedelta(minutes=1)}), []) == "running"
+    assert watched.phase(task, [child]) == "waiting for a worker of pool gpu"
+    assert watched.phase(task, [child, other]) == "running"
+
+
+def test_runs_of_other_projects_are_watched_by_prefect(server: Server) -> None:
+    run, asked = created(server, "other"), list[UUID]()
+
+    async def prefects(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
+        asked.append(flow_run_id)
+        return FlowRun(id=flow_run_id, flow_id=flow_run_id)
+
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        ended = asyncio.run(watch.ours_or(prefects)(run, Console(file=io.StringIO())))
+    assert [ended.id] == asked == [run]
+
+
+def test_prefect_still_watches_by_the_function_that_is_replaced() -> None:
+    """In a process of its own, as the replacement lasts."""
+    program = """if True:
+        from flows.watch import install
+        install()
+        from prefect.cli import deployment, flow_run
+        for module in (deployment, flow_run):
+            assert module.watch_flow_run.__module__ == "flows.watch", module
+    """
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_for_a_while_does_not_end_the_watching(server: Server) -> None:
+    run = created(server)
+    process = server.start("watching", str(Path(sys.executable).parent / "prefect"), "flow-run", "watch", str(run))
+    log = server.folder / "watching.log"
+    wait_for(lambda: "waiting for a worker" in log.read_text(), 30)
+    end(server.processes[:1])
+    wait_for(lambda: "the server does not answer" in log.read_text(), 120)
+    port = server.url.rpartition(":")[2].partition("/")[0]
+    command = ("server", "start", "--host", "127.0.0.1", "--port", port)
+    server.processes[0] = server.start("server", sys.executable, "-m", "prefect", "--no-prompt", *command)
+    time.sleep(10)
+    executed(server, run)
+    assert process.wait(120) == 0
+    assert "experiment demo-0123" in log.read_text()
+
+
+def test_an_experiment_that_is_nowhere_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setenv("CSPIPE_HOME", str(tmp_path))
+    told = watched.experiment("demo-0123")
+    assert told[1:] == ["  it is in the clone of the worker that ran it: not in this one, nor pushed to its origin"]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Flow run encountered an exception: UserError: no preset 'a'", "no preset 'a'"),
+        ("Task run encountered an exception StageFailed: train: bad\nTraceback", "train: bad"),
+        ("Task run encountered an exception StageFailed: Flow run encountered an exception: KeyError: 'a'", "'a'"),
+        ("Flow run process exited with 9", "Flow run process exited with 9"),
+        (None, "no message"),
+    ],
+)
+def test_the_reason_is_one_line_without_prefects_words(message: str | None, reason: str) -> None:
+    assert watched.one_line(message) == reason
