@@ -26,7 +26,6 @@ POLL = 0.5
 """Seconds between two looks at a flow run."""
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is told."""
-SECONDS_BETWEEN_PROGRESS = 15.0
 
 
 def deployment_of(pool: str) -> str:
@@ -78,9 +77,9 @@ def wait(
 ) -> FlowRun:
     """The flow run of `name` once it is as `until` says; a server that is away for a while does not end the wait.
 
-    `meanwhile` is called every 15 s after a worker has begun.
+    `meanwhile` is called again and again once a worker has begun.
     """
-    start, looked, told, away = time.monotonic(), time.monotonic(), False, False
+    start, told, away = time.monotonic(), False, False
     with get_client(sync_client=True) as client:
         while True:
             try:
@@ -94,10 +93,9 @@ def wait(
             away = False
             if until(now):
                 return now
-            if begun(now) and time.monotonic() - looked > SECONDS_BETWEEN_PROGRESS:
-                looked = time.monotonic()
+            if begun(now):
                 meanwhile()
-            if not begun(now) and not told and time.monotonic() - start > QUEUED_TOO_LONG:
+            elif not told and time.monotonic() - start > QUEUED_TOO_LONG:
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 told = True
             time.sleep(POLL)

@@ -10,7 +10,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,9 +35,15 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.errors import UserError
 from cspipe.explain import Explanation, explain_all, table
-from cspipe.storage_errors import StorageError
-from flows.artifacts import CurvesLink, StageProgress, show_plan, show_report, show_samples, show_scores
-from flows.command import Step
+from flows.artifacts import (
+    CurvesLink,
+    ProgressElsewhere,
+    StageProgress,
+    show_plan,
+    show_report,
+    show_samples,
+    show_scores,
+)
 from flows.dispatch import begun, conclude, send, wait
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
@@ -213,19 +218,12 @@ def queue(node: Node, run: Run, attempt: int) -> FlowRun:
 def on_worker(node: Node, run: Run, queued: UUID) -> Outcome:
     """The result of a stage that a worker has begun, taken over here."""
     assert run.workspace.bucket is not None
-    place, shown = Place(run.workspace.bucket, run.name, node.name), StageProgress(node.name)
-    ended = wait(queued, node.name, node.pool, get_run_logger().info, meanwhile=lambda: show_remote(place, shown))
+    place = Place(run.workspace.bucket, run.name, node.name)
+    shown = ProgressElsewhere(node.name, place.bucket, place.progress)
+    ended = wait(queued, node.name, node.pool, get_run_logger().info, meanwhile=shown.look)
     outcome = conclude(ended, place, run.workspace, node)
     shown.end()
     return outcome
-
-
-def show_remote(place: Place, shown: StageProgress) -> None:
-    """Show how far a worker is with a stage, as it has left word in the bucket."""
-    with suppress(StorageError):
-        found = place.bucket.get_json(place.progress)
-        if found is not None:
-            shown(Step(**found[0]))
 
 
 def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
@@ -19,7 +19,7 @@ from cspipe.errors import UserError
 from cspipe.pictures import save_png
 from cspipe.storage import Bucket
 from cspipe.storage_errors import Unreachable
-from flows.artifacts import StageProgress, data_uri, key
+from flows.artifacts import StageProgress, key, show_picture
 from flows.failures import StageFailed
 from flows.nightly.bench import Bench
 from flows.nightly.nights import free_key, newer_run, write
@@ -143,11 +143,8 @@ def check_revision(
                 checked.findings.append(found)
                 file = workspace.root / ".cspipe" / "then-and-now.png"
                 save_png(picture, file)
-                create_image_artifact(
-                    data_uri(file),
-                    key=key("then-and-now", models[0].name, variant),
-                    description=f"{checked.name}, {variant}: recorded on the left, the same seeds tonight on the right",
-                )
+                title = f"{checked.name}, {variant}: recorded on the left, the same seeds tonight on the right"
+                show_picture(file, key("then-and-now", models[0].name, variant), title)
                 tell(f"{checked.name}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'nothing changed'}")
     except Unreachable:
         raise  # says nothing about the model

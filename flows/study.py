@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_image_artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -22,7 +22,7 @@ from cspipe.errors import UserError
 from cspipe.study.clone import FOLDER
 from cspipe.study.definition import STUDIES
 from cspipe.study.results import RESULTS
-from flows.artifacts import data_uri, key, never_fails
+from flows.artifacts import key, never_fails, show_picture
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC, end_earlier_attempt
 from flows.failures import StageFailed, reason
@@ -139,7 +139,7 @@ def show_page(folder: Path, name: str, run: str) -> None:
     create_markdown_artifact(text, key=key("study", name), description=f"results of {run}")
     figure = folder / f"{name}.png"
     if figure.exists():
-        create_image_artifact(data_uri(figure), key=key("study", name, "figure"), description=f"figure of {run}")
+        show_picture(figure, key("study", name, "figure"), f"figure of {run}")
 
 
 def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[[str], None]) -> None:

@@ -22,6 +22,7 @@ from cspipe.errors import UserError
 from flows.dispatch import wait as wait_for_run
 from flows.failures import StageFailed
 from flows.pipeline import DRIVER_POOL, pipeline
+from flows.watched import one_line
 
 POINT = "pipeline/train-demo"
 """The deployment that runs a point, with the sweep's preset."""
@@ -89,10 +90,7 @@ def sweep(
         for point in chosen
     ]
     wait(futures)
-    rows = [
-        {**point, "ended": future.state.message or future.state.name}
-        for point, future in zip(chosen, futures, strict=True)
-    ]
+    rows = [{**point, "ended": one_line(future.state.message)} for point, future in zip(chosen, futures, strict=True)]
     create_table_artifact(rows, key="sweep", description=f"{len(rows)} points of {preset}")
     failed = sum(not future.state.is_completed() for future in futures)
     if failed:

@@ -133,8 +133,8 @@ class Watch:
             self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
         else:
             await self._tell_logs(run.start_time)
-        begun = sorted((task for task in tasks if task.start_time), key=lambda task: str(task.start_time))
-        return run, [text for task in begun if (text := self._tell_task(task, children, bars))]
+        ordered = sorted(tasks, key=lambda task: str(task.start_time))
+        return run, [text for task in ordered if (text := self._tell_task(task, children, bars))]
 
     async def _tell_logs(self, begun: datetime) -> None:
         """Lines of the run itself since it began, and of its stages warnings and why they are tried again.

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -23,8 +22,6 @@ from flows.artifacts import key
 from flows.workspace import git, home
 
 RUNNING, WAITING = "running", "waiting for a worker of pool {}"
-BEGUN = timedelta(seconds=4)
-"""How long a stage has been running when a worker must have been asked for, if it needs another one."""
 PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
 PATIENCE = 20
 """Seconds for the clone's origin to say whether it has an experiment."""
@@ -40,7 +37,7 @@ async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> l
 def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
     """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere.
 
-    Empty while that cannot be told: a stage that has just begun may need a worker.
+    Empty for a stage that waits for those upstream.
     """
     state = task.state
     assert state is not None
@@ -48,13 +45,13 @@ def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
         return (state.message or state.name or "").removeprefix(f"{task.name}: ")
     if state.is_final():
         return f"{(state.name or state.type).lower()}: {one_line(state.message)}".replace(f" {task.name}: ", " ", 1)
-    if not state.is_running():
-        return "to be tried again"
     attempts = [child for child in children if child.name.startswith(f"{task.name} of ")]
     newest = max(attempts, key=lambda child: str(child.created), default=None)
-    if newest is not None:
-        return RUNNING if newest.start_time is not None else WAITING.format(newest.work_pool_name)
-    return RUNNING if task.start_time is None or datetime.now(UTC) - task.start_time > BEGUN else ""
+    if newest is not None and newest.start_time is None:
+        return WAITING.format(newest.work_pool_name)
+    if state.is_running():
+        return RUNNING
+    return "" if task.start_time is None else "to be tried again"
 
 
 def bar_of(stage: str, bars: Sequence[Artifact]) -> Artifact | None:

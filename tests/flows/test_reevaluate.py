@@ -137,7 +137,7 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert (two["same_seeds"]["images"], two["same_seeds"]["changed"], two["exact"]) == (16, 0, True)
     assert two["verdict"] != "regressed"
     assert "reevaluation" in artifacts("table")
-    assert "then-and-now-compensation-cs-10" in artifacts("image")
+    assert "then-and-now-compensation-cs-10" in artifacts("markdown")
     assert run_in(project.clone, "git", "for-each-ref").stdout == before
     assert run_in(project.clone, "git", "status", "--porcelain").stdout == ""
     assert set(project.bucket.list("dvc/")) == stored

@@ -170,7 +170,7 @@ def test_a_cancelled_study_keeps_its_cells_and_the_next_run_ends_it_for_everyone
     page = str(artifacts["study-smallest"].data)
     assert "| plain |" in page
     assert "](" not in page
-    assert str(artifacts["study-smallest-figure"].data).startswith("data:image/png;base64,")
+    assert str(artifacts["study-smallest-figure"].data).startswith("![figure of study-smallest")
     assert {file.name for file in (place.gpu / ".cspipe/study/smallest").glob("smallest.*")} == {
         "smallest.json",
         "smallest.md",

@@ -19,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.exceptions import FlowRunWaitTimeout
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Pending, Running
 from rich.console import Console
 
 from flows import watch, watched
@@ -92,7 +92,6 @@ def watch_it(server: Server, run: UUID, timeout: int | None = 60) -> tuple[FlowR
 
 def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "TOLD_EVERY", 1.0)
-    monkeypatch.setattr(watched, "BEGUN", timedelta(0))
     monkeypatch.setattr(watched, "on_origin", lambda clone, name: True)
     run = created(server)
     executed(server, run)
@@ -164,13 +163,18 @@ def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
 
 def test_a_stage_elsewhere_waits_until_its_worker_has_begun() -> None:
     now, one = datetime.now(UTC), uuid4()
-    task = TaskRun(name="train", task_key="a", dynamic_key="0", state=Running(), start_time=now)
+    pending = TaskRun(name="train", task_key="a", dynamic_key="0", state=Pending())
+    running = pending.model_copy(update={"state": Running(), "start_time": now})
     child = FlowRun(flow_id=one, name="train of demo-0123", work_pool_name="gpu", created=now)
-    other = FlowRun(flow_id=one, name="train of demo-0123, attempt 2", start_time=now, created=now + timedelta(1))
-    assert watched.phase(task, []) == ""  # just begun: it may ask for a worker
-    assert watched.phase(task.model_copy(update={"start_time": now - timedelta(minutes=1)}), []) == "running"
-    assert watched.phase(task, [child]) == "waiting for a worker of pool gpu"
-    assert watched.phase(task, [child, other]) == "running"
+    lost = child.model_copy(update={"start_time": now})
+    second = FlowRun(
+        flow_id=one, name="train of demo-0123, attempt 2", work_pool_name="gpu", created=now + timedelta(1)
+    )
+    assert watched.phase(pending, []) == ""  # for those upstream
+    assert watched.phase(pending, [child]) == "waiting for a worker of pool gpu"
+    assert watched.phase(running, [lost]) == "running"
+    assert watched.phase(running, [lost, second]) == "waiting for a worker of pool gpu"
+    assert watched.phase(pending.model_copy(update={"start_time": now}), [lost]) == "to be tried again"
 
 
 def test_runs_of_other_projects_are_watched_by_prefect(server: Server) -> None:
