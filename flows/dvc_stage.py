@@ -44,9 +44,11 @@ class Outcome:
 
 
 class StageRunner:
-    """Runs stages of one run in a workspace; `tell` gets each line, `progress` how far a stage is.
+    """Runs stages of one run in a workspace.
 
-    It stops when `unwanted` says that nobody waits for the stage any more."""
+    `tell` gets each line, `progress` how far a stage is, `warn` what it waits for. It stops when `unwanted` says that
+    nobody waits for the stage any more.
+    """
 
     def __init__(
         self,
@@ -55,9 +57,10 @@ class StageRunner:
         tell: Callable[[str], None],
         progress: Callable[[Step], None],
         unwanted: Callable[[], bool] = lambda: False,
+        warn: Callable[[str], None] = print,
     ) -> None:
         self.workspace, self.run, self._unwanted = workspace, run, unwanted
-        self.tell, self._progress = tell, progress
+        self.tell, self._warn, self._progress = tell, warn, progress
         self._reached, self._step, self._how = 0, 0, UP_TO_DATE
 
     def __call__(self, node: Node) -> Outcome:
@@ -74,7 +77,7 @@ class StageRunner:
             problem, pause = self._passing(left[0], node, ended), next(pauses, None)
             if pause is None:
                 raise Away(f"{node.name}: {problem}", self._reached)
-            self.tell(f"{problem}; trying again in {pause} s")
+            self._warn(f"{problem}; trying again in {pause} s")
             time.sleep(pause)
         if self.workspace.bucket is not None:
             with suppress(StorageError):  # the bucket's lifecycle deletes them too

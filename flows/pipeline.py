@@ -118,7 +118,7 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     log = get_run_logger().info
     clone, dispatch, name = home(), deployment.id is not None, run_name()
     one_clone = "CSPIPE_ONE_CLONE" in os.environ  # `cspipe up`: all workers work in this clone
-    bucket = shared_bucket(log)
+    bucket = shared_bucket(get_run_logger().warning)
     if dispatch and bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; workers share results through s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=dispatch and not one_clone)
@@ -230,7 +230,8 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     """A stage in the driver's workspace, in a free slot of its pool."""
     shown = StageProgress(node.name)
     with run.slots.of(node.pool):
-        outcome = StageRunner(run.workspace, run.name, CurvesLink(node.name, log), shown)(node)
+        tell, warn = CurvesLink(node.name, log), get_run_logger().warning
+        outcome = StageRunner(run.workspace, run.name, tell, shown, warn=warn)(node)
     shown.end()
     show_samples(run.workspace.root, node.name, run.name)
     return outcome

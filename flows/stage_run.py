@@ -32,7 +32,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     Reads and writes S3 alone: this worker and the driver need not share a disk. Raises UserError before any work if the
     clone cannot get the revision, has other flows, or S3 cannot be used; StageFailed or Transient afterwards.
     """
-    clone, bucket = home(), shared_bucket(get_run_logger().info)
+    clone, bucket = home(), shared_bucket(get_run_logger().warning)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=False)
@@ -52,8 +52,9 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
 
         abandoned = Abandoned(driver)
         try:
-            tell = CurvesLink(stage, get_run_logger().info)
-            outcome = StageRunner(workspace, run, tell, progress, abandoned)(node)
+            log = get_run_logger()
+            tell = CurvesLink(stage, log.info)
+            outcome = StageRunner(workspace, run, tell, progress, abandoned, log.warning)(node)
         except (StageFailed, Transient):
             if abandoned.found:
                 return Cancelled(message=f"{run} no longer runs; the stage's state is kept")

@@ -132,17 +132,19 @@ class Watch:
         if run.start_time is None:
             self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
         else:
-            await self._tell_logs(run.start_time)
+            await self._tell_logs(run.start_time, [self.id], INFO)
+            if children:
+                await self._tell_logs(run.start_time, [child.id for child in children], WARNING)
         ordered = sorted(tasks, key=lambda task: str(task.start_time))
         return run, [text for task in ordered if (text := self._tell_task(task, children, bars))]
 
-    async def _tell_logs(self, begun: datetime) -> None:
+    async def _tell_logs(self, begun: datetime, runs: list[UUID], level: int) -> None:
         """Lines of the run itself since it began, and of its stages warnings and why they are tried again.
 
         Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
         """
         after = max([begun, *(log.timestamp - LATE for log in self._logs.values())])
-        query = {"flow_run_id": {"any_": [self.id]}, "level": {"ge_": INFO}, "timestamp": {"after_": after}}
+        query = {"flow_run_id": {"any_": runs}, "level": {"ge_": level}, "timestamp": {"after_": after}}
         offset, logs = 0, list[Log]()
         while offset == len(logs):
             logs += await self.client.read_logs(LogFilter.model_validate(query), offset=offset, limit=PAGE)

@@ -40,7 +40,8 @@ def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
     Empty for a stage that waits for those upstream.
     """
     state = task.state
-    assert state is not None
+    if state is None:  # it has just been made
+        return ""
     if state.is_completed():
         return (state.message or state.name or "").removeprefix(f"{task.name}: ")
     if state.is_final():

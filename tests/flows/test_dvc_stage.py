@@ -68,7 +68,7 @@ def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner
                 lines.append(line)
                 hear(line)
 
-            outcome = StageRunner(workspace, "run", tell, lambda step: None)(node)
+            outcome = StageRunner(workspace, "run", tell, lambda step: None, warn=tell)(node)
             if stage == "one":
                 assert (workspace.root / "out/x").read_text() == (workspace.root / "m.json").read_text() == "1"
         return outcome.how, lines
