@@ -76,16 +76,36 @@ def as_part(name: str, pid: int, log: Path | None, grace: float) -> Part:
     return Part(name, pid, started, "" if log is None else os.fspath(log), grace)
 
 
-def stop(part: Part) -> None:
-    """End a part and all that it started: SIGTERM to their process groups, SIGKILL to what is left after its grace."""
-    process = part.process
-    if process is not None:
-        _end([process, *process.children(recursive=True)], part.grace)
+def stop(*parts: Part, more: Iterable[psutil.Process] = ()) -> None:
+    """End parts, all that they started, and `more` together.
+
+    SIGTERM to their process groups, and SIGKILL to what is left after the longest grace of a part.
+    """
+    family = list(more)
+    for process in [process for part in parts if (process := part.process)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [process, *process.children(recursive=True)]
+    if family:
+        _end(family, max(part.grace for part in parts))
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every process that carries `mark`, also what parts that died had started; not the calling process."""
+    found = psutil.process_iter()
+    return [process for process in found if variable(process, MARK) == mark and process.pid != os.getpid()]
 
 
 def sweep(mark: str, grace: float) -> None:
-    """End every process that carries `mark`: what parts that died had started. The calling process is spared."""
-    _end([process for process in psutil.process_iter() if _mark(process) == mark and process.pid != os.getpid()], grace)
+    """End every process that carries `mark`. The calling process is spared."""
+    _end(marked(mark), grace)
+
+
+def variable(process: psutil.Process, name: str) -> str | None:
+    """A variable of a process's environment, None if it has none, has ended, or is another user's."""
+    environment: dict[str, str] = {}
+    with contextlib.suppress(psutil.Error):
+        environment = process.environ()
+    return environment.get(name)
 
 
 def interrupted_by_signals() -> None:
@@ -105,13 +125,6 @@ def tail(log: Path, lines: int = 15) -> str:
     if not log.is_file():
         return ""
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-
-
-def _mark(process: psutil.Process) -> str | None:
-    environment: dict[str, str] = {}
-    with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
-        environment = process.environ()
-    return environment.get(MARK)
 
 
 def _end(processes: list[psutil.Process], grace: float) -> None:

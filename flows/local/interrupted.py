@@ -1,0 +1,47 @@
+"""What `cspipe down` tells Prefect's server: no new work, and which runs it has ended.
+
+Plain requests: a server that is gone must not hold up the end, and Prefect's client takes seconds to import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import psutil
+
+from flows.local import processes
+
+POOLS = ("cpu", "gpu")
+MESSAGE = "stopped by `cspipe down`"
+"""Of the state of a run that was at work; flows/supervise.py does not hold it against the run."""
+PATIENCE = 5.0
+"""Seconds for an answer."""
+
+
+def pause(api: str) -> None:
+    """Have the pools give out no more work: a worker that ends could take it. `cspipe up` resumes them."""
+    for pool in POOLS:
+        _ask("PATCH", f"{api}/work_pools/{pool}", {"is_paused": True})
+
+
+def at_work(mark: str) -> dict[psutil.Process, str]:
+    """The processes of a stack's flow runs, also of those whose worker has died, with the ids of their runs."""
+    found = ((process, processes.variable(process, "PREFECT__FLOW_RUN_ID")) for process in processes.marked(mark))
+    return {process: run for process, run in found if run}
+
+
+def tell(api: str, runs: Iterable[str]) -> None:
+    """Mark runs as crashed whose processes were ended before they could do it; one that has ended keeps its end.
+
+    Else they would count as running until the supervisor finds them lost.
+    """
+    for run in runs:
+        _ask("POST", f"{api}/flow_runs/{run}/set_state", {"state": {"type": "CRASHED", "message": MESSAGE}})
+
+
+def _ask(method: str, url: str, body: dict[str, Any]) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.request(method, url, json=body, timeout=PATIENCE, trust_env=False)
