@@ -15,8 +15,8 @@ import psutil
 from flows.local import processes
 
 POOLS = ("cpu", "gpu")
-MESSAGE = "stopped by `cspipe down`"
-"""Of the state of a run that was at work; flows/supervise.py does not hold it against the run."""
+STOPPED = "Stopped"
+"""Name of the state, a crashed one, of a run that was at work; flows/supervise.py has it go on at the next `up`."""
 PATIENCE = 5.0
 """Seconds for an answer."""
 
@@ -34,12 +34,13 @@ def at_work(mark: str) -> dict[psutil.Process, str]:
 
 
 def tell(api: str, runs: Iterable[str]) -> None:
-    """Mark runs as crashed whose processes were ended before they could do it; one that has ended keeps its end.
+    """Mark runs whose processes were ended, mostly before they could do it themselves; what has ended keeps its end.
 
     Else they would count as running until the supervisor finds them lost.
     """
+    state = {"type": "CRASHED", "name": STOPPED, "message": "stopped by `cspipe down`"}
     for run in runs:
-        _ask("POST", f"{api}/flow_runs/{run}/set_state", {"state": {"type": "CRASHED", "message": MESSAGE}})
+        _ask("POST", f"{api}/flow_runs/{run}/set_state", {"state": state})
 
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> None:

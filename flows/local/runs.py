@@ -97,7 +97,7 @@ def _stages(
             told.append(f"{task.name} is tried again soon")
         elif elsewhere is not None and elsewhere.state_type in WAITING:
             told.append(f"{task.name} waits for a worker")
-        elif bar is not None and isinstance(bar.data, float) and bar.data < 100:
+        elif bar is not None and isinstance(bar.data, int | float) and bar.data < 100:
             left = (bar.description or "").rpartition(", ")[2]
             told.append(f"{task.name} {bar.data:.0f} %, {left}")
         else:

@@ -39,3 +39,24 @@ def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
     assert psutil.pid_exists(pid)
     processes.sweep(f"m{os.getpid()}", grace=1)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_parts_end_together(tmp_path: Path) -> None:
+    """Each ends at SIGTERM only once the other has got it too."""
+    program = "import pathlib, signal, sys, time\n" + (
+        "mine, other = map(pathlib.Path, sys.argv[1:])\n"
+        "signal.signal(signal.SIGTERM, lambda *_: mine.write_text('asked'))\n"
+        "print('x', flush=True)\n"
+        "while not (mine.exists() and other.exists()): time.sleep(0.05)\n"
+        "print('both', flush=True)\n"
+    )
+    parts = [
+        processes.start(
+            Program(mine, [sys.executable, "-c", program, mine, other], tmp_path, os.environ, grace=20),
+            tmp_path / f"{mine}.log",
+        )
+        for mine, other in (("a", "b"), ("b", "a"))
+    ]
+    wait_for(lambda: all(processes.tail(Path(part.log)) for part in parts), 20)
+    processes.stop(*parts)
+    assert [processes.tail(Path(part.log)) for part in parts] == ["x\nboth", "x\nboth"]
