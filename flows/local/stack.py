@@ -85,7 +85,8 @@ class Stack:
         Nothing new is taken meanwhile. Runs that are at work get the workers' grace to store their state.
         """
         self._end([part for part in self.parts if part.name in WATCHERS])
-        self.parts = getattr(read(self.home), "parts", self.parts)  # the keeper may have started some anew
+        if (now := read(self.home)) is not None:
+            self.parts = now.parts  # the keeper may have started some anew
         interrupted.pause(self.api)
         at_work = interrupted.at_work(self.mark)
         self._end([part for part in self.parts if part.name not in WATCHERS + STORES], list(at_work))

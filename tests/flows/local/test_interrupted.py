@@ -6,6 +6,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from prefect import flow
@@ -13,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Running
 
+from flows import supervise
 from flows.local import interrupted, processes, stack_parts
 from tests.flows.server import free_port
 
@@ -45,6 +47,22 @@ def test_a_run_that_was_at_work_is_stopped_and_one_that_has_ended_is_not(client:
     assert [run.state_name for run in now] == ["Stopped", "Completed", "Cancelling"]
     assert now[0].state is not None
     assert now[0].state.is_crashed()
+
+
+def test_a_run_that_was_stopped_goes_on_however_often_and_long_ago(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "MEMORY", timedelta(0))
+    flow_id = client.create_flow(small)
+    deployment = client.create_deployment(flow_id, "train-small", tags=[supervise.TAG])
+    run = client.create_flow_run_from_deployment(deployment, state=Running())
+    for _ in range(supervise.ATTEMPTS + 1):
+        interrupted.tell(PREFECT_API_URL.value(), [str(run.id)])
+        supervise.Watch(90).look(client)
+        state = client.read_flow_run(run.id).state
+        assert state is not None
+        assert (state.name, state.message) == ("AwaitingRetry", "going on: stopped by `cspipe down`")
+        client.set_flow_run_state(run.id, Running(), force=True)
 
 
 def test_a_server_that_is_gone_does_not_matter() -> None:
