@@ -45,11 +45,11 @@ def health(stack: Stack | None, api: str) -> Iterator[Line]:
 
 
 def unfinished(api: str) -> list[str]:
-    """What runs, a line each."""
+    """What runs, a line each, or that nothing does; nothing if the server does not answer."""
     if not answers(api):
         return []
     told = _asked(api, lambda client: [("runs", True, line) for line in runs.lines(client)])
-    return [text for _, _, text in told]
+    return [text for _, _, text in told] or ["no run is at work or waits"]
 
 
 def _asked(api: str, ask: Callable[[SyncPrefectClient], Iterable[Line]]) -> list[Line]:

@@ -22,9 +22,10 @@ PATIENCE = 5.0
 
 
 def pause(api: str) -> None:
-    """Have the pools give out no more work: a worker that ends could take it. `cspipe up` resumes them."""
-    for pool in POOLS:
-        _ask("PATCH", f"{api}/work_pools/{pool}", {"is_paused": True})
+    """Have the pools give out no more work, to workers elsewhere either. `cspipe up` resumes them."""
+    with contextlib.suppress(httpx.HTTPError):
+        for pool in POOLS:
+            _ask("PATCH", f"{api}/work_pools/{pool}", {"is_paused": True})
 
 
 def at_work(mark: str) -> dict[psutil.Process, str]:
@@ -34,15 +35,15 @@ def at_work(mark: str) -> dict[psutil.Process, str]:
 
 
 def tell(api: str, runs: Iterable[str]) -> None:
-    """Mark runs whose processes were ended, mostly before they could do it themselves; what has ended keeps its end.
+    """Mark runs whose processes were ended before they could do it themselves; what has ended keeps its end.
 
     Else they would count as running until the supervisor finds them lost.
     """
     state = {"type": "CRASHED", "name": STOPPED, "message": "stopped by `cspipe down`"}
-    for run in runs:
-        _ask("POST", f"{api}/flow_runs/{run}/set_state", {"state": state})
+    with contextlib.suppress(httpx.HTTPError):
+        for run in runs:
+            _ask("POST", f"{api}/flow_runs/{run}/set_state", {"state": state})
 
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> None:
-    with contextlib.suppress(httpx.HTTPError):
-        httpx.request(method, url, json=body, timeout=PATIENCE, trust_env=False)
+    httpx.request(method, url, json=body, timeout=PATIENCE, trust_env=False)

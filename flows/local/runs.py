@@ -66,10 +66,11 @@ def _name(run: FlowRun, flow: str) -> str:
 
 
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
-    """The tasks of a run that work or will be tried again."""
+    """The tasks of a run that work or will be tried again; once each, as killed attempts leave theirs."""
     states = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.SCHEDULED]))
     of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-    return client.read_task_runs(flow_run_filter=of, task_run_filter=TaskRunFilter(state=states))
+    found = client.read_task_runs(flow_run_filter=of, task_run_filter=TaskRunFilter(state=states))
+    return list({task.name: task for task in sorted(found, key=lambda task: str(task.created))}.values())
 
 
 def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, str], Artifact]:

@@ -11,12 +11,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import psutil
 
 from cspipe.errors import UserError
 from cspipe.files import whole_file
@@ -82,15 +80,14 @@ class Stack:
     def stop(self) -> None:
         """End everything, and forget the stack: who starts again what ends, all workers together, server and store.
 
-        Nothing new is taken meanwhile. Runs that are at work get the workers' grace to store their state.
+        Nothing new is taken meanwhile. Stages that are at work get the workers' grace to store their state.
         """
-        self._end([part for part in self.parts if part.name in WATCHERS])
+        if (keeper := self.part(KEEPER)) is not None:
+            processes.stop_alone(keeper)  # what it has started anew are its children
         if (now := read(self.home)) is not None:
             self.parts = now.parts  # the keeper may have started some anew
-        interrupted.pause(self.api)
-        at_work = interrupted.at_work(self.mark)
-        self._end([part for part in self.parts if part.name not in WATCHERS + STORES], list(at_work))
-        interrupted.tell(self.api, set(at_work.values()))
+        self._end([part for part in self.parts if part.name in WATCHERS])
+        self._end_workers([part for part in self.parts if part.name not in WATCHERS + STORES])
         self._end([part for part in self.parts if part.name in STORES])
         processes.sweep(self.mark, grace=5)
         s3_server.remove_sockets(self.home / STACK / "s3")
@@ -99,11 +96,21 @@ class Stack:
             settings.unlink()
         _record(self.home).unlink(missing_ok=True)
 
-    def _end(self, parts: list[Part], more: Sequence[psutil.Process] = ()) -> None:
+    def _end_workers(self, parts: list[Part]) -> None:
+        """End workers and what they do. They are killed: at SIGTERM, Prefect's kill the engines of their runs."""
+        interrupted.pause(self.api)
         for part in reversed(parts):
-            _say(f"stopping {part.name} (at most {part.grace:.0f} s)" if part.process else f"{part.name} has ended")
-        if parts:
-            processes.stop(*parts, more=more)
+            _say(_stopping(part))
+            if (process := part.process) is not None:
+                process.kill()
+        at_work = interrupted.at_work(self.mark)
+        processes.stop_flow_runs(at_work, max((part.grace for part in parts), default=0))
+        interrupted.tell(self.api, set(at_work.values()))
+
+    def _end(self, parts: list[Part]) -> None:
+        for part in reversed(parts):
+            _say(_stopping(part))
+        processes.stop(*parts)
 
 
 def up(detach: bool = False, s3: str | None = None, port: int | None = None, gpus: list[str] | None = None) -> None:
@@ -160,7 +167,8 @@ def status() -> bool:
     for name, fine, text in health.health(stack, api):
         _say(f"{'ok  ' if fine else 'FAIL'} {name:12} {text}")
         well &= fine
-    _say("\n".join(["", *(health.unfinished(api) or ["no run is at work or waits"])]))
+    for line in health.unfinished(api):
+        _say(line)
     return well
 
 
@@ -246,6 +254,10 @@ def _wait(stack: Stack) -> None:
         processes.deaf_to_signals()
         stack.stop()
     _say("stopped; data and logs stay in .cspipe/stack")
+
+
+def _stopping(part: Part) -> str:
+    return f"stopping {part.name} (at most {part.grace:.0f} s)" if part.process else f"{part.name} has ended"
 
 
 def _say(text: str) -> None:

@@ -85,7 +85,7 @@ def programs(stack: Stack) -> dict[str, Program]:
     watcher = [sys.executable, "-m", "flows.supervise"]
     keeper = [sys.executable, "-m", "flows.local.keeper"]
     listed = [
-        Program("server", server, stack.home, base, grace=10),
+        Program("server", server, stack.home, base, grace=6),
         *(program for pool in workers.SLOTS for program in workers.programs(pool, stack.home, whole, stack.gpus)),
         Program("supervisor", watcher, stack.home, base, grace=5),
         Program(KEEPER, keeper, stack.home, whole, grace=5),

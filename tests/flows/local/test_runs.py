@@ -61,6 +61,7 @@ def bar(client: SyncPrefectClient, of: FlowRun, stage: str, percent: float, left
 
 def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
     driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
+    client.create_task_run(work, driver.id, dynamic_key="killed", name="train", state=Running())
     for stage in ("train", "compensate", "sample@a"):
         new_task(client, driver, stage, Running())
     new_task(client, driver, "report", Pending())
@@ -76,9 +77,10 @@ def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
     first, *others = runs.lines(client)
     name, state, told = first[:33].strip(), first[33:47].strip(), first[47:]
     assert (name, state) == ("demo-0a1b2c3-4d5e6f", "Running")
+    assert told.count("train") == 1
     whole = {"train 62 %, 87 s left", "compensate waits for a worker", "sample@a", "sample@b is tried again soon"}
     assert len(first) <= runs.WIDTH
-    assert all(any(words.startswith(cell) for words in whole) for cell in told.split("; "))
+    assert all(any(words.startswith(cell) for words in whole) for cell in told.rstrip(";").split("; "))
     assert [line.split() for line in others] == [
         ["sweep", "happy-cat", "AwaitingRetry"], ["ffhq256", "quick-fox", "Pending"]
     ]  # fmt: skip
@@ -94,5 +96,7 @@ def test_a_stage_in_the_drivers_process_has_its_bar_there(client: SyncPrefectCli
     assert health.unfinished(PREFECT_API_URL.value())[0].endswith(" prepare")
 
 
-def test_without_runs_there_is_no_line(client: SyncPrefectClient) -> None:
+def test_without_runs_that_is_said_and_without_a_server_nothing(client: SyncPrefectClient) -> None:
     assert runs.lines(client) == []
+    assert health.unfinished(PREFECT_API_URL.value()) == ["no run is at work or waits"]
+    assert health.unfinished("http://127.0.0.1:1/api") == []
