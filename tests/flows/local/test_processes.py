@@ -90,7 +90,7 @@ def test_a_stage_ends_while_its_engine_hears_it_and_no_engine_tries_again(tmp_pa
         "    for line in stage.stdout: print(line, end='', flush=True)\n"
         "    stage.wait()\n"
     )
-    program = Program("engine", [sys.executable, "-c", engine, str(stage), "prefect.engine"], tmp_path, os.environ, grace=20)
+    program = Program("engine", [sys.executable, "-c", engine, str(stage), "prefect.engine"], tmp_path, os.environ, 20)
     part = processes.start(program, tmp_path / "log")
     wait_for(lambda: processes.tail(tmp_path / "log") == "begun", 20)
     assert part.process is not None
