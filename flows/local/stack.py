@@ -83,10 +83,11 @@ class Stack:
         Nothing new is taken meanwhile. Stages that are at work get the workers' grace to store their state.
         """
         if (keeper := self.part(KEEPER)) is not None:
+            _say(_stopping(keeper))
             processes.stop_alone(keeper)  # what it has started anew are its children
         if (now := read(self.home)) is not None:
             self.parts = now.parts  # the keeper may have started some anew
-        self._end([part for part in self.parts if part.name in WATCHERS])
+        self._end([part for part in self.parts if part.name in WATCHERS and part.name != KEEPER])
         self._end_workers([part for part in self.parts if part.name not in WATCHERS + STORES])
         self._end([part for part in self.parts if part.name in STORES])
         processes.sweep(self.mark, grace=5)
