@@ -1,7 +1,8 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
 A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
-crashed training, sweep or study is scheduled again, a few times; of a nightly re-evaluation that did not run it warns.
+crashed training, sweep or study is scheduled again, a few times, and one that `cspipe down` has stopped each time; of a
+nightly re-evaluation that did not run it warns.
 What it knows is on the server, so it can be restarted.
 """
 
@@ -39,6 +40,7 @@ from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from cspipe.errors import UserError
+from flows.local.interrupted import STOPPED
 
 TAG = "cspipe"
 """On all deployments of prefect.yaml."""
@@ -80,11 +82,13 @@ class Watch:
                 for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
                     _mark_if_lost(client, run, now, window)
         recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
+        stopped = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[STOPPED])))
         for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep", "study"])):
             drivers = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=name)
-            for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=recent):
-                if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
-                    _schedule_again(client, run)
+            for ended in (recent, stopped):
+                for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=ended):
+                    if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
+                        _schedule_again(client, run)
         _warn_of_missed(client, now, self.nightly)
         self.last = now
 
@@ -140,13 +144,16 @@ def _heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
 
 
 def _schedule_again(client: SyncPrefectClient, run: FlowRun) -> None:
-    """The same run once more, unless a person cancelled it or it crashed too often."""
+    """The same run once more, unless a person cancelled it or it crashed too often; one that was stopped goes on."""
     states = client.read_flow_run_states(run.id)
     again = sum((state.message or "").startswith(AGAIN) for state in states)
-    if again >= ATTEMPTS or any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in states):
+    cause = run.state.message if run.state else "unknown"
+    stopped = run.state_name == STOPPED
+    if any(state.type in (StateType.CANCELLING, StateType.CANCELLED) for state in states):
         return
-    message = f"{AGAIN}, {again + 1} of {ATTEMPTS}: {run.state.message if run.state else 'unknown'}"
-    _set(client, run, AwaitingRetry(message=message))
+    if stopped or again < ATTEMPTS:
+        message = f"going on: {cause}" if stopped else f"{AGAIN}, {again + 1} of {ATTEMPTS}: {cause}"
+        _set(client, run, AwaitingRetry(message=message))
 
 
 def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:

@@ -76,16 +76,45 @@ def as_part(name: str, pid: int, log: Path | None, grace: float) -> Part:
     return Part(name, pid, started, "" if log is None else os.fspath(log), grace)
 
 
-def stop(part: Part) -> None:
-    """End a part and all that it started: SIGTERM to their process groups, SIGKILL to what is left after its grace."""
-    process = part.process
-    if process is not None:
-        _end([process, *process.children(recursive=True)], part.grace)
+def stop(*parts: Part) -> None:
+    """End parts and all that they started, together.
+
+    SIGTERM to their process groups, and SIGKILL to what is left after the longest grace of a part.
+    """
+    family = []
+    for process in [process for part in parts if (process := part.process)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += [process, *process.children(recursive=True)]
+    if family:
+        _end(family, max(part.grace for part in parts))
+
+
+def stop_alone(part: Part) -> None:
+    """End a part and nothing of what it started."""
+    if (process := part.process) is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+            if psutil.wait_procs([process], timeout=part.grace)[1]:
+                process.kill()
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every process that carries `mark`, also what parts that died had started; not the calling process."""
+    found = psutil.process_iter()
+    return [process for process in found if variable(process, MARK) == mark and process.pid != os.getpid()]
 
 
 def sweep(mark: str, grace: float) -> None:
-    """End every process that carries `mark`: what parts that died had started. The calling process is spared."""
-    _end([process for process in psutil.process_iter() if _mark(process) == mark and process.pid != os.getpid()], grace)
+    """End every process that carries `mark`. The calling process is spared."""
+    _end(marked(mark), grace)
+
+
+def variable(process: psutil.Process, name: str) -> str | None:
+    """A variable of a process's environment, None if it has none, has ended, or is another user's."""
+    environment: dict[str, str] = {}
+    with contextlib.suppress(psutil.Error):
+        environment = process.environ()
+    return environment.get(name)
 
 
 def interrupted_by_signals() -> None:
@@ -107,11 +136,37 @@ def tail(log: Path, lines: int = 15) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _mark(process: psutil.Process) -> str | None:
-    environment: dict[str, str] = {}
-    with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
-        environment = process.environ()
-    return environment.get(MARK)
+def stop_flow_runs(at_work: Iterable[psutil.Process], grace: float) -> None:
+    """End flow runs: SIGTERM to what works below their engines; these are killed with what is left after `grace`.
+
+    An engine is kept, as its stages write to it, but held as soon as nothing works below it: it would try again.
+    """
+    at_work = list(at_work)
+    engines = [process for process in at_work if _is_engine(process)]
+    stages = [process for process in at_work if process not in engines]
+    for process in stages:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    patience = time.monotonic() + grace
+    while True:
+        for engine in engines:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not _running(engine.children(recursive=True)):
+                    engine.suspend()
+        stages = _running(stages)
+        if not stages or time.monotonic() > patience:
+            break
+        time.sleep(0.2)
+    for process in [*stages, *engines]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs([*stages, *engines], timeout=5)
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "prefect.engine" in process.cmdline()
+    return False
 
 
 def _end(processes: list[psutil.Process], grace: float) -> None:

@@ -56,12 +56,32 @@ class S3Server:
         _remove_sockets(self.ports)
 
 
+def remove_sockets(folder: Path) -> None:
+    """Remove the socket files of a server on `folder` that has ended: its /tmp/seaweedfs-*-PORT.sock.
+
+    No flag places all of them, and a server that is killed, or ends within its own grace, leaves them.
+    """
+    if (file := folder / "ports.json").exists():
+        _remove_sockets(json.loads(file.read_text()))
+
+
 def start_s3(folder: Path, port: int | None, access_key: str, secret_key: str) -> S3Server:
     """Start the server on `folder`, or go on with what is there, and wait until it takes objects (seconds).
 
     port: of the S3 interface; None takes the folder's own, in a new folder a free one. Only 127.0.0.1 is listened on.
     Raises UserError if there is no `weed`, a port is taken, or the server ends or is not ready in a minute.
     """
+    server = launch_s3(folder, port, access_key, secret_key)
+    try:
+        _wait(server, folder)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def launch_s3(folder: Path, port: int | None, access_key: str, secret_key: str) -> S3Server:
+    """The same without waiting for the server. Raises UserError if there is no `weed`, or a port is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     ports = _ports(folder, port)
@@ -72,13 +92,7 @@ def start_s3(folder: Path, port: int | None, access_key: str, secret_key: str) -
             _command(folder, ports), cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,  # a Ctrl-C in the terminal is for those who use the server
         )  # fmt: skip
-    server = S3Server(process, ports)
-    try:
-        _wait(server, folder)
-    except BaseException:
-        server.stop()
-        raise
-    return server
+    return S3Server(process, ports)
 
 
 def _command(folder: Path, ports: dict[str, int]) -> list[str]:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
-import httpx
 import yaml
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
@@ -30,8 +29,8 @@ from cspipe.files import whole_file
 from cspipe.storage import Bucket
 from flows.local import processes, workers
 from flows.local.processes import Part, Program
-from flows.local.s3_server import is_free, start_s3
-from flows.local.stack import STACK, Stack
+from flows.local.s3_server import S3Server, is_free, launch_s3, start_s3
+from flows.local.stack import KEEPER, STACK, Stack, read
 
 PATIENCE = 180.0
 """Seconds for a part to be ready: some seconds each on a machine with nothing else to do."""
@@ -39,60 +38,122 @@ PORT = 4200
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 """With Prefect's default, in memory, a restart of the server ends healthy runs that hold a concurrency slot."""
 BUCKET, REGION = "cspipe", "us-east-1"
-LOW_DISK = 5.0
-"""GB free below which `cspipe status` warns."""
+AGAIN = signal.SIGUSR1
+"""What has the keeper start at once what has ended, also what it has given up."""
 
 
 def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | None) -> None:
     """Start every part, each ready before the next that needs it. Raises UserError with the last lines of its log."""
     number = _port(port)
-    aws = _own_store(stack) if s3 is None else _given_store(stack, s3)
-    base = _server(stack, number)
+    _say(f"the stack of {stack.home}: everything lies in {STACK}; a minute or so")
+    if s3 is None:
+        _own_store(stack)
+    else:
+        Bucket.from_url(s3).check()
+        stack.s3 = s3
+        _say(f"S3 bucket {s3} answers")
+    stack.api = f"http://127.0.0.1:{number}/api"
+    stack.gpus = workers.visible_gpus() if gpus is None else gpus
+    wanted = programs(stack)
+    _say("Prefect server ...")
+    server = _start(stack, wanted.pop("server"))
+    _until(lambda: answers(stack.api), server)
+    _say(f"Prefect server ready at {stack.ui}")
     with SyncPrefectClient(stack.api) as client:
         _pools(client)
-        here = {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home), "CSPIPE_ONE_CLONE": "1"}
-        environment = base | aws | here
-        found = workers.visible_gpus() if gpus is None else gpus
         since = time.time()
-        started = {
-            pool: [_start(stack, program) for program in workers.programs(pool, stack.home, environment, found)]
-            for pool in workers.SLOTS
-        }
-        supervisor = [sys.executable, "-m", "flows.supervise"]
-        watcher = _start(stack, Program("supervisor", supervisor, stack.home, base, grace=5))
-        _deploy(stack, client, base)
-        for pool, parts in started.items():
+        started = {name: _start(stack, program) for name, program in wanted.items()}
+        _deploy(stack, client)
+        for pool in workers.SLOTS:
+            parts = [part for name, part in started.items() if name in _workers(stack, pool)]
             names = {workers.worker_name(part.name) for part in parts}
             _until(lambda pool=pool, names=names: names <= workers.online(client, pool, since), *parts)  # type: ignore[misc]
             _say(f"workers of {pool}: {', '.join(sorted(names))}")
-        _until(lambda: True, watcher)
+        _until(lambda: True, *started.values())
 
 
-def health(stack: Stack) -> Iterator[tuple[str, bool, str]]:
-    """Name, whether it is well, and a few words, for each part and what it serves."""
-    for part in stack.parts:
-        runs = part.process is not None
-        yield part.name, runs, f"process {part.pid}" if runs else f"has ended; see {part.log}"
-    yield from _server_health(stack)
-    yield "S3", *_s3_health(stack)
-    free = shutil.disk_usage(stack.home).free / 1e9
-    yield "disk", free > LOW_DISK, f"{free:.0f} GB free"
+def programs(stack: Stack) -> dict[str, Program]:
+    """All parts but the store, in the order in which they start: the same each time, from stack.json and the keys.
+
+    The credentials of a bucket that was given are the environment's.
+    """
+    base = _base(stack)
+    here = {"CSPIPE_S3": stack.s3, "CSPIPE_HOME": os.fspath(stack.home), "CSPIPE_ONE_CLONE": "1"}
+    whole = base | _aws(stack) | here
+    port = str(urlsplit(stack.api).port)
+    server = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", port]
+    watcher = [sys.executable, "-m", "flows.supervise"]
+    keeper = [sys.executable, "-m", "flows.local.keeper"]
+    listed = [
+        Program("server", server, stack.home, base, grace=6),
+        *(program for pool in workers.SLOTS for program in workers.programs(pool, stack.home, whole, stack.gpus)),
+        Program("supervisor", watcher, stack.home, base, grace=5),
+        Program(KEEPER, keeper, stack.home, whole, grace=5),
+    ]
+    return {program.name: program for program in listed}
 
 
-def _own_store(stack: Stack) -> dict[str, str]:
-    """Start SeaweedFS and make the bucket; the variables to reach it."""
-    folder = stack.home / STACK
-    keys = _keys(folder / "keys.json")
+def start_again(stack: Stack, name: str) -> None:
+    """Start a part that has ended as it was, with its ports, keys and names, and do not wait for it.
+
+    Raises UserError if something else has its port meanwhile.
+    """
+    if name == "s3":
+        _launch_store(stack, launch_s3)
+    else:
+        _start(stack, programs(stack)[name])
+
+
+def mend(stack: Stack) -> None:
+    """Have the keeper start what has ended, and wait until all is ready. Raises UserError if that takes too long."""
+    keeper = stack.part(KEEPER)
+    if keeper is not None and keeper.process is not None:
+        keeper.process.send_signal(AGAIN)
+    else:
+        start_again(stack, KEEPER)
+    patience = time.monotonic() + PATIENCE
+    while (left := _not_ready(stack)) and time.monotonic() < patience:
+        time.sleep(1)
+    if left:
+        raise UserError(f"not there after {PATIENCE:.0f} s: {left}; see the logs in {stack.logs}")
+
+
+def _not_ready(stack: Stack) -> str:
+    """The parts that have ended or do not answer yet, "" if there are none."""
+    now = read(stack.home) or stack
+    left = [part.name for part in now.ended()]
+    return ", ".join(left) or ("" if answers(stack.api) else "server")
+
+
+def _workers(stack: Stack, pool: str) -> list[str]:
+    return [program.name for program in workers.programs(pool, stack.home, {}, stack.gpus)]
+
+
+def _own_store(stack: Stack) -> None:
+    """Start SeaweedFS and make the bucket."""
     _say("S3 store ...")
-    server = start_s3(folder / "s3", None, keys["access_key"], keys["secret_key"])
-    stack.add(processes.as_part("s3", server.process.pid, folder / "s3" / "server.log", grace=4))
-    stack.s3, stack.endpoint = f"s3://{BUCKET}/stack", server.url
-    client = _store_client(server.url, keys)
+    _launch_store(stack, start_s3)
+    client = store_client(stack)
     if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=BUCKET)
-    _say(f"S3 store ready at {server.url}")
+    _say(f"S3 store ready at {stack.endpoint}")
+
+
+def _launch_store(stack: Stack, start: Callable[[Path, int | None, str, str], S3Server]) -> None:
+    folder = stack.home / STACK / "s3"
+    keys = _keys(stack)
+    server = start(folder, None, keys["access_key"], keys["secret_key"])
+    stack.s3, stack.endpoint = f"s3://{BUCKET}/stack", server.url
+    stack.add(processes.as_part("s3", server.process.pid, folder / "server.log", grace=4))
+
+
+def _aws(stack: Stack) -> dict[str, str]:
+    """The variables that reach the bucket."""
+    if not stack.endpoint:
+        return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    keys = _keys(stack)
     return {
-        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ENDPOINT_URL": stack.endpoint,
         "AWS_ACCESS_KEY_ID": keys["access_key"],
         "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
         "AWS_REGION": REGION,
@@ -100,24 +161,19 @@ def _own_store(stack: Stack) -> dict[str, str]:
     }
 
 
-def _given_store(stack: Stack, url: str) -> dict[str, str]:
-    """Check the bucket; what reaches it stands in our own environment already."""
-    Bucket.from_url(url).check()
-    stack.s3 = url
-    _say(f"S3 bucket {url} answers")
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
-def _store_client(endpoint: str, keys: dict[str, str]) -> Any:
+def store_client(stack: Stack) -> Any:
     """A boto3 client of the stack's own store, whatever the environment says."""
+    keys = _keys(stack)
     return boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=keys["access_key"], aws_secret_access_key=keys["secret_key"],
-        region_name=REGION, config=Config(connect_timeout=5, read_timeout=20),
+        "s3", endpoint_url=stack.endpoint, aws_access_key_id=keys["access_key"],
+        aws_secret_access_key=keys["secret_key"], region_name=REGION,
+        config=Config(connect_timeout=5, read_timeout=20),
     )  # fmt: skip
 
 
-def _keys(file: Path) -> dict[str, str]:
+def _keys(stack: Stack) -> dict[str, str]:
     """The store's keys: made once, readable by their owner alone."""
+    file = stack.home / STACK / "keys.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as beside:
@@ -138,11 +194,10 @@ def _port(wanted: int | None) -> int:
     return other
 
 
-def _server(stack: Stack, port: int) -> dict[str, str]:
-    """Start Prefect's server; the environment that it and its clients share, without any S3 credentials."""
-    stack.api = f"http://127.0.0.1:{port}/api"
+def _base(stack: Stack) -> dict[str, str]:
+    """The environment that the server and its clients share, without any S3 credentials."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))}
-    base = inherited | {
+    return inherited | {
         processes.MARK: stack.mark,
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": stack.api,
@@ -152,14 +207,6 @@ def _server(stack: Stack, port: int) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "PYTHONUNBUFFERED": "1",
     }
-    command = [
-        sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", str(port)
-    ]  # fmt: skip
-    _say("Prefect server ...")
-    part = _start(stack, Program("server", command, stack.home, base, grace=10))
-    _until(lambda: _answers(stack.api), part)
-    _say(f"Prefect server ready at {stack.ui}")
-    return base
 
 
 def _pools(client: SyncPrefectClient) -> None:
@@ -169,6 +216,7 @@ def _pools(client: SyncPrefectClient) -> None:
         except ObjectNotFound:
             template = ProcessWorker.get_default_base_job_template()
             client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+        client.update_work_pool(pool, WorkPoolUpdate(is_paused=False))  # `cspipe down` has paused it
     try:
         queue = client.read_work_queue_by_name(workers.SWEEPS, work_pool_name="cpu")
     except ObjectNotFound:
@@ -176,13 +224,13 @@ def _pools(client: SyncPrefectClient) -> None:
     client.update_work_queue(queue.id, concurrency_limit=workers.SLOTS["cpu"] - 1)
 
 
-def _deploy(stack: Stack, client: SyncPrefectClient, environment: dict[str, str]) -> None:
+def _deploy(stack: Stack, client: SyncPrefectClient) -> None:
     """Register what prefect.yaml lists; the same again changes nothing."""
     _say("deployments ...")
     log = stack.logs / "deploy.log"
     with log.open("wb") as out:
         command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-        done = subprocess.run(command, cwd=stack.home, env=environment, stdout=out, stderr=out, check=False)
+        done = subprocess.run(command, cwd=stack.home, env=_base(stack), stdout=out, stderr=out, check=False)
     listed = yaml.safe_load((stack.home / "prefect.yaml").read_text())["deployments"]
     there = {deployment.name for deployment in client.read_deployments()}
     missing = [entry["name"] for entry in listed if entry["name"] not in there]
@@ -212,40 +260,13 @@ def _until(ready: Callable[[], bool], *parts: Part) -> None:
         time.sleep(0.3)
 
 
-def _answers(api: str) -> bool:
+def answers(api: str) -> bool:
+    """Whether the server is there."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _server_health(stack: Stack) -> Iterator[tuple[str, bool, str]]:
-    """The API, and per pool the workers that gave a sign of life, with its age."""
-    try:
-        with SyncPrefectClient(stack.api, httpx_settings={"timeout": 10.0}) as client:
-            yield "API", True, stack.api
-            for pool in workers.SLOTS:
-                found = client.read_workers_for_work_pool(pool)
-                there = [worker for worker in found if worker.status.value == "ONLINE" and worker.last_heartbeat_time]
-                ages = [
-                    f"{worker.name} ({time.time() - worker.last_heartbeat_time.timestamp():.0f} s ago)"
-                    for worker in there if worker.last_heartbeat_time
-                ]  # fmt: skip
-                yield f"pool {pool}", bool(there), ", ".join(ages) or "no worker online"
-    except (httpx.HTTPError, RuntimeError) as error:
-        yield "API", False, f"{stack.api} gives no answer: {error or type(error).__name__}"
-
-
-def _s3_health(stack: Stack) -> tuple[bool, str]:
-    try:
-        if stack.endpoint:
-            _store_client(stack.endpoint, _keys(stack.home / STACK / "keys.json")).head_bucket(Bucket=BUCKET)
-        else:
-            Bucket.from_url(stack.s3).check()
-    except (UserError, BotoCoreError, ClientError) as error:
-        return False, str(error).splitlines()[0]
-    return True, stack.s3
 
 
 def _any_port() -> int:

@@ -27,7 +27,7 @@ SWEEPS = "sweeps"
 """Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
 GPUS_OF_ALL = "CSPIPE_WORKER_GPUS"
 """Variable of a gpu worker: the GPUs of all workers that were started with it, for a stage that asks for several."""
-GRACE = 35.0
+GRACE = 28.0
 """Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
 HEARTBEAT = 30
 """Seconds between signs of life of a flow run; Prefect allows no fewer."""
@@ -93,8 +93,7 @@ def worker(pool: str) -> None:
         print(f"stopping; stages store their state, at most {GRACE:.0f} s", flush=True)
     finally:
         processes.deaf_to_signals()
-        for part in parts:
-            processes.stop(part)
+        processes.stop(*parts)
         processes.sweep(environment[processes.MARK], GRACE)
 
 

@@ -10,7 +10,8 @@ import botocore.exceptions
 import pytest
 
 from cspipe.errors import UserError
-from flows.local.s3_server import start_s3
+from flows.local.s3_server import launch_s3, remove_sockets, start_s3
+from tests.flows.server import wait_for
 from tests.s3_server import S3, SECRET_KEY
 
 
@@ -43,3 +44,17 @@ def test_secret_is_in_a_file_for_its_owner_alone(s3: S3) -> None:
 def test_taken_port_is_named(s3: S3, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"port {s3.port} of 127.0.0.1 is taken"):
         start_s3(tmp_path, s3.port, "a", "b")
+
+
+def test_no_socket_file_is_left_of_a_killed_server(tmp_path: Path) -> None:
+    server = launch_s3(tmp_path, None, "a", "b")
+
+    def left() -> list[Path]:
+        return [path for number in server.ports.values() for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+
+    wait_for(left, 60)
+    server.process.kill()
+    server.process.wait()
+    assert left()
+    remove_sockets(tmp_path)
+    assert not left()

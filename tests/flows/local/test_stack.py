@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,61 +17,9 @@ import pytest
 from flows.local import processes, stack, stack_parts
 from flows.local.processes import Part
 from flows.local.stack import MINE, SETTINGS, STACK, Stack
+from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, sockets, typed, user
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
-
-DEPLOYMENTS = """
-  - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
-  - {name: run-stage-gpu, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
-"""
-DRIVER = """
-import sys
-from cspipe.errors import UserError
-from flows.local.stack import down, status, up
-from flows.local.workers import worker
-try:
-    sys.exit(0 if {call} in (None, True) else 1)
-except UserError as error:
-    sys.exit(f"cspipe: {{error}}")
-"""
-PREFECT = str(Path(sys.executable).parent / "prefect")
-
-
-def typed(call: str) -> list[str]:
-    """The command for a call, as `cspipe` makes it."""
-    return [sys.executable, "-c", DRIVER.format(call=call)]
-
-
-def user(**variables: str) -> dict[str, str]:
-    """The environment of somebody who has set nothing."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_", "AWS_"))}
-    return mine | {"DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"} | variables
-
-
-def run(folder: Path, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=folder, env=user(**variables), capture_output=True, text=True, check=False, timeout=400
-    )
-
-
-def marked(mark: str) -> list[psutil.Process]:
-    """What still runs of a stack."""
-    return [process for process in psutil.process_iter() if processes._mark(process) == mark]
-
-
-def read(folder: Path) -> Stack:
-    found = stack.read(folder)
-    assert found is not None
-    return found
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Path]:
-    """A project folder; a stack that a failing test left in it is stopped."""
-    write_project(tmp_path / "project", DEPLOYMENTS)
-    yield tmp_path / "project"
-    if (left := stack.read(tmp_path / "project")) is not None:
-        left.stop()
 
 
 @pytest.mark.slow
@@ -85,7 +30,7 @@ def test_from_up_to_down(project: Path) -> None:
     for word in ("UI    http://127.0.0.1:", "S3    s3://", "logs  ", "uv run prefect deployment run train-demo"):
         assert word in started.stdout
     record = read(project)
-    assert [part.name for part in record.parts] == ["s3", "server", "cpu", "gpu-0", "supervisor"]
+    assert [part.name for part in record.parts] == ["s3", "server", "cpu", "gpu-0", "supervisor", "keeper"]
     assert stat.S_IMODE((project / STACK / "keys.json").stat().st_mode) == 0o600
     for secret in json.loads((project / STACK / "keys.json").read_text()).values():
         assert secret not in started.stdout + started.stderr + (project / STACK / "stack.json").read_text()
@@ -105,18 +50,19 @@ def test_from_up_to_down(project: Path) -> None:
     assert well.returncode == 0, well.stdout
     assert "pool gpu     gpu-0-" in well.stdout
 
-    worker = next(part for part in record.parts if part.name == "cpu")
-    os.kill(worker.pid, signal.SIGKILL)  # its flow run is an orphan now
+    kill(record, "cpu", "keeper")  # the worker's flow run is an orphan now, and nobody watches
     ill = run(project, typed("status()"))
     assert ill.returncode == 1
     assert "FAIL cpu" in ill.stdout
-    assert run(project, typed("up()")).returncode == 1
-    assert len(marked(record.mark)) >= 4
+    mended = run(project, typed("up()"))
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "the stack runs, but not cpu, keeper; starting that again" in mended.stdout
 
     assert run(project, typed("down()")).returncode == 0
-    assert marked(record.mark) == []
+    assert processes.marked(record.mark) == []
     assert not any(part.process for part in record.parts)
     assert not (project / SETTINGS).exists()
+    assert sockets(project) == []
     assert "nothing to stop" in run(project, typed("down()")).stdout
 
 
@@ -144,10 +90,10 @@ def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> 
     text = (project / "up.log").read_text()
     assert f"port {stack_parts.PORT} is taken by something else" in text
     assert f"export PREFECT_API_URL={record.api}" in text
-    assert [part.name for part in record.parts] == ["server", "cpu", "gpu-0", "supervisor"]
+    assert [part.name for part in record.parts] == ["server", "cpu", "gpu-0", "supervisor", "keeper"]
     stops = [line for line in text.splitlines() if line.startswith("stopping ")]
-    assert [line.split()[1] for line in stops] == ["supervisor", "gpu-0", "cpu", "server"]
-    assert marked(record.mark) == []
+    assert [line.split()[1] for line in stops] == ["keeper", "supervisor", "gpu-0", "cpu", "server"]
+    assert processes.marked(record.mark) == []
     assert (project / SETTINGS).read_text() == "# mine\n"
     assert bystander.poll() is None
     bystander.kill()
@@ -234,6 +180,13 @@ def test_a_settings_file_of_a_dead_stack_is_replaced(project: Path) -> None:
     (project / SETTINGS).write_text(MINE + '[api]\nurl = "http://127.0.0.1:1/api"\n')
     stack._connect(Stack(project, mark="", api="http://127.0.0.1:2/api"))
     assert 'url = "http://127.0.0.1:2/api"' in (project / SETTINGS).read_text()
+
+
+def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    done = run(project, typed("status()"), PREFECT_API_URL=url)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"FAIL API          {url} gives no answer")
+    assert "no stack runs in this folder" in run(project, typed("status()")).stdout
 
 
 def test_outside_a_clone_nothing_is_started(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""A folder in which a stack may run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.local import stack
+from tests.flows.local.stacks import DEPLOYMENTS
+from tests.flows.server import write_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project folder; a stack that a failing test left in it is stopped."""
+    write_project(tmp_path / "project", DEPLOYMENTS)
+    yield tmp_path / "project"
+    if (left := stack.read(tmp_path / "project")) is not None:
+        left.stop()

@@ -1,0 +1,65 @@
+"""Typing `cspipe up`, `down` and `status` in a small project folder, and looking at what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from flows.local import stack
+from flows.local.stack import STACK, Stack
+
+DEPLOYMENTS = """
+  - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
+  - {name: run-stage-gpu, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
+"""
+DRIVER = """
+import sys
+from cspipe.errors import UserError
+from flows.local.stack import down, status, up
+from flows.local.workers import worker
+try:
+    sys.exit(0 if {call} in (None, True) else 1)
+except UserError as error:
+    sys.exit(f"cspipe: {{error}}")
+"""
+PREFECT = str(Path(sys.executable).parent / "prefect")
+
+
+def typed(call: str) -> list[str]:
+    """The command for a call, as `cspipe` makes it."""
+    return [sys.executable, "-c", DRIVER.format(call=call)]
+
+
+def user(**variables: str) -> dict[str, str]:
+    """The environment of somebody who has set nothing."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_", "AWS_"))}
+    return mine | {"DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"} | variables
+
+
+def run(folder: Path, command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=user(**variables), capture_output=True, text=True, check=False, timeout=400
+    )
+
+
+def read(folder: Path) -> Stack:
+    found = stack.read(folder)
+    assert found is not None
+    return found
+
+
+def kill(record: Stack, *names: str) -> None:
+    """Kill parts, not what they have started."""
+    for part in record.parts:
+        if part.name in names:
+            os.kill(part.pid, signal.SIGKILL)
+
+
+def sockets(project: Path) -> list[Path]:
+    """What is left of the stack's S3 server in the temporary folder."""
+    numbers = json.loads((project / STACK / "s3" / "ports.json").read_text()).values()
+    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]

@@ -1,0 +1,102 @@
+"""`cspipe status` on runs in every state, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prefect import Flow, task
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.settings import PREFECT_API_URL
+from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
+
+from flows.local import health, runs
+from flows.pipeline import pipeline
+from flows.stage_run import run_stage
+from flows.sweep import sweep
+
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs():  # of other tests
+            client.delete_flow_run(run.id)
+        yield client
+
+
+@task
+def work() -> None:
+    """A task to have runs of."""
+
+
+def new_run(client: SyncPrefectClient, what: Flow[..., Any], name: str, state: Any, **parameters: Any) -> FlowRun:
+    return client.create_flow_run(what, name=name, state=state, parameters=parameters)
+
+
+def new_task(client: SyncPrefectClient, of: FlowRun, name: str, state: Any) -> TaskRun:
+    return client.create_task_run(work, of.id, dynamic_key=name, name=name, state=state)
+
+
+def sent(client: SyncPrefectClient, driver: FlowRun, stage: str, state: Any) -> FlowRun:
+    """A stage on a worker, with the task that stands in for it."""
+    stand_in = new_task(client, driver, f"noisy-{stage}", Running())
+    parameters = {"driver": str(driver.id), "node": {"name": stage}}
+    return client.create_flow_run(
+        run_stage, name=f"{stage} of {driver.name}", state=state, parameters=parameters, parent_task_run_id=stand_in.id
+    )
+
+
+def bar(client: SyncPrefectClient, of: FlowRun, stage: str, percent: float, left: int) -> None:
+    told = f"{stage}: 5 of 9, 7 images/s, {left} s left"
+    client.create_artifact(
+        ArtifactCreate(type="progress", key=f"progress-{stage}", data=percent, description=told, flow_run_id=of.id)
+    )
+
+
+def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
+    driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
+    client.create_task_run(work, driver.id, dynamic_key="killed", name="train", state=Running())
+    for stage in ("train", "compensate", "sample@a"):
+        new_task(client, driver, stage, Running())
+    new_task(client, driver, "report", Pending())
+    new_task(client, driver, "sample@b", AwaitingRetry())
+    training = sent(client, driver, "train", Running())
+    sent(client, driver, "compensate", Pending())
+    bar(client, training, "train", 41.0, 600)
+    bar(client, training, "train", 62.4, 87)
+    new_run(client, sweep, "happy-cat", AwaitingRetry(), grid={})
+    new_run(client, pipeline, "quick-fox", Pending(), preset="ffhq256")
+    new_run(client, pipeline, "ended", Completed(), preset="demo")
+    new_run(client, pipeline, "later", Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5)), preset="demo")
+    first, *others = runs.lines(client)
+    name, state, told = first[:33].strip(), first[33:47].strip(), first[47:]
+    assert (name, state) == ("demo-0a1b2c3-4d5e6f", "Running")
+    assert told.count("train") == 1
+    whole = {"train 62 %, 87 s left", "compensate waits for a worker", "sample@a", "sample@b is tried again soon"}
+    assert len(first) <= runs.WIDTH
+    assert all(any(words.startswith(cell) for words in whole) for cell in told.rstrip(";").split("; "))
+    assert [line.split() for line in others] == [
+        ["sweep", "happy-cat", "AwaitingRetry"], ["ffhq256", "quick-fox", "Pending"]
+    ]  # fmt: skip
+
+
+def test_a_stage_in_the_drivers_process_has_its_bar_there(client: SyncPrefectClient) -> None:
+    driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
+    new_task(client, driver, "prepare", Running())
+    bar(client, driver, "prepare", 12.0, 40)
+    [line] = health.unfinished(PREFECT_API_URL.value())
+    assert line.endswith("prepare 12 %, 40 s left")
+    bar(client, driver, "prepare", 100.0, 0)
+    assert health.unfinished(PREFECT_API_URL.value())[0].endswith(" prepare")
+
+
+def test_without_runs_that_is_said_and_without_a_server_nothing(client: SyncPrefectClient) -> None:
+    assert runs.lines(client) == []
+    assert health.unfinished(PREFECT_API_URL.value()) == ["no run is at work or waits"]
+    assert health.unfinished("http://127.0.0.1:1/api") == []
