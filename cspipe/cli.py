@@ -16,7 +16,7 @@ import yaml
 from cspipe.apply_cli import deocclude, inpaint
 from cspipe.errors import UserError
 from cspipe.files import whole_file
-from cspipe.inspect_cli import explain, lineage
+from cspipe.inspect_cli import experiments, explain, lineage
 from cspipe.params_file import load_params, parse_params
 from cspipe.study_cli import study
 
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(explain)
 app.command()(lineage)
+app.command()(experiments)
 app.command()(inpaint)
 app.command()(deocclude)
 app.command()(study)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
 from cspipe import gpu_lock
 from cspipe.errors import UserError
 from cspipe.params import Compute
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""A container's limit: "max" or microseconds of processor time, and of what time."""
+SECONDS_TO_LOOK = 0.25
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def open_device(compute: Compute) -> Device:
     Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none.
 
     More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
-    the number is a parameter, set here and nowhere else.
+    the number is a parameter, set here and nowhere else. A line tells where it is more than what is free.
     """
     torch.set_num_threads(compute.threads)
     found = torch.cuda.is_available()
@@ -64,9 +72,40 @@ def open_device(compute: Compute) -> Device:
         # Attention's fast backward passes add in no fixed order; where there is no ordered kernel torch warns.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    else:
+        _tell_crowd(compute.threads)
     torch.backends.cudnn.benchmark = False
     torch.set_float32_matmul_precision("high")
     return Device(device, getattr(torch, compute.precision), compute.compile)
+
+
+def _tell_crowd(threads: int) -> None:
+    """Say so if several threads get fewer cores: they wait for each other at every step of the net."""
+    if threads == 1 or (free := free_cores()) > threads - 0.5:
+        return
+    print(
+        f"params.yaml: compute.threads is {threads}, but about {free:.1f} of this machine's cores are free: this may "
+        "take several times as long; wait for what else runs, or set fewer, which is faster here and changes the last "
+        "digits of weights",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def free_cores() -> float:
+    """Cores that other processes leave idle, of those this process may use; looks for a quarter of a second."""
+    idle = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(SECONDS_TO_LOOK) / 100)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else idle  # macOS has none
+    return min(idle, allowed, _quota())
+
+
+def _quota() -> float:
+    """Cores that the container may use; infinite without a limit."""
+    try:
+        limit, period = QUOTA.read_text().split()
+        return float(limit) / float(period)  # "max" is no number
+    except (OSError, ValueError):
+        return float("inf")
 
 
 def _free_gpu() -> torch.device:

@@ -1,4 +1,4 @@
-"""`cspipe explain` and `cspipe lineage`: questions about stages and files, which change nothing."""
+"""`cspipe explain`, `lineage` and `experiments`: questions about stages, files and scores, which change nothing."""
 
 from __future__ import annotations
 
@@ -37,3 +37,14 @@ def lineage(
 
     origin = trace(file, Path())
     print(json.dumps(tree_of(origin), indent=2) if as_json else text(origin))
+
+
+def experiments(
+    commits: Annotated[int, typer.Option("--num", "-n", min=1, help="of the last commits, each with its own")] = 1,
+) -> None:
+    """Compare DVC's experiments: what differs, and the scores of each variant."""
+    from rich.console import Console
+
+    from cspipe.experiments import read_experiments, table
+
+    Console().print(table(read_experiments(Path(), commits)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
 from cspipe.errors import UserError
 from cspipe.files import sha256_file, whole_file
-from cspipe.storage_errors import Damaged, Lost, Missing, StorageError, code_of, explained, status_of
+from cspipe.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable, code_of, explained, status_of
 
 PART_BYTES = 16 * 2**20
 """Size of the parts of an upload; S3 allows 10,000 of them, so files up to 160 GiB."""
@@ -138,6 +138,29 @@ class Bucket:
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start):
                 for entry in page.get("Contents", []):
                     yield entry["Key"][len(self._key("")) :]
+
+    def watch(self, tell: Callable[[Unreachable], None]) -> None:
+        """From now on call `tell` when S3 is away: seconds after it went, long before an operation gives up.
+
+        That is at every failed attempt but the first, which many are, unless it timed out; in the operation's thread.
+        """
+
+        def look(response: Any, operation: Any, attempts: int, caught_exception: Exception | None, **_: Any) -> None:
+            """Botocore's, after each attempt; to answer nothing leaves the retries to it."""
+            if attempts == 1 and not isinstance(caught_exception, ConnectTimeoutError | ReadTimeoutError):
+                return
+            try:
+                with self._errors("use", ""):
+                    if caught_exception is not None:
+                        raise caught_exception
+                    if "Error" in response[1]:
+                        raise ClientError(response[1], operation.name)
+            except Unreachable as error:
+                tell(error)
+            except StorageError:
+                pass  # an answer, which the operation raises
+
+        self._s3.meta.events.register("needs-retry.s3", look)
 
     @cached_property
     def _s3(self) -> Any:

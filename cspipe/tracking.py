@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,10 @@ def tracked(folder: Path, tracking: Tracking, run: str, config: Mapping[str, Any
 
         yield log
         if wandb_run is not None:
+            place = Path(wandb_run.dir).parent.resolve()
             wandb_run.finish()
+            if tracking.wandb == "offline":
+                print(f"Weights & Biases: the run is in {place}; `wandb sync {place}` sends it")
 
 
 def _six_digits(value: float) -> float:
@@ -49,6 +53,6 @@ def _wandb(tracking: Tracking, run: str, config: Mapping[str, Any]) -> Any:
         return None
     import wandb
 
-    folder = Path(".cspipe")
-    folder.mkdir(exist_ok=True)
-    return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=str(folder))
+    folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=folder)

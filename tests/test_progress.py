@@ -23,6 +23,20 @@ def test_short_work_tells_its_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("sample: 8/8 (100 %)") == 1
 
 
+def test_bar_inside_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training measures the module on its way."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    with Progress("train", 2) as train:
+        train.advance(1)
+        with Progress("train-norm", 4) as norm:
+            norm.advance(4)
+        train.advance(1)
+    shown = capsys.readouterr().out
+    assert "train-norm" in shown
+    assert "4/4" in shown
+    assert "2/2" in shown
+
+
 def test_rate_counts_what_this_process_did() -> None:
     progress = Progress("train", 100, done=90)
     progress.advance(5)

@@ -7,7 +7,7 @@ pooled features that the other scores compare, which is no LPIPS and is never ca
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -55,6 +55,10 @@ TRUNKS = {
 NETS = {"alex": alexnet, "vgg": vgg16}
 
 
+Told = Callable[[int], None]
+"""Is told how many pairs were just compared, to show progress."""
+
+
 class Perceptual(Protocol):
     """A distance between pictures, 0 between equal ones."""
 
@@ -66,13 +70,19 @@ class Perceptual(Protocol):
         """Of pairs of pictures (N, C, H, W), C 1 or 3: (N,)."""
 
 
-def open_perceptual(lpips: Lpips | None, extractor: Extractor, device: torch.device) -> Perceptual:
+def _nothing(pairs: int) -> None:
+    """Nobody is told."""
+
+
+def open_perceptual(
+    lpips: Lpips | None, extractor: Extractor, device: torch.device, told: Told = _nothing
+) -> Perceptual:
     """LPIPS with the weights of params.yaml, or the distance in an extractor's features if they are not there.
 
     Says so, with where the file is to be had. Raises UserError if it is another file.
     """
     if lpips is None:
-        return FeatureDistance(extractor, device)
+        return FeatureDistance(extractor, device, told)
     trunk = TRUNKS[lpips.net]
     path = lpips.weights
     advice = (
@@ -80,13 +90,13 @@ def open_perceptual(lpips: Lpips | None, extractor: Extractor, device: torch.dev
         "evaluate.lpips.weights in params.yaml to where it is, or evaluate.lpips to null"
     )
     if not path.is_file():
-        fallback = FeatureDistance(extractor, device)
+        fallback = FeatureDistance(extractor, device, told)
         print(f"evaluate: {path} is not there, so {fallback.label} stands in for LPIPS; {advice}", file=sys.stderr)
         return fallback
     sha256 = sha256_file(path)[:8]
     if sha256 != trunk.sha256:
         raise UserError(f"{path}: not {trunk.file} (sha256 {sha256}, not {trunk.sha256}); {advice}")
-    return LpipsDistance(lpips.net, path, device)
+    return LpipsDistance(lpips.net, path, device, told)
 
 
 class FeatureDistance:
@@ -95,8 +105,8 @@ class FeatureDistance:
     It says little of single drawings: faint noise on flat colours moves EfficientNet's features as far as glasses do.
     """
 
-    def __init__(self, extractor: Extractor, device: torch.device) -> None:
-        self.label, self.device = f"{extractor.label}_distance", device
+    def __init__(self, extractor: Extractor, device: torch.device, told: Told = _nothing) -> None:
+        self.label, self.device, self.told = f"{extractor.label}_distance", device, told
         layer = FEATURE_EXTRACTORS_REGISTRY[extractor.name].get_default_feature_layer_for_metric("fid")
         self.net = create_feature_extractor(
             extractor.name,
@@ -123,9 +133,9 @@ class LpipsDistance(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, net: str, weights: Path, device: torch.device) -> None:
+    def __init__(self, net: str, weights: Path, device: torch.device, told: Told = _nothing) -> None:
         super().__init__()
-        self.label, self.device, self.layers = f"lpips_{net}", device, TRUNKS[net].layers
+        self.label, self.device, self.told, self.layers = f"lpips_{net}", device, told, TRUNKS[net].layers
         trunk = NETS[net]()
         trunk.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.features = trunk.features[: self.layers[-1] + 1]
@@ -164,6 +174,7 @@ def _in_batches(
             chosen = slice(start, start + batch)
             x, y = (torch.from_numpy(np.array(images[chosen])).to(measure.device) for images in (a, b))
             distances[chosen] = measure.of(x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)).double().cpu().numpy()
+            measure.told(len(x))
     return distances
 
 

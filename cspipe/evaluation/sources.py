@@ -43,6 +43,27 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """A source that tells, at every read, how many pictures are read: for work that goes through all of them."""
+
+    source: Source
+    on_read: Callable[[int], None]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def sha256(self) -> str:
+        """The source's."""
+        return self.source.sha256
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pictures (len(indices), C, H, W)."""
+        self.on_read(len(indices))
+        return self.source.gather(indices)
+
+
+@dataclass(frozen=True)
 class NoiseSource:
     """`count` pictures of independent uniform noise; each has its own seed, so none is kept in memory."""
 

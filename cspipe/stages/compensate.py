@@ -78,7 +78,7 @@ def main() -> None:
             run(trainee, examples, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": module}, config)
-        rows = module_norms(denoise, timed, examples, params.seed, params.train.micro_batch)
+        rows = module_norms(denoise, timed, examples, params.seed, params.train.micro_batch, "compensate-norm")
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)

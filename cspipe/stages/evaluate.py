@@ -22,7 +22,7 @@ from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, she
 from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
-from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source
+from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source, Watched
 from cspipe.files import sha256_file, whole_file
 from cspipe.params import Evaluate
 from cspipe.params_file import load_params
@@ -147,12 +147,15 @@ def measure_pairs(variant: str, sets: Sets, settings: Evaluate, device: Device) 
     inputs = np.array(np.load(file, mmap_mode="r")[:count])
     numbers = picture_numbers(0, count, len(sets.made["families"]))
     results, truths = sets.samples.gather(np.arange(count)), sets.test.gather(numbers)
-    perceptual = open_perceptual(settings.lpips, find_extractor(settings.extractor, settings.weights), device.device)
-    rivals = baselines(sets.made["task"], inputs, sets.train, device.device)
-    return {
-        "result": paired_scores(results, truths, numbers, families, perceptual),
-        **{name: paired_scores(pictures, truths, numbers, families, perceptual) for name, pictures in rivals.items()},
-    }
+    extractor = find_extractor(settings.extractor, settings.weights)
+    with Progress(f"baselines {variant}", 2 * len(sets.train)) as read:
+        rivals = baselines(sets.made["task"], inputs, Watched(sets.train, read.advance), device.device)
+    answers = {"result": results, **rivals}
+    with Progress(f"pairs {variant}", len(answers) * count, unit="pairs") as compared:
+        perceptual = open_perceptual(settings.lpips, extractor, device.device, compared.advance)
+        return {
+            name: paired_scores(pictures, truths, numbers, families, perceptual) for name, pictures in answers.items()
+        }
 
 
 def exposure_of(variant: str) -> dict[str, float]:
@@ -170,12 +173,14 @@ def exposure_of(variant: str) -> dict[str, float]:
 def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Device) -> float | None:
     """Write the sheet of nearest training pictures; return how near samples are, relative to held-out pictures."""
 
-    def near(source: Source) -> Neighbours:
+    def near(source: Source, train: Source) -> Neighbours:
         """The nearest training pictures of the first pictures of a source."""
         queries = source.gather(np.arange(min(QUERIES, settings.images, len(source))))
-        return nearest(queries, sets.train, PER_QUERY, device.device)
+        return nearest(queries, train, PER_QUERY, device.device)
 
-    samples, held_out = near(sets.samples), near(sets.test)
+    with Progress(f"neighbours {variant}", 2 * len(sets.train)) as progress:
+        train = Watched(sets.train, progress.advance)
+        samples, held_out = near(sets.samples, train), near(sets.test, train)
     with whole_file(NEIGHBOURS / f"{variant}.png") as beside:
         save_png(sheet(samples, held_out, sets.train, settings.neighbours), beside)
     return nearest_ratio(samples, held_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -29,7 +30,9 @@ def main() -> None:
         report = collect(ROOT, params)
         with whole_file(PAGE) as path:
             path.write_text(render(report, log_names(PIPELINE, list(params.variants))), encoding="utf-8")
-        print(f"\n{text_table(report)}\nreport: {PAGE.resolve().as_uri()}")
+        print(f"\n{text_table(report)}")
+        if "CSPIPE_FLOW_RUN" not in os.environ:  # a flow's folder is gone when someone could open the page
+            print(f"report: {PAGE.resolve().as_uri()}")
 
 
 def log_names(pipeline: Path, variants: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from cspipe.params import Params, task_of
 from cspipe.params_file import load_params
 from cspipe.pictures import comparison, display_scale, grid, save_png
 from cspipe.pixels import normalise
+from cspipe.progress import Progress
 from cspipe.provenance import code_ids
 from cspipe.sampling import Corrected, Sampler, sample_all, sampled_variances
 from cspipe.stages.inputs import open_inputs
@@ -80,7 +81,7 @@ def main() -> None:
         with whole_folder(SAMPLES / name) as folder:
             write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
             if sampler.rounds is None:  # states that go back up are no measure of one walk down
-                write_exposure(folder, sampler, sampled_variances(parts, count), settings.batch)
+                write_exposure(folder, sampler, sampled_variances(parts, count), settings.batch, f"exposure {name}")
             if inputs is not None:
                 write_inputs(folder, inputs, settings.batch)
             save_png(draw_grid(folder, inputs), folder / "grid.png")
@@ -95,12 +96,14 @@ def write_inputs(folder: Path, inputs: HeldOut, batch: int) -> None:
     write_npy(folder / "inputs.npy", (inputs.count, *inputs(0, 1).shape[1:]), (inputs(*span) for span in spans))
 
 
-def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64], batch: int) -> None:
-    """The variance of x_t along the walk and in the forward process, as exposure.tsv."""
+def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64], batch: int, name: str) -> None:
+    """The variance of x_t along the walk and in the forward process, as exposure.tsv; its progress is shown as name."""
     pictures, total = open_split(PREPARED, "train"), 0.0
-    for start in range(0, len(pictures), batch):
-        pixels = pictures.gather(np.arange(start, min(start + batch, len(pictures))))
-        total += float(pixel_variance(normalise(torch.from_numpy(pixels)).double()))
+    with Progress(name, len(pictures)) as progress:
+        for start in range(0, len(pictures), batch):
+            pixels = pictures.gather(np.arange(start, min(start + batch, len(pictures))))
+            total += float(pixel_variance(normalise(torch.from_numpy(pixels)).double()))
+            progress.advance(len(pixels))
     rows = exposure_rows(sampler.path, sampled, total / len(pictures), sampler.schedule)
     write_tsv(folder / "exposure.tsv", rows, ("t", "sampled", "forward"))
 

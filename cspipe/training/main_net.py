@@ -73,7 +73,8 @@ class MainNet:
         fit = self.objective.fit
         if fit is not None and seen - batch < self.objective.fit_until <= seen:
             with self.objective.quiet():
-                self.norms = module_norms(self.denoise, fit.c, self.examples, self.seed, self.settings.micro_batch)
+                micro_batch = self.settings.micro_batch
+                self.norms = module_norms(self.denoise, fit.c, self.examples, self.seed, micro_batch, "train-norm")
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
 

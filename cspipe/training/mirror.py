@@ -28,8 +28,7 @@ from cspipe.storage_errors import Damaged, Lost, Missing, StorageError
 
 KEPT = 2
 """States kept in S3: the newest, and the one to fall back on if that is damaged."""
-SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_TRIES = 60.0, 2.0
-SECONDS_BETWEEN_BEATS = 30.0
+SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_BEATS, SECONDS_BETWEEN_TRIES = 60.0, 30.0, 2.0
 SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
 """An owner whose manifest is the same at 12 looks in a row is lost. Looks, not clocks: no outage makes it old."""
 NAME = re.compile(r"[\w.-]+/\d{12}-[0-9a-f]{16}\.pt")
@@ -110,6 +109,7 @@ class Mirror:
             self._waiting = path
             self._changed.notify_all()
         if self._thread is None:
+            self.bucket.watch(self._warn)
             # A daemon: the process can end while S3 does not answer.
             self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
             self._thread.start()
@@ -143,9 +143,7 @@ class Mirror:
         with self._manifest_lock:
             self._finished.set()
             self._write([] if self.keeper is None else self.states)
-        if self.keeper is not None:
-            return
-        found = self.bucket.get_json(self._manifest)
+        found = self.bucket.get_json(self._manifest) if self.keeper is None else None
         if found is not None and found[1] == self._etag:  # nobody has started the run again since
             self.bucket.delete(self._manifest)
 
@@ -210,27 +208,29 @@ class Mirror:
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
     def _attempt(self) -> BaseException | None:
-        """Send one state; returns what went wrong, told once a minute if it is S3."""
+        """Send one state; returns what went wrong, told if it is S3."""
         assert self._sending is not None
         try:
             self._send(self._sending)
-        except StorageError as error:
-            if time.monotonic() - self._warned >= SECONDS_BETWEEN_WARNINGS:
-                self._warned = time.monotonic()
-                print(f"{error}; training goes on, its state is kept here and sent later", file=sys.stderr, flush=True)
-            return error
-        except BaseException as error:  # the training thread raises it
+        except BaseException as error:  # the training thread raises it, unless it is S3's
+            if isinstance(error, StorageError):
+                self._warn(error)
             return error
         return None
+
+    def _warn(self, error: StorageError) -> None:
+        """Tell once a minute that S3 is away."""
+        if time.monotonic() - self._warned >= SECONDS_BETWEEN_WARNINGS:
+            self._warned = time.monotonic()
+            print(f"{error}; training goes on, its state is kept here and sent later", file=sys.stderr, flush=True)
 
     def _send(self, path: Path) -> None:
         """Upload a state, then name it in the manifest, then delete what the manifest no longer names."""
         name = f"{self.owner}/{path.name}"
         if all(state.name != name for state in self.states):
             sha256 = self.bucket.put_file(path, f"{self.folder}/{name}")
-            seen = int(path.name.partition("-")[0])
-            states = [*self.states, RemoteState(name, seen, sha256, path.stat().st_size)]
-            self._write(sorted(states, key=lambda state: state.seen)[-KEPT:])
+            state = RemoteState(name, int(path.name.partition("-")[0]), sha256, path.stat().st_size)
+            self._write(sorted([*self.states, state], key=lambda state: state.seen)[-KEPT:])
 
     def _write(self, states: list[RemoteState]) -> None:
         """Change the manifest if it is as we left it, then delete every other object of the run.

@@ -13,6 +13,7 @@ from cspipe.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.losses import module_loss, simulated_state
 from cspipe.diffusion.process import diffuse
 from cspipe.params import Compensation
+from cspipe.progress import Progress
 from cspipe.seeds import derive_seed
 from cspipe.training.draws import Draw, Draws
 from cspipe.training.examples import Batch, Examples
@@ -99,11 +100,12 @@ class FinishedFit:
 
 @torch.no_grad()
 def module_norms(
-    denoise: NetDenoiser, module: Timed, examples: Examples, seed: int, micro_batch: int, count: int = 256
+    denoise: NetDenoiser, module: Timed, examples: Examples, seed: int, micro_batch: int, name: str, count: int = 256
 ) -> list[dict[str, float]]:
     """||C|| / ||x0 - x0h|| and ||x0 - x0h - C|| / ||x0 - x0h|| at about 20 steps t, over the first `count` images.
 
     The second is what is left of the error: 1 means that C does nothing, less that it helps, more that it harms.
+    Its progress is shown as `name`.
     """
     schedule = denoise.schedule
     device = schedule.signal.device
@@ -112,14 +114,16 @@ def module_norms(
     e = torch.randn(x0.shape, generator=torch.Generator(device).manual_seed(derive_seed(seed, "norms")), device=device)
     steps = sorted({1 + round(i * (schedule.steps - 1) / (NORM_STEPS - 1)) for i in range(NORM_STEPS)})
     rows = []
-    for step in steps:
-        t = torch.full((len(x0),), step, device=device)
-        whole, squares = Draw(x0, condition, t, e), torch.zeros(3, device=device)
-        for start in range(0, len(x0), micro_batch):
-            part = whole.slice(start, min(start + micro_batch, len(x0)))
-            x0h = denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)
-            c, error = module.given(part.condition)(x0h, part.t), part.x0 - x0h
-            squares += torch.stack([each.square().sum() for each in (c, error, error - c)])
-        size, whole_error, left = squares.sqrt().tolist()
-        rows.append({"t": step, "norm_ratio": size / whole_error, "error": left / whole_error})
+    with Progress(name, len(steps) * len(x0)) as progress:
+        for step in steps:
+            t = torch.full((len(x0),), step, device=device)
+            whole, squares = Draw(x0, condition, t, e), torch.zeros(3, device=device)
+            for start in range(0, len(x0), micro_batch):
+                part = whole.slice(start, min(start + micro_batch, len(x0)))
+                x0h = denoise.given(part.condition)(diffuse(part.x0, part.e, part.t, schedule), part.t)
+                c, error = module.given(part.condition)(x0h, part.t), part.x0 - x0h
+                squares += torch.stack([each.square().sum() for each in (c, error, error - c)])
+                progress.advance(len(part.t))
+            size, whole_error, left = squares.sqrt().tolist()
+            rows.append({"t": step, "norm_ratio": size / whole_error, "error": left / whole_error})
     return rows

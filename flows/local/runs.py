@@ -66,8 +66,9 @@ def _name(run: FlowRun, flow: str) -> str:
 
 
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
-    """The tasks of a run that work or will be tried again; once each, as killed attempts leave theirs."""
-    states = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING, StateType.SCHEDULED]))
+    """The tasks of a run that have not ended; once each, as killed attempts leave theirs."""
+    unfinished = [StateType.RUNNING, StateType.SCHEDULED, StateType.PENDING]
+    states = TaskRunFilterState(type=TaskRunFilterStateType(any_=unfinished))
     of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
     found = client.read_task_runs(flow_run_filter=of, task_run_filter=TaskRunFilter(state=states))
     return list({task.name: task for task in sorted(found, key=lambda task: str(task.created))}.values())
@@ -96,6 +97,8 @@ def _stages(
         bar = bars.get((run.id if elsewhere is None else elsewhere.id, key("progress", task.name)))
         if task.state_type is StateType.SCHEDULED:
             told.append(f"{task.name} is tried again soon")
+        elif task.state_type is StateType.PENDING and elsewhere is None:
+            continue  # it waits for those upstream
         elif elsewhere is not None and elsewhere.state_type in WAITING:
             told.append(f"{task.name} waits for a worker")
         elif bar is not None and isinstance(bar.data, int | float) and bar.data < 100:

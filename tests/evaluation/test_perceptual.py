@@ -69,6 +69,13 @@ def test_lpips_is_that_of_its_authors(opened: tuple[Perceptual, Any], request: p
     np.testing.assert_allclose(measure(b, a), found, rtol=1e-6)
 
 
+def test_progress_counts_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(perceptual, "BATCH", 3)
+    open_perceptual(None, TINY, CPU, told.append)(blobs(7, 0), blobs(7, 1))
+    assert told == [3, 3, 1]
+
+
 @pytest.mark.parametrize("opened", ["alex"], indirect=True)
 def test_pictures_of_every_size_have_a_distance(opened: tuple[Perceptual, Any]) -> None:
     measure, authors = opened

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cspipe.evaluation.sources import NoiseSource, Pictures
+from cspipe.evaluation.sources import NoiseSource, Pictures, Watched
 from tests.evaluation.tiny import blobs, source_of
 
 
@@ -34,6 +34,14 @@ def test_mapped_files_are_read_without_warnings(tmp_path: Path, recwarn: pytest.
     pictures = Pictures(source_of(np.load(tmp_path / "images.npy", mmap_mode="r")), 4)
     np.testing.assert_array_equal(torch.stack([pictures[i] for i in range(4)]), blobs(4, 0))
     assert not recwarn.list
+
+
+def test_watched_source_tells_what_is_read() -> None:
+    told: list[int] = []
+    source = source_of(blobs(5, 0))
+    watched = Watched(source, told.append)
+    np.testing.assert_array_equal(watched.gather(np.array([3, 0])), source.gather(np.array([3, 0])))
+    assert (len(watched), watched.sha256, told) == (5, source.sha256, [2])
 
 
 def test_noise_is_uniform_and_the_same_in_any_order() -> None:

@@ -84,6 +84,13 @@ def test_metrics_and_neighbours_are_written_and_the_same_again(workspace: Path) 
     assert outputs(workspace) == first
 
 
+def test_every_long_part_shows_its_progress(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    told = capsys.readouterr().err
+    assert "evaluate ddim-100: 160/160 (100 %)" in told
+    assert "neighbours ddim-100: 120/120 (100 %)" in told, "the training set, for samples and held-out pictures"
+
+
 def test_copies_of_training_pictures_are_told(workspace: Path) -> None:
     write_samples(TRAIN[10:60])
     main()

@@ -68,6 +68,15 @@ def contents(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in files if file.is_file()}
 
 
+@pytest.mark.usefixtures("workspace")
+def test_flow_is_not_told_an_address(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSPIPE_FLOW_RUN", "train-demo-1")
+    stage.main()
+    _, *table = capsys.readouterr().out.splitlines()
+    assert table[-1].startswith("uniform noise")
+    assert len(table) == 2 + len(VARIANTS) + 2
+
+
 def test_stage_says_what_is_missing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "curves/norm.tsv").unlink()
     with pytest.raises(SystemExit) as stopped:

@@ -90,6 +90,19 @@ def test_experiments_run_and_queue(clone: Path) -> None:
     assert run_in(clone, "dvc", "queue", "status").stdout.count("Queued") == 3
 
 
+def test_experiments_are_compared_in_a_terminal(clone: Path) -> None:
+    for name, subsets in (("few", 5), ("more", 7)):
+        run_in(clone, "dvc", "exp", "run", "-n", name, "-S", f"evaluate.kid_subsets={subsets}", "evaluate@ddim-100")
+    run_in(clone, "git", "checkout", "-q", ".")
+    lines = run_in(clone, "cspipe", "experiments").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name, subsets in (("few", 5), ("more", 7)):
+        (line,) = [line for line in lines if f" {name} " in line]
+        assert line.split()[1:3] == [f"evaluate.kid_subsets={subsets}", "ddim-100"]
+        assert line.split()[4] == "±"
+    assert lines[2].split()[:2] == ["main", "ddim-100"], "the workspace is as the commit, and not shown twice"
+
+
 def test_variant_can_be_added_without_running_the_others(clone: Path) -> None:
     params = yaml.safe_load((clone / "params.yaml").read_text())
     row = {**params["variants"]["ddim-100"], "steps": 2}

@@ -48,7 +48,8 @@ def variances(pictures: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("variant", "steps"), [("ddim-100", 10), ("heun-5", 5)])
 def test_exposure_is_that_of_the_samples_and_the_training_pictures(trained: Path, variant: str, steps: int) -> None:
-    stage(trained, "sample", variant)
+    told = stage(trained, "sample", variant).stderr
+    assert f"exposure {variant}: " in told, "it reads the whole training set"
     table = read(trained, variant)
     assert table["t"].tolist() == list(range(10, -1, -10 // steps))
     assert table["sampled"][0] == pytest.approx(1, rel=0.05)  # of noise

@@ -159,10 +159,20 @@ def test_key_of_a_run_follows_from_content() -> None:
     assert state_key({"a": 1}) != state_key({"a": 2})
 
 
-def test_offline_wandb_records_the_run(clone: Path) -> None:
+@pytest.mark.parametrize("place", ["kept", "named"])
+def test_offline_wandb_records_the_run_where_it_lasts_and_says_so(
+    place: str, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a flow's workspace .cspipe/wandb is a link to the clone's; $WANDB_DIR goes before it."""
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
-    stage(clone, "train")
-    runs = list((clone / ".cspipe/wandb").glob("offline-run-*/*.wandb"))
-    assert len(runs) == 1
-    assert b"grad_norm" in runs[0].read_bytes()
+    folder = tmp_path / place / "wandb"
+    if place == "named":
+        monkeypatch.setenv("WANDB_DIR", str(folder.parent))
+    else:
+        folder.mkdir(parents=True)
+        (clone / ".cspipe/wandb").symlink_to(folder)
+    told = stage(clone, "train").stdout
+    (run,) = folder.glob("offline-run-*")
+    assert b"grad_norm" in next(run.glob("*.wandb")).read_bytes()
+    assert f"Weights & Biases: the run is in {run}; `wandb sync {run}` sends it" in told

@@ -246,6 +246,28 @@ def test_training_goes_on_while_s3_is_away_and_its_newest_state_is_sent_later(
     assert SECRET_KEY not in told
 
 
+def test_outage_is_told_within_seconds_and_ridden_out(
+    s3: S3, bucket: Bucket, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = machine("a")
+    states.load(CPU)
+    save(states, 10)
+    s3.stop()
+    try:
+        states.save(20, {})
+        told, patience = "", time.monotonic() + 15
+        while f"to use {bucket.url}/" not in told or "training goes on" not in told:
+            assert time.monotonic() < patience, "no word of the outage"
+            time.sleep(0.1)
+            told += capsys.readouterr().err
+    finally:
+        s3.start()
+    assert f"S3 at {s3.url} " in told
+    assert ACCESS_KEY not in told
+    states.flush(60)
+    assert [state["seen"] for state in manifest(bucket)["states"]] == [10, 20]
+
+
 def test_unreachable_s3_is_an_error_at_the_start(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cspipe.storage.PATIENT", QUICK)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

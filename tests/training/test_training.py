@@ -228,15 +228,18 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     curve = train(trainee, p, flat, tmp_path)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
     assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
-    norms = module_norms(trainee.denoise, trainee.objective.fit.c, Examples(flat), 0, 8)
+    norms = module_norms(trainee.denoise, trainee.objective.fit.c, Examples(flat), 0, 8, "norm")
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 
 
-def test_untrained_module_leaves_the_error_as_it_is(params: Make, pictures: Pictures) -> None:
+def test_untrained_module_leaves_the_error_as_it_is_and_progress_is_shown(
+    params: Make, pictures: Pictures, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit = new_fit(params(), pictures)
-    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0, 8)
+    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0, 8, "norm", count=20)
     assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
+    assert capsys.readouterr().err.startswith("norm: 200/200 (100 %)"), "10 steps, 20 images each"
 
 
 def test_diverged_run_ends_with_place_seed_and_last_good_state(

@@ -226,17 +226,18 @@ def test_what_cannot_be_a_source(tmp_path: Path, opened: Open) -> None:
         opened(fill(tmp_path / "one", ["a.png"]))
 
 
-def test_no_permission_is_told(opened: Open) -> None:
+def test_no_permission_is_told(settings: Callable[..., Data]) -> None:
     """A folder inside that may not be read is no reason to go on without its pictures."""
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name:
         folder = fill(Path(name), NAMES)
         folder.chmod(0o755)
         (folder / "b").chmod(0)
+        data = settings(source="folder", path=folder)  # as root: the checkout may be closed to others
         try:
             os.seteuid(65534) if root else None
             with pytest.raises(UserError, match=f"no permission to read {folder / 'b'}"):
-                opened(folder)
+                open_source(data)
         finally:
             os.seteuid(0) if root else None
             (folder / "b").chmod(0o755)
