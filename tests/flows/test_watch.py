@@ -44,7 +44,7 @@ def stage(name, seconds, fails):
     return Completed(message=f"{name}: ran ({seconds} s)")
 
 @flow(name="pipeline", flow_run_name="demo-0123")
-def pipeline(seconds: float = 4, fails: bool = False):
+def pipeline(seconds: float = 8, fails: bool = False):
     get_run_logger().info("train  would run: train.images 48 -> 96")
     stage("train", seconds, fails)
     create_table_artifact([{"variant": "cs-10", "KID x1000": "415.4 ± 25.4"}], key="scores", description="scores")
@@ -103,7 +103,7 @@ def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores(server: Server, m
         "waiting for a worker of pool cpu (`cspipe status` shows them)",
         "train running",
         "train 25 %, 12 of 48, 3 images/s, 12 s left",
-        "train ran (4.0 s)",
+        "train ran (8.0 s)",
         "variant KID x1000",
         "cs-10 415.4 ± 25.4",
         "demo-0123: 1 ran",
