@@ -38,6 +38,10 @@ class Step:
     rate: int
     left: int
 
+    def reached(self, stage: str) -> int:
+        """Images of the stage's own work; 0 for the work around it, such as train-norm, whose images are others."""
+        return self.done if self.what.partition(" ")[0] == stage.partition("@")[0] else 0
+
 
 @dataclass(frozen=True)
 class Ended:

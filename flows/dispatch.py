@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 
 from cspipe.errors import UserError
 from cspipe.storage_errors import Unreachable
+from flows.command import Step
 from flows.dvc_stage import How, Outcome
 from flows.failures import Away, Killed, StageFailed, Transient
 from flows.graph import Node
@@ -113,7 +114,7 @@ def conclude(run: FlowRun, place: Place, workspace: Workspace, node: Node) -> Ou
         how, seconds = take_over(place, workspace.root, node)
         return Outcome(node.name, _known(how), seconds)
     found = place.bucket.get_json(place.progress)
-    reached = int(found[0]["done"]) if found else 0
+    reached = Step(**found[0]).reached(node.name) if found else 0
     if state.is_crashed():
         raise Transient(f"{node.name}: worker lost ({message})", reached)
     if state.is_cancelled():

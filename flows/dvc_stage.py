@@ -61,12 +61,12 @@ class StageRunner:
     ) -> None:
         self.workspace, self.run, self._unwanted = workspace, run, unwanted
         self.tell, self._warn, self._progress = tell, warn, progress
-        self._reached, self._step, self._how = 0, 0, UP_TO_DATE
+        self._stage, self._reached, self._step, self._how = "", 0, 0, UP_TO_DATE
 
     def __call__(self, node: Node) -> Outcome:
         """Run a stage. Raises StageFailed, or Transient (Away, Killed) for causes that pass."""
         start = time.monotonic()
-        self._how = UP_TO_DATE
+        self._stage, self._how = node.name, UP_TO_DATE
         left = self._steps(node)
         end_earlier_attempt(self.run, node.name, self.tell)
         pauses = iter(PATIENCE)
@@ -125,7 +125,7 @@ class StageRunner:
             self.tell(line)
 
     def _note(self, step: Step) -> None:
-        self._reached = max(self._reached, step.done)
+        self._reached = max(self._reached, step.reached(self._stage))
         self._progress(step)
 
     def _passing(self, step: Sequence[str], node: Node, ended: Ended) -> str:

@@ -39,7 +39,9 @@ def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]
     saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *folders])
     if saved.status:
         raise StageFailed(f"the experiment {name} is not saved: {reason(saved.lines)}")
-    tell(f"saved as the experiment {name}: `dvc exp show` lists it, `dvc exp apply {name}` brings it into a clone")
+    tell(
+        f"saved as the experiment {name}: `cspipe experiments` lists it, `dvc exp apply {name}` brings it into a clone"
+    )
     if workspace.bucket is not None and git(workspace.root, "remote"):
         pushed = _dvc(workspace, ["exp", "push", "--force", "origin", name])
         if pushed.status:  # a clone of somebody else's repository; the result is safe all the same

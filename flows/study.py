@@ -144,7 +144,7 @@ def show_page(folder: Path, name: str, run: str) -> None:
 
 def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[[str], None]) -> None:
     """Push finished cells with a bucket and an origin, if that is permitted; else only this clone has them."""
-    tell(f"{len(names)} cells are experiments of this clone: `dvc exp show` lists them")
+    tell(f"{len(names)} cells are experiments of this clone: `cspipe experiments` lists them")
     if not names or workspace.bucket is None or not git(workspace.root, "remote"):
         return
     command = [*DVC, "exp", "push", "--force", "origin", *names]

@@ -80,7 +80,7 @@ def sweep(
 ) -> State[Any]:
     """Run the pipeline at every point of `grid`, at most three at a time; a point that fails does not stop the others.
 
-    Each point ends as a DVC experiment: `dvc exp show` compares them. Raises StageFailed at the end if any failed.
+    Each point ends as a DVC experiment. Raises StageFailed at the end if any failed.
     """
     chosen = points(grid)
     futures = [
@@ -95,5 +95,5 @@ def sweep(
     failed = sum(not future.state.is_completed() for future in futures)
     if failed:
         raise StageFailed(f"{failed} of {len(futures)} points failed; the table `sweep` says why")
-    get_run_logger().info("all points done; `dvc exp show` compares them")
+    get_run_logger().info("all points done; `cspipe experiments` compares them")
     return Completed(message=f"{len(futures)} points done")

@@ -81,3 +81,9 @@ def test_a_process_that_is_deaf_to_sigterm_is_killed() -> None:
     process.stdout.readline()
     end_tree(process.pid, grace=0.5)
     assert process.wait(10) == -9
+
+
+def test_images_reached_are_those_of_the_stages_own_work() -> None:
+    assert as_step("train: 640/48000 (1 %), 28 images/s, 1680 s left").reached("train") == 640
+    assert as_step("train-norm: 5120/5120 (100 %)").reached("train") == 0
+    assert as_step("sample cs-10: 64/512 (12 %)").reached("sample@cs-10") == 64
