@@ -27,7 +27,7 @@ def _environment(prefect: None, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_block_lets_the_worker_use_the_bucket() -> None:
     Secret(value=KEYS).save(BLOCK, overwrite=True)
-    assert shared_bucket() is not None
+    assert shared_bucket(print, 0) is not None
 
 
 def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
