@@ -8,11 +8,13 @@ from dataclasses import asdict
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from cspipe.errors import UserError
 from cspipe.storage_errors import Unreachable
@@ -20,7 +22,7 @@ from flows.command import Step
 from flows.dvc_stage import How, Outcome
 from flows.failures import Away, Killed, StageFailed, Transient
 from flows.graph import Node
-from flows.handover import LOCK, Place, take_over
+from flows.handover import Place, lock_text, take_over
 from flows.workspace import Workspace
 
 POLL = 0.5
@@ -38,7 +40,6 @@ def send(node: Node, workspace: Workspace, run: str, attempt: int) -> FlowRun:
     """Queue a stage for a worker of its pool. Raises UserError if nothing is deployed there, Unreachable without S3."""
     assert workspace.bucket is not None
     place = Place(workspace.bucket, run, node.name)
-    lock = workspace.root / LOCK
     place.bucket.delete(place.result)
     place.bucket.delete(place.progress)
     parameters = {
@@ -47,15 +48,27 @@ def send(node: Node, workspace: Workspace, run: str, attempt: int) -> FlowRun:
         "node": asdict(node),
         "revision": workspace.revision,
         "params": (workspace.root / "params.yaml").read_text(),
-        "lock": lock.read_text() if lock.exists() else "",
+        "lock": lock_text(workspace.root),
     }
-    name = f"{node.name} of {run}" + (f", attempt {attempt}" if attempt > 1 else "")
+    name = f"{node.name} of {run}"
+    cancel_queued(name)
+    if attempt > 1:
+        name += f", attempt {attempt}"
     try:
         return run_deployment(deployment_of(node.pool), parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[return-value]
     except ObjectNotFound:
         raise UserError(
             f"no deployment {deployment_of(node.pool)} on this server; `uv run prefect deploy --all` registers it"
         ) from None
+
+
+def cancel_queued(name: str) -> None:
+    """Cancel what an attempt before has queued under this name and no worker has begun: its driver was stopped."""
+    waiting = {"type": {"any_": [StateType.SCHEDULED, StateType.PENDING]}}
+    wanted = FlowRunFilter.model_validate({"name": {"like_": name}, "state": waiting})
+    with get_client(sync_client=True) as client:
+        for left in client.read_flow_runs(flow_run_filter=wanted):
+            client.set_flow_run_state(left.id, Cancelled(message="queued by an attempt that has ended"))
 
 
 def begun(run: FlowRun) -> bool:
@@ -75,16 +88,18 @@ def wait(
     tell: Callable[[str], None],
     until: Callable[[FlowRun], bool] = ended,
     meanwhile: Callable[[], None] = lambda: None,
+    driver: UUID | None = None,
 ) -> FlowRun:
     """The flow run of `name` once it is as `until` says; a server that is away for a while does not end the wait.
 
-    `meanwhile` is called again and again once a worker has begun.
+    `meanwhile` is called again and again once a worker has begun. Before that, StageFailed is raised, and the flow run
+    cancelled, when the flow run `driver` no longer runs.
     """
     start, told, away = time.monotonic(), False, False
     with get_client(sync_client=True) as client:
         while True:
             try:
-                now = client.read_flow_run(queued)
+                now = _look(client, queued, driver)
             except (httpx.HTTPError, OSError) as error:
                 if not away:
                     tell(f"{name}: the server does not answer ({type(error).__name__}); waiting for it")
@@ -100,6 +115,17 @@ def wait(
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 told = True
             time.sleep(POLL)
+
+
+def _look(client: SyncPrefectClient, queued: UUID, driver: UUID | None) -> FlowRun:
+    """A flow run as it is. Raises StageFailed, and cancels it, if no worker has begun and its driver no longer runs."""
+    now = client.read_flow_run(queued)
+    if driver is not None and not begun(now):
+        state = client.read_flow_run(driver).state
+        if state is None or not state.is_running():
+            client.set_flow_run_state(queued, Cancelled(message="its driver no longer runs"))
+            raise StageFailed(f"{now.name}: not begun, and its driver no longer runs")
+    return now
 
 
 def conclude(run: FlowRun, place: Place, workspace: Workspace, node: Node) -> Outcome:

@@ -16,7 +16,7 @@ from cspipe.storage_errors import StorageError, Unreachable
 from cspipe.training.mirror import forget
 from flows.command import Ended, Step, end_tree, run_command
 from flows.dvc_steps import BEGINS, GPUS, PUSH_KEPT
-from flows.failures import Away, StageFailed, failure, reason
+from flows.failures import StageFailed, failure, reason
 from flows.gpus import wanted
 from flows.graph import Node
 from flows.workspace import Workspace
@@ -76,7 +76,7 @@ class StageRunner:
                 pauses = iter(PATIENCE)
             problem, pause = self._passing(left[0], node, ended), next(pauses, None)
             if pause is None:
-                raise Away(f"{node.name}: {problem}", self._reached)
+                raise StageFailed(f"{node.name}: {problem}; waited for {sum(PATIENCE) // 60} min; start the run again")
             self._warn(f"{problem}; trying again in {pause} s")
             time.sleep(pause)
         if self.workspace.bucket is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,9 +19,9 @@ KILLED = re.compile(r"exited with (-9|137)\b")
 RETRIES = 4
 """Attempts after the first, as long as each gets further."""
 AWAY_SECONDS = 30 * 60.0
-"""How long a run waits for S3, whatever its progress."""
-DELAYS = [15.0, 30.0, *[60.0] * 29]
-"""Seconds before each new attempt: enough of them for half an hour. Prefect permits 50."""
+"""How long S3 is waited for, at the start of an attempt and at each transfer, whatever the progress."""
+DELAYS = [15.0, 30.0, *[60.0] * 18]
+"""Seconds before each new attempt."""
 AWAY = ("is unreachable", "does not serve")
 TAKEN = ("another worker took over this run", "another worker finished this run")
 """How a stage tells that S3 does not answer, or that another run has the same training (storage_errors, mirror)."""
@@ -44,7 +43,7 @@ class Transient(Exception):
 
 
 class Away(Transient):
-    """S3 does not answer."""
+    """S3 did not answer."""
 
 
 class Killed(Transient):
@@ -58,9 +57,11 @@ def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed
     if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
         return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
     if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(KILLED.search(line) for line in ended.lines):
-        kept = f"its state is kept at {reached} images; " if reached else ""
-        why = "killed from outside (signal 9), often for want of memory"
-        return Killed(f"{stage}: {why}; {kept}start the run again", reached)
+        return Killed(
+            f"{stage}: killed from outside (signal 9) at {reached} images, often for want of memory; started again, it "
+            "goes on from its last stored state, if there is one",
+            reached,
+        )
     told = reason(ended.lines)
     if told.startswith("cspipe ") and any(words in told for words in AWAY):
         return Away(f"{stage}: {told}", reached)
@@ -77,17 +78,13 @@ def reason(lines: Sequence[str]) -> str:
     return next((found[-1] for found in (own, errors, printed) if found), "ended without a word")
 
 
-Condition = Callable[[Task[Any, Any], TaskRun, State[Any]], bool]
-
-
-def worth_another_attempt(clock: Callable[[], float] = time.monotonic) -> Condition:
+def worth_another_attempt() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:
     """A retry condition for one stage.
 
-    While S3 is away: for half an hour. After signal 9: once. After another cause that passes: as long as each attempt
-    gets further than those before, a few times. `clock` gives seconds.
+    After S3 was away always: the next attempt begins by waiting for it. After signal 9 once. After another cause that
+    passes as long as each attempt gets further than those before, a few times.
     """
     reached: list[int] = []
-    away_since: list[float] = []
     kills = 0
 
     def condition(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -96,14 +93,13 @@ def worth_another_attempt(clock: Callable[[], float] = time.monotonic) -> Condit
         try:
             state.result()
         except (Away, Unreachable):
-            away_since.append(clock())
-            return clock() - away_since[0] < AWAY_SECONDS
+            return True
+        except Killed:
+            kills += 1
+            return kills < 2
         except Transient as error:
-            away_since.clear()
-            kills += isinstance(error, Killed)
             reached.append(error.reached)
-            further = len(reached) < 2 or reached[-1] > max(reached[:-1])
-            return kills < 2 and further and len(reached) <= RETRIES
+            return len(reached) < 2 or (len(reached) <= RETRIES and reached[-1] > max(reached[:-1]))
         except Exception:
             pass
         return False

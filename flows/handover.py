@@ -6,6 +6,7 @@ Several workers finish at once; each hands over its own stage, so that their res
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from cspipe.storage import Bucket
 from flows.graph import Node
 
 LOCK = "dvc.lock"
+_one_at_a_time = threading.Lock()
+"""For dvc.lock in the driver, whose threads read it while others write."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,18 @@ def take_over(place: Place, root: Path, node: Node) -> tuple[str, float]:
     return result["how"], result["seconds"]
 
 
+def lock_text(root: Path) -> str:
+    """The content of dvc.lock, "" if there is none; whole, whatever other threads of the driver do."""
+    with _one_at_a_time:
+        return (root / LOCK).read_text() if (root / LOCK).exists() else ""
+
+
 def merge_lock(root: Path, stage: str, entry: dict[str, Any]) -> None:
     """Set one stage's entry of dvc.lock, under DVC's own lock as a stage may be finishing here too."""
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
-    with Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(str(root / LOCK)) as tree:
+    lock = str(root / LOCK)
+    with _one_at_a_time, Repo(str(root), _wait_for_lock=True) as repo, repo.lock, modify_yaml(lock) as tree:
         tree.setdefault("schema", "2.0")
         tree.setdefault("stages", {})[stage] = entry

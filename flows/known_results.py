@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cspipe.explain import Explanation, Verdict
+from cspipe.wording import readable_bytes
 from flows.command import run_command
 from flows.dvc_stage import RESTORED, UP_TO_DATE, How, Outcome
 from flows.dvc_steps import ADOPT, BEGINS, PUSH_KEPT
 from flows.failures import reason
-from flows.graph import Node
+from flows.graph import HOURS, Node
 from flows.workspace import Workspace
 
 FILE = Path(".cspipe/known-results.json")
@@ -32,11 +33,13 @@ def settle(
     kept = {node.name: node.files for node in nodes}
     results = {name: {"entry": each.entry, "kept": kept[name]} for name, each in known.items()}
     (workspace.root / FILE).write_text(json.dumps(results))
-    here = [name for name, each in known.items() if each.verdict is not Verdict.PULL]
-    pushes = [["push", "--run-cache", *here], *([PUSH_KEPT, name] for name in here if kept[name])] if here else []
-    steps = [[ADOPT, str(FILE)], *pushes, ["pull", *known]]
+    # All are pushed: of one that needs a pull, too, a part may be here alone. What is there is only looked for.
+    kept_by_git = [[PUSH_KEPT, name] for name in known if kept[name]]
+    steps = [[ADOPT, str(FILE)], ["pull", *known], ["push", "--run-cache", *known], *kept_by_git]
+    if size := sum(each.pull_bytes for each in known.values()):
+        tell(f"fetching {readable_bytes(size)} of known results")
     command = ["python", "-m", "flows.dvc_steps", json.dumps(steps)]
-    ended = run_command(command, workspace.root, tell=lambda line: None)
+    ended = run_command(command, workspace.root, tell=lambda line: None, hours=HOURS)
     if ended.status:
         lines = [line for line in ended.lines if not line.startswith(BEGINS)]
         tell(f"known results could not be taken over here ({reason(lines)}); workers do it")

@@ -212,7 +212,7 @@ def stage_task(node: Node, run: Run, queued: Queued | None) -> State[Outcome]:
 def queue(node: Node, run: Run, attempt: int) -> FlowRun:
     """Queue a stage for a worker of its pool; the flow run once a worker has begun."""
     sent = send(node, run.workspace, run.name, attempt)
-    return wait(sent.id, node.name, node.pool, get_run_logger().info, until=begun)
+    return wait(sent.id, node.name, node.pool, get_run_logger().info, until=begun, driver=UUID(flow_run.id))
 
 
 def on_worker(node: Node, run: Run, queued: UUID) -> Outcome:

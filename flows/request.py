@@ -11,9 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from prefect.settings import PREFECT_API_URL
+
 from cspipe.errors import UserError
+from flows.local.stack import read
 from flows.settings import PRESETS, write_params
-from flows.workspace import git, home
+from flows.workspace import FULL_ID, git, home
 
 
 def given_parameters(arguments: Sequence[str]) -> dict[str, Any]:
@@ -27,9 +30,9 @@ def given_parameters(arguments: Sequence[str]) -> dict[str, Any]:
 
     try:
         _, bound, _ = deployment_app.parse_args([*arguments], exit_on_error=False, print_error=False)
-        several = bound.arguments.get("multiparams") or "{}"
-        return {**json.loads(several), **load_json_key_values(bound.arguments.get("params") or [], "parameter")}
-    except (CycloptsError, ValueError):
+        several = json.loads(bound.arguments.get("multiparams") or "{}")
+        return {**several, **load_json_key_values(bound.arguments.get("params") or [], "parameter")}
+    except (CycloptsError, ValueError, TypeError):
         return {}
 
 
@@ -55,11 +58,23 @@ def grid_points(grid: Any) -> list[dict[str, Any]]:
     return points(grid)
 
 
+def workers_work_in(clone: Path) -> bool:
+    """Whether the server that is asked is that of `cspipe up` in this clone."""
+    stack = read(clone)
+    return stack is not None and stack.api == PREFECT_API_URL.value()
+
+
 def presets(revision: str | None) -> bytes | None:
-    """The presets of a revision as a tar file, HEAD if not given; None if this clone cannot tell for it."""
+    """The presets of a revision as a tar file, HEAD if not given; None if this clone cannot tell for it.
+
+    HEAD is that of the workers' clone, and a branch is as its origin has it by then: this clone knows both only if the
+    workers of `cspipe up` work in it. A tag or a commit is the same everywhere.
+    """
+    fixed = [f"refs/tags/{revision}", *([revision] if revision and FULL_ID.fullmatch(revision) else [])]
     try:
         clone = home()
-        for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
+        moving = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
+        for name in moving if workers_work_in(clone) else fixed:
             try:
                 commit = git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
             except UserError:

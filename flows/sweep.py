@@ -34,7 +34,11 @@ ATTEMPTS = 3
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of the values, as overrides. Raises UserError for no point, or more than 200."""
-    if not grid or not all(isinstance(values, list) and values for values in grid.values()):
+    if (
+        not isinstance(grid, Mapping)
+        or not grid
+        or not all(isinstance(values, list) and values for values in grid.values())
+    ):
         raise UserError('grid: give each key a list of values, as {"train.compensation.scale": [0.1, 0.3]}')
     found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if len(found) > LARGEST:

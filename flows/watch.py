@@ -31,6 +31,8 @@ TOLD_EVERY = 30.0
 """Seconds between two lines about how far a stage is."""
 LATE = timedelta(seconds=10)
 """How much later than its time stamp a line of the log may arrive."""
+SKEW = timedelta(hours=1)
+"""How wrong a worker's clock may be."""
 INFO, WARNING, ERROR = 20, 30, 40
 ENDED, AGAIN = "Finished in state ", "Task run failed with "
 """How Prefect begins its lines about an end, told anyway, and about another attempt, whose state has no reason."""
@@ -132,18 +134,18 @@ class Watch:
         if run.start_time is None:
             self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
         else:
-            await self._tell_logs(run.start_time, [self.id], INFO)
-            if children:
-                await self._tell_logs(run.start_time, [child.id for child in children], WARNING)
-        ordered = sorted(tasks, key=lambda task: str(task.start_time))
-        return run, [text for task in ordered if (text := self._tell_task(task, children, bars))]
+            own = [log.timestamp - LATE for log in self._logs.values() if log.flow_run_id == self.id]
+            await self._tell_logs([self.id], INFO, max([run.start_time, *own]))
+            if children:  # few lines, by the clocks of other machines
+                await self._tell_logs([child.id for child in children], WARNING, run.start_time - SKEW)
+        newest = {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}
+        return run, [text for task in newest.values() if (text := self._tell_task(task, children, bars))]
 
-    async def _tell_logs(self, begun: datetime, runs: list[UUID], level: int) -> None:
-        """Lines of the run itself since it began, and of its stages warnings and why they are tried again.
+    async def _tell_logs(self, runs: list[UUID], level: int, after: datetime) -> None:
+        """New lines of the run itself; of its stages warnings, and why they are tried again.
 
         Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
         """
-        after = max([begun, *(log.timestamp - LATE for log in self._logs.values())])
         query = {"flow_run_id": {"any_": runs}, "level": {"ge_": level}, "timestamp": {"after_": after}}
         offset, logs = 0, list[Log]()
         while offset == len(logs):

@@ -19,7 +19,7 @@ import psutil
 
 from cspipe.errors import UserError
 from cspipe.storage import Bucket
-from cspipe.storage_errors import Unreachable
+from cspipe.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS
 from flows.pins import read_pins
@@ -65,7 +65,7 @@ def git(root: Path, *arguments: str) -> str:
 def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
     """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used.
 
-    One that does not answer is waited for, `patience` seconds at most; Unreachable is raised then.
+    One that does not answer is waited for, `patience` seconds at most.
     """
     url = os.environ.get("CSPIPE_S3")
     if not url:
@@ -78,7 +78,7 @@ def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -
             return bucket
         except Unreachable as error:
             if time.monotonic() - start >= patience:
-                raise
+                raise StorageError(f"{error}; waited for {patience / 60:.0f} min") from None
             if not told:
                 tell(f"{error}; waiting for it, for {patience / 60:.0f} min at most")
             told = True

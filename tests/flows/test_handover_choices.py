@@ -56,8 +56,8 @@ def handed_over(finished: Path, folder: Path, bucket: Bucket, tree: Tree) -> Non
         take_over(place, driver, node)
     run_in(driver, "dvc", "repro", "prepare")
     run_in(driver, "dvc", "checkout", "--force")
-    ran = [line for line in run_in(driver, "dvc", "repro").stdout.splitlines() if line.startswith("Running stage")]
-    assert not ran  # the report, too, comes from the worker's run: every byte that it reads is the same
+    ran = {line for line in run_in(driver, "dvc", "repro").stdout.splitlines() if line.startswith("Running stage")}
+    assert ran <= {"Running stage 'report':"}  # which removes what variants that are gone left
     for name in ("curves", "metrics"):
         run_in(folder, "diff", "-r", str(worker / name), str(driver / name))
 

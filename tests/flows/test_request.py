@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cspipe.errors import UserError
+from flows.local.stack import Stack
 from flows.request import check, given_parameters
 from flows.workspace import git
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, write_project
 
+API = "http://127.0.0.1:4200/api"
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: demo}}
   - {name: train-broken, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: broken}}
@@ -40,9 +43,13 @@ def committed(folder: Path) -> Path:
 
 
 @pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A clone in which the workers of the server work."""
     monkeypatch.setenv("CSPIPE_HOME", str(tmp_path))
-    return committed(tmp_path)
+    clone = committed(tmp_path)
+    Stack(clone, "mark", API).save()
+    with temporary_settings({PREFECT_API_URL: API}):
+        yield clone
 
 
 @pytest.mark.usefixtures("clone")
@@ -55,6 +62,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("pipeline", {"revision": "HEAD", "preset": "nope"}, "no preset 'nope'"),
         ("sweep", {"grid": {"train.micro_batch": [32, 7]}}, "must divide"),
         ("sweep", {"grid": {"train.micro_batch": []}}, "give each key a list of values"),
+        ("sweep", {"grid": [1]}, "give each key a list of values"),
     ],
 )
 def test_what_would_fail_is_refused(flow: str, parameters: dict[str, Any], says: str) -> None:
@@ -78,6 +86,17 @@ def test_what_this_clone_cannot_tell_is_let_go(clone: Path, monkeypatch: pytest.
     check("pipeline", {"preset": "nope"})
 
 
+def test_of_a_server_elsewhere_tags_and_commits_alone_are_known(clone: Path) -> None:
+    """Its workers may have a newer HEAD, with presets that this clone lacks."""
+    git(clone, "tag", "v1")
+    with temporary_settings({PREFECT_API_URL: "http://elsewhere:4200/api"}):
+        check("pipeline", {"preset": "nope"})
+        check("pipeline", {"preset": "nope", "revision": "master"})
+        for revision in ("v1", git(clone, "rev-parse", "HEAD")):
+            with pytest.raises(UserError, match="no preset 'nope'"):
+                check("pipeline", {"preset": "nope", "revision": revision})
+
+
 def test_torch_is_not_imported_for_it(clone: Path) -> None:
     program = (
         "import sys; from flows.request import check; check('sweep', {'grid': {'seed': [1]}}); "
@@ -92,6 +111,7 @@ def test_torch_is_not_imported_for_it(clone: Path) -> None:
         (["run", "a", "-p", "preset=demo", "-p", 'overrides={"a.b": 1}'], {"preset": "demo", "overrides": {"a.b": 1}}),
         (["run", "--param=x=1", "a", "--params", '{"x": 2, "y": 3}', "--watch"], {"x": 1, "y": 3}),
         (["run", "a", "--params", "-"], {}),
+        (["run", "a", "--params", "[1]"], {}),
         (["run", "a", "--nonsense"], {}),
     ],
 )
@@ -105,6 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "pipeline.py").write_text(PIPELINE)
         committed(server.folder)
+        Stack(server.folder, "mark", server.url).save()
         server.prefect("work-pool", "create", "cpu", "--type", "process")
         server.prefect("--no-prompt", "deploy", "--all")
         yield server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.errors import UserError
-from cspipe.storage_errors import Unreachable
+from cspipe.storage_errors import StorageError
 from flows import workspace
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 from tests.s3_server import S3
@@ -171,7 +171,7 @@ def test_a_store_that_is_away_is_waited_for(s3: S3, monkeypatch: pytest.MonkeyPa
     assert "waiting for it, for 30 min at most" in told[0]
     s3.stop()
     try:
-        with pytest.raises(Unreachable):
+        with pytest.raises(StorageError, match="waited for 0 min"):
             shared_bucket(print, 0)
     finally:
         s3.start()
