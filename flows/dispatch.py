@@ -25,8 +25,8 @@ from flows.graph import Node
 from flows.handover import Place, lock_text, take_over
 from flows.workspace import Workspace
 
-POLL = 0.5
-"""Seconds between two looks at a flow run."""
+POLL, SLOW_POLL = 0.5, 2.0
+"""Seconds between two looks at a flow run, and after the first minute: the server has a core of the training's."""
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is told."""
 
@@ -114,7 +114,7 @@ def wait(
             elif not told and time.monotonic() - start > QUEUED_TOO_LONG:
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 told = True
-            time.sleep(POLL)
+            time.sleep(POLL if time.monotonic() - start < QUEUED_TOO_LONG else SLOW_POLL)
 
 
 def _look(client: SyncPrefectClient, queued: UUID, driver: UUID | None) -> FlowRun:

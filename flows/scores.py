@@ -36,7 +36,7 @@ def yardstick(text: str) -> dict[str, Any]:
 def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> list[dict[str, str]]:
     """A row per variant between real pictures and noise, with what costs nothing above them where there is a truth.
 
-    Each score has a column with their change where any variant has a record to compare with.
+    A score that is not that of the record has its change behind it.
     """
     first = next(iter(now.values()), None)
     if first is None:
@@ -51,30 +51,28 @@ def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> lis
     }
     old = {name: _all(before[name]) for name in now if name in before}
     columns = list(_all(first))
-    return [{"variant": name} | _cells(row, old.get(name, {}), columns, bool(old)) for name, row in rows.items()]
+    return [{"variant": name} | _cells(row, old.get(name, {}), columns) for name, row in rows.items()]
 
 
 def about(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> str:
     """What the scores are measured by, and what they are compared with."""
     facts = [metrics.provenance[0] for metrics in now.values()][:1]
     measured = [f"{fact.extractor} features, N = {fact.samples_images} samples" for fact in facts]
-    compared = "change: against the scores at its revision" if before.keys() & now.keys() else "no earlier record"
+    compared = (
+        "in brackets: change from the scores at its revision" if before.keys() & now.keys() else "no earlier record"
+    )
     return "; ".join([*measured, compared])
 
 
-def _cells(row: Mapping[str, Score], old: Mapping[str, Score], columns: list[str], compare: bool) -> dict[str, str]:
-    cells: dict[str, str] = {}
-    for column in columns:
-        cells[column] = row[column].text if column in row else DASH
-        if compare:
-            known = column in row and column in old
-            cells[f"{column} change"] = _change(row[column].value - old[column].value) if known else DASH
-    return cells
+def _cells(row: Mapping[str, Score], old: Mapping[str, Score], columns: list[str]) -> dict[str, str]:
+    """The scores of a row; what changed stands behind them: two columns a score would not fit a terminal."""
+    return {column: _cell(row[column], old.get(column)) if column in row else DASH for column in columns}
 
 
-def _change(difference: float) -> str:
-    text = significant(difference)
-    return f"+{text}" if difference > 0 else text
+def _cell(now: Score, old: Score | None) -> str:
+    change = significant(now.value - old.value) if old is not None else "0"
+    sign = "" if change.startswith("-") else "+"
+    return now.text if change == "0" else f"{now.text} ({sign}{change})"
 
 
 def _scores(scores: Scores) -> dict[str, Score]:

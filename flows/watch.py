@@ -25,8 +25,8 @@ from flows.watched import RUNNING, WAITING, artifacts, bar_of, bar_text, phase, 
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
-EVERY = 2.0
-"""Seconds between two looks; Prefect sends logs every 2 s."""
+EVERY = 3.0
+"""Seconds between two looks, half a dozen requests each; Prefect sends logs every 2 s."""
 TOLD_EVERY = 30.0
 """Seconds between two lines about how far a stage is."""
 LATE = timedelta(seconds=10)
@@ -103,7 +103,7 @@ class Watch:
     _logs: dict[UUID, Log] = field(default_factory=dict)
 
     async def until_it_ends(self) -> FlowRun:
-        """Look every 2 s, and once more after the end, as logs come late; the server may be away for a while."""
+        """Look every 3 s, and once more after the end, as logs come late; the server may be away for a while."""
         away = ended = False
         with self.console.status("waiting") if self.console.is_terminal else nullcontext() as line:
             while True:
