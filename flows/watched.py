@@ -77,8 +77,10 @@ async def tell_end(client: PrefectClient, run: FlowRun, console: Console) -> Non
     tables = await artifacts(client, "table", [run.id])
     flow = await client.read_flow(run.flow_id)
     for artifact in tables:
-        console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
-        console.print(table(artifact))
+        shown = table(artifact)
+        if console.measure(shown).maximum <= console.width:  # a wider one is for the run's page
+            console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
+            console.print(shown)
     if run.state.is_completed():
         lines = [run.state.message or "completed", *(experiment(run.name) if flow.name == "pipeline" else [])]
     else:
