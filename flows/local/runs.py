@@ -22,9 +22,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    TaskRunFilter,
-    TaskRunFilterState,
-    TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort
@@ -33,6 +30,7 @@ from flows.artifacts import key
 
 WIDTH = 100
 OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+UNFINISHED = (StateType.RUNNING, StateType.SCHEDULED, StateType.PENDING)
 WAITING = (StateType.SCHEDULED, StateType.PENDING)
 STAGE, PIPELINE = "run-stage", "pipeline"
 
@@ -66,12 +64,14 @@ def _name(run: FlowRun, flow: str) -> str:
 
 
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
-    """The tasks of a run that have not ended; once each, as killed attempts leave theirs."""
-    unfinished = [StateType.RUNNING, StateType.SCHEDULED, StateType.PENDING]
-    states = TaskRunFilterState(type=TaskRunFilterStateType(any_=unfinished))
+    """The tasks of a run that have not ended, by the newest attempt: one that was killed leaves its own as running."""
     of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-    found = client.read_task_runs(flow_run_filter=of, task_run_filter=TaskRunFilter(state=states))
-    return list({task.name: task for task in sorted(found, key=lambda task: str(task.created))}.values())
+    newest = {task.name: task for task in sorted(client.read_task_runs(flow_run_filter=of), key=_created)}
+    return [task for task in newest.values() if task.state_type in UNFINISHED]
+
+
+def _created(task: TaskRun) -> str:
+    return str(task.created)
 
 
 def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, str], Artifact]:
