@@ -53,8 +53,10 @@ def test_a_person_may_go_on_editing_while_a_run_works(clone: Path) -> None:
         cache = run_in(workspace.root, "dvc", "cache", "dir").stdout.strip()
         assert Path(cache) == clone / ".dvc/cache"  # shared, not copied
         (workspace.root / ".cspipe/states/kept").write_text("state")
+        (workspace.root / ".cspipe/wandb/offline-run-1").write_text("curves of a run that is to be sent later")
     assert not workspace.root.exists()
     assert (clone / ".cspipe/states/kept").read_text() == "state"
+    assert (clone / ".cspipe/wandb/offline-run-1").exists()
     assert str(workspace.root) not in run_in(clone, "git", "worktree", "list").stdout
 
 
