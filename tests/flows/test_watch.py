@@ -35,7 +35,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact
 from prefect.states import Completed
 
-@task(task_run_name="{name}", retries=1, retry_delay_seconds=3)
+@task(task_run_name="{name}", retries=1, retry_delay_seconds=8)
 def stage(name, seconds, fails):
     create_progress_artifact(25.0, key=f"progress-{name}", description=f"{name}: 12 of 48, 3 images/s, 12 s left")
     if fails:
@@ -125,7 +125,7 @@ def test_a_failed_run_ends_with_its_reason(server: Server) -> None:
     assert ended.state.is_failed()
     assert printed.splitlines()[-1] == "demo-0123 failed: train: the loss is not finite"
     assert "train              to be tried again" in printed
-    assert "ValueError('train: the loss is not finite') - Retry 1/1 will start 3" in printed
+    assert "ValueError('train: the loss is not finite') - Retry 1/1 will start 8" in printed
     assert "train              failed: the loss is not finite" in printed
     assert "Traceback" not in printed
 
