@@ -16,7 +16,7 @@ from flows.failures import StageFailed
 from flows.graph import read_graph
 from flows.workspace import open_workspace
 from tests.s3_server import S3
-from tests.stages.conftest import commit, run_in
+from tests.stages.conftest import commit, new_repository, run_in
 
 PIPELINE = """
 stages:
@@ -45,12 +45,7 @@ def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket(s3.new_bucket(), "x")
-    origin = tmp_path / "origin"
-    origin.mkdir()
-    run_in(origin, "git", "init", "-q", "-b", "main")
-    run_in(origin, "dvc", "init", "-q")
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run_in(origin, "git", "config", key, value)
+    origin = new_repository(tmp_path / "origin")
     (origin / "dvc.yaml").write_text(PIPELINE)
     (origin / "a.txt").write_text("1")
     (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing.txt\n/talked\n")

@@ -14,7 +14,7 @@ from cspipe.params import Params
 from flows.raw_data import check_data, link_own_files
 from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
-from tests.stages.conftest import commit, run_in
+from tests.stages.conftest import commit, new_repository, run_in
 
 PIPELINE = {"stages": {"prepare": {"cmd": "ls -R data/raw > out", "deps": ["data/raw"], "outs": ["out"]}}}
 
@@ -22,12 +22,8 @@ PIPELINE = {"stages": {"prepare": {"cmd": "ls -R data/raw > out", "deps": ["data
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone with this project's .gitignore, whose stage reads data/raw, and two images of a person."""
-    folder = tmp_path / "clone"
+    folder = new_repository(tmp_path / "clone")
     (folder / "data/raw").mkdir(parents=True)
-    run_in(folder, "git", "init", "-q", "-b", "main")
-    run_in(folder, "dvc", "init", "-q")
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run_in(folder, "git", "config", key, value)
     (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text() + "/out\n")
     (folder / "data/raw/README.md").write_text("put images here\n")
     (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))

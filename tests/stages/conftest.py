@@ -45,6 +45,16 @@ def new_clone(folder: Path, params: Tree) -> Path:
     return folder
 
 
+def new_repository(folder: Path) -> Path:
+    """An empty repository of git and DVC, in which tests can commit; the folder is made."""
+    folder.mkdir(parents=True)
+    run_in(folder, "git", "init", "-q", "-b", "main")
+    run_in(folder, "dvc", "init", "-q")
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run_in(folder, "git", "config", key, value)
+    return folder
+
+
 def commit(folder: Path, message: str) -> None:
     """Commit everything that git does not ignore."""
     run_in(folder, "git", "add", "-A")
