@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import torch
 
-from cspipe.choices import find, names_in
 from cspipe.nets.unet import UNet
+from cspipe.runtime.registry import find, names_in
 
 ROUNDS = 9
 X, T = torch.randn(64, 3, 16, 16), 1000 * torch.rand(64)
@@ -66,7 +66,7 @@ def main() -> None:
             }
         )
         print(f"width {channels}: channels_last takes {spent['channels_last'] / spent['contiguous']:.2f} of contiguous")
-    folder = "cspipe.nets.compensation"
+    folder = "cspipe.compensators"
     nets = {"main": main_net(32)} | {name: find(folder, name, "build")(3, 16, 16) for name in names_in(folder)}
     spent = seconds({name: forward(net) for name, net in nets.items()})
     for name in names_in(folder):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cspipe.data.grid import grid, save_png
 from cspipe.data.shards import open_split
-from cspipe.pictures import grid, save_png
 
 COLUMNS, ROWS, SCALE, MARGIN, HEADING = 6, 4, 3, 24, 34
 

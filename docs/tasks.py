@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cspipe.data.grid import comparison, save_png
 from cspipe.data.shards import open_split
-from cspipe.pictures import comparison, save_png
 
 ROWS, VARIANT, MARGIN, HEADING = 7, "ddim-10", 24, 34
 TITLES = ("inpainting: input, result, truth, difference", "de-occlusion: input, result, truth, difference")

@@ -26,8 +26,8 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from cspipe.report.results import Metrics
-from cspipe.storage import Bucket
-from cspipe.storage_errors import StorageError
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import StorageError
 from flows.command import Step
 from flows.scores import about, score_rows
 from flows.workspace import Workspace

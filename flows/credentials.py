@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.blocks.system import Secret
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 BLOCK = "cspipe-s3"
 """Name of the block: a JSON object of variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""

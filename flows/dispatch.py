@@ -16,8 +16,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from cspipe.errors import UserError
-from cspipe.storage_errors import Unreachable
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Step
 from flows.dvc_stage import How, Outcome
 from flows.failures import Away, Killed, StageFailed, Transient

@@ -11,9 +11,9 @@ from typing import Literal
 
 import psutil
 
-from cspipe.storage import Bucket
-from cspipe.storage_errors import StorageError, Unreachable
-from cspipe.training.mirror import forget
+from cspipe.runtime.mirror import forget
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.command import Ended, Step, end_tree, run_command
 from flows.dvc_steps import BEGINS, GPUS, PUSH_KEPT
 from flows.failures import StageFailed, failure, reason

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspipe import gpu_lock
+from cspipe.runtime import gpu_lock
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from cspipe.params_file import load_params
+from cspipe.config.params_file import load_params
 from cspipe.report.results import Metrics
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC

@@ -10,7 +10,7 @@ from typing import Any
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from cspipe.storage_errors import Unreachable
+from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Ended
 
 PREEMPTED = 75

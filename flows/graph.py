@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.storage import Bucket
 from flows.graph import Node
 
 LOCK = "dvc.lock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 
 def enter() -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cspipe.explain import Explanation, Verdict
-from cspipe.wording import readable_bytes
+from cspipe.runtime.wording import readable_bytes
 from flows.command import run_command
 from flows.dvc_stage import RESTORED, UP_TO_DATE, How, Outcome
 from flows.dvc_steps import ADOPT, BEGINS, PUSH_KEPT

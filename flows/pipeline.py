@@ -33,8 +33,8 @@ from prefect.settings import (
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cspipe.errors import UserError
 from cspipe.explain import Explanation, explain_all, table
+from cspipe.runtime.errors import UserError
 from flows.artifacts import (
     CurvesLink,
     ProgressElsewhere,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import register_hook
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.choices import choice
-from cspipe.errors import UserError
-from cspipe.params import SOURCES, Data
+from cspipe.config.params import SOURCES, Data
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.registry import choice
 
 RAW = Path("data/raw")
 

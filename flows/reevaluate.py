@@ -14,14 +14,14 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from cspipe.drift import FEWEST, worst
-from cspipe.errors import UserError
-from cspipe.pictures import save_png
-from cspipe.storage import Bucket
-from cspipe.storage_errors import Unreachable
+from cspipe.data.grid import save_png
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Unreachable
 from flows.artifacts import StageProgress, key, show_picture
 from flows.failures import StageFailed
 from flows.nightly.bench import Bench
+from flows.nightly.drift import FEWEST, worst
 from flows.nightly.nights import free_key, newer_run, write
 from flows.nightly.recheck import Finding, Night, check
 from flows.nightly.registry import Model, by_commit, declared_models, registered_models

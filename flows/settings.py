@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from dvc.utils.serialize import modify_yaml
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
-from cspipe.params import Params
-from cspipe.params_file import ParamsError, parse_params
+from cspipe.config.params import Params
+from cspipe.config.params_file import ParamsError, parse_params
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
 
-PRESETS = Path("cspipe/presets")
+PRESETS = Path("cspipe/config/presets")
 
 
 def write_params(root: Path, preset: str, overrides: Mapping[str, Any]) -> Params:

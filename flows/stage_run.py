@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed
 
-from cspipe.errors import UserError
-from cspipe.storage_errors import StorageError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage_errors import StorageError
 from flows.artifacts import CurvesLink, StageProgress, show_samples
 from flows.command import Step
 from flows.dvc_stage import StageRunner

@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from cspipe.study.clone import FOLDER
 from cspipe.study.definition import STUDIES
 from cspipe.study.results import RESULTS
@@ -28,7 +28,7 @@ from flows.dvc_stage import DVC, end_earlier_attempt
 from flows.failures import StageFailed, reason
 from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
-PROGRAM = "import os; os.setsid(); from cspipe.cli import main; main()"
+PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
 """`cspipe` of the folder it runs in. In a session of its own, a cancelled run reaches it with one SIGTERM, from
 run_command; a second one, from Prefect to the group, would interrupt it while it stops its workers."""
 HOURS = 24.0 * 14

@@ -39,7 +39,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local.interrupted import STOPPED
 
 TAG = "cspipe"

@@ -18,7 +18,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.dispatch import wait as wait_for_run
 from flows.failures import StageFailed
 from flows.pipeline import DRIVER_POOL, pipeline

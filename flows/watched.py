@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.artifacts import key
 from flows.workspace import git, home
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import psutil
 
-from cspipe.errors import UserError
-from cspipe.storage import Bucket
-from cspipe.storage_errors import StorageError, Unreachable
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS
 from flows.pins import read_pins

@@ -15,13 +15,15 @@ import yaml
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from cspipe.params import Params
-from cspipe.params_file import parse_params
+from cspipe.config.params import Params
+from cspipe.config.params_file import parse_params
 from tests.s3_server import S3
 
 # The same examples each time, and no limit per example: the cores are shared.
 settings.register_profile("cspipe", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("cspipe")
+
+pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]

@@ -24,7 +24,7 @@ SOURCE = '''
 
 import numpy as np
 
-from cspipe.data.sources import Picture, divide
+from cspipe.sources import Picture, divide
 
 READS_PATH = OFFICIAL_SPLIT = PAIRED = False
 
@@ -66,9 +66,9 @@ CORRECTION = '''
 
 from pydantic import Field
 
-from cspipe.diffusion.corrections import CorrectionSettings
+from cspipe.corrections import CorrectionSettings
 from cspipe.diffusion.process import noise_in, per_image
-from cspipe.settings import Number
+from cspipe.runtime.settings import Number
 
 
 class Settings(CorrectionSettings):
@@ -105,7 +105,7 @@ METHOD = '''
 """Forward states half a step too noisy: the plain pair at s, told as t."""
 
 from cspipe.diffusion.losses import plain_pair
-from cspipe.training.methods import falling as share
+from cspipe.methods import falling as share
 
 USES_MODULE = DRAWS_NOISE = False
 
@@ -118,8 +118,8 @@ BACKBONE = '''
 
 from pydantic import Field
 
-from cspipe.nets.backbones import BackboneSettings
-from cspipe.settings import Count
+from cspipe.backbones import BackboneSettings
+from cspipe.runtime.settings import Count
 
 
 class Settings(BackboneSettings):
@@ -191,7 +191,7 @@ def work(trained: Path, tmp_path: Path) -> Path:
 def test_source(work: Path, small: Tree) -> None:
     use(work, change(small, {"data.source": "greys"}))
     assert "'avatars'" in stage(work, "prepare", check=False).stderr
-    (work / "cspipe/data/sources/greys.py").write_text(SOURCE)
+    (work / "cspipe/sources/greys.py").write_text(SOURCE)
     stage(work, "prepare")
     assert json.loads((work / "data/prepared/index.json").read_text())["source"] == "greys"
     use(work, change(small, {"data.source": "greys", "data.path": "somewhere"}))
@@ -202,7 +202,7 @@ def test_source(work: Path, small: Tree) -> None:
 def test_sampler(work: Path, small: Tree) -> None:
     use(work, change(small, {"variants.ddim-100.sampler": "ab2"}))
     assert "Input should be 'ddim', 'ddpm', " in stage(work, "sample", "ddim-100", check=False).stderr
-    (work / "cspipe/diffusion/samplers/ab2.py").write_text(SAMPLER)
+    (work / "cspipe/samplers/ab2.py").write_text(SAMPLER)
     chosen = {(name, steps): {"variants.ddim-100.sampler": name, "variants.ddim-100.steps": steps}
               for name in ("ab2", "ddim") for steps in (1, 4)}  # fmt: skip
     made = {key: samples(work, change(small, changes)) for key, changes in chosen.items()}
@@ -216,7 +216,7 @@ def test_sampler(work: Path, small: Tree) -> None:
 
 def test_correction(work: Path, small: Tree) -> None:
     """It needs no module, so the variant waits for the main net alone, and models/compensation is not there."""
-    (work / "cspipe/diffusion/corrections/scaling.py").write_text(CORRECTION)
+    (work / "cspipe/corrections/scaling.py").write_text(CORRECTION)
 
     def corrected(divisor: object, **more: object) -> Tree:
         return change(small, {"variants.ddim-100.correction": {"name": "scaling", "divisor": divisor, **more}})
@@ -241,7 +241,7 @@ def test_correction(work: Path, small: Tree) -> None:
 
 
 def test_net_of_the_module(work: Path, small: Tree) -> None:
-    (work / "cspipe/nets/compensation/line.py").write_text(NET)
+    (work / "cspipe/compensators/line.py").write_text(NET)
     use(work, change(small, {"compensation.net": "line"}))
     stage(work, "compensate")
     assert json.loads((work / "models/compensation/config.json").read_text())["parameters"] == 3 * 3 * 9 + 3
@@ -251,7 +251,7 @@ def test_net_of_the_module(work: Path, small: Tree) -> None:
 
 def test_training_method(work: Path, small: Tree) -> None:
     """It takes no module, so none is fit: nothing is said of its size."""
-    (work / "cspipe/training/methods/late.py").write_text(METHOD)
+    (work / "cspipe/methods/late.py").write_text(METHOD)
     use(work, change(small, {"train.method": "late", "train.compensation.fade": 0.0}))
     before = (work / "models/main/model.safetensors").read_bytes()
     stage(work, "train")
@@ -263,7 +263,7 @@ def test_training_method(work: Path, small: Tree) -> None:
 
 @pytest.mark.slow
 def test_main_net(work: Path, small: Tree) -> None:
-    (work / "cspipe/nets/backbones/two_layers.py").write_text(BACKBONE)
+    (work / "cspipe/backbones/two_layers.py").write_text(BACKBONE)
     model = {"name": "two-layers", "width": 12}
     chosen = change(small, {"model": model, "train.method": "plain"})
     use(work, chosen)
@@ -286,9 +286,9 @@ def test_params_are_checked_without_torch() -> None:
     code = """
 import sys
 from importlib import import_module
-from cspipe.choices import names_in
-from cspipe.cli import preset_names, preset_text
-from cspipe.params_file import parse_params
+from cspipe.runtime.registry import names_in
+from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.params_file import parse_params
 import yaml
 for name in preset_names():
     parse_params(yaml.safe_load(preset_text(name)), name)

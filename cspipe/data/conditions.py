@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from cspipe.data.masks import SMALLEST, Draw, find_masks
 from cspipe.data.masks._own import load_own
 from cspipe.data.occluders import Paint, find_occluder, put_in_front
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from cspipe.config.params import Condition
     from cspipe.data.shards import Shards
-    from cspipe.params import Condition
 
 GREY = 128
 """What stands in the hole of a picture."""

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cspipe.data.conditions import Conditions
+from cspipe.data.seeds import derive_seed
 from cspipe.data.shards import Shards
-from cspipe.errors import UserError
-from cspipe.seeds import derive_seed
+from cspipe.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

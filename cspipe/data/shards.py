@@ -14,8 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file, whole_file
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
 
 SHARD_BYTES = 64 * 2**20
 INDEX = "index.json"

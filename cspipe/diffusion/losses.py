@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cspipe.diffusion.process import Denoiser, Prediction, diffuse, noise_in, training_target
-from cspipe.diffusion.samplers.ddim import ddim_step
 from cspipe.diffusion.schedule import Schedule
+from cspipe.samplers.ddim import ddim_step
 
 
 class Pair(NamedTuple):

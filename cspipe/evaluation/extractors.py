@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
 
 INPUT_SIDE = 112
 """Pixels. On 16- and 32-pixel pictures KID tells small changes about twice as sharply as with 64; 224 costs 4 times."""

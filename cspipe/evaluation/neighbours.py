@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cspipe.data.grid import display_scale, grid
 from cspipe.evaluation.sources import Source
-from cspipe.pictures import display_scale, grid
 
 BLOCK_NUMBERS = 2**24
 """Numbers per block of training pictures, 128 MiB as float64."""

@@ -22,10 +22,10 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 from torchvision.models import alexnet, vgg16  # type: ignore[import-untyped]
 
-from cspipe.errors import UserError
+from cspipe.config.params import Lpips
 from cspipe.evaluation.extractors import Extractor
-from cspipe.files import sha256_file
-from cspipe.params import Lpips
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
 
 BATCH, BATCH_PIXELS = 32, 2**19
 """Pairs per pass at most, and pixels: 8 pairs of 256 pixels, whose features in VGG take half a gigabyte."""

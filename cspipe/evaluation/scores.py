@@ -16,10 +16,10 @@ from typing import Any
 import torch
 import torch_fidelity
 
-from cspipe.errors import UserError
 from cspipe.evaluation.extractors import Extractor
 from cspipe.evaluation.sources import NoiseSource, Pictures
-from cspipe.provenance import code_ids
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.provenance import code_ids
 
 FEWEST = 4
 """Pictures per set: precision and recall look at the third neighbour."""

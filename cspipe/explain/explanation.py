@@ -10,10 +10,10 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from cspipe.errors import UserError
 from cspipe.explain.forecast import Forecast, Verdict, forecast
-from cspipe.runlog import read_log
-from cspipe.wording import readable_bytes, readable_seconds
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.runlog import read_log
+from cspipe.runtime.wording import readable_bytes, readable_seconds
 
 LOGS = Path("report/log")
 LAST_RUN = ("started", "seconds", "device", "host")

@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.lib import format as npy
 
-from cspipe.errors import UserError
 from cspipe.lineage.sources import Source
+from cspipe.runtime.errors import UserError
 
 JSON_BYTES = 2**26
 """Larger files are no JSON of this project."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file, whole_file
 from cspipe.lineage.stage_files import stage_files
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
 
 FOLDER = Path(".cspipe/lineage")
 RECORDED = ("models", "samples", "metrics")
@@ -73,8 +73,8 @@ def _keep_here(sha256: str, record: dict[str, Any]) -> None:
 
 def _keep_in_s3(records: Mapping[str, dict[str, Any]]) -> None:
     """Put the records that the bucket lacks. Raises UserError."""
-    from cspipe.storage import Bucket  # boto3 takes a second to import
-    from cspipe.storage_errors import Lost
+    from cspipe.runtime.storage import Bucket  # boto3 takes a second to import
+    from cspipe.runtime.storage_errors import Lost
 
     bucket = Bucket.from_url(os.environ["CSPIPE_S3"])
     for sha256, record in records.items():

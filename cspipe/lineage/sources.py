@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file
-from cspipe.storage import QUICK
-from cspipe.storage_errors import Missing, explained
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.storage import QUICK
+from cspipe.runtime.storage_errors import Missing, explained
 
 
 class Source(Protocol):

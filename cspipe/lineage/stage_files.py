@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 REFERENCE = re.compile(r"\$\{([^}]+)\}")
 

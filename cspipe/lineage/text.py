@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cspipe.lineage.trace import Origin
-from cspipe.wording import readable_seconds
+from cspipe.runtime.wording import readable_seconds
 
 SHOWN = {
     "main model": (

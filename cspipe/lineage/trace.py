@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file
 from cspipe.lineage.contents import Contents, read_contents
 from cspipe.lineage.history import Commits, History
 from cspipe.lineage.records import FOLDER, find_here
 from cspipe.lineage.sources import LocalFile, S3Object, open_source
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
 
 DEPTH = 5
 """Longest chain there is: metrics, samples, module, main model, pictures."""

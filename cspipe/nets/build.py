@@ -6,9 +6,9 @@ from typing import cast
 
 from torch import nn
 
-from cspipe import params
-from cspipe.choices import find
-from cspipe.nets.backbones import BackboneSettings
+from cspipe.backbones import BackboneSettings
+from cspipe.config import params
+from cspipe.runtime.registry import find
 
 
 def build_main(model: BackboneSettings, *, image_channels: int, condition_channels: int, size: int) -> nn.Module:
@@ -20,7 +20,7 @@ def build_compensation(
     compensation: params.Compensation, *, image_channels: int, condition_channels: int, size: int
 ) -> nn.Module:
     """The module C(x0h, t) that the params name; it starts as C = 0. Raises UserError if there is no such net."""
-    build = find("cspipe.nets.compensation", compensation.net, "build")
+    build = find("cspipe.compensators", compensation.net, "build")
     return cast(nn.Module, build(image_channels + condition_channels, image_channels, size, compensation.channels))
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from cspipe.errors import UserError
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.report.readers import bad_file, read_columns, read_json, read_picture
 from cspipe.report.results import Columns, Curves, Index, Metrics, ModelConfig, Report, VariantResult
-from cspipe.variants import Variant
+from cspipe.runtime.errors import UserError
+from cspipe.sampling.variants import Variant
 
 PREPARE, TRAIN, COMPENSATE = "dvc repro prepare", "dvc repro train", "dvc repro compensate"
 SAMPLE, EVALUATE = "dvc repro sample", "dvc repro evaluate"

@@ -12,8 +12,8 @@ from typing import TypeVar
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from cspipe.errors import UserError
 from cspipe.report.results import Columns, Picture
+from cspipe.runtime.errors import UserError
 
 WIDEST = 1600
 JPEG_QUALITY = 90

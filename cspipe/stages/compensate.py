@@ -5,35 +5,35 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from cspipe.compute import open_device
+from cspipe.config.params_file import load_params
 from cspipe.data.shards import open_split
-from cspipe.denoiser import Timed
-from cspipe.files import sha256_file, whole_folder
-from cspipe.models import FILE, save_model
+from cspipe.diffusion.denoiser import Timed
 from cspipe.nets.build import count_parameters
-from cspipe.params_file import load_params
-from cspipe.preemption import deferred
-from cspipe.provenance import code_ids
+from cspipe.runtime.device import open_device
+from cspipe.runtime.files import sha256_file, whole_folder
+from cspipe.runtime.models import FILE, save_model
+from cspipe.runtime.preemption import deferred
+from cspipe.runtime.provenance import code_ids
+from cspipe.runtime.tracking import tracked
 from cspipe.stages.examples import open_examples
 from cspipe.stages.nets import conditions_of, finished_denoiser, new_module, write_tsv
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
 from cspipe.stages.states import open_states
-from cspipe.tracking import tracked
 from cspipe.training.loop import Plan, run
 from cspipe.training.module import FinishedFit, ModuleFit, module_norms
 
 CODE = (
-    "cspipe/compute.py",
+    "cspipe/runtime/device.py",
     "cspipe/data/conditions.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
-    "cspipe/denoiser.py",
+    "cspipe/diffusion/denoiser.py",
     "cspipe/diffusion",
-    "cspipe/models.py",
+    "cspipe/runtime/models.py",
     "cspipe/nets",
-    "cspipe/pixels.py",
-    "cspipe/seeds.py",
+    "cspipe/data/pixels.py",
+    "cspipe/data/seeds.py",
     "cspipe/stages/compensate.py",
     "cspipe/stages/examples.py",
     "cspipe/stages/nets.py",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from cspipe.choices import find
-from cspipe.errors import UserError
-from cspipe.params import INCEPTION_WEIGHTS, METHODS, Evaluate, Params
+from cspipe.config.params import INCEPTION_WEIGHTS, METHODS, Evaluate, Params
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.registry import find
 from cspipe.stages.inputs import open_inputs
 
 

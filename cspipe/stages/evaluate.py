@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cspipe.compute import Device, open_device
+from cspipe.config.params import Evaluate
+from cspipe.config.params_file import load_params
+from cspipe.data.grid import save_png
 from cspipe.data.held_out import families_of, picture_numbers
 from cspipe.data.shards import Shards, open_split
-from cspipe.errors import UserError
 from cspipe.evaluation.baselines import baselines
 from cspipe.evaluation.extractors import find_extractor
 from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
@@ -23,24 +24,23 @@ from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source, Watched
-from cspipe.files import sha256_file, whole_file
-from cspipe.params import Evaluate
-from cspipe.params_file import load_params
-from cspipe.pictures import save_png
-from cspipe.progress import Progress
-from cspipe.provenance import code_ids
+from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.progress import Progress
+from cspipe.runtime.provenance import code_ids
 from cspipe.stages.stage import PREPARED, stage
 
 CODE = (
-    "cspipe/compute.py",
+    "cspipe/runtime/device.py",
     "cspipe/data/conditions.py",
     "cspipe/data/held_out.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
     "cspipe/evaluation",
-    "cspipe/pictures.py",
-    "cspipe/seeds.py",
+    "cspipe/data/grid.py",
+    "cspipe/data/seeds.py",
     "cspipe/stages/evaluate.py",
 )
 """Code that decides the stage's bytes, as in dvc.yaml."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cspipe.config.params import Params
 from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import Shards
-from cspipe.params import Params
 from cspipe.stages.stage import PREPARED
 from cspipe.training.examples import Examples
 

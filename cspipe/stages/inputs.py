@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cspipe.config.params import Condition, Params, task_of
 from cspipe.data.conditions import open_conditions
 from cspipe.data.held_out import HeldOut
 from cspipe.data.shards import open_split
-from cspipe.params import Condition, Params, task_of
+from cspipe.sampling.variants import Variant
 from cspipe.stages.stage import PREPARED
-from cspipe.variants import Variant
 
 
 def open_inputs(params: Params, variant: Variant) -> HeldOut | None:

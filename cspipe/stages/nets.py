@@ -11,18 +11,18 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from cspipe.compute import Device
+from cspipe.backbones import BackboneSettings
+from cspipe.config.params import Backbone, Compensation, Diffusion, Params
 from cspipe.data.conditions import condition_channels
 from cspipe.data.masks._own import FILE as MASKS
-from cspipe.denoiser import NetDenoiser, Timed
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
-from cspipe.errors import UserError
-from cspipe.files import sha256_file, whole_file
-from cspipe.models import load_weights, read_config
-from cspipe.nets.backbones import BackboneSettings
 from cspipe.nets.build import build_compensation, build_main
-from cspipe.params import Backbone, Compensation, Diffusion, Params
-from cspipe.seeds import derive_seed
+from cspipe.runtime.device import Device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.models import load_weights, read_config
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED
 
 

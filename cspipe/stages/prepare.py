@@ -10,8 +10,8 @@ PREPARED, WORK = Path("data/prepared"), Path(".cspipe/states/prepare")
 def main() -> None:
     """Read params.yaml and the pictures it names; write data/prepared."""
     # Worker processes import this module anew: what is imported here, they do not wait for.
-    from cspipe.data.prepare import prepare
-    from cspipe.params_file import load_params
+    from cspipe.config.params_file import load_params
+    from cspipe.ingest.prepare import prepare
     from cspipe.stages.stage import stage
 
     with stage("prepare") as log:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from cspipe.files import whole_file
-from cspipe.params_file import load_params
+from cspipe.config.params_file import load_params
 from cspipe.report.collect import collect
 from cspipe.report.gone import remove_gone
 from cspipe.report.page import render
 from cspipe.report.summary import text_table
+from cspipe.runtime.files import whole_file
 from cspipe.stages.stage import stage
 
 ROOT, PIPELINE, PAGE = Path(), Path("dvc.yaml"), Path("report/report.html")

@@ -16,42 +16,42 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cspipe.compute import Device, open_device
+from cspipe.config.params import Params, task_of
+from cspipe.config.params_file import load_params
+from cspipe.data.grid import comparison, display_scale, grid, save_png
 from cspipe.data.held_out import HeldOut, picture_numbers
+from cspipe.data.pixels import normalise
 from cspipe.data.shards import open_split
-from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.exposure import exposure_rows, pixel_variance
-from cspipe.diffusion.samplers import find_step
-from cspipe.errors import UserError
-from cspipe.files import sha256_file, whole_folder
-from cspipe.models import FILE, read_config
-from cspipe.params import Params, task_of
-from cspipe.params_file import load_params
-from cspipe.pictures import comparison, display_scale, grid, save_png
-from cspipe.pixels import normalise
-from cspipe.progress import Progress
-from cspipe.provenance import code_ids
-from cspipe.sampling import Corrected, Sampler, sample_all, sampled_variances
+from cspipe.diffusion.denoiser import NetDenoiser
+from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_folder
+from cspipe.runtime.models import FILE, read_config
+from cspipe.runtime.progress import Progress
+from cspipe.runtime.provenance import code_ids
+from cspipe.samplers import find_step
+from cspipe.sampling.batches import Corrected, Sampler, sample_all, sampled_variances
+from cspipe.sampling.exposure import exposure_rows, pixel_variance
+from cspipe.sampling.variants import Variant
 from cspipe.stages.inputs import open_inputs
 from cspipe.stages.nets import finished_denoiser, finished_module, masks_sha256, write_tsv
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
-from cspipe.variants import Variant
 
 CODE = (
-    "cspipe/compute.py",
+    "cspipe/runtime/device.py",
     "cspipe/data/conditions.py",
     "cspipe/data/held_out.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
-    "cspipe/denoiser.py",
+    "cspipe/diffusion/denoiser.py",
     "cspipe/diffusion",
-    "cspipe/models.py",
+    "cspipe/runtime/models.py",
     "cspipe/nets",
-    "cspipe/pictures.py",
-    "cspipe/pixels.py",
-    "cspipe/sampling.py",
-    "cspipe/seeds.py",
+    "cspipe/data/grid.py",
+    "cspipe/data/pixels.py",
+    "cspipe/sampling/batches.py",
+    "cspipe/data/seeds.py",
     "cspipe/stages/inputs.py",
     "cspipe/stages/nets.py",
     "cspipe/stages/sample.py",

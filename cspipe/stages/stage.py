@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cspipe.borrowed import borrow
-from cspipe.errors import UserError
 from cspipe.lineage.records import keep_records
-from cspipe.preemption import EXIT_STATUS, Preempted, heeded
-from cspipe.runlog import RunLog
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.preemption import EXIT_STATUS, Preempted, heeded
+from cspipe.runtime.runlog import RunLog
+from cspipe.runtime.shared_cache import borrow
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
 LOGS = Path("report/log")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.mirror import Mirror
+from cspipe.runtime.storage import Bucket
 from cspipe.stages.stage import STATES
-from cspipe.storage import Bucket
-from cspipe.training.checkpoint import Checkpoints
-from cspipe.training.mirror import Mirror
 
 
 def open_states(stage: str, key: str) -> Checkpoints:

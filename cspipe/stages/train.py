@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from cspipe.choices import choice
-from cspipe.compute import Device, open_device
+from cspipe.config.params import METHODS, Params
+from cspipe.config.params_file import load_params
+from cspipe.data.grid import display_scale, grid, save_png
 from cspipe.data.shards import Shards, open_split
-from cspipe.denoiser import Timed
+from cspipe.diffusion.denoiser import Timed
 from cspipe.diffusion.schedule import Schedule
-from cspipe.files import whole_folder
-from cspipe.models import save_model
 from cspipe.nets.build import count_parameters
-from cspipe.params import METHODS, Params
-from cspipe.params_file import load_params
-from cspipe.pictures import display_scale, grid, save_png
-from cspipe.preemption import deferred
-from cspipe.provenance import code_ids
+from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.files import whole_folder
+from cspipe.runtime.models import save_model
+from cspipe.runtime.preemption import deferred
+from cspipe.runtime.provenance import code_ids
+from cspipe.runtime.registry import choice
+from cspipe.runtime.tracking import tracked
 from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.examples import open_examples
 from cspipe.stages.nets import conditions_of, denoiser, new_main, new_module, write_tsv
 from cspipe.stages.stage import MAIN, PREPARED, stage, state_key
 from cspipe.stages.states import open_states
-from cspipe.tracking import tracked
 from cspipe.training.examples import Examples
 from cspipe.training.loop import Plan, run
 from cspipe.training.main_net import GRID_IMAGES, MainNet
@@ -34,18 +34,18 @@ from cspipe.training.module import ModuleFit
 from cspipe.training.objective import Objective
 
 CODE = (
-    "cspipe/compute.py",
+    "cspipe/runtime/device.py",
     "cspipe/data/conditions.py",
     "cspipe/data/masks",
     "cspipe/data/occluders",
     "cspipe/data/shards.py",
-    "cspipe/denoiser.py",
+    "cspipe/diffusion/denoiser.py",
     "cspipe/diffusion",
-    "cspipe/models.py",
+    "cspipe/runtime/models.py",
     "cspipe/nets",
-    "cspipe/pictures.py",
-    "cspipe/pixels.py",
-    "cspipe/seeds.py",
+    "cspipe/data/grid.py",
+    "cspipe/data/pixels.py",
+    "cspipe/data/seeds.py",
     "cspipe/stages/examples.py",
     "cspipe/stages/nets.py",
     "cspipe/stages/train.py",

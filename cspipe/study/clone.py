@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")

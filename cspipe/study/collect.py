@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cspipe.choices import find
-from cspipe.figures import costs
+from cspipe.config.params import Params
+from cspipe.config.workload import costs
 from cspipe.lineage.records import find_here
-from cspipe.params import Params
+from cspipe.runtime.registry import find
 from cspipe.study.clone import Clone, git
 from cspipe.study.definition import BETTER, Cell, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
 
 Record = dict[str, Any]
-METHODS = "cspipe.training.methods"
+METHODS = "cspipe.methods"
 MOMENTS = 1000
 """Of training, at which the share of its path is looked at."""
 
@@ -104,7 +104,7 @@ def _path_flop(params: Params, main: int, module: int) -> int:
     settings, name = params.train.compensation, params.train.method
     share = find(METHODS, name, "share")
     mean: float = sum(share(settings, (i + 0.5) / MOMENTS) for i in range(MOMENTS)) / MOMENTS
-    passes = settings.gap if name == "scheduled-sampling" else 1
+    passes = settings.gap if name == "scheduled_sampling" else 1
     return round(mean * (passes * main + (module if find(METHODS, name, "USES_MODULE") else 0)))
 
 

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from cspipe.errors import UserError
-from cspipe.params import Params
-from cspipe.params_file import load_params, parse_params
-from cspipe.settings import Number, Section, WholeNumber
+from cspipe.config.params import Params
+from cspipe.config.params_file import load_params, parse_params
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.settings import Number, Section, WholeNumber
 
 STUDIES = Path("studies")
 NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cspipe.files import whole_file
+from cspipe.runtime.files import whole_file
 from cspipe.study.claims import decide
 from cspipe.study.results import RESULTS, Results, read_results
 

@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 import yaml
 
-from cspipe.borrowed import LENDER
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.shared_cache import LENDER
 from cspipe.study.clone import Clone, git
 from cspipe.study.definition import Cell
 

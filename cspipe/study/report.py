@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cspipe.files import whole_file
+from cspipe.runtime.files import whole_file
 from cspipe.study.figure import png
 from cspipe.study.overview import write_overview
 from cspipe.study.results import RESULTS, Results, write_results

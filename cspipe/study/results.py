@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
-from cspipe.settings import Section
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.settings import Section
 from cspipe.study.definition import Study
 
 RESULTS = Path("docs/results")

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import readable_seconds
 from cspipe.study.clone import FOLDER, Clone, open_clone
 from cspipe.study.collect import Collector, collect
 from cspipe.study.definition import Cell, Defined
 from cspipe.study.queue import Ended, Queue
 from cspipe.study.results import Results
-from cspipe.wording import readable_seconds
 
 LAST_LINES = 5
 """Of the log of a failed cell that are shown."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cspipe.report.numbers import DASH, count, significant
+from cspipe.runtime.wording import readable_seconds
 from cspipe.study.claims import in_words, sentence
 from cspipe.study.definition import BETTER, NEARER
 from cspipe.study.results import Results
 from cspipe.study.statistics import best_with_ties, interval
-from cspipe.wording import readable_seconds
 
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
 FEW = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from cspipe.study.claims import in_words
 from cspipe.study.clone import FOLDER, code_of, succeeds
 from cspipe.study.definition import Defined

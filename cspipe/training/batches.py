@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cspipe.compute import Device
-from cspipe.seeds import derive_seed
+from cspipe.data.seeds import derive_seed
+from cspipe.runtime.device import Device
 from cspipe.training.examples import Batch, Examples, Images
 
 BLOCK = 1024

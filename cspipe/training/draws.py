@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.reverse import subsequence
-from cspipe.seeds import derive_seed
+from cspipe.data.seeds import derive_seed
+from cspipe.sampling.reverse import subsequence
 from cspipe.training.examples import Batch
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cspipe.data.conditions import Conditions
-from cspipe.pixels import normalise
-from cspipe.seeds import derive_seed
+from cspipe.data.pixels import normalise
+from cspipe.data.seeds import derive_seed
 
 
 class Images(Protocol):

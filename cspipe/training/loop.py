@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cspipe.compute import Device
-from cspipe.errors import UserError
-from cspipe.preemption import Preempted
-from cspipe.progress import Progress
-from cspipe.seeds import derive_seed
+from cspipe.data.seeds import derive_seed
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.device import Device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.preemption import Preempted
+from cspipe.runtime.progress import Progress
 from cspipe.training.batches import batches
-from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.examples import Batch, Examples
 
 Curve = list[dict[str, float]]

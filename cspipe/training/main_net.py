@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspipe.diffusion.reverse import sample, subsequence
-from cspipe.diffusion.samplers import Walk, ddim
-from cspipe.params import Train
-from cspipe.pixels import quantise
-from cspipe.seeds import derive_seed
+from cspipe.config.params import Train
+from cspipe.data.pixels import quantise
+from cspipe.data.seeds import derive_seed
+from cspipe.samplers import Walk, ddim
+from cspipe.sampling.reverse import sample, subsequence
 from cspipe.training.examples import Batch, Examples
 from cspipe.training.loop import crossed
 from cspipe.training.module import module_norms

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cspipe.denoiser import NetDenoiser, Timed
+from cspipe.config.params import Compensation
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.losses import module_loss, simulated_state
 from cspipe.diffusion.process import diffuse
-from cspipe.params import Compensation
-from cspipe.progress import Progress
-from cspipe.seeds import derive_seed
+from cspipe.runtime.progress import Progress
 from cspipe.training.draws import Draw, Draws
 from cspipe.training.examples import Batch, Examples
 from cspipe.training.optim import adamw, all_finite

@@ -11,13 +11,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cspipe.denoiser import NetDenoiser
-from cspipe.diffusion.corrections.compensation import CompensationWeight
+from cspipe.config.params import Train
+from cspipe.corrections.compensation import CompensationWeight
+from cspipe.diffusion.denoiser import NetDenoiser
 from cspipe.diffusion.losses import Pair, plain_pair
 from cspipe.diffusion.perturbation import perturb
-from cspipe.params import Train
+from cspipe.methods import OwnSteps
 from cspipe.training.draws import Draw, Draws, Ladder
-from cspipe.training.methods import OwnSteps
 from cspipe.training.module import ModuleFit
 
 
@@ -30,7 +30,7 @@ class Objective:
     """The same net."""
     settings: Train
     method: ModuleType
-    """A file of cspipe/training/methods."""
+    """A file of cspipe/methods."""
     fit: ModuleFit | None
     """The module C, if the method uses it."""
     epoch: int

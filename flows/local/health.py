@@ -12,8 +12,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import get_current_settings
 
-from cspipe.errors import UserError
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
 from flows.local import runs, workers
 from flows.local.stack import Stack
 from flows.local.stack_parts import BUCKET, answers, store_client

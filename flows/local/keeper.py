@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local import processes
 from flows.local.processes import Part
 from flows.local.stack import KEEPER, STORES, WATCHERS, Stack, read

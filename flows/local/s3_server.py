@@ -16,8 +16,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
 
 PORTS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
 """What listens. The server knows itself by these numbers, so a folder keeps them."""

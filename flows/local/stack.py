@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
 from flows.local import interrupted, processes, s3_server
 from flows.local.processes import Part
 

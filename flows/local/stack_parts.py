@@ -24,9 +24,9 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from cspipe.errors import UserError
-from cspipe.files import whole_file
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.storage import Bucket
 from flows.local import processes, workers
 from flows.local.processes import Part, Program
 from flows.local.s3_server import S3Server, is_free, launch_s3, start_s3

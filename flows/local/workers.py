@@ -16,7 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
@@ -137,7 +137,7 @@ def _check_server(pool: str) -> str | None:
 
 
 def _check_s3() -> str | None:
-    from cspipe.storage import Bucket
+    from cspipe.runtime.storage import Bucket
 
     url = os.environ.get("CSPIPE_S3")
     if not url:

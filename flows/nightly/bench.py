@@ -13,7 +13,7 @@ import numpy as np
 from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
 
-from cspipe.files import whole_folder
+from cspipe.runtime.files import whole_folder
 from flows.command import Step, run_command
 from flows.failures import StageFailed, reason
 from flows.nightly.restore import release

@@ -17,9 +17,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.runtime import deployment, flow_run
 
-from cspipe.drift import BETTER
-from cspipe.storage import Bucket
-from cspipe.storage_errors import Lost
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Lost
+from flows.nightly.drift import BETTER
 
 FOLDER = "reevaluation/"
 MOST_NIGHTS = 60

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cspipe.drift import (
+from cspipe.data.grid import display_scale, grid
+from cspipe.runtime.storage import Bucket
+from flows.nightly import nights
+from flows.nightly.bench import Bench, facts_of, images_of
+from flows.nightly.causes import changed_content, changed_versions, likely_causes
+from flows.nightly.drift import (
     BETTER,
     LEVELS,
     TOLERANCE,
@@ -25,11 +30,6 @@ from cspipe.drift import (
     scales,
     worst,
 )
-from cspipe.pictures import display_scale, grid
-from cspipe.storage import Bucket
-from flows.nightly import nights
-from flows.nightly.bench import Bench, facts_of, images_of
-from flows.nightly.causes import changed_content, changed_versions, likely_causes
 from flows.nightly.nights import Scores, fresh_seed, scores_of
 from flows.workspace import Workspace
 

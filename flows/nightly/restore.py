@@ -13,9 +13,9 @@ from typing import Any
 
 from dvc.utils.serialize import load_yaml
 
-from cspipe.errors import UserError
-from cspipe.models import FILE, read_config
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.models import FILE, read_config
+from cspipe.runtime.storage import Bucket
 from flows.command import run_command
 from flows.dvc_stage import DVC, PATIENCE, outage
 from flows.failures import Transient, reason

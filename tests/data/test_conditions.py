@@ -12,11 +12,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from cspipe.config.params import Condition
 from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
-from cspipe.data.own_masks import open_own
 from cspipe.data.shards import Shards
-from cspipe.errors import UserError
-from cspipe.params import Condition
+from cspipe.ingest.own_masks import open_own
+from cspipe.runtime.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8)
 NUMBERS = np.arange(12)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cspipe.data import shards
 from cspipe.data.shards import ShardWriter, open_split, sha256_of
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4), np.uint8)
 

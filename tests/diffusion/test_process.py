@@ -7,9 +7,9 @@ from torch import Tensor
 
 from cspipe.diffusion import process
 from cspipe.diffusion.process import clean_estimate, diffuse, net_input, noise_in, per_image, training_target
-from cspipe.diffusion.reverse import subsequence
-from cspipe.diffusion.samplers.ddim import ddim_step
 from cspipe.diffusion.schedule import Schedule, karras_schedule, linear_schedule
+from cspipe.samplers.ddim import ddim_step
+from cspipe.sampling.reverse import subsequence
 
 STEPS = torch.tensor([1, 2, 5, 20, 50, 80, 99, 100])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cspipe.compute import open_device
-from cspipe.denoiser import NetDenoiser, Timed
+from cspipe.config.params import Compute
+from cspipe.diffusion.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.perturbation import perturb
 from cspipe.diffusion.process import diffuse
 from cspipe.diffusion.schedule import cosine_schedule
-from cspipe.params import Compute
+from cspipe.runtime.device import open_device
 
 
 def test_perturbed_state_is_the_forward_state_of_a_larger_noise() -> None:

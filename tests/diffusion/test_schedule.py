@@ -9,9 +9,9 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.cli import preset_names, preset_text
+from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.params_file import parse_params
 from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, karras_schedule, linear_schedule
-from cspipe.params_file import parse_params
 
 anything = given(name=st.sampled_from(sorted(SCHEDULES)), steps=st.integers(2, 2000))
 

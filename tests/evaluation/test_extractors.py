@@ -12,10 +12,10 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.utils import create_feature_extractor
 
-from cspipe.errors import UserError
 from cspipe.evaluation.extractors import INPUT_SIDE, Extractor, find_extractor
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.sources import NoiseSource, Pictures
+from cspipe.runtime.errors import UserError
 from tests.evaluation.tiny import blobs, source_of
 
 

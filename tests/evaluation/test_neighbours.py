@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from cspipe.data.grid import save_png
 from cspipe.evaluation import neighbours
 from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
-from cspipe.pictures import save_png
 from tests.evaluation.tiny import blobs, source_of
 
 CPU = torch.device("cpu")

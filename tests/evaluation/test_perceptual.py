@@ -12,14 +12,14 @@ import pytest
 import torch
 from torchvision.models import alexnet, vgg16
 
-from cspipe.data.images import Form
-from cspipe.data.sources.avatars import Renderer, looks
-from cspipe.errors import UserError
+from cspipe.config.params import Lpips
 from cspipe.evaluation import perceptual
 from cspipe.evaluation.extractors import find_extractor
 from cspipe.evaluation.perceptual import TRUNKS, Perceptual, open_perceptual
-from cspipe.files import sha256_file
-from cspipe.params import Lpips
+from cspipe.ingest.images import Form
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
+from cspipe.sources.avatars import Renderer, looks
 from tests.evaluation.tiny import TINY, blobs, tiny_features
 
 CPU = torch.device("cpu")

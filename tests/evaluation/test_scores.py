@@ -11,9 +11,9 @@ import torch_fidelity
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
-from cspipe.errors import UserError
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.sources import NoiseSource, Pictures
+from cspipe.runtime.errors import UserError
 from tests.evaluation.tiny import TINY, TinyNet, blobs, source_of, tiny_features
 
 NewMeasure = Callable[..., Measure]

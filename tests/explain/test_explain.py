@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
 from cspipe.explain import Verdict, explain, explain_all, table
+from cspipe.runtime.errors import UserError
 from tests.explain.conftest import PARAMS, commit, run_in
 from tests.s3_server import S3
 

@@ -125,7 +125,7 @@ def machines(folder: Path, s3: S3) -> Iterator[Machines]:
 
 def write_preset(clone: Path) -> None:
     """Make the preset `demo` of a clone one of seconds, with one variant."""
-    file = clone / "cspipe/presets/demo.yaml"
+    file = clone / "cspipe/config/presets/demo.yaml"
     params = change(yaml.safe_load(file.read_text()), TINY)
     params["variants"] = {"cs-10": params["variants"]["cs-10"]}
     file.write_text(yaml.safe_dump(params, sort_keys=False))

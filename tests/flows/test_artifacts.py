@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import Artifact
 from wandb.sdk.lib.printer import new_printer
 from wandb.sdk.wandb_run import Run
 
-from cspipe.storage import Bucket
+from cspipe.runtime.storage import Bucket
 from flows.artifacts import LARGEST, CurvesLink, ProgressElsewhere, data_uri, key, never_fails, show_picture
 from flows.command import Step
 from tests.s3_server import S3

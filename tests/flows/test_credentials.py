@@ -7,7 +7,7 @@ import os
 import pytest
 from prefect.blocks.system import Secret
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.credentials import BLOCK, take_from_block
 from flows.workspace import shared_bucket
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY

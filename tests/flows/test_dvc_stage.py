@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cspipe.storage import Bucket
+from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import StageRunner, end_earlier_attempt, how
 from flows.failures import StageFailed
 from flows.graph import read_graph

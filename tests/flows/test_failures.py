@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect.states import Failed
 
-from cspipe.storage_errors import Unreachable
+from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Ended
 from flows.dvc_stage import PATIENCE
 from flows.failures import AWAY_SECONDS, Away, Killed, StageFailed, Transient, failure, worth_another_attempt

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from cspipe import gpu_lock
+from cspipe.runtime import gpu_lock
 from flows.dvc_stage import StageRunner
 from flows.failures import StageFailed
 from flows.gpus import uuids
@@ -28,7 +28,11 @@ stages:
     outs: [seen]
     meta: {pool: gpu, gpus: 2}
 """
-HOLD = "import sys, time\nfrom cspipe.gpu_lock import take_first\ntake_first(sys.argv[1:])\nprint(1)\ntime.sleep(600)"
+HOLD = """import sys, time
+from cspipe.runtime.gpu_lock import take_first
+take_first(sys.argv[1:])
+print(1)
+time.sleep(600)"""
 
 
 @pytest.fixture

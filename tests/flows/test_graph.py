@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.graph import read_graph
 from tests.conftest import ROOT
 from tests.stages.conftest import run_in

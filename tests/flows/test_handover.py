@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cspipe.errors import UserError
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
 from flows.graph import Node
 from flows.handover import Place, hand_over, lock_entry, merge_lock, take_over
 from tests.s3_server import S3

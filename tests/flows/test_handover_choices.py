@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cspipe.storage import Bucket
+from cspipe.runtime.storage import Bucket
 from flows.graph import read_graph
 from flows.handover import Place, hand_over, take_over
 from tests.conftest import Tree, change
@@ -21,9 +21,9 @@ PAIRS = {"data.avatars.paired": "glasses", "task": "deocclude", "evaluate.kid_su
 pytestmark = pytest.mark.slow
 CHOICES: dict[str, Tree] = {
     "plain": {"train.method": "plain"},
-    "scheduled-sampling": {"train.method": "scheduled-sampling"},
-    "noise-control": {"train.method": "noise-control"},
-    "weight-control": {"train.method": "weight-control"},
+    "scheduled_sampling": {"train.method": "scheduled_sampling"},
+    "noise_control": {"train.method": "noise_control"},
+    "weight_control": {"train.method": "weight_control"},
     "eps": {"diffusion.prediction": "eps"},
     "x0": {"diffusion.prediction": "x0"},
     "edm": {"diffusion.prediction": "edm", "diffusion.schedule": "karras"},

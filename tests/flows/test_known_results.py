@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.explain import explain_all
-from cspipe.storage import Bucket
+from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import Outcome, StageRunner
 from flows.graph import read_graph
 from flows.known_results import settle

@@ -27,9 +27,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Machines
     """Two machines with a worker each; the preset of train-ffhq is the demo of seconds with FFHQ as its source."""
     with machines(tmp_path_factory.mktemp("own"), s3) as made:
         work = made.origin.parent / "work"
-        demo = yaml.safe_load((work / "cspipe/presets/demo.yaml").read_text())
+        demo = yaml.safe_load((work / "cspipe/config/presets/demo.yaml").read_text())
         ffhq = change(demo, {"data.source": "ffhq256", "data.path": "data/raw/ffhq", "data.limit": FACES})
-        (work / "cspipe/presets/ffhq256.yaml").write_text(yaml.safe_dump(ffhq, sort_keys=False))
+        (work / "cspipe/config/presets/ffhq256.yaml").write_text(yaml.safe_dump(ffhq, sort_keys=False))
         commit(work, "a small preset for FFHQ")
         run_in(work, "git", "push", "-q", str(made.origin), "main")
         for clone in (made.driver, made.gpu):

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskR
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.queued import Queued, QueuedStage
 
 pytestmark = pytest.mark.usefixtures("prefect")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cspipe.errors import UserError
-from cspipe.params import Params
+from cspipe.config.params import Params
+from cspipe.runtime.errors import UserError
 from flows.raw_data import check_data, link_own_files
 from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT

@@ -18,7 +18,7 @@ from prefect.states import Scheduled
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from cspipe.storage import Bucket
+from cspipe.runtime.storage import Bucket
 from flows.nightly.causes import UNKNOWN
 from flows.reevaluate import reevaluate
 from tests.conftest import Tree, change

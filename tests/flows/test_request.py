@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local.stack import Stack
 from flows.request import check, given_parameters
 from flows.workspace import git
@@ -35,7 +35,7 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict 
 
 def committed(folder: Path) -> Path:
     """A clone that has the presets, and nothing else that is read."""
-    shutil.copytree(ROOT / "cspipe/presets", folder / "cspipe/presets", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "cspipe/config/presets", folder / "cspipe/config/presets", dirs_exist_ok=True)
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "presets")
@@ -80,7 +80,9 @@ def test_what_would_run_is_let_go() -> None:
 
 def test_what_this_clone_cannot_tell_is_let_go(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check("pipeline", {"preset": "nope", "revision": "of-a-colleague"})
-    (clone / "cspipe/presets/demo.yaml").write_text("")  # other code than the revision's may read other parameters
+    (clone / "cspipe/config/presets/demo.yaml").write_text(
+        ""
+    )  # other code than the revision's may read other parameters
     check("pipeline", {"preset": "nope"})
     monkeypatch.setenv("CSPIPE_HOME", str(clone.parent))
     check("pipeline", {"preset": "nope"})

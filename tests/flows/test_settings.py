@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
-from cspipe.params_file import load_params
+from cspipe.config.params_file import load_params
+from cspipe.runtime.errors import UserError
 from flows.settings import write_params
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "cspipe/presets", tmp_path / "cspipe/presets")
+    shutil.copytree(ROOT / "cspipe/config/presets", tmp_path / "cspipe/config/presets")
     (tmp_path / "params.yaml").write_text("before")
     return tmp_path
 
@@ -30,7 +30,7 @@ def test_overrides_change_values_and_keep_the_comments(root: Path) -> None:
 
 def test_without_overrides_it_is_the_preset_byte_for_byte(root: Path) -> None:
     write_params(root, "demo", {})
-    assert (root / "params.yaml").read_bytes() == (root / "cspipe/presets/demo.yaml").read_bytes()
+    assert (root / "params.yaml").read_bytes() == (root / "cspipe/config/presets/demo.yaml").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local.workers import SLOTS, SWEEPS
 from flows.supervise import Watch
 from flows.sweep import points

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
-from cspipe.storage_errors import StorageError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage_errors import StorageError
 from flows import workspace
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 from tests.s3_server import S3

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.files import sha256_file
+from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.infra.conftest import INFRA
 from tests.s3_server import S3

@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from cspipe.compute import open_device
+from cspipe.config.params import Params
+from cspipe.config.params_file import parse_params
 from cspipe.nets.build import build_compensation, build_main, count_parameters
-from cspipe.params import Params
-from cspipe.params_file import parse_params
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.device import open_device
 from cspipe.stages.train import new_trainee
-from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.examples import Batch, Examples
 from tests.conftest import ROOT, Pictures, Tree, change
 from tests.infra.conftest import INFRA

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from cspipe.files import sha256_file
-from cspipe.models import save_model
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.models import save_model
 
 SOURCES = {"cspipe/nets/unet.py": "one = 1\n", "cspipe/nets/blocks.py": "two = 2\n", "cspipe/train.py": "three = 3\n"}
 

@@ -7,11 +7,11 @@ import os
 
 import pytest
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file
 from cspipe.lineage.records import FOLDER, find_here, keep_records
 from cspipe.lineage.stage_files import stage_files
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.storage import Bucket
 from tests.conftest import ROOT
 from tests.lineage.conftest import Clone
 from tests.s3_server import S3

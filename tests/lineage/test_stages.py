@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.files import sha256_file
 from cspipe.lineage.text import text
 from cspipe.lineage.trace import trace
+from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_clone, run_in, stage

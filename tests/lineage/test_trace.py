@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cspipe.errors import UserError
-from cspipe.files import sha256_file
 from cspipe.lineage.text import as_json, text
 from cspipe.lineage.trace import trace
-from cspipe.storage import Bucket
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.storage import Bucket
 from tests.lineage.conftest import Clone, git, write_json
 from tests.s3_server import S3
 

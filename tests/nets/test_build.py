@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cspipe.choices import names_in
+from cspipe.config.params import Compensation
 from cspipe.nets.build import build_compensation, count_parameters
-from cspipe.params import Compensation
+from cspipe.runtime.registry import names_in
 
-MODULES = "cspipe.nets.compensation"
+MODULES = "cspipe.compensators"
 
 
 @pytest.mark.parametrize("net", names_in(MODULES))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cspipe import params
-from cspipe.choices import find, names_in
+from cspipe.config import params
 from cspipe.nets.build import build_compensation, build_main
+from cspipe.runtime.registry import find, names_in
 from tests.conftest import MODELS
 
 Build = Callable[..., nn.Module]

@@ -13,9 +13,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from cspipe.params import Params
-from cspipe.params_file import load_params
-from cspipe.pictures import grid, save_png
+from cspipe.config.params import Params
+from cspipe.config.params_file import load_params
+from cspipe.data.grid import grid, save_png
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}

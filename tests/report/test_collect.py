@@ -14,10 +14,10 @@ import yaml
 from dvclive import Live
 from PIL import Image
 
-from cspipe.errors import UserError
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.readers import WIDEST, read_picture
+from cspipe.runtime.errors import UserError
 from tests.report.conftest import VARIANTS, write_json
 
 FILES = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cspipe.params import Params
-from cspipe.params_file import load_params
+from cspipe.config.params import Params
+from cspipe.config.params_file import load_params
 from cspipe.report.collect import collect
 from cspipe.report.page import correction_words, render, sampler_words
 from tests.report.conftest import VARIANTS, write_json, write_tree

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.page import render
 from cspipe.report.paired import families_table, interval, measures_table, paired_verdict

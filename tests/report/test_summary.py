@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.summary import text_table
 from cspipe.stages import report as stage

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.results import VariantResult
 from cspipe.report.verdict import leaders, module_effects, verdict

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.compute import open_device
-from cspipe.errors import UserError
-from cspipe.params import Params
+from cspipe.config.params import Params
+from cspipe.runtime.device import open_device
+from cspipe.runtime.errors import UserError
 from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.train import new_trainee
 from cspipe.training.examples import Examples

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from cspipe.compute import open_device
-from cspipe.errors import UserError
-from cspipe.models import save_model
-from cspipe.params import Params
+from cspipe.config.params import Params
+from cspipe.runtime.device import open_device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.models import save_model
 from cspipe.stages.nets import finished_denoiser, new_main
 from tests.conftest import MODELS, Tree
 

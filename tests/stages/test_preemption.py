@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cspipe.files import sha256_file
+from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 from tests.stages.conftest import new_clone, stage

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cspipe.files import sha256_file
+from cspipe.runtime.files import sha256_file
 from cspipe.stages.stage import stage as run_stage
 from cspipe.stages.stage import state_key
 from tests.conftest import Tree, change

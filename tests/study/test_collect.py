@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cspipe.params import Params
+from cspipe.config.params import Params
 from cspipe.study.collect import _path_flop, scores_of
 
 
@@ -17,8 +17,8 @@ from cspipe.study.collect import _path_flop, scores_of
         ("compensated", {"fade": 0}, 110),
         ("compensated", {"fade": 0.5, "share": 0.8}, 0.8 * 0.25 * 110),
         ("compensated", {"fade": 0, "gap": 3}, 110),
-        ("scheduled-sampling", {"fade": 0, "gap": 3}, 300),
-        ("scheduled-sampling", {"fade": 1.0, "gap": 3}, 150),
+        ("scheduled_sampling", {"fade": 0, "gap": 3}, 300),
+        ("scheduled_sampling", {"fade": 1.0, "gap": 3}, 150),
     ],
 )
 def test_path_of_a_method_costs_its_passes_for_its_share(

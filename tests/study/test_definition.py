@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from cspipe.study.definition import define, read_study, study_names
 from tests.conftest import ROOT, Tree
 

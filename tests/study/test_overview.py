@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from cspipe.study.overview import overview, write_overview
 from cspipe.study.results import RESULTS, write_results
 from tests.study.conftest import Make

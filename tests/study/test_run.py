@@ -34,7 +34,9 @@ NAMES = {"tiny-plain-0", "tiny-cs-0"}
 
 
 def study(clone: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run_in(clone, sys.executable, "-c", "from cspipe.cli import main; main()", "study", *arguments, check=check)
+    return run_in(
+        clone, sys.executable, "-c", "from cspipe.cli.main import main; main()", "study", *arguments, check=check
+    )
 
 
 def experiments(clone: Path) -> set[str]:
@@ -73,7 +75,7 @@ def test_study_that_is_not_committed_does_not_start(clone: Path) -> None:
 
 def test_interrupt_stops_everything_and_keeps_the_clone_clean(clone: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(clone)}
-    command = [sys.executable, "-u", "-c", "from cspipe.cli import main; main()", "study", "tiny"]
+    command = [sys.executable, "-u", "-c", "from cspipe.cli.main import main; main()", "study", "tiny"]
     running = subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert running.stdout is not None

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.compute import Device
-from cspipe.pixels import normalise, quantise
+from cspipe.data.pixels import normalise, quantise
+from cspipe.runtime.device import Device
 from cspipe.training.batches import batches, stream_indices
 from cspipe.training.draws import Draws, Ladder
 from cspipe.training.examples import Batch, Examples

@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from cspipe.choices import names_in
-from cspipe.compute import open_device
+from cspipe.config.params import METHODS, Params
 from cspipe.data.shards import INDEX, ShardWriter, sha256_of
-from cspipe.denoiser import Timed
-from cspipe.errors import UserError
-from cspipe.params import METHODS, Params
-from cspipe.preemption import Preempted
+from cspipe.diffusion.denoiser import Timed
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.device import open_device
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.preemption import Preempted
+from cspipe.runtime.registry import names_in
 from cspipe.stages.examples import open_examples
 from cspipe.stages.nets import denoiser, new_main, new_module
 from cspipe.stages.train import new_trainee
-from cspipe.training.checkpoint import Checkpoints
 from cspipe.training.examples import Batch, Examples
 from cspipe.training.loop import Plan, crossed, run
 from cspipe.training.main_net import MainNet
@@ -102,7 +102,7 @@ CHANGES = {
     "dropout": {"model.dropout": 0.3},
     "masks": {"task": "inpaint"},
     "occluders": {"condition.occluders": ["scarf"]},
-    "rivals": {"diffusion.self_condition": True, "train.perturbation": 0.1, "train.method": "noise-control"},
+    "rivals": {"diffusion.self_condition": True, "train.perturbation": 0.1, "train.method": "noise_control"},
     "reverse states": {"compensation.states": "reverse", "train.compensation.start": 16},
 }
 

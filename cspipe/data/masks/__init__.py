@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cspipe.choices import find
+from cspipe.runtime.registry import find
 
 SMALLEST = 4
 """Pixels, height and width, of the smallest picture that has a hole of every family."""

@@ -1,4 +1,4 @@
-"""A person's own masks, as the prepared data keep them (cspipe/data/own_masks.py reads the pictures)."""
+"""A person's own masks, as the prepared data keep them (cspipe/ingest/own_masks.py reads the pictures)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 
 FILE = "masks.npy"
 

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cspipe.choices import find
+from cspipe.runtime.registry import find
 
 Paint = Callable[[int, np.random.Generator], NDArray[np.uint8]]
 LUMA = np.array([0.299, 0.587, 0.114])

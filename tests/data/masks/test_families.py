@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cspipe.choices import names_in
 from cspipe.data.masks import SMALLEST, find_masks
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.registry import names_in
 
 FAMILIES = names_in("cspipe.data.masks")
 SHARES = {

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cspipe.data.masks._own import load_own
-from cspipe.data.own_masks import open_own, read_mask
-from cspipe.errors import UserError
+from cspipe.ingest.own_masks import open_own, read_mask
+from cspipe.runtime.errors import UserError
 
 HOLE = np.random.default_rng(0).random((16, 16)) < 0.3
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cspipe.choices import names_in
 from cspipe.data.occluders import find_occluder, occlude, put_in_front
 from cspipe.data.occluders._sketch import Sketch
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.registry import names_in
 
 OCCLUDERS = names_in("cspipe.data.occluders")
 SHARES = {"glasses": (0.01, 0.15), "mask": (0.1, 0.27), "hand": (0.03, 0.25), "scarf": (0.15, 0.5), "text": (0, 0.3)}

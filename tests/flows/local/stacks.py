@@ -18,7 +18,7 @@ DEPLOYMENTS = """
 """
 DRIVER = """
 import sys
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local.stack import down, status, up
 from flows.local.workers import worker
 try:

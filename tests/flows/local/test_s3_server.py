@@ -9,7 +9,7 @@ from pathlib import Path
 import botocore.exceptions
 import pytest
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.local.s3_server import launch_s3, remove_sockets, start_s3
 from tests.flows.server import wait_for
 from tests.s3_server import S3, SECRET_KEY

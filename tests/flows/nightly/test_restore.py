@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.errors import UserError
+from cspipe.runtime.errors import UserError
 from flows.nightly.restore import variants_of
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cspipe.drift import Difference
+from flows.nightly.drift import Difference
 from flows.nightly.recheck import Finding
 from flows.nightly.registry import Model
 from flows.reevaluate import Checked, table

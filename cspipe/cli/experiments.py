@@ -1,0 +1,103 @@
+"""DVC's experiments in a table as narrow as a terminal: what differs, and the scores of each variant.
+
+`dvc exp show` has a column for each of 50 parameters and for each number of each metrics file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from cspipe.report.numbers import kid, significant
+from cspipe.runtime.errors import UserError
+
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A commit, one of its experiments, or the workspace."""
+
+    name: str
+    state: str
+    """Queued, Running or Failed; empty if it is none of these."""
+    params: Tree
+    scores: dict[str, Tree]
+    """By variant: kid, kid_std, frechet and others, for those that were evaluated."""
+
+
+def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
+    """The last commits of a clone, each followed by its experiments; the workspace follows the first if it differs.
+
+    Raises UserError with DVC's words if it has none to show.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc exp show: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    workspace, *rows = json.loads(done.stdout)
+    groups = [[_experiment(row), *_derived(row)] for row in rows]
+    if groups:
+        here, head = _experiment(workspace), groups[0][0]
+        groups[0][1:1] = [here] if (here.params, here.scores) != (head.params, head.scores) else []
+    return groups
+
+
+def _derived(row: Tree) -> Iterator[Experiment]:
+    for found in row["experiments"] or []:
+        executor = found["executor"] or {}
+        yield _experiment(found["revs"][0], str(executor.get("state") or ""))
+
+
+def _experiment(row: Tree, state: str = "") -> Experiment:
+    data = row["data"] or {"params": {}, "metrics": {}}
+    params = {key: value for file in data["params"].values() for key, value in file.get("data", {}).items()}
+    files = {PurePosixPath(path): file.get("data", {}) for path, file in data["metrics"].items()}
+    scores = {path.stem: _scores(tree) for path, tree in files.items() if path.parent.name == "metrics"}
+    return Experiment(row["name"] or row["rev"][:7], "Failed" if row["error"] else state, params, scores)
+
+
+def _scores(metrics: Tree) -> Tree:
+    """Those of a metrics file, whatever extractor they are named after."""
+    return next((part for part in metrics.values() if isinstance(part, dict) and "kid" in part), {})
+
+
+def differing(before: Tree, now: Tree, path: str = "") -> Iterator[str]:
+    """What differs between two trees of parameters, as `dvc exp run -S` takes it: "train.images=96000"."""
+    for key in dict.fromkeys([*before, *now]):
+        if key not in now:
+            yield f"{path}{key} left out"
+        elif key not in before:
+            yield f"{path}{key} added"
+        elif isinstance(before[key], dict) and isinstance(now[key], dict):
+            yield from differing(before[key], now[key], f"{path}{key}.")
+        elif before[key] != now[key]:
+            yield f"{path}{key}={json.dumps(now[key])}"
+
+
+def table(groups: Sequence[Sequence[Experiment]]) -> Table:
+    """A row per experiment and variant; what differs, from the commit above."""
+    shown = Table("experiment", "what differs", box=SIMPLE_HEAD, show_edge=False)
+    shown.add_column("variant", no_wrap=True)
+    for score in ("KID x1000", "Frechet"):
+        shown.add_column(score, justify="right", no_wrap=True)
+    for commit, *others in groups:
+        for each in (commit, *others):
+            differences = [] if each is commit else list(differing(commit.params, each.params))
+            name = each.name if each is commit else f"  {each.name}"
+            shown.add_row(
+                f"{name} ({each.state})" if each.state else name,
+                "\n".join(differences),
+                "\n".join(each.scores),
+                "\n".join(kid(scores.get("kid"), scores.get("kid_std")) for scores in each.scores.values()),
+                "\n".join(significant(scores.get("frechet")) for scores in each.scores.values()),
+            )
+    return shown

@@ -1,0 +1,51 @@
+"""`cspipe study`: run a study of studies/, or go on with it, and write its table and figure."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cspipe.runtime.errors import UserError
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="folder in studies/; without it, the studies are listed")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the times in the table are of so many")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="run it afresh and compare with docs/results")] = False,
+) -> None:
+    """Run a study of studies/, or go on with it, and write its table to docs/results."""
+    from cspipe.study.clone import git  # pydantic models, DVC and torch take seconds to import
+    from cspipe.study.definition import define, read_study, study_names
+
+    try:
+        root = Path(git(Path(), "rev-parse", "--show-toplevel"))
+    except UserError:
+        raise UserError(f"{Path.cwd()}: no git clone; run this in a clone of the project") from None
+    if not name:
+        for each in study_names(root):
+            defined = read_study(root, each)
+            cells = len(defined.rows) * max(1, len(defined.points)) * len(defined.seeds)
+            print(f"{each:20} {cells:4} cells  {defined.question}")
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers are stopped then too
+    from cspipe.study.report import report
+    from cspipe.study.run import run_study
+    from cspipe.study.table import table
+    from cspipe.study.verify import verify as compare
+
+    defined_study = define(root, name)
+    if verify:
+        raise typer.Exit(0 if compare(defined_study, root, jobs, _tell) else 1)
+    results = run_study(defined_study, root, jobs, _tell)
+    path = report(results, root)
+    print("\n".join(table(results)))
+    print(path.relative_to(root))
+    if any(cell.failed is not None for cell in results.cells):
+        raise typer.Exit(1)
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,81 @@
+"""Reading params.yaml, and telling people what is wrong with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from cspipe.config.params import Params
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.settings import SettingsOf
+from cspipe.sampling.variants import Variant
+
+
+class ParamsError(UserError):
+    """params.yaml cannot be used; the message names the file, the key, the value and the fix."""
+
+
+_UNION_MEMBERS = ("function-", "literal[", "constrained-")
+"""What pydantic puts into a location for the members of a union; no keys of the file."""
+
+
+def _meaning(keys: list[str], tree: Any) -> str:
+    """The description of a key such as train.batch, in a file with the content `tree`."""
+    annotation: Any = Params
+    meaning = ""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+        field = getattr(annotation, "model_fields", {}).get(key)
+        if field is None:
+            annotation = Variant if annotation == Params.model_fields["variants"].annotation else None
+            continue
+        annotation, meaning = _type_of(field, tree), field.description or ""
+    return meaning or "see `cspipe params show demo`"
+
+
+def _type_of(field: FieldInfo, value: Any) -> Any:
+    """The type of a field; of a section whose keys another file describes, the class there for this value."""
+    named = [part.model(value) for part in field.metadata if isinstance(part, SettingsOf)]
+    return named[0] if named else field.annotation
+
+
+def _explain(error: ValidationError, tree: Any, where: str) -> str:
+    """One line per problem: key, what is wrong, the value, and what the key means."""
+    lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
+    for problem in error.errors():
+        keys = [str(part) for part in problem["loc"] if not str(part).startswith(_UNION_MEMBERS)]
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key; remove it or correct its spelling"
+        elif problem["type"] == "missing":
+            message = "key is missing; `cspipe params show demo` prints a complete file"
+        elif problem["type"] != "value_error":
+            message += f" (got {problem['input']!r}; {_meaning(keys, tree)})"
+        lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
+    return "\n".join(lines)
+
+
+def parse_params(tree: Any, where: str) -> Params:
+    """Validate a parsed YAML tree; `where` names it in messages. Raises ParamsError."""
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ParamsError(_explain(error, tree, where)) from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file. Raises ParamsError naming file, key, value and fix."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    return parse_params(tree, str(path))

@@ -1,0 +1,169 @@
+"""What follows from a params file: sizes of the nets, work and memory per image, the last alpha-bar, passes.
+
+Nets are built and run on torch's meta device, where tensors have shapes and no numbers, so that any preset takes
+seconds and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from cspipe.config.params import SOURCES, Data, Params
+from cspipe.data.conditions import condition_channels
+from cspipe.diffusion.schedule import SCHEDULES
+from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.runtime.wording import readable_bytes
+from cspipe.sources import count_test
+
+FLOAT32 = 4
+"""Bytes of a number."""
+COPIES = 5
+"""Of every weight of the main net in training: itself, its gradient, AdamW's two states, the EMA."""
+NOTES = (
+    "a multiplication and an addition are 2 FLOP; convolutions, linear layers and attention are counted",
+    "activations are what autograd keeps for the backward pass, in float32; bfloat16 keeps less",
+    "not counted: the module, what single operations need for themselves, CUDA's own and unused parts of its blocks",
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a net takes for one image."""
+
+    parameters: int
+    forward: int
+    """FLOP of a forward pass."""
+    training: int
+    """FLOP of a forward and a backward pass."""
+    activations: int
+    """Bytes that autograd keeps from the one to the other."""
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention in one kernel, as on a CPU or GPU; the meta device would keep an L x L matrix per head."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Torch's hook, called in place of every function."""
+        if func is scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, **(kwargs or {}))[0]
+        return func(*args, **(kwargs or {}))
+
+
+def cost_of(net: nn.Module, *inputs: Tensor) -> Cost:
+    """The cost of net(*inputs), one image, and of its backward pass to the weights; on any device."""
+    weights = {_place(tensor) for tensor in (*net.parameters(), *net.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        """Autograd's hook: each piece of memory counts once, however many views of it are kept."""
+        if _place(tensor) not in weights:
+            kept[_place(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with FusedAttention(), FlopCounterMode(display=False) as flop:
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = net(*inputs)
+        forward = flop.get_total_flops()
+        output.sum().backward()
+    return Cost(count_parameters(net), forward, flop.get_total_flops(), sum(kept.values()))
+
+
+def _place(tensor: Tensor) -> int:
+    """Which piece of memory a tensor is of; meta tensors have no address."""
+    place: int = tensor.untyped_storage()._cdata
+    return place
+
+
+def costs(params: Params) -> tuple[Cost, Cost]:
+    """The cost of the main net and of the module."""
+    image, size = params.data.channels, params.data.size
+    told = condition_channels(params.task, image)
+    told_too = told + (image if params.diffusion.self_condition else 0)
+    with torch.device("meta"):
+        t = torch.empty(1)
+        main = build_main(params.model, image_channels=image, condition_channels=told_too, size=size)
+        module = build_compensation(params.compensation, image_channels=image, condition_channels=told, size=size)
+        return (
+            cost_of(main, torch.empty(1, image + told_too, size, size), t),
+            cost_of(module, torch.empty(1, image + told, size, size), t),
+        )
+
+
+def copies_memory(main: Cost) -> int:
+    """Bytes of all copies of the weights in training."""
+    return COPIES * FLOAT32 * main.parameters
+
+
+def training_memory(main: Cost) -> int:
+    """Bytes for one image: the copies of the weights, and activations."""
+    return copies_memory(main) + main.activations
+
+
+def training_pictures(data: Data) -> int | None:
+    """Pictures of the train split, as far as params.yaml and the published size of the source tell; else None.
+
+    A source of a published size has `PUBLISHED`, its `pictures` in all, or `TRAIN_PICTURES` of its official split.
+    """
+    source = import_module(f"{SOURCES}.{data.source.replace('-', '_')}")
+    if data.held_out == "official":
+        train: int | None = getattr(source, "TRAIN_PICTURES", None)
+        return train if data.limit is None else None
+    published = getattr(source, "PUBLISHED", None)
+    total = published.pictures if published is not None and data.limit is None else data.limit
+    return None if total is None else total - count_test(total, data.held_out)
+
+
+def derived(params: Params) -> str:
+    """The figures as YAML comments, to stand below the file that they follow from."""
+    main, module = costs(params)
+    lines = [
+        "Derived figures, for one image (nothing reads them)",
+        f"main net:    {params.model.name}, {_in_words(main)}",
+        f"module:      {_in_words(module)}",
+        f"memory:      {readable_bytes(training_memory(main))} to train the main net on batch 1 in float32:",
+        f"             {readable_bytes(copies_memory(main))} weights, gradients, AdamW's two states and EMA,",
+        f"             {readable_bytes(main.activations)} activations",
+        f"alpha-bar:   {alpha_bar(params):.3g} at T = {params.diffusion.steps}",
+        f"training:    {params.train.images:,} images, {_passes(params)}",
+    ]
+    if params.train.method != "plain":
+        lines.append(f"             on the path of train.method {_giga(main.forward + module.forward)} more for each")
+    return "".join(f"# {line}\n" for line in (*lines, *NOTES))
+
+
+def alpha_bar(params: Params) -> float:
+    """The share of signal (of its variance) that is left in x_T."""
+    return float(SCHEDULES[params.diffusion.schedule](params.diffusion.steps).signal[-1] ** 2)
+
+
+def _in_words(cost: Cost) -> str:
+    forward, training = _giga(cost.forward), _giga(cost.training)
+    return f"{cost.parameters:,} parameters; {forward} forward, {training} forward and backward"
+
+
+def _giga(flop: int) -> str:
+    """Three digits, or all those before the point."""
+    count = flop / 1e9
+    return f"{count:,.0f} GFLOP" if count >= 100 else f"{count:.3g} GFLOP"
+
+
+def _passes(params: Params) -> str:
+    """How often each picture is seen, in words."""
+    pictures = training_pictures(params.data)
+    if pictures is None:
+        return f"passes unknown: how many pictures {params.data.source} has is seen when they are prepared"
+    at_most = " at most" if params.data.limit is not None and params.data.path is not None else ""
+    return f"{params.train.images / pictures:,.4g} passes over {pictures:,} pictures{at_most}"

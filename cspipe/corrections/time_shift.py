@@ -1,0 +1,41 @@
+"""Time shift (Li et al. 2024): the net is told the time whose noise level is nearest to the variance of the state.
+
+The step itself still goes from t to s. The authors' code for ADM steps by the shifted time as well, so that the images
+of a batch leave the common path; here they stay on it, with any sampler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cspipe.corrections import AfterStep, CorrectionSettings, Module
+from cspipe.runtime.settings import WholeNumber
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cspipe.diffusion.process import Denoiser
+    from cspipe.diffusion.schedule import Schedule
+
+
+class Settings(CorrectionSettings):
+    """Shifts within a window, while t is above a cut-off; the first step, from pure noise, is never shifted."""
+
+    window: WholeNumber = Field(description="native steps from the least to the largest time told, around t; 0: plain")
+    cutoff: WholeNumber = Field(description="native steps; at and below it the net is told t")
+
+    def build(self, denoise: Denoiser, schedule: Schedule, module: Module | None) -> tuple[Denoiser, AfterStep | None]:
+        """The net asked at the shifted time, and no hook."""
+        levels = schedule.noise[1:] ** 2
+
+        def shifted(x_t: Tensor, t: Tensor) -> Tensor:
+            """The net's estimate at the t' nearest to the variance of each image over its own pixels."""
+            variance = x_t.flatten(1).var(dim=1)
+            # 1 - ab rises with t, so the nearest in the window is the nearest of all, moved to the window's edge.
+            nearest = (variance.unsqueeze(1) - levels).abs().argmin(dim=1) + 1
+            told = nearest.clamp(t - self.window // 2, t + self.window // 2)
+            return denoise(x_t, told.where((t > self.cutoff) & (t < schedule.steps), t))
+
+        return shifted, None

@@ -1,0 +1,103 @@
+"""From a stream of pictures to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cspipe.data.shards import ShardWriter, sha256_of, shard_length
+from cspipe.ingest.images import Form
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.sources import Picture, Skipped, Split
+
+PROGRESS = "progress.json"
+SPLITS: tuple[Split, Split] = ("train", "test")
+LISTED, NAMED = 100, 5
+"""Skipped pictures that the index lists, and that the summary names."""
+
+
+class Intake:
+    """Takes the items of a stream to the shards they belong to, and keeps account of those skipped.
+
+    After every block of as many items as a shard holds, all writers write what they have, and progress.json tells how
+    far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
+    """
+
+    def __init__(self, folder: Path, form: Form) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.block = folder, shard_length(form.shape)
+        kept = self._kept()
+        self.items: int = kept["items"]
+        """Items taken so far; while nothing is added, those of whole blocks."""
+        names = [name for split in SPLITS for name in (split, f"{split}-paired")]
+        self.writers = {name: ShardWriter(folder, name, form.shape, kept["shards"].get(name, [])) for name in names}
+        self.skipped = [Skipped(**item) for item in kept["skipped"]]
+        self.skipped_count: int = kept["skipped_count"]
+
+    def _kept(self) -> dict[str, Any]:
+        """What progress.json tells; that of a new beginning if it, or a shard that it names, is missing or damaged."""
+        nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0}
+        path = self.folder / PROGRESS
+        if not path.exists():
+            return nothing
+        try:
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            for shard in (shard for shards in kept["shards"].values() for shard in shards):
+                if sha256_file(self.folder / shard["file"]) != shard["sha256"]:
+                    raise ValueError(f"{shard['file']} is damaged")
+        except (OSError, ValueError, KeyError) as error:
+            print(f"prepare: {self.folder} cannot be used ({error}); starting anew", file=sys.stderr)
+            return nothing
+        return kept
+
+    def add(self, item: Picture | Skipped) -> None:
+        """Write a picture and its pair, or note why there is none."""
+        if isinstance(item, Picture):
+            self.writers[item.split].add(item.pixels)
+            if item.paired is not None:
+                self.writers[f"{item.split}-paired"].add(item.paired)
+        else:
+            self.skipped_count += 1
+            if len(self.skipped) < LISTED:
+                self.skipped.append(Skipped(repr(item.name)[1:-1], item.reason))  # printable, whatever the name
+        self.items += 1
+        if self.items % self.block == 0:
+            self._keep()
+
+    def _keep(self) -> None:
+        for writer in self.writers.values():
+            writer.flush()
+        kept = {
+            "items": self.items,
+            "shards": {name: writer.shards for name, writer in self.writers.items()},
+            "skipped": [asdict(item) for item in self.skipped],
+            "skipped_count": self.skipped_count,
+        }
+        with whole_file(self.folder / PROGRESS) as beside:
+            beside.write_text(json.dumps(kept), encoding="utf-8")
+
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Write the last block; the index entry of each split. Raises UserError if one is empty."""
+        self._keep()
+        return {split: self._entry(split) for split in SPLITS}
+
+    def _entry(self, split: str) -> dict[str, Any]:
+        shards, paired = self.writers[split].shards, self.writers[f"{split}-paired"].shards
+        if not shards:
+            raise UserError(
+                f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, "
+                "or take more pictures"
+            )
+        images = sum(shard["images"] for shard in shards)
+        entry = {"images": images, "sha256": sha256_of([*shards, *paired]), "shards": shards}
+        return {**entry, "paired_shards": paired} if paired else entry
+
+    def summary(self) -> str:
+        """The skipped pictures in one line: how many, and the first few with their reasons."""
+        named = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
+        more = f"; and {self.skipped_count - NAMED} more" if self.skipped_count > NAMED else ""
+        return f"{self.skipped_count} pictures skipped ({named}{more})"

@@ -1,0 +1,1 @@
+"""What every part stands on: devices, files, S3, progress, errors. Nothing here can change a result."""

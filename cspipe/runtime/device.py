@@ -1,0 +1,116 @@
+"""What the nets run on. Every difference between devices is here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from cspipe.config.params import Compute
+from cspipe.runtime import gpu_lock
+from cspipe.runtime.errors import UserError
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""A container's limit: "max" or microseconds of processor time, and of what time."""
+SECONDS_TO_LOOK = 0.25
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device with the precision of the nets on it."""
+
+    device: torch.device
+    precision: torch.dtype
+    compile: bool
+
+    @property
+    def name(self) -> str:
+        """ "cpu", or the name of the GPU; it goes into metrics, so not the processor's model."""
+        return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which nets compute in `precision`; weights and everything outside stay float32."""
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def upload(self, images: Tensor) -> Tensor:
+        """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""
+        if self.device.type == "cuda":
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
+
+    def free_memory(self) -> int:
+        """Bytes a training set may take on the device; 0 on the CPU, where memory-mapped files serve as well."""
+        return torch.cuda.mem_get_info(self.device)[0] // 3 if self.device.type == "cuda" else 0
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A seeded source of random numbers on the device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def open_device(compute: Compute) -> Device:
+    """Set threads and determinism, and choose the device. Raises UserError if it is not there.
+
+    Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none.
+
+    More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
+    the number is a parameter, set here and nowhere else. A line tells where it is more than what is free.
+    """
+    torch.set_num_threads(compute.threads)
+    found = torch.cuda.is_available()
+    if compute.device == "cuda" and not found:
+        raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    device = _free_gpu() if found and compute.device != "cpu" else torch.device("cpu")
+    if device.type == "cpu" and compute.precision == "bfloat16":
+        raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
+    if device.type == "cuda":
+        # Attention's fast backward passes add in no fixed order; where there is no ordered kernel torch warns.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    else:
+        _tell_crowd(compute.threads)
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("high")
+    return Device(device, getattr(torch, compute.precision), compute.compile)
+
+
+def _tell_crowd(threads: int) -> None:
+    """Say so if several threads get fewer cores: they wait for each other at every step of the net."""
+    if threads == 1 or (free := free_cores()) > threads - 0.5:
+        return
+    print(
+        f"params.yaml: compute.threads is {threads}, but about {free:.1f} of this machine's cores are free: this may "
+        "take several times as long; wait for what else runs, or set fewer, which is faster here and changes the last "
+        "digits of weights",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def free_cores() -> float:
+    """Cores that other processes leave idle, of those this process may use; looks for a quarter of a second."""
+    idle = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(SECONDS_TO_LOOK) / 100)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else idle  # macOS has none
+    return min(idle, allowed, _quota())
+
+
+def _quota() -> float:
+    """Cores that the container may use; infinite without a limit."""
+    try:
+        limit, period = QUOTA.read_text().split()
+        return float(limit) / float(period)  # "max" is no number
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def _free_gpu() -> torch.device:
+    """The first visible GPU that nobody has, ours for the life of the process and torch's default."""
+    gpus = range(torch.cuda.device_count())
+    index = gpu_lock.take_first([str(torch.cuda.get_device_properties(gpu).uuid) for gpu in gpus])
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

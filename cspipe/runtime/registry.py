@@ -1,0 +1,37 @@
+"""Choices that are files: a name in params.yaml that stands for a module of a package.
+
+Adding the file adds the choice. Names are checked by listing the folder, so nothing is imported before it is chosen.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cspipe.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def names_in(package: str) -> list[str]:
+    """Names to choose from: the files of a package such as "cspipe.sources", sorted; none that starts with _."""
+    files = ROOT.joinpath(*package.split(".")).glob("*.py")
+    return sorted(file.stem for file in files if not file.name.startswith("_"))
+
+
+def choice(package: str, name: str) -> ModuleType:
+    """A chosen file, known to be there."""
+    return import_module(f"{package}.{name}")
+
+
+def find(package: str, name: str, member: str) -> Any:
+    """What a chosen file is asked for: its `member`. Raises UserError, listing the files, if there is no such thing."""
+    place = f"{package}.{name}"
+    module = import_module(place) if find_spec(place) else None
+    if not hasattr(module, member):
+        known = ", ".join(names_in(package))
+        raise UserError(f"{name!r} is no file of {package} with `{member}` in it; there are {known}")
+    return getattr(module, member)

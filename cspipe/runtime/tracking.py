@@ -1,0 +1,58 @@
+"""Curves on their way to people: DVCLive files, and Weights & Biases if asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvclive.live import Live
+
+from cspipe.config.params import Tracking
+from cspipe.training.loop import Log
+
+
+@contextmanager
+def tracked(folder: Path, tracking: Tracking, run: str, config: Mapping[str, Any]) -> Iterator[Log]:
+    """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
+
+    A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
+    """
+    # The stages of dvc.yaml declare the files; DVCLive must neither write a dvc.yaml of its own nor save experiments.
+    with Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False) as live:
+        wandb_run = _wandb(tracking, run, config)
+
+        def log(seen: int, values: Mapping[str, float]) -> None:
+            """Write a point of the curves, at `seen` images."""
+            live.step = seen
+            rounded = {name: _six_digits(value) for name, value in values.items() if name != "step"}
+            for name, value in rounded.items():
+                live.log_metric(name, value)
+            live.make_summary()
+            if wandb_run is not None:
+                wandb_run.log(rounded, step=seen)
+
+        yield log
+        if wandb_run is not None:
+            place = Path(wandb_run.dir).parent.resolve()
+            wandb_run.finish()
+            if tracking.wandb == "offline":
+                print(f"Weights & Biases: the run is in {place}; `wandb sync {place}` sends it")
+
+
+def _six_digits(value: float) -> float:
+    return float(f"{value:.6g}") if math.isfinite(value) else value
+
+
+def _wandb(tracking: Tracking, run: str, config: Mapping[str, Any]) -> Any:
+    """The W&B run, or None if disabled; importing it takes a second, so only then."""
+    if tracking.wandb == "disabled":
+        return None
+    import wandb
+
+    folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=folder)

@@ -1,0 +1,138 @@
+"""Sampling many images: a seed per image, batches that a killed run need not repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cspipe.corrections import AfterStep
+from cspipe.data.conditions import hole_of
+from cspipe.data.pixels import normalise, quantise
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.schedule import Schedule
+from cspipe.runtime.device import Device
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.progress import Progress
+from cspipe.samplers import Noise, Step, Walk
+from cspipe.sampling.repaint import Known, resampled
+from cspipe.sampling.reverse import sample, subsequence
+
+Corrected = tuple[Denoiser, AfterStep | None]
+
+
+class Drawn(NamedTuple):
+    """A batch of samples."""
+
+    images: NDArray[np.uint8]
+    """(N, C, H, W)."""
+    variances: NDArray[np.float64]
+    """Of the states on their way, x_T first: the sum over images of the variance of an image's pixels."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A main net with a way to sample from it."""
+
+    net: Callable[[Tensor | None], Corrected]
+    """From a condition (N, K, H, W) in [-1, 1], None for a net without one, to the net and what is done after a step.
+    """
+    schedule: Schedule
+    shape: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    step: Step
+    steps: int
+    eta: float
+    device: Device
+    fills: bool = False
+    """Whether inputs are those of inpainting: pixels outside of their holes are kept."""
+    rounds: int | None = None
+    """How often each step is taken where known pixels are put back into an unconditional net's states (RePaint)."""
+
+    def __call__(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Images (N, C, H, W) for a seed and, with a condition, an input (N, K, H, W) each.
+
+        An image does not depend on the others (but for rounding).
+        """
+        return self.draw(seeds, inputs).images
+
+    def draw(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> Drawn:
+        """The same images, with what was measured on their way."""
+        told = None if inputs is None else normalise(self.device.upload(torch.from_numpy(inputs)))
+        first = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        x_T = self.device.upload(torch.stack(first))
+        denoise, correction = self.net(told if self.rounds is None else None)
+        walk = self._walk(seeds, told)
+        images = np.asarray(quantise(sample(denoise, x_T, self.step, walk, correction)).cpu())
+        if inputs is not None and self.fills:
+            images = np.where(hole_of(inputs), images, inputs[:, :-1])
+        return Drawn(images, np.asarray(torch.stack(walk.variances).double().cpu()))
+
+    @property
+    def path(self) -> list[int]:
+        """The native steps that it takes, from T to 0, without repetitions."""
+        return subsequence(self.schedule.steps, self.steps)
+
+    def _walk(self, seeds: list[int], told: Tensor | None) -> Walk:
+        """The way down, with known pixels and noise where they are needed."""
+        noise = per_image_noise(seeds, self.shape, self.device)
+        if self.rounds is None or told is None:
+            return Walk(self.schedule, self.path, self.eta, noise)
+        known = Known(told[:, :-1], told[:, -1:] > 0)
+        return Walk(self.schedule, resampled(self.path, self.rounds), self.eta, noise, known)
+
+
+def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) -> Noise:
+    """A source of z (N, C, H, W): image i draws from its own generator on the device, whatever its batch."""
+    generators = [device.generator(derive_seed(seed, "noise")) for seed in seeds]
+
+    def draw() -> Tensor:
+        """The next z of every image."""
+        return torch.stack([torch.randn(shape, generator=g, device=device.device) for g in generators])
+
+    return draw
+
+
+Inputs = Callable[[int, int], NDArray[np.uint8]]
+"""(start, stop) -> what the net is told of these samples, (stop - start, K, H, W)."""
+
+
+VARIANCES = ".variances"
+"""Ending of a file beside a kept batch, with the variances of its states."""
+
+
+def sample_all(
+    sampler: Sampler, inputs: Inputs | None, seed: int, count: int, batch: int, parts: Path, name: str
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield `count` images in batches, seeds seed, seed + 1, ...; each batch is kept in `parts` for a rerun to find."""
+    parts.mkdir(parents=True, exist_ok=True)
+    with Progress(name, count) as progress:
+        for start in range(0, count, batch):
+            stop = min(start + batch, count)
+            seeds = list(range(seed + start, seed + stop))
+            path = parts / f"{start:09d}.npy"
+            if not path.exists():
+                drawn = sampler.draw(seeds, None if inputs is None else inputs(start, stop))
+                _keep(path.with_suffix(VARIANCES), drawn.variances)
+                _keep(path, drawn.images)  # the last: with it the batch is whole
+            yield np.load(path)
+            progress.advance(len(seeds))
+
+
+def sampled_variances(parts: Path, count: int) -> NDArray[np.float64]:
+    """Of the states of all `count` images kept in `parts`, x_T first: the mean variance of an image's pixels."""
+    batches = [np.load(path) for path in sorted(parts.glob(f"*{VARIANCES}"))]
+    return np.asarray(np.sum(batches, axis=0) / count, np.float64)
+
+
+def _keep(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array that is there whole or not at all."""
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.save(file, array)

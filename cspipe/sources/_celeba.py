@@ -1,0 +1,109 @@
+"""CelebA (Liu et al. 2015), aligned: what its crops share.
+
+The official split is kept: its train pictures are the train split, its test pictures the test split. The validation
+pictures are left out, as DDIM and its successors do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from cspipe.ingest.images import RESIZE, Window
+from cspipe.runtime.errors import UserError
+from cspipe.sources import Facts, Split, divide_officially, form_of
+from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
+from cspipe.sources._published import check_count
+
+if TYPE_CHECKING:
+    from cspipe.config.params import Data
+
+ALIGNED = (178, 218)
+"""Width and height of an aligned picture, in pixels."""
+PICTURES, LAST_TRAIN, LAST_VALIDATION = 202_599, 162_770, 182_637
+"""Numbers of the last picture of all, of the train split, and of the validation split between train and test."""
+FOLDER, ZIP, PARTITION = "img_align_celeba", "img_align_celeba.zip", "list_eval_partition.txt"
+ZIP_BYTES, ZIP_MD5 = 1_443_490_838, "00d2c5bc6d35e252742224ab0c1e8fcb"
+"""Of the published zip."""
+EXPECTED = (
+    f"put {ZIP} (1,443,490,838 bytes, md5 {ZIP_MD5}) or its folder {FOLDER} (000001.jpg ... 202599.jpg), and "
+    f"{PARTITION} (2,836,386 bytes) into that folder; mmlab.ie.cuhk.edu.hk/projects/CelebA.html says where they are"
+)
+
+
+def open_celeba(data: Data, window: Window, crop: str) -> Files:
+    """The pictures in the folder data.path, cut out by `window`, which `crop` describes.
+
+    Raises UserError if pictures or the partition are missing or are not the published ones; fewer pictures are allowed
+    if data.limit is at most their number.
+    """
+    assert data.path is not None, "params.yaml is refused without data.path"
+    if data.crop != "center":
+        raise UserError(f"params.yaml: data.crop must be center with {data.source}, whose name says how it is cropped")
+    where = f"params.yaml: data.path {data.path}"
+    splits = _read_partition(data.path / PARTITION, where)
+    pictures = _pictures(data.path, where)
+    known = {name: splits[name] for name in pictures if name in splits}
+    check_count(len(known), PICTURES, data.limit, where, EXPECTED)
+    official = {name: split for name, split in known.items() if split is not None}
+    facts: Facts = {
+        "licence": "non-commercial research alone (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)",
+        "crop": crop,
+        "resize": RESIZE,
+        "comparable": f"FID with results on {data.source} alone: other crops of CelebA are other data sets",
+        "validation_left_out": len(known) - len(official),
+    }
+    place, form = _place(data.path), replace(form_of(data), crop=window)
+    names = [(split, pictures[name]) for split, name in divide_officially(official, data.limit)]
+    return Files(place, names, form, facts, stamp_of_pictures(place, pictures.values()), Decoder)
+
+
+def _place(path: Path) -> Path:
+    """The folder of the pictures; the zip if there is none."""
+    return path / FOLDER if (path / FOLDER).is_dir() else path / ZIP
+
+
+def _pictures(path: Path, where: str) -> dict[str, str]:
+    """Names in the folder or zip by file name, such as 000001.jpg. Raises UserError; a name must not come twice."""
+    place = _place(path)
+    if not place.exists():
+        raise UserError(f"{where} has neither {FOLDER} nor {ZIP}; {EXPECTED}")
+    if place.is_file() and place.stat().st_size == ZIP_BYTES:
+        with place.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != ZIP_MD5:
+            raise UserError(f"{where}: {ZIP} has md5 {digest}, not {ZIP_MD5}: it is damaged; download it again")
+    found: dict[str, str] = {}
+    for picture in list_pictures(place, EXPECTED).pictures:
+        name = PurePosixPath(picture).name
+        if name in found:
+            raise UserError(f"{where}: {name} is there twice ({found[name]}, {picture}); remove one of them")
+        found[name] = picture
+    return found
+
+
+def _read_partition(path: Path, where: str) -> dict[str, Split | None]:
+    """The split of every picture, None for validation. Raises UserError if it is not the official one."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{where} has no {PARTITION}; {EXPECTED}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {PARTITION} cannot be read ({error}); copy or download it again") from None
+    splits: dict[str, Split | None] = {}
+    for number, line in enumerate(lines, 1):
+        match = re.fullmatch(r"((\d{6})\.jpg) ([012])\s*", line)
+        if match is None or int(match[3]) != _official(int(match[2])):
+            raise UserError(
+                f"{where}: {PARTITION}, line {number} ({line[:40]!r}) is not of the published file; download it again"
+            )
+        splits[match[1]] = ("train", None, "test")[int(match[3])]
+    return splits
+
+
+def _official(number: int) -> int:
+    """The part a picture belongs to: 0 train, 1 validation, 2 test, which follow each other."""
+    return (number > LAST_TRAIN) + (number > LAST_VALIDATION)

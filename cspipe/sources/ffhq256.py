@@ -1,0 +1,69 @@
+"""FFHQ (Karras et al. 2019): a folder or zip of its 70,000 faces, of the release at 1024 pixels or at 256.
+
+The reduction is antialiased; other resizing shifts FID by more than methods differ. Where ffhq-dataset-v2.json lies in
+the folder too, every file is compared with the md5 that it states, and one that differs is left out with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from cspipe.ingest.images import BadImage, Form
+from cspipe.runtime.errors import UserError
+from cspipe.sources import Picture, Split
+from cspipe.sources._files import Decoder, Files
+from cspipe.sources._published import Published, open_published
+
+if TYPE_CHECKING:
+    from cspipe.config.params import Data
+
+READS_PATH = True
+OFFICIAL_SPLIT = False
+PAIRED = False
+HASHES = "ffhq-dataset-v2.json"
+PUBLISHED = Published(
+    pictures=70_000,
+    licence="CC BY-NC-SA 4.0, of the data set; each picture has its own (github.com/NVlabs/ffhq-dataset)",
+    files="the 70,000 files 00000.png ... 69999.png (images1024x1024, 89.1 GB, from github.com/NVlabs/ffhq-dataset, or "
+    "the same at 256 pixels, about 7 GB)",
+)
+
+
+def open_source(data: Data) -> Files:
+    """The faces below data.path. Raises UserError if they are not all there, or in another container."""
+    files = open_published(data, PUBLISHED)
+    if not (files.path / HASHES).is_file():
+        return files
+    facts = {**files.facts, "hashes": f"md5 of every file, as in {HASHES}"}
+    return replace(files, facts=facts, decoder=partial(Checked, _md5s(files.path / HASHES)))
+
+
+def _md5s(path: Path) -> dict[str, str]:
+    """The md5 of each picture by its file name, such as 00000.png. Raises UserError."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8")).values()
+        images = [entry["image"] for entry in entries]
+        return {PurePosixPath(image["file_path"]).name: str(image["file_md5"]) for image in images}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not FFHQ's list of files ({error!r}); download it again, or take it away") from None
+
+
+class Checked(Decoder):
+    """Decodes files whose md5 is the published one."""
+
+    def __init__(self, md5s: Mapping[str, str], path: Path, form: Form) -> None:
+        super().__init__(path, form)
+        self.md5s = md5s
+
+    def picture(self, split: Split, name: str) -> Picture:
+        """The file's picture. Raises BadImage if the file is not the published one."""
+        published, content = self.md5s.get(PurePosixPath(name).name), self.read(name)
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != published:
+            raise BadImage(f"its md5 is not that of {HASHES}")
+        return super().picture(split, name)

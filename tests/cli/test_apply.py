@@ -1,0 +1,299 @@
+"""`cspipe inpaint` and `cspipe deocclude` with models that the real stages have trained, for seconds each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.cli.apply import ROUNDS, deocclude, inpaint, open_sampler
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.models import FILE
+from tests.conftest import Tree, change
+
+REPAINT = {"repaint": {"rounds": 3, "masks": ["half"]}}
+
+
+def trained(folder: Path, params: Tree, *stages: str) -> Path:
+    """A folder with params.yaml and the models that some stages make of it."""
+    folder.mkdir()
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for name in stages:
+        command = [sys.executable, "-m", f"cspipe.stages.{name}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quick(small: Tree) -> Tree:
+    """The small parameters, plain training, a compensated variant that comes second."""
+    variants = {name: small["variants"][name] for name in ("ddim-100", "cs-10")}
+    return change(small, {"variants": variants, "train.method": "plain", "variants.ddim-100.steps": 4})
+
+
+@pytest.fixture(scope="session")
+def inpainting(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
+    """A net and a module of task inpaint."""
+    folder = tmp_path_factory.mktemp("trained") / "inpaint"
+    return trained(folder, change(quick, {"task": "inpaint"}), "prepare", "train", "compensate")
+
+
+@pytest.fixture(scope="session")
+def deoccluding(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
+    """A net of task deocclude."""
+    params = change(quick, {"task": "deocclude", "data.avatars.paired": "glasses"})
+    return trained(tmp_path_factory.mktemp("trained") / "deocclude", params, "prepare", "train")
+
+
+@pytest.fixture(scope="session")
+def generating(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
+    """A net that was trained without conditions."""
+    return trained(tmp_path_factory.mktemp("trained") / "generate", quick, "prepare", "train")
+
+
+@dataclass
+class Desk:
+    """A person's folder, the working directory of the test."""
+
+    params: Tree
+
+    def use(self, changes: Tree) -> None:
+        """Change params.yaml, after the models were trained."""
+        Path("params.yaml").write_text(yaml.safe_dump(change(self.params, changes), sort_keys=False))
+
+
+@pytest.fixture
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Desk]:
+    """at(folder): work in a copy of a folder, with face.png, 30 x 40, and hole.png, a box of a quarter of it."""
+
+    def at(folder: Path) -> Desk:
+        desk = shutil.copytree(folder, tmp_path / "desk")
+        monkeypatch.chdir(desk)
+        rng = np.random.Generator(np.random.PCG64(0))
+        Image.fromarray(rng.integers(0, 256, (40, 30, 3), np.uint8)).save("face.png")
+        mask = np.zeros((40, 30), np.uint8)
+        mask[10:30, 5:20] = 255
+        Image.fromarray(mask).save("hole.png")
+        return Desk(yaml.safe_load(Path("params.yaml").read_text()))
+
+    return at
+
+
+def pixels(path: str) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(path))
+
+
+def cspipe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).with_name("cspipe")
+    return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
+
+
+def fill(image: str = "face.png", mask: str = "hole.png", out: str = "out.png", **options: object) -> NDArray[np.uint8]:
+    inpaint(Path(image), Path(mask), Path(out), **options)  # type: ignore[arg-type]
+    return pixels(out)
+
+
+def test_inpaint_as_typed(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    at(inpainting)
+    done = cspipe("inpaint", "face.png", "--mask", "hole.png", "-o", "new/out.png", "--variant", "cs-10", "--seed", "7")
+    assert done.returncode == 0, done.stderr
+    assert "25.0% of the picture filled (variant cs-10, seed 7)" in done.stdout
+    hole, known = pixels("hole.png") > 0, pixels("hole.png") == 0
+    assert pixels("new/out.png").shape == (40, 30, 3)
+    assert (pixels("new/out.png")[known] == pixels("face.png")[known]).all()
+    assert (pixels("new/out.png")[hole] != pixels("face.png")[hole]).mean() > 0.9
+    assert [path.name for path in Path("new").iterdir()] == ["out.png"]
+
+
+def test_deocclude_as_typed(at: Callable[[Path], Desk], deoccluding: Path) -> None:
+    at(deoccluding)
+    done = cspipe("deocclude", "face.png", "-o", "out.png")
+    assert done.returncode == 0, done.stderr
+    assert "variant ddim-100, seed 0" in done.stdout
+    assert (pixels("out.png")[:5] == pixels("face.png")[:5]).all()
+    assert (pixels("out.png")[35:] == pixels("face.png")[35:]).all()
+    assert (pixels("out.png")[5:35] != pixels("face.png")[5:35]).mean() > 0.9
+
+
+def test_no_face_gets_what_the_net_makes_of_it(at: Callable[[Path], Desk], deoccluding: Path) -> None:
+    at(deoccluding)
+    Image.new("RGB", (50, 20), (0, 120, 0)).save("meadow.png")
+    deocclude(Path("meadow.png"), Path("out.png"))
+    assert pixels("out.png").shape == (20, 50, 3)
+    assert (pixels("out.png")[:, :15] == (0, 120, 0)).all(), "the middle square is replaced, the rest kept"
+
+
+def test_errors_as_typed_are_one_line(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    at(inpainting)
+    done = cspipe("inpaint", "nobody.png", "--mask", "hole.png", "-o", "out.png")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "cspipe: nobody.png: cannot be read (No such file or directory); correct its name or its rights\n"
+    )
+
+
+def test_variant_and_seed_decide(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    at(inpainting)
+    first, by_name, compensated, other = fill(), fill(variant="ddim-100"), fill(variant="cs-10"), fill(seed=1)
+    assert (first == by_name).all()
+    assert (first != compensated).any()
+    assert (first != other).any()
+
+
+def test_an_unconditional_net_repaints(at: Callable[[Path], Desk], generating: Path) -> None:
+    """By the variant that says how, else by the first one in a number of rounds of our choice."""
+    desk = at(generating)
+    name, sampler = open_sampler("inpaint", Path("models"), None)
+    assert (name, sampler.rounds, sampler.fills) == ("ddim-100", ROUNDS, True)
+    desk.use({"variants.again": {**desk.params["variants"]["ddim-100"], **REPAINT}})
+    name, sampler = open_sampler("inpaint", Path("models"), None)
+    assert (name, sampler.rounds, sampler.steps) == ("again", 3, 4)
+    fill()
+    known = pixels("hole.png") == 0
+    assert (pixels("out.png")[known] == pixels("face.png")[known]).all()
+
+
+def test_an_empty_mask_leaves_the_picture(
+    at: Callable[[Path], Desk], inpainting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(inpainting)
+    shutil.rmtree("models")  # not needed
+    Image.new("L", (30, 40), 127).save("hole.png")
+    fill()
+    assert (pixels("out.png") == pixels("face.png")).all()
+    assert "has no hole" in capsys.readouterr().out
+
+
+def test_a_mask_of_everything_is_allowed_with_a_warning(
+    at: Callable[[Path], Desk], inpainting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at(inpainting)
+    Image.open("face.png").resize((30, 30)).save("face.png")
+    Image.new("L", (30, 30), 128).save("hole.png")
+    fill()
+    assert "white all over" in capsys.readouterr().err
+    assert (pixels("out.png") != pixels("face.png")).mean() > 0.9
+
+
+def test_every_format_that_is_read_can_be_given(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    """Known pixels are those of the file as it is shown: upright, on white, 8 bits."""
+    at(inpainting)
+    face = Image.open("face.png")
+    known = pixels("hole.png") == 0
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90 degrees
+    face.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=turned)
+    face.save("face.jpg")
+    face.save("face.webp")
+    face.convert("L").save("grey.png")
+    face.convert("RGBA").save("clear.png")
+    same_as = {"turned.png": "face.png", "clear.png": "face.png"}
+    for name in ("turned.png", "face.jpg", "face.webp", "grey.png", "clear.png"):
+        same = same_as.get(name, name)
+        assert (fill(name)[known] == pixels(same)[known]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": "out.jpg"}, "out.jpg: not the name of a PNG file, and no other format is written; try -o out.png"),
+        ({"out": "folder.png"}, "folder.png: not the name of a PNG file"),
+        ({"out": "face.png/out.png"}, "face.png/out.png: cannot be written"),
+        ({"image": "params.yaml"}, "params.yaml: not readable as PNG, JPEG or WebP"),
+        ({"image": "cut.png"}, "cut.png: damaged or truncated"),
+        ({"image": "moving.webp"}, r"moving.webp: animated \(2 frames\)"),
+        ({"mask": "params.yaml"}, "params.yaml: not readable"),
+        ({"mask": "small.png"}, "the mask is 8 x 8 pixels, the picture 30 x 40"),
+        ({"mask": "tall.png"}, "the hole is 40 pixels high, but the net sees a square of 30"),
+        ({"variant": "nope"}, "--variant nope: params.yaml has none of that name; it has ddim-100, cs-10"),
+        ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not a model of this project"),
+    ],
+)
+def test_wrong_input_is_told_and_nothing_is_written(
+    at: Callable[[Path], Desk], inpainting: Path, options: Tree, message: str
+) -> None:
+    at(inpainting)
+    Path("folder.png").mkdir()
+    Path("cut.png").write_bytes(Path("face.png").read_bytes()[:2000])
+    Image.new("L", (8, 8), 255).save("small.png")
+    Image.new("L", (30, 40), 255).save("tall.png")
+    Image.open("face.png").save("moving.webp", save_all=True, append_images=[Image.new("RGB", (30, 40))])
+    before = sorted(path for path in Path().rglob("*") if "models" not in path.parts)
+    with pytest.raises(UserError, match=message):
+        fill(**options)
+    assert sorted(path for path in Path().rglob("*") if "models" not in path.parts) == before
+
+
+def test_a_model_of_another_task_is_refused(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    at(inpainting)
+    with pytest.raises(UserError, match=r"models/main: a net of task inpaint, not deocclude \(`cspipe inpaint`"):
+        deocclude(Path("face.png"), Path("out.png"))
+
+
+def test_a_net_that_takes_away_fills_no_holes(at: Callable[[Path], Desk], deoccluding: Path) -> None:
+    at(deoccluding)
+    with pytest.raises(UserError, match=r"a net of task deocclude, not inpaint .* set task: inpaint in params.yaml"):
+        fill()
+
+
+def test_a_net_without_conditions_takes_nothing_away(at: Callable[[Path], Desk], generating: Path) -> None:
+    at(generating)
+    with pytest.raises(UserError, match=r"a net of task generate, not deocclude .* set task: deocclude in params.yaml"):
+        deocclude(Path("face.png"), Path("out.png"))
+
+
+def test_variants_that_do_not_suit_the_net_are_named(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    """params.yaml may have changed since the net was trained."""
+    desk = at(inpainting)
+    variant = desk.params["variants"]["ddim-100"]
+    desk.use({"task": "generate", "variants": {"again": {**variant, **REPAINT}, "plain": variant}})
+    assert open_sampler("inpaint", Path("models"), None)[0] == "plain"
+    with pytest.raises(UserError, match=r"again: has repaint, which is for a net of task generate"):
+        open_sampler("inpaint", Path("models"), "again")
+    desk.use({"diffusion.steps": 50, "variants": {"long": {**variant, "steps": 50}}})
+    with pytest.raises(UserError, match=r"long: takes 50 steps, the net knows 10"):
+        open_sampler("inpaint", Path("models"), None)
+
+
+def test_models_lie_where_one_says(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    at(inpainting)
+    before = fill(variant="cs-10")
+    Path("models").rename("elsewhere")
+    assert (fill(variant="cs-10", model=Path("elsewhere")) == before).all()
+    with pytest.raises(UserError, match=r"^models/main/model\.safetensors: not a model"):
+        fill()
+
+
+def test_a_module_of_another_net_is_refused(at: Callable[[Path], Desk], inpainting: Path, generating: Path) -> None:
+    at(inpainting)
+    shutil.rmtree("models/main")
+    shutil.copytree(generating / "models/main", "models/main")
+    with pytest.raises(UserError, match="models/compensation: fit against another net than that of models/main"):
+        fill(variant="cs-10")
+    shutil.rmtree("models/compensation")
+    with pytest.raises(UserError, match=r"models/compensation/.* run `dvc repro compensate`"):
+        fill(variant="cs-10")
+    fill(variant="ddim-100")
+
+
+def test_a_model_from_before_there_were_tasks_is_refused(at: Callable[[Path], Desk], inpainting: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    at(inpainting)
+    file = Path("models/main") / FILE
+    config = json.loads(Path("models/main/config.json").read_text())
+    del config["task"]
+    save_file(load_file(file), file, metadata={"cspipe": json.dumps(config)})
+    with pytest.raises(UserError, match="models/main: made by an older version"):
+        fill()

@@ -1,0 +1,55 @@
+"""The `cspipe` command, as typed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cspipe.cli.main import preset_text
+from cspipe.config.params_file import load_params
+from tests.conftest import ROOT
+
+
+def cspipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = Path(sys.executable).with_name("cspipe")
+    return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_without_arguments_it_explains_itself(tmp_path: Path) -> None:
+    for arguments in ((), ("params",)):
+        shown = cspipe(*arguments, cwd=tmp_path)
+        assert "Usage" in shown.stdout + shown.stderr
+        assert "params" in shown.stdout + shown.stderr
+
+
+def test_demo_is_the_params_file_as_shipped() -> None:
+    assert preset_text("demo") == (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["demo", "celebahq256-inpaint"])  # the others: tests/test_figures.py, test_presets.py
+def test_a_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path) -> None:
+    assert name in cspipe("params", "list", cwd=tmp_path).stdout
+    assert cspipe("params", "show", name, cwd=tmp_path).stdout.startswith(preset_text(name))
+    assert cspipe("params", "use", name, cwd=tmp_path).returncode == 0
+    assert cspipe("params", "check", cwd=tmp_path).stdout.startswith("params.yaml: fine")
+    assert load_params(tmp_path / "params.yaml").seed == 0
+
+
+def test_own_changes_are_not_overwritten_unasked(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("mine: 1\n")
+    refused = cspipe("params", "use", "demo", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "--force" in refused.stderr
+    assert (tmp_path / "params.yaml").read_text() == "mine: 1\n"
+    assert cspipe("params", "use", "demo", "--force", cwd=tmp_path).returncode == 0
+    assert cspipe("params", "use", "demo", cwd=tmp_path).returncode == 0
+
+
+def test_errors_are_messages_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0", "seed: -4"))
+    for arguments, message in ((("params", "use", "nope"), "no preset 'nope'"), (("params", "check"), "seed")):
+        failed = cspipe(*arguments, cwd=tmp_path)
+        assert failed.returncode == 1
+        assert message in failed.stderr
+        assert "Traceback" not in failed.stderr

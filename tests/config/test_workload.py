@@ -1,0 +1,137 @@
+"""Derived figures: closed forms where there are some, real memory where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.params import NETS, Params
+from cspipe.config.params_file import parse_params
+from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
+from cspipe.data.conditions import condition_channels
+from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.runtime.registry import names_in
+from cspipe.training.optim import MovingAverage, adamw
+from tests.conftest import MODELS, Tree
+
+CELEBAHQ = {"data.source": "celebahq256", "data.path": "faces", "data.limit": None, "data.held_out": 0.1}
+OFFICIAL = {"data.source": "cifar10", "data.path": "cifar", "data.limit": None, "data.held_out": "official"}
+
+
+def nets(params: Params) -> tuple[nn.Module, nn.Module, Tensor]:
+    """The real nets on the CPU, and an input of theirs."""
+    channels, size = params.data.channels, params.data.size
+    told = condition_channels(params.task, channels)
+    shape = {"image_channels": channels, "condition_channels": told, "size": size}
+    main, module = build_main(params.model, **shape), build_compensation(params.compensation, **shape)
+    return main, module, torch.randn(1, channels + told, size, size)
+
+
+def kept_in_memory(net: nn.Module, *inputs: Tensor) -> int:
+    """Bytes of all tensors that autograd really saves, by their addresses, the weights left out."""
+    weights = {weight.untyped_storage().data_ptr() for weight in (*net.parameters(), *net.buffers())}
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: (kept.append(each), each)[1], lambda each: each):
+        output = net(*inputs)
+    sizes = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in kept}
+    del output
+    return sum(size for place, size in sizes.items() if place not in weights)
+
+
+@pytest.mark.parametrize("task", ["generate", "inpaint"])
+def test_parameters_are_those_of_the_built_nets(params: Callable[..., Params], task: str) -> None:
+    main, module, _ = nets(params({"task": task}))
+    counted = [cost.parameters for cost in costs(params({"task": task}))]
+    assert counted == [count_parameters(main), count_parameters(module)]
+    assert counted[0] == sum(weight.numel() for weight in main.parameters())
+
+
+def test_a_net_that_is_told_its_estimate_reads_as_many_channels_more(params: Callable[..., Params]) -> None:
+    plain, told = costs(params()), costs(params({"diffusion.self_condition": True}))
+    assert told[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
+    assert told[1] == plain[1]
+
+
+def test_a_linear_layer_takes_two_flop_per_weight_and_its_gradient_as_many() -> None:
+    cost = cost_of(nn.Linear(7, 5, device="meta"), torch.empty(1, 7, device="meta"))
+    assert cost == Cost(7 * 5 + 5, forward=2 * 7 * 5, training=2 * (2 * 7 * 5), activations=4 * 7)
+
+
+def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
+    conv = nn.Conv2d(3, 8, 3, padding=1, device="meta")
+    x = torch.empty(1, 3, 16, 16, device="meta")
+    forward = 2 * (3 * 3) * 3 * 8 * 16 * 16
+    assert cost_of(conv, x) == Cost(3 * 8 * 9 + 8, forward, 2 * forward, 4 * 3 * 16 * 16)
+    x.requires_grad_()  # inside of a net the gradient goes on to the input: as much again
+    assert cost_of(conv, x).training == 3 * forward
+
+
+@pytest.mark.parametrize(
+    "net",
+    [{"model": model} for model in MODELS.values()] + [{"compensation.net": module} for module in names_in(NETS)],
+    ids=lambda net: str(*net.values()) if "model" not in net else net["model"]["name"],
+)
+def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Params], net: Tree) -> None:
+    """The small nets have attention and dropout."""
+    chosen = params({"model.dropout": 0.1, **net})
+    main, other, x = nets(chosen)
+    expected = [kept_in_memory(net, x, torch.ones(1)) for net in (main, other)]
+    assert [cost.activations for cost in costs(chosen)] == expected
+    assert min(expected) > 4 * x.numel()
+
+
+def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., Params]) -> None:
+    main, _, x = nets(params())
+    optimizer, average = adamw(main, 1e-3), MovingAverage(main, 8, 16)
+    main(x, torch.ones(1)).sum().backward()
+    optimizer.step()
+    states = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    gradients = [weight.grad for weight in main.parameters() if weight.grad is not None]
+    held = [*main.parameters(), *gradients, *states, *average.net.parameters()]
+    assert copies_memory(costs(params())[0]) == sum(tensor.nbytes for tensor in held)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pictures"),
+    [
+        ({}, 64),  # 80 of which a fifth is held out
+        (CELEBAHQ, 27_000),
+        ({**CELEBAHQ, "data.limit": 1000}, 900),
+        ({"data.source": "folder", "data.path": "faces", "data.limit": None}, None),
+    ],
+)
+def test_passes_are_over_the_training_pictures_that_are_known(
+    params: Callable[..., Params], changes: dict[str, object], pictures: int | None
+) -> None:
+    chosen = params(changes)
+    assert training_pictures(chosen.data) == pictures
+    assert (f"over {pictures:,} pictures" if pictures else "passes unknown") in derived(chosen)
+
+
+def test_an_official_split_has_the_pictures_that_its_source_names(
+    params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_PICTURES", 50_000, raising=False)
+    assert training_pictures(params(OFFICIAL).data) == 50_000
+    assert training_pictures(params({**OFFICIAL, "data.limit": 1000}).data) is None
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_has_figures_and_stays_a_params_file(name: str) -> None:
+    text = preset_text(name)
+    params = parse_params(yaml.safe_load(text), name)
+    figures = derived(params)
+    assert parse_params(yaml.safe_load(text + figures), name) == params
+    assert all(len(line) <= 120 for line in figures.splitlines())
+
+
+def test_the_net_of_ffhq256_is_guided_diffusions() -> None:
+    """552.8 M parameters and 1,120 G multiply-adds, as published for ADM at 256 pixels (both to their last digit)."""
+    main, _ = costs(parse_params(yaml.safe_load(preset_text("ffhq256")), "ffhq256"))
+    assert round(main.parameters / 1e6, 1) == 552.8
+    assert main.forward / 2e9 == pytest.approx(1120, rel=0.005)

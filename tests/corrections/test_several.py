@@ -1,0 +1,99 @@
+"""Corrections in a row: what each sees, and what params.yaml is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from cspipe.config.params import Params
+from cspipe.config.params_file import ParamsError
+from cspipe.corrections.compensation import CompensationWeight
+from cspipe.diffusion.process import diffuse, per_image
+from cspipe.diffusion.schedule import Schedule
+from cspipe.samplers import Walk
+from cspipe.samplers.ddim import ddim_step, step
+from cspipe.sampling.reverse import sample, subsequence
+from cspipe.sampling.variants import Variant
+from tests.conftest import Tree
+
+CS = {"name": "compensation", "weight": "kappa", "scale": 0.5, "cap": None}
+ES = {"name": "epsilon_scaling", "base": 1.02, "slope": 0.0}
+TS = {"name": "time_shift", "window": 10, "cutoff": 20}
+
+
+def of(*parts: Tree) -> Tree:
+    return {"name": "several", "of": list(parts)}
+
+
+def variant(correction: Tree, **more: object) -> Variant:
+    row = {"sampler": "ddim", "steps": 10, "eta": 0.0, "reads": "models/main", "repaint": None}
+    return Variant.model_validate({**row, "correction": correction, **more})
+
+
+def module(x0h: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(3 * x0h) / 10
+
+
+def curve(x: Tensor, t: Tensor) -> Tensor:
+    return torch.tanh(2 * x + t.reshape(-1, 1, 1, 1) / 50) * 0.8
+
+
+@pytest.mark.parametrize("parts", [(CS, ES), (ES, CS)])
+def test_compensation_sees_the_scaled_estimate(parts: tuple[Tree, Tree], schedule: Schedule, x0: Tensor) -> None:
+    """cs+es by hand; their order is no matter, as one acts on the estimate and the other after the step."""
+    t, s = torch.full((8,), 40), torch.full((8,), 30)
+    x_t = diffuse(x0 / 2, torch.ones_like(x0), t, schedule)
+    correction = variant(of(*parts), reads="models").correction
+    assert correction is not None
+    denoise, hook = correction.build(lambda x, t: x0 / 4, schedule, module)
+    assert hook is not None
+    x0h = (x0 / 4 + schedule.noise[40] / schedule.signal[40] * (1 - 1 / 1.02)
+           * (x_t - schedule.signal[40] * x0 / 4) / schedule.noise[40]).clamp(-1, 1)  # fmt: skip
+    weight = CompensationWeight(schedule, "kappa", 0.5)(t, s)
+    expected = ddim_step(x_t, x0h, t, s, schedule) + per_image(weight) * module(x0h, t)
+    assert torch.allclose(denoise(x_t, t), x0h, atol=1e-12)
+    assert torch.allclose(hook(ddim_step(x_t, x0h, t, s, schedule), x0h, t, s), expected, atol=1e-12)
+
+
+def test_each_asks_the_net_through_those_before_it(schedule: Schedule, e: Tensor) -> None:
+    first, second = (variant(part).correction for part in (ES, TS))
+    row = variant(of(ES, TS)).correction
+    assert first is not None
+    assert second is not None
+    assert row is not None
+    by_hand, _ = second.build(first.build(curve, schedule, None)[0], schedule, None)
+    asked, hook = row.build(curve, schedule, None)
+    steps = subsequence(100, 20)
+    assert hook is None
+    assert torch.equal(sample(asked, e, step, Walk(schedule, steps)), sample(by_hand, e, step, Walk(schedule, steps)))
+
+
+def test_several_need_and_forbid_what_one_of_them_does() -> None:
+    with pytest.raises(ValueError, match="reads must be models with correction several, which needs the module"):
+        variant(of(ES, CS))
+    with pytest.raises(ValueError, match="eta must be 0 with a correction of deterministic steps"):
+        variant(of(ES, CS), reads="models", eta=0.5)
+    with pytest.raises(ValueError, match="reads must be models/main with correction several"):
+        variant(of(ES, TS), reads="models")
+    assert variant(of(ES, TS), eta=0.5).eta == 0.5
+
+
+def test_params_keep_every_part_and_name_a_wrong_key(params: Callable[..., Params]) -> None:
+    made = params({"variants.cs-10.correction": of(CS, ES)})
+    dumped = made.model_dump()
+    assert dumped["variants"]["cs-10"]["correction"] == of(CS, ES)
+    assert Params.model_validate(dumped) == made
+    correction = made.variants["cs-10"].correction
+    assert correction is not None
+    times = "\N{MULTIPLICATION SIGN}"
+    assert correction.words() == f"0.5 {times} kappa + epsilon_scaling, base 1.02, slope 0.0"
+    for wrong, message in (
+        (of(CS), "variants.cs-10.correction.of: List should have at least 2 items"),
+        (of(CS, {**ES, "base": 0}), "variants.cs-10.correction.of.1.base: Input should be greater than 0"),
+        (of(CS, {**ES, "name": "x"}), "variants.cs-10.correction.of.1.name: Input should be 'compensation'"),
+    ):
+        with pytest.raises(ParamsError, match=message):
+            params({"variants.cs-10.correction": wrong})

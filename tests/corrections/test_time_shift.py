@@ -1,0 +1,72 @@
+"""The time that the net is told, against the rule written as a loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cspipe.corrections.time_shift import Settings
+from cspipe.diffusion.schedule import Schedule
+from cspipe.samplers import Walk, find_step
+from cspipe.sampling.reverse import sample, subsequence
+
+
+def told(x: Tensor, t: Tensor, schedule: Schedule, window: int, cutoff: int) -> list[int]:
+    """The times that the net is asked at."""
+    asked: list[Tensor] = []
+    settings = Settings(name="time_shift", window=window, cutoff=cutoff)
+    denoise, hook = settings.build(lambda x, t: asked.append(t) or x, schedule, None)  # type: ignore[func-returns-value]
+    assert torch.equal(denoise(x, t), x)
+    assert hook is None
+    return asked[0].tolist()
+
+
+def noise_of_level(t: int, count: int = 16) -> Tensor:
+    """An image (1, 1, 4, 4) of mean 0 and variance 1."""
+    z = torch.randn(count, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+    return ((z - z.mean()) / z.std()).reshape(1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 7, 10, 40, 500])
+@pytest.mark.parametrize("cutoff", [0, 30, 100])
+def test_time_is_the_nearest_level_in_the_window_for_each_image(window: int, cutoff: int, schedule: Schedule) -> None:
+    generator = torch.Generator().manual_seed(window)
+    t = torch.randint(1, 101, (200,), generator=generator)
+    scale = torch.rand(200, 1, 1, 1, generator=generator, dtype=torch.float64) * 1.2
+    x = torch.randn(200, 2, 3, 3, generator=generator, dtype=torch.float64) * scale + 0.5
+    expected = []
+    for image, now in zip(x, t.tolist(), strict=True):
+        times = [now]
+        if cutoff < now < 100:
+            times = [u for u in range(now - window // 2, now + window // 2 + 1) if 1 <= u <= 100]
+        levels = {u: float((image.var() - schedule.noise[u] ** 2).abs()) for u in times}
+        expected.append(min(levels, key=lambda u: levels[u]))
+    assert told(x, t, schedule, window, cutoff) == expected
+
+
+def test_state_with_the_variance_of_another_step_is_told_that_step(schedule: Schedule) -> None:
+    levels = [40, 47, 50, 53, 60]
+    x = torch.cat([schedule.noise[level] * noise_of_level(level) for level in levels])
+    t = torch.full((5,), 50)
+    assert told(x, t, schedule, window=10, cutoff=0) == [45, 47, 50, 53, 55]
+    assert told(x, t, schedule, window=10, cutoff=49) == [45, 47, 50, 53, 55]
+    assert told(x, t, schedule, window=10, cutoff=50) == [50] * 5
+    assert told(x, torch.full((5,), 100), schedule, window=10, cutoff=0) == [100] * 5
+
+
+@pytest.mark.parametrize(("window", "cutoff"), [(0, 0), (40, 100)])
+@pytest.mark.parametrize("name", ["ddim", "unipc"])
+def test_no_window_and_a_high_cutoff_change_no_bit(
+    name: str, window: int, cutoff: int, schedule: Schedule, e: Tensor
+) -> None:
+    def curve(x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(2 * x + t.reshape(-1, 1, 1, 1) / 50) * 0.8
+
+    def walk(window: int, cutoff: int) -> Tensor:
+        denoise, _ = Settings(name="time_shift", window=window, cutoff=cutoff).build(curve, schedule, None)
+        return sample(denoise, e, find_step(name), Walk(schedule, subsequence(100, 20)))
+
+    plain = sample(curve, e, find_step(name), Walk(schedule, subsequence(100, 20)))
+    assert torch.equal(plain, walk(window, cutoff))
+    assert not torch.equal(plain, walk(40, 0))

@@ -1,0 +1,83 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from cspipe.config.params import SOURCES, Data
+from cspipe.diffusion.schedule import SCHEDULES, Schedule
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.mirror import Mirror
+from cspipe.runtime.registry import find
+from cspipe.runtime.storage import Bucket
+from tests.s3_server import S3
+
+SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["data"]
+FOLDER = "states/train/key"
+Machine = Callable[[str], Checkpoints]
+
+
+@pytest.fixture(params=sorted(SCHEDULES))
+def schedule(request: pytest.FixtureRequest) -> Schedule:
+    return SCHEDULES[request.param](100)
+
+
+@pytest.fixture
+def x0() -> Tensor:
+    """Images (8, 3, 4, 4) in [-1, 1]."""
+    return torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+
+
+@pytest.fixture
+def e() -> Tensor:
+    return torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@pytest.fixture
+def stir() -> Callable[[nn.Module], nn.Module]:
+    """Move every parameter a little off its start, so that branches which start at 0 act."""
+
+    def apply(net: nn.Module) -> nn.Module:
+        generator = torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+        return net
+
+    return apply
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(s3.new_bucket(), "prefix")
+
+
+@pytest.fixture
+def machine(bucket: Bucket, tmp_path: Path) -> Machine:
+    """machine("a"): the run's states on a machine, which shares nothing but the bucket with the others."""
+    return lambda name: Checkpoints(tmp_path / name, "key", Mirror(Bucket(bucket.bucket, bucket.prefix), FOLDER))
+
+
+@pytest.fixture
+def settings() -> Callable[..., Data]:
+    """Make a data section: settings(source="folder", path=..., style=..., paired=...)."""
+
+    def make(style: str = "pixel-art", paired: str = "none", **values: Any) -> Data:
+        avatars = {"style": style, "paired": paired}
+        source = values.get("source", "avatars")
+        if source != "avatars":
+            values.setdefault("limit", None)
+        if find(SOURCES, source, "OFFICIAL_SPLIT"):
+            values.setdefault("held_out", "official")
+        return Data.model_validate({**SHIPPED, "limit": 40, "held_out": 0.25, **values, "avatars": avatars})
+
+    return make

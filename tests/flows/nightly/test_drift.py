@@ -1,0 +1,199 @@
+"""The verdicts: calm when nothing changed, awake when something did, on scores that torch-fidelity computed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from flows.nightly.drift import (
+    BETTER,
+    FALSE_ALARM,
+    FEWEST,
+    Verdict,
+    compare_images,
+    confirmed,
+    judge,
+    moved,
+    new_band,
+    scales,
+    t_quantile,
+    worst,
+)
+from tests.evaluation.tiny import blobs, tiny_features
+
+IMAGES, DRAWS, NIGHTS, CAMPAIGNS = 48, 200, 20, 500
+Draws = dict[str, NDArray[np.float64]]
+
+
+def scores_of(features: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[str, float]:
+    """The judged scores, by torch-fidelity's own functions."""
+    a, b = torch.from_numpy(features), torch.from_numpy(reference)
+    kid = kid_features_to_metric(
+        a, b, kid_subsets=5, kid_subset_size=24, kid_kernel="poly", kid_kernel_poly_degree=3,
+        kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1, rng_seed=2020, verbose=False,
+    )  # fmt: skip
+    fid = fid_statistics_to_metric(fid_features_to_statistics(a), fid_features_to_statistics(b), False)
+    prc = prc_features_to_metric(a, b, prc_neighborhood=3, prc_batch_size=1000, save_cpu_ram=False, verbose=False)
+    return {
+        "kid": kid["kernel_inception_distance_mean"],
+        "frechet": fid["frechet_inception_distance"],
+        "precision": prc["precision"],
+        "recall": prc["recall"],
+    }
+
+
+def drawn(count: int, shift: float = 0.0) -> Draws:
+    """Scores of `count` independent sets of pictures against one reference; `shift` brightens them, in levels."""
+    reference = tiny_features(blobs(IMAGES, seed=1))
+    rows = []
+    for i in range(count):
+        pictures = blobs(IMAGES, seed=1000 + i + int(shift * 100_000))
+        bright = np.clip(pictures + shift, 0, 255).astype(np.uint8)
+        rows.append(scores_of(tiny_features(bright), reference))
+    return {name: np.array([row[name] for row in rows]) for name in BETTER}
+
+
+@pytest.fixture(scope="module")
+def draws() -> Draws:
+    """Independent nights of a model that does not change."""
+    return drawn(DRAWS)
+
+
+def verdict_of(now: dict[str, float], history: Draws) -> Verdict:
+    """All scores of a set together."""
+    bands = {name: new_band(list(history[name]), IMAGES, len(BETTER)) for name in BETTER}
+    return worst(judge(now[name], bands[name], better, scale=math.inf) for name, better in BETTER.items())
+
+
+def at(draws: Draws, index: int) -> dict[str, float]:
+    return {name: float(values[index]) for name, values in draws.items()}
+
+
+def campaign(draws: Draws, first: int, generator: np.random.Generator) -> list[Verdict]:
+    """Twenty nights, the first with `first` repeats; each adds its own scores to the history of the next."""
+    order = generator.choice(DRAWS, first + 2 * NIGHTS, replace=False)
+    verdicts = []
+    for night in range(first, first + NIGHTS):
+        history = {name: values[order[:night]] for name, values in draws.items()}
+        verdict = verdict_of(at(draws, order[night]), history)
+        if verdict in ("regressed", "improved"):
+            verdict = confirmed(verdict, verdict_of(at(draws, order[night + NIGHTS]), history))
+        verdicts.append(verdict)
+    return verdicts
+
+
+@pytest.mark.parametrize("first", [FEWEST, 8])
+def test_undrifted_nights_are_called_regressed_as_rarely_as_stated(draws: Draws, first: int) -> None:
+    """500 times twenty nights whose noise is that of real scores, skewed as KID is near 0."""
+    generator = np.random.Generator(np.random.PCG64(first))
+    verdicts = [campaign(draws, first, generator) for _ in range(CAMPAIGNS)]
+    alarms = sum(verdict == "regressed" for nights in verdicts for verdict in nights)
+    rate = alarms / (CAMPAIGNS * NIGHTS)
+    print(f"{rate:.5f} false alarms a night, stated {FALSE_ALARM}; from {first} repeats")
+    assert rate <= FALSE_ALARM
+    quiet = sum(verdict == "same" for nights in verdicts for verdict in nights) / (CAMPAIGNS * NIGHTS)
+    assert quiet > 0.7  # four scores, each inside its 95 % band, would be 0.81 if they were independent
+
+
+def test_twenty_undrifted_nights_have_no_regression(draws: Draws) -> None:
+    assert "regressed" not in campaign(draws, 5, np.random.Generator(np.random.PCG64(0)))
+
+
+@pytest.mark.parametrize(("repeats", "shift"), [(5, 40.0), (20, 20.0)])
+def test_brighter_pictures_are_found(draws: Draws, repeats: int, shift: float) -> None:
+    changed = drawn(20, shift)
+    history = {name: values[:repeats] for name, values in draws.items()}
+    verdicts = [verdict_of(at(changed, i), history) for i in range(20)]
+    nights = [confirmed(a, b) for a, b in zip(verdicts[::2], verdicts[1::2], strict=True)]
+    print(f"{nights.count('regressed')} of 10 nights with {shift:g} of 255 brighter pictures, {repeats} repeats")
+    assert nights.count("regressed") >= 9
+
+
+def test_a_nearer_model_is_called_improved_never_regressed(draws: Draws) -> None:
+    history = {name: values[:10] for name, values in drawn(10, 20.0).items()}
+    nights = [verdict_of(at(draws, i) | _shares(history), history) for i in range(20)]
+    assert set(nights) == {"improved"}
+
+
+def _shares(history: Draws) -> dict[str, float]:
+    return {name: float(history[name].mean()) for name in ("precision", "recall")}
+
+
+def test_quantiles_are_those_of_student() -> None:
+    for freedom in (1, 2, 3, 4, 5, 7, 10, 19, 60, 365):
+        for probability in (0.75, 0.975, 0.999, 1 - 1e-5):
+            expected = stats.t.ppf(probability, freedom)
+            assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_alarm_band_holds_normal_scores_exactly_as_often_as_stated() -> None:
+    generator = np.random.Generator(np.random.PCG64(5))
+    values = generator.normal(0.4, 0.02, (40_000, 6))
+    outside = 0
+    for *repeats, now in values:
+        outside += judge(now, new_band(repeats, 10**6, tests=1), -1, math.inf) == "regressed"
+    assert outside / 40_000 == pytest.approx(FALSE_ALARM, abs=4 * math.sqrt(FALSE_ALARM / 40_000))
+
+
+def test_little_is_said_from_few_repeats_or_with_a_wide_band() -> None:
+    assert judge(9.0, new_band([0.1, 0.11, 0.12], 64, 1), -1, 1.0) == "inconclusive"
+    assert judge(None, new_band([0.1, 0.11, 0.12, 0.1], 64, 1), -1, 1.0) == "inconclusive"
+    wide = new_band([0.1, 0.9, 0.2, 0.8], 64, 1)
+    assert judge(0.5, wide, -1, scale=1.0) == "inconclusive"
+    assert judge(0.5, wide, -1, scale=100.0) == "same"
+
+
+def test_between_usual_and_alarm_is_inconclusive() -> None:
+    band = new_band([0.40, 0.41, 0.39, 0.40, 0.42, 0.38], 10**6, 4)
+    assert judge(0.40, band, -1, 1.0) == "same"
+    assert judge(0.40 + 1.5 * band.usual, band, -1, 1.0) == "inconclusive"
+    assert judge(0.40 + 1.1 * band.alarm, band, -1, 1.0) == "regressed"
+    assert judge(0.40 - 1.1 * band.alarm, band, -1, 1.0) == "improved"
+    assert judge(0.40 - 1.1 * band.alarm, band, 1, 1.0) == "regressed"
+
+
+def test_repeats_that_agree_do_not_make_one_image_an_alarm() -> None:
+    band = new_band([0.0] * 10, images=64, tests=4)
+    assert judge(1 / 64, band, 1, 1.0) == "same"
+    assert judge(20 / 64, band, 1, 1.0) == "improved"
+
+
+def test_images_are_compared_value_by_value() -> None:
+    then = blobs(4, seed=0)
+    now = then.copy()
+    now[2, 0, 0, 0] ^= 255
+    same, other = compare_images(then, then), compare_images(then, now)
+    assert (same.changed, same.levels) == (0, 0.0)
+    gap = abs(int(now[2, 0, 0, 0]) - int(then[2, 0, 0, 0]))
+    assert (other.images, other.changed, other.levels) == (4, 1, gap / then.size)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        compare_images(then, now[:2])
+
+
+def test_scores_that_moved_are_named() -> None:
+    bracket = {"noise_kid": 2.4, "heldout_kid": 0.0, "noise_frechet": 900.0, "heldout_frechet": 40.0}
+    allowed = {name: 0.01 * scale for name, scale in scales(bracket).items()}
+    then = {"kid": 0.43, "frechet": 190.0, "precision": 0.2, "recall": 0.5}
+    assert moved(then, then | {"kid": 0.45, "frechet": 197.0}, allowed) == []
+    assert moved(then, then | {"kid": 0.46, "recall": 0.48}, allowed) == ["kid", "recall"]
+    assert moved(then, {**then, "kid": None}, allowed) == ["kid"]  # type: ignore[dict-item]
+
+
+def test_the_worst_verdict_counts() -> None:
+    assert worst(["same", "improved", "same"]) == "improved"
+    assert worst(["improved", "inconclusive", "regressed"]) == "regressed"
+    assert worst([]) == "inconclusive"
+
+
+def test_an_alarm_needs_a_second_one() -> None:
+    assert confirmed("regressed", "regressed") == "regressed"
+    assert confirmed("regressed", "same") == "inconclusive"
+    assert confirmed("improved", "regressed") == "inconclusive"

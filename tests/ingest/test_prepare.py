@@ -1,0 +1,236 @@
+"""The prepared folder: whole, the same every time, and honest about what is not in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cspipe.sources
+from cspipe.config.params import Data
+from cspipe.data import shards
+from cspipe.data.shards import open_split, read_index
+from cspipe.ingest import prepare as module
+from cspipe.ingest.prepare import prepare
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.registry import names_in
+from cspipe.sources import find_source
+
+Settings = Callable[..., Data]
+
+STRIPES = '''
+"""A source in one file."""
+
+import numpy as np
+
+from cspipe.sources import Picture, Skipped, divide
+
+
+def open_source(data):
+    return Stripes(data)
+
+
+class Stripes:
+    facts, stamp = {"licence": "none needed", "resize": "none"}, ""
+
+    def __init__(self, data):
+        self.shape, self.total = (data.channels, data.size, data.size), data.limit
+        self.held_out, self.error = data.held_out, None
+
+    def stream(self, workers, start=0):
+        for split, name in divide(map(str, range(self.total)), self.held_out, None)[start:]:
+            yield Picture(split, np.full(self.shape, int(name) % 256, np.uint8))
+        if self.error:
+            raise self.error
+'''
+
+
+@pytest.fixture
+def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Callable[..., Data]]:
+    """The data section of a source that stands in a file of its own."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin/stripes.py").write_text(STRIPES)
+    path = [*cspipe.sources.__path__, str(tmp_path / "plugin")]
+    monkeypatch.setattr(cspipe.sources, "__path__", path)
+    yield lambda **values: settings(**values).model_copy(update={"source": "stripes"})
+    sys.modules.pop("cspipe.sources.stripes", None)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of a folder."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def test_faces_are_prepared_the_same_on_any_number_of_processes(tmp_path: Path, settings: Settings) -> None:
+    data = settings(limit=300)
+    assert prepare(data, tmp_path / "one", tmp_path / "work", workers=1) == 300
+    assert prepare(data, tmp_path / "two", tmp_path / "work", workers=2) == 300
+    assert prepare(data, tmp_path / "one", tmp_path / "work", workers=1) == 300
+    files = hashes(tmp_path / "one")
+    assert files == hashes(tmp_path / "two")
+    assert files.keys() == {"index.json", "preview.png", "train-00000.npy", "test-00000.npy"}
+    index = read_index(tmp_path / "one")
+    assert index["splits"]["train"]["shards"] == [
+        {"file": "train-00000.npy", "images": 225, "sha256": files["train-00000.npy"]}
+    ]
+    assert (index["source"], index["style"], index["paired"], index["skipped_count"]) == (
+        "avatars",
+        "pixel-art",
+        "none",
+        0,
+    )
+    train, test = open_split(tmp_path / "one", "train"), open_split(tmp_path / "one", "test")
+    assert (len(train), len(test), train.shape, train.paired) == (225, 75, (3, 16, 16), None)
+    everything = [*train.gather(np.arange(225)), *test.gather(np.arange(75))]
+    assert len({picture.tobytes() for picture in everything}) == 300
+
+
+def test_nothing_outside_of_the_parameters_is_written(tmp_path: Path, settings: Settings) -> None:
+    prepare(settings(), tmp_path / "out", tmp_path / "work", workers=1)
+    text = (tmp_path / "out/index.json").read_text()
+    assert str(tmp_path) not in text
+    assert text.endswith("}\n")
+
+
+def test_pairs(tmp_path: Path, settings: Settings) -> None:
+    prepare(settings(paired="glasses", limit=60), tmp_path / "out", tmp_path / "work", workers=1)
+    assert {"train-paired-00000.npy", "test-paired-00000.npy"} <= hashes(tmp_path / "out").keys()
+    assert read_index(tmp_path / "out")["paired"] == "glasses"
+    train = open_split(tmp_path / "out", "train")
+    assert train.paired is not None
+    assert len(train) == len(train.paired) == 45
+    preview = np.asarray(Image.open(tmp_path / "out/preview.png")).transpose(2, 0, 1)
+    first, twin = preview[:, 1:65:4, 1:65:4], preview[:, 1:65:4, 66:130:4]
+    np.testing.assert_array_equal(first, train.gather(np.array([0]))[0])
+    np.testing.assert_array_equal(twin, train.paired.gather(np.array([0]))[0])
+
+
+@pytest.mark.parametrize(("size", "shown"), [(16, 64), (64, 64), (160, 128)])
+def test_preview(size: int, shown: int, tmp_path: Path, stripes: Settings) -> None:
+    prepare(stripes(limit=120, size=size, channels=1), tmp_path / "out", tmp_path / "work")
+    preview = Image.open(tmp_path / "out/preview.png")
+    assert preview.size == (8 * (shown + 1) + 1, 8 * (shown + 1) + 1)
+
+
+def fill(folder: Path, good: int, bad: int) -> Path:
+    """A folder of pictures, some of which are none."""
+    folder.mkdir()
+    for number in range(good):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / f"good {number}.png")
+    for number in range(bad):
+        (folder / f"bad {number}.png").write_text("hello")
+    return folder
+
+
+def test_skipped_pictures_are_told_once(tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    data = settings(source="folder", path=fill(tmp_path / "raw", 20, 110))
+    assert prepare(data, tmp_path / "out", tmp_path / "work", workers=1) == 20
+    index = read_index(tmp_path / "out")
+    assert index["skipped_count"] == 110
+    assert len(index["skipped"]) == 100
+    assert all("not readable as PNG" in item["reason"] for item in index["skipped"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert len(lines) == 1
+    assert "110 pictures skipped" in lines[0]
+    assert lines[0].count("not readable as PNG") == 5
+    assert "and 105 more" in lines[0]
+
+
+def test_names_that_cannot_be_printed(tmp_path: Path, settings: Settings) -> None:
+    folder = fill(tmp_path / "raw", 6, 0)
+    (folder / "bad\n\udcff ü.png").write_text("hello")
+    prepare(settings(source="folder", path=folder), tmp_path / "out", tmp_path / "work", workers=1)
+    assert read_index(tmp_path / "out")["skipped"][0]["name"] == "bad\\n\\udcff ü.png"
+
+
+def test_splits_without_pictures_are_refused(tmp_path: Path, settings: Settings) -> None:
+    data = settings(source="folder", path=fill(tmp_path / "raw", 0, 7))
+    with pytest.raises(UserError, match=r"train split; 7 pictures skipped .*not readable as PNG"):
+        prepare(data, tmp_path / "out", tmp_path / "work", workers=1)
+    with pytest.raises(UserError, match="leaves the test split empty"):
+        prepare(settings(limit=1), tmp_path / "out", tmp_path / "work", workers=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "work"}
+
+
+def test_unknown_sources_are_refused(settings: Settings) -> None:
+    for name in ("nothing", "images"):
+        with pytest.raises(UserError, match=f"'{name}' is no file of cspipe.sources .*; there are avatars, "):
+            find_source(settings().model_copy(update={"source": name}))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), UserError("x")])
+def test_what_was_there_stays_when_something_stops_it(
+    error: BaseException, tmp_path: Path, stripes: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(stripes(), tmp_path / "out/prepared", tmp_path / "work")
+    before = hashes(tmp_path / "out/prepared")
+    broken = find_source(stripes(limit=30))
+    monkeypatch.setattr(broken, "error", error)
+    monkeypatch.setattr(module, "find_source", lambda data: broken)
+    with pytest.raises(type(error)):
+        prepare(stripes(limit=30), tmp_path / "out/prepared", tmp_path / "work")
+    assert hashes(tmp_path / "out/prepared") == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["prepared"]
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, stripes: Settings) -> None:
+    """A limit on the size of files stands for the disk: both make a write fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            prepare(stripes(limit=1000), tmp_path / "out/prepared", tmp_path / "work")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(
+    tmp_path: Path, stripes: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 2**18)
+    data = stripes(limit=8000, size=32, held_out=0.1)
+    tracemalloc.start()
+    prepare(data, tmp_path / "out", tmp_path / "work")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    written = sum(file.stat().st_size for file in (tmp_path / "out").glob("*.npy"))
+    assert written > 8000 * 3 * 32 * 32
+    assert peak < written / 4
+    values = open_split(tmp_path / "out", "train").gather(np.arange(7200))[:, 0, 0, 0]
+    assert len(np.unique(values)) == 256
+
+
+def test_workers_do_not_import_torch_or_the_parameters() -> None:
+    names = [*(f"sources.{name}" for name in names_in("cspipe.sources")), "ingest.parallel", "data.shards"]
+    imports = "; ".join(f"import cspipe.{name}" for name in names)
+    command = f"import sys; {imports}; import cspipe.stages.prepare; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert not {"torch", "cspipe.config.params", "rich"} & set(run.stdout.split())
+
+
+def test_the_stage(tmp_path: Path, settings: Settings) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "params.yaml").read_text()
+    assert "limit: 4608" in text
+    (tmp_path / "params.yaml").write_text(text.replace("limit: 4608", "limit: 200"))
+    command = [sys.executable, "-m", "cspipe.stages.prepare"]
+    run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert len(open_split(tmp_path / "data/prepared", "train")) == 176
+    log = (tmp_path / "report/log/prepare.js").read_text()
+    assert json.loads(log.partition("] = ")[2].rstrip(";\n"))["images"] == 200
+    (tmp_path / "params.yaml").write_text(text.replace("paired: none", "paired: mask"))
+    run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "pixel-art has no mask, only glasses" in run.stderr
+    assert "Traceback" not in run.stderr

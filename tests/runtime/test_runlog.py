@@ -1,0 +1,72 @@
+"""The run log: what is true of one run on one machine."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.runlog import RunLog, read_log
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone with code, parameters and an output that git keeps, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cspipe/train.py", "params.yaml", "dvc.yaml", "dvc.lock", "metrics/a.json"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false", "commit", "-qm", "x")
+    return tmp_path
+
+
+def test_outputs_that_a_pipeline_changes_do_not_make_its_code_dirty(clone: Path) -> None:
+    Path("dvc.lock").write_text("new")
+    Path("metrics/a.json").unlink()
+    facts = RunLog("train").facts()
+    assert (facts["commit"], facts["dirty"], facts["changed"]) == (git("rev-parse", "HEAD"), False, [])
+
+
+def test_changed_code_and_parameters_are_named(clone: Path) -> None:
+    Path("params.yaml").write_text("other")
+    Path("cspipe/new.py").write_text("")
+    facts = RunLog("train").facts()
+    assert (facts["dirty"], sorted(facts["changed"])) == (True, ["cspipe/new.py", "params.yaml"])
+
+
+def test_parameters_and_code_are_those_of_the_beginning(clone: Path) -> None:
+    before = sha256_file(Path("params.yaml"))
+    log = RunLog("train")
+    Path("params.yaml").write_text("changed while it ran")
+    assert (log.facts()["params_sha256"], log.facts()["dirty"]) == (before, False)
+
+
+def test_flow_run_is_told_where_there_is_one(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RunLog("train").facts()["flow_run"] is None
+    monkeypatch.setenv("CSPIPE_FLOW_RUN", "brave-fox")
+    assert RunLog("train").facts()["flow_run"] == "brave-fox"
+
+
+def test_log_is_read_back_as_it_was_written(clone: Path) -> None:
+    Path("params.yaml").write_text("other")
+    log = RunLog("sample@cs-10")
+    log.images(12)
+    log.write(Path("report/log"))
+    facts = read_log(Path("report/log"), "sample@cs-10")
+    assert (facts["stage"], facts["images"]) == ("sample@cs-10", 12)
+    assert facts["commit"] == f"{git('rev-parse', '--short=12', 'HEAD')}-dirty"
+    assert read_log(Path("report/log"), "train") == {}
+
+
+def test_outside_of_git_and_without_parameters_it_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    facts = RunLog("train").facts()
+    assert (facts["commit"], facts["dirty"], facts["params_sha256"]) == ("unknown", False, "unknown")

@@ -1,0 +1,207 @@
+"""Objects in a real S3 server: verified uploads, conditional writes, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cspipe.runtime import storage
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable
+from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+
+
+@pytest.fixture
+def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket with a prefix, and the credentials in the environment."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    return Bucket.from_url(f"s3://{s3.new_bucket()}/some/prefix")
+
+
+def test_address_is_read_and_given_back() -> None:
+    assert Bucket.from_url("s3://name/a/b/").url == "s3://name/a/b"
+    assert Bucket.from_url("s3://name").url == "s3://name"
+    for wrong in ("name/a", "https://name/a", "s3:///a", ""):
+        with pytest.raises(UserError, match="not an address of the form s3://bucket/prefix"):
+            Bucket.from_url(wrong)
+
+
+@pytest.mark.parametrize("size", [0, 1000, storage.PART_BYTES, 2 * storage.PART_BYTES + 5])
+def test_file_comes_back_as_it_was(bucket: Bucket, tmp_path: Path, size: int) -> None:
+    (tmp_path / "a").write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    sha256 = bucket.put_file(tmp_path / "a", "folder/a")
+    bucket.get_file("folder/a", tmp_path / "b", sha256)
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+    assert list(bucket.list()) == ["folder/a"]
+    bucket.delete("folder/a")
+    assert list(bucket.list()) == []
+    with pytest.raises(Missing, match=r"no object s3://bucket-.*/some/prefix/folder/a"):
+        bucket.get_file("folder/a", tmp_path / "c")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_other_form_of_etag_is_verified_by_reading_back(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with KMS, whose ETags are no MD5; here the expectation is what differs."""
+    (tmp_path / "a").write_bytes(b"hello")
+    digests = storage._digests(tmp_path / "a")
+    monkeypatch.setattr(storage, "_digests", lambda path: (digests[0], "no such etag"))
+    assert bucket.put_file(tmp_path / "a", "a") == digests[0]
+    assert list(bucket.list()) == ["a"]
+
+
+def test_upload_with_other_bytes_is_deleted_and_told(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"hello")
+    digests = storage._digests
+
+    def changed_after(file: Path) -> tuple[str, str]:
+        found = digests(file)
+        file.write_bytes(b"jello")
+        return found
+
+    monkeypatch.setattr(storage, "_digests", changed_after)
+    with pytest.raises(Damaged, match="arrived with other bytes and was deleted"):
+        bucket.put_file(path, "a")
+    assert list(bucket.list()) == []
+
+
+def test_changed_object_is_not_taken(bucket: Bucket, s3: S3, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"hello")
+    sha256 = bucket.put_file(tmp_path / "a", "a")
+    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/a", Body=b"jello", Metadata={"sha256": sha256})
+    for expected in (sha256, None):
+        with pytest.raises(Damaged, match="does not match its sha256"):
+            bucket.get_file("a", tmp_path / "b", expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_conditional_writes(bucket: Bucket) -> None:
+    assert bucket.get_json("v") is None
+    first = bucket.put_json("v", {"n": 1}, if_absent=True)
+    with pytest.raises(Lost, match="someone else has written it"):
+        bucket.put_json("v", {"n": 2}, if_absent=True)
+    second = bucket.put_json("v", {"n": 2}, if_match=first)
+    with pytest.raises(Lost):
+        bucket.put_json("v", {"n": 3}, if_match=first)
+    assert bucket.get_json("v") == ({"n": 2}, second)
+    bucket.delete("v")
+    with pytest.raises(Lost):
+        bucket.put_json("v", {"n": 3}, if_match=second)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_one_of_many_writers_wins(bucket: Bucket, existing: bool) -> None:
+    etag = bucket.put_json("v", "start") if existing else None
+    start = threading.Barrier(8)
+
+    def write(number: int) -> bool:
+        start.wait()
+        try:
+            bucket.put_json("v", number, if_match=etag, if_absent=not existing)
+        except Lost:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as writers:
+        won = list(writers.map(write, range(8)))
+    assert sum(won) == 1
+    found = bucket.get_json("v")
+    assert found is not None
+    assert found[0] == won.index(True)
+
+
+def test_object_that_is_not_json_is_named(bucket: Bucket, s3: S3) -> None:
+    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/v", Body=b"{half")
+    with pytest.raises(Damaged, match="some/prefix/v: not JSON"):
+        bucket.get_json("v")
+
+
+def test_check_passes_and_leaves_nothing(bucket: Bucket) -> None:
+    bucket.check()
+    assert list(bucket.list()) == []
+
+
+def unreachable(env: pytest.MonkeyPatch) -> None:
+    env.setenv("AWS_ENDPOINT_URL", "http://user:endpoint-password@127.0.0.1:9")
+
+
+def wrong_secret(env: pytest.MonkeyPatch) -> None:
+    env.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
+
+def wrong_key(env: pytest.MonkeyPatch) -> None:
+    env.setenv("AWS_ACCESS_KEY_ID", "nobody")
+
+
+def no_keys(env: pytest.MonkeyPatch) -> None:
+    env.delenv("AWS_ACCESS_KEY_ID")
+    env.delenv("AWS_SECRET_ACCESS_KEY")
+    env.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def bad_endpoint(env: pytest.MonkeyPatch) -> None:
+    env.setenv("AWS_ENDPOINT_URL", "not an address")
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (unreachable, "S3 at http://127.0.0.1:9 is unreachable .* start it, or correct AWS_ENDPOINT_URL"),
+        (wrong_secret, "wrong credentials .*; correct AWS_ACCESS_KEY_ID"),
+        (wrong_key, "wrong credentials .*; correct AWS_ACCESS_KEY_ID"),
+        (no_keys, "no credentials .*; set AWS_ACCESS_KEY_ID"),
+        (bad_endpoint, "no S3 client .*; see AWS_ENDPOINT_URL"),
+    ],
+)
+def test_check_says_what_is_wrong(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None], expected: str
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(StorageError, match=expected) as error:
+        Bucket(bucket.bucket, bucket.prefix).check()
+    message = str(error.value)
+    assert "\n" not in message
+    assert not [secret for secret in (ACCESS_KEY, SECRET_KEY, "endpoint-password") if secret in message]
+    assert error.value.__cause__ is None  # no traceback of boto3's under it, with its request in it
+    assert isinstance(error.value, Unreachable) == (fault is unreachable)
+
+
+def test_missing_bucket_is_named(bucket: Bucket) -> None:
+    with pytest.raises(StorageError, match="there is no bucket 'not-here'; create it, or correct CSPIPE_S3"):
+        Bucket.from_url("s3://not-here/prefix").check()
+
+
+def test_missing_permission_is_named(s3: S3, bucket: Bucket) -> None:
+    every = f"arn:aws:s3:::{bucket.bucket}/*"
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": every}
+    s3.client().put_bucket_policy(
+        Bucket=bucket.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [denied]})
+    )
+    with pytest.raises(StorageError, match=r"no permission to write s3://.*/some/prefix/\.check; allow it"):
+        bucket.check()
+
+
+@pytest.mark.slow
+def test_outage_of_20_seconds_is_ridden_out(s3: S3, bucket: Bucket, tmp_path: Path) -> None:
+    """Takes 20 to 60 seconds."""
+    (tmp_path / "a").write_bytes(b"x" * 10_000)
+    bucket.put_json("before", 1)
+    s3.stop()
+    end = threading.Timer(18, s3.start)  # a start takes some seconds more
+    end.start()
+    try:
+        sha256 = bucket.put_file(tmp_path / "a", "a")
+    finally:
+        end.join()
+    bucket.get_file("a", tmp_path / "b", sha256)

@@ -1,0 +1,167 @@
+"""Faces: the ones the seeds stand for, all different, and pairs that differ by the occluder alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from dicebear import Avatar, Style
+from numpy.typing import NDArray
+
+from cspipe.config.params import Data
+from cspipe.ingest.images import Form
+from cspipe.runtime.errors import UserError
+from cspipe.sources import Picture
+from cspipe.sources.avatars import OCCLUDERS, Faces, Renderer, _licence, looks, open_source
+
+Settings = Callable[..., Data]
+THOUSAND_FACES = "6e4b4b4a1a71bc3f42050f6f556392aea52551b858742a0ebbfabe5953cd4326"
+"""sha256 of the first 1,000 pixel-art faces, (N, H, W, C): computed once by other code, with the pinned versions."""
+
+
+def faces(source: Faces, workers: int = 1) -> list[Picture]:
+    """All pictures of a source."""
+    items = list(source.stream(workers))
+    assert all(isinstance(item, Picture) for item in items)
+    return items  # type: ignore[return-value]
+
+
+def definition(style: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The JSON of a style."""
+    return json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8"))
+
+
+def test_faces_are_those_of_their_seeds() -> None:
+    rendered = Renderer("pixel-art", looks("pixel-art", "none"), Form(16, 3, "center"))(range(1000))
+    assert rendered.shape == (1000, 1, 3, 16, 16)
+    pixels = np.ascontiguousarray(rendered[:, 0].transpose(0, 2, 3, 1))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == THOUSAND_FACES
+
+
+@pytest.mark.parametrize("style", sorted(OCCLUDERS))
+def test_every_style(style: str, settings: Settings) -> None:
+    source = open_source(settings(style=style, limit=8, size=32))
+    assert source.facts["style"] == style
+    assert "CC0" in str(source.facts["licence"])
+    pictures = faces(source)
+    assert [picture.split for picture in pictures] == ["test"] * 2 + ["train"] * 6
+    assert all(picture.pixels.shape == (3, 32, 32) and picture.pixels.std() > 10 for picture in pictures)
+    assert all(picture.paired is None for picture in pictures)
+    assert len({picture.pixels[:, 0, 0].tobytes() for picture in pictures}) > 1, "backgrounds are coloured"
+
+
+def test_grey(settings: Settings) -> None:
+    colour, grey = (faces(open_source(settings(limit=4, channels=channels))) for channels in (3, 1))
+    for one, other in zip(colour, grey, strict=True):
+        luma = np.tensordot([0.299, 0.587, 0.114], one.pixels, 1)
+        assert np.abs(other.pixels[0] - luma).max() <= 1
+
+
+def test_no_two_faces_are_equal() -> None:
+    form = Form(2, 1, "center")
+    rendered = Renderer("notionists", looks("notionists", "none"), form)(range(150))
+    unique = list(dict.fromkeys(face.tobytes() for face in rendered[:, 0]))
+    assert len(unique) < 150, "the test needs seeds that look the same"
+    pictures = faces(Faces("notionists", "none", form, total=len(unique) + 1, test=50, licence=""))
+    assert [picture.pixels.tobytes() for picture in pictures[:-1]] == unique
+    assert len({picture.pixels.tobytes() for picture in pictures}) == len(pictures)
+    split = {name: {p.pixels.tobytes() for p in pictures if p.split == name} for name in ("train", "test")}
+    assert len(split["test"]) == 50
+    assert not split["test"] & split["train"]
+
+
+def test_too_few_different_faces() -> None:
+    with pytest.raises(UserError, match=r"only \d+ different faces.*data\.size"):
+        faces(Faces("pixel-art", "none", Form(1, 1, "center"), total=20, test=2, licence=""))
+
+
+PAIRS = [(style, paired) for style, occluders in OCCLUDERS.items() for paired in occluders]
+
+
+@pytest.mark.parametrize(("style", "paired"), PAIRS)
+def test_pairs_resolve_to_the_same_face(style: str, paired: str) -> None:
+    component = OCCLUDERS[style][paired][0]
+    drawn = Style(definition(style))
+    for seed in range(20):
+        clean, occluded = (
+            Avatar(drawn, {**look, "seed": str(seed)}).to_json()["options"] for look in looks(style, paired)
+        )
+        assert f"{component}Variant" not in clean
+        assert f"{component}Variant" in occluded
+        rest = {key: value for key, value in occluded.items() if key in clean}
+        assert rest == clean
+        assert all(key.startswith(component) for key in occluded.keys() - clean.keys())
+
+
+def test_only_the_glasses_of_open_peeps_are_glasses() -> None:
+    chosen = set(OCCLUDERS["open-peeps"]["glasses"][1]["accessoriesVariant"])
+    every = set(definition("open-peeps")["components"]["accessories"]["variants"])
+    assert every - chosen == {"eyepatch"}
+
+
+@pytest.mark.parametrize(("style", "paired", "scale"), [("pixel-art", "glasses", 1), ("open-peeps", "mask", 64 / 704)])
+def test_pairs_differ_in_the_region_of_the_occluder_alone(
+    style: str, paired: str, scale: float, settings: Settings
+) -> None:
+    size = 16 if style == "pixel-art" else 64
+    pictures = faces(open_source(settings(style=style, paired=paired, limit=40, size=size)))
+    changed = np.stack([changes(picture) for picture in pictures])
+    assert changed.any((1, 2)).all()
+    component = definition(style)["components"][paired]
+    for axis, side in ((1, "height"), (2, "width")):
+        for picture in changed:
+            assert extent(picture.any(2 - axis)) <= component[side] * scale + 2
+
+
+def test_pairs_on_which_nothing_shows_are_dropped() -> None:
+    form = Form(4, 1, "center")
+    rendered = Renderer("notionists", looks("notionists", "glasses"), form)(range(100))
+    hidden = {clean.tobytes() for clean, occluded in rendered if (clean == occluded).all()}
+    assert hidden, "the test needs a face whose glasses are too small to show"
+    pictures = faces(Faces("notionists", "glasses", form, total=30, test=10, licence=""))
+    assert all(changes(picture).any() for picture in pictures)
+    assert not hidden & {picture.pixels.tobytes() for picture in pictures}
+
+
+def changes(picture: Picture) -> NDArray[np.bool_]:
+    """Where (H, W) a pair differs."""
+    assert picture.paired is not None
+    return (picture.pixels != picture.paired).any(0)
+
+
+def extent(line: NDArray[np.bool_]) -> int:
+    """Pixels from the first to the last that is set."""
+    places = np.flatnonzero(line)
+    return int(places[-1] - places[0] + 1)
+
+
+def test_unpaired_faces_keep_the_variety_of_their_style() -> None:
+    drawn = Style(definition("pixel-art"))
+    look = looks("pixel-art", "none")[0]
+    options = [Avatar(drawn, {**look, "seed": str(seed)}).to_json()["options"] for seed in range(400)]
+    assert 0.1 < np.mean(["glassesVariant" in option for option in options]) < 0.3
+
+
+def test_a_missing_occluder_is_told(settings: Settings) -> None:
+    with pytest.raises(UserError, match="pixel-art has no mask, only glasses"):
+        open_source(settings(paired="mask"))
+
+
+def test_other_licences_are_refused() -> None:
+    with pytest.raises(UserError, match=r"CC BY 4\.0.*not CC0"):
+        _licence("adventurer")
+
+
+def test_seeds_are_rendered_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[range] = []
+    render = Renderer.__call__
+    monkeypatch.setattr(Renderer, "__call__", lambda self, seeds: (jobs.append(seeds), render(self, seeds))[1])
+    faces(Faces("notionists", "none", Form(2, 1, "center"), total=150, test=10, licence=""))
+    assert len(jobs) > 3, "the test needs a second round"
+    assert jobs[0].start == 0
+    assert all(one.stop == other.start for one, other in pairwise(jobs))

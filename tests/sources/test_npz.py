@@ -1,0 +1,108 @@
+"""Arrays as sources: no array is read in two ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cspipe.config.params import Data
+from cspipe.ingest.images import Form
+from cspipe.runtime.errors import UserError
+from cspipe.sources import Picture
+from cspipe.sources.npz import ArrayFile, open_source
+
+Open = Callable[..., ArrayFile]
+COLOUR = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8)
+
+
+@pytest.fixture
+def opened(settings: Callable[..., Data]) -> Open:
+    """Open a file as a source."""
+    return lambda path, **values: open_source(settings(source="npz", path=path, **values))
+
+
+def pictures(source: ArrayFile) -> dict[int, Picture]:
+    """The pictures of a source by their number in the array."""
+    items = [item for item in source.stream(None) if isinstance(item, Picture)]
+    return {number: item for (_, number), item in zip(source.numbers, items, strict=True)}
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+def test_layouts(save: Callable[..., None], tmp_path: Path, opened: Open) -> None:
+    path = tmp_path / ("x.npy" if save is np.save else "x.npz")
+    for array in (COLOUR, COLOUR.transpose(0, 2, 3, 1), np.asfortranarray(COLOUR)):
+        save(path, array)
+        for number, item in pictures(opened(path)).items():
+            np.testing.assert_array_equal(item.pixels, COLOUR[number])
+    for grey in (COLOUR[:, 0], COLOUR[:, :1], COLOUR[:, :1].transpose(0, 2, 3, 1)):
+        save(path, grey)
+        for number, item in pictures(opened(path, channels=1)).items():
+            np.testing.assert_array_equal(item.pixels, COLOUR[number, :1])
+        for number, item in pictures(opened(path, channels=3)).items():
+            np.testing.assert_array_equal(item.pixels, np.repeat(COLOUR[number, :1], 3, axis=0))
+
+
+def test_split_and_order(tmp_path: Path, opened: Open) -> None:
+    """Sorted arrays are common, so neither split may follow the order of the array."""
+    np.save(tmp_path / "x.npy", np.repeat(np.arange(200, dtype=np.uint8), 64).reshape(200, 8, 8))
+    source = opened(tmp_path / "x.npy", size=8)
+    values = [int(item.pixels[0, 0, 0]) for item in source.stream(None) if isinstance(item, Picture)]
+    assert sorted(values) == list(range(200))
+    assert [split for split, _ in source.numbers] == ["test"] * 50 + ["train"] * 150
+    assert abs(np.mean(values[:50]) - 99.5) < 25
+    assert abs(np.mean(values[50:100]) - 99.5) < 25
+    assert len(opened(tmp_path / "x.npy", limit=20).numbers) == 20
+
+
+def test_other_sizes_are_resized(tmp_path: Path, opened: Open) -> None:
+    wide = np.zeros((8, 10, 30, 3), np.uint8)
+    wide[:, :, 10:20] = (0, 200, 0)
+    np.save(tmp_path / "x.npy", wide)
+    source = opened(tmp_path / "x.npy", crop="center")
+    assert source.form == Form(16, 3, "center")
+    for item in pictures(source).values():
+        assert (item.pixels == np.array([0, 200, 0])[:, None, None]).all()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(32, 32, 3), (3, 32, 32), (32, 32), (8, 3, 32, 3), (8, 4, 4, 4), (8, 3, 3, 3), (8, 32, 32, 2), (8, 1, 1, 1)],
+)
+def test_unclear_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path, opened: Open) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(UserError, match="not clearly") as error:
+        opened(tmp_path / "x.npy")
+    assert str(shape) in str(error.value)
+
+
+def test_what_is_no_array_of_pictures(tmp_path: Path, opened: Open) -> None:
+    def complaint(name: str) -> str:
+        with pytest.raises(UserError) as error:
+            opened(tmp_path / name)
+        assert name in str(error.value)
+        return str(error.value)
+
+    assert "does not exist" in complaint("none.npy")
+    np.save(tmp_path / "float.npy", COLOUR / 255)
+    assert "float64, not uint8" in complaint("float.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}, []], object))
+    assert "cannot be read" in complaint("objects.npy")
+    np.savez(tmp_path / "objects.npz", np.array([{}, []], object))
+    assert "cannot be read" in complaint("objects.npz")
+    np.savez(tmp_path / "two.npz", images=COLOUR, labels=np.arange(20))
+    assert "2 arrays (images.npy, labels.npy)" in complaint("two.npz")
+    (tmp_path / "text.npy").write_text("hello")
+    assert "cannot be read" in complaint("text.npy")
+    (tmp_path / "text.npz").write_text("hello")
+    assert "cannot be read" in complaint("text.npz")
+    np.save(tmp_path / "cut.npy", COLOUR)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-1])
+    assert "cannot be read" in complaint("cut.npy")
+    (tmp_path / "x.mat").write_bytes(b"")
+    assert "neither .npy nor .npz" in complaint("x.mat")
+    np.save(tmp_path / "empty.npy", COLOUR[:0])
+    with pytest.raises(UserError, match="0 pictures"):
+        opened(tmp_path / "empty.npy")
