@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cspipe.cli.main import inspect as inspect_cli
+from cspipe.cli import inspect as inspect_cli
 from cspipe.runtime.errors import UserError
 from tests.conftest import ROOT
 
