@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.config.params import SOURCES, Data
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import choice
 
@@ -35,7 +35,7 @@ def _link(source: Path | str, place: Path | str) -> None:
     Path(place).symlink_to(Path(source).resolve())
 
 
-def check_data(root: Path, data: Data, *, one_clone: bool) -> None:
+def check_data(root: Path, data: DataSettings, *, one_clone: bool) -> None:
     """Raise UserError, saying how data come to where runs work, if data.path is not there and DVC does not bring it.
 
     `one_clone`: all workers work in the clone that the run was started in.

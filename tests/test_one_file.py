@@ -66,7 +66,7 @@ CORRECTION = '''
 
 from pydantic import Field
 
-from cspipe.corrections import CorrectionSettings
+from cspipe.sampling.correction import CorrectionSettings
 from cspipe.diffusion.process import noise_in, per_image
 from cspipe.runtime.settings import Number
 
@@ -104,7 +104,7 @@ def build(taken, given, size, width):
 METHOD = '''
 """Forward states half a step too noisy: the plain pair at s, told as t."""
 
-from cspipe.diffusion.losses import plain_pair
+from cspipe.diffusion.training_pair import plain_pair
 from cspipe.methods import falling as share
 
 USES_MODULE = DRAWS_NOISE = False

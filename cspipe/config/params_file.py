@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from cspipe.config.params import Params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import SettingsOf
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 
 class ParamsError(UserError):

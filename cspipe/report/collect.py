@@ -10,7 +10,7 @@ from cspipe.config.params import Params
 from cspipe.report.readers import bad_file, read_columns, read_json, read_picture
 from cspipe.report.results import Columns, Curves, Index, Metrics, ModelConfig, Report, VariantResult
 from cspipe.runtime.errors import UserError
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 PREPARE, TRAIN, COMPENSATE = "dvc repro prepare", "dvc repro train", "dvc repro compensate"
 SAMPLE, EVALUATE = "dvc repro sample", "dvc repro evaluate"

@@ -10,14 +10,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cspipe.config.params import Data
-from cspipe.corrections import CorrectionSettings
+from cspipe.ingest.settings import DataSettings
 from cspipe.report.charts import Reference, Series, line_chart, position_bar
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.paired import families_table, measures_table, paired_verdict
 from cspipe.report.results import Bracket, Columns, Curves, Report, VariantResult
 from cspipe.report.verdict import leaders, module_effects, verdict
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.correction import CorrectionSettings
+from cspipe.sampling.settings import Variant
 
 EXTRACTORS = {"efficientnet-lite0": "EfficientNet-Lite0", "inception-v3-compat": "Inception v3 (TF weights)"}
 TASKS = {"generate": [], "inpaint": ["inpainting"], "deocclude": ["de-occlusion"]}
@@ -55,7 +55,7 @@ def render(report: Report, stages: Sequence[str]) -> str:
     )
 
 
-def data_words(data: Data) -> str:
+def data_words(data: DataSettings) -> str:
     """The pictures in a few words: 'pixel-art avatars'; for files their name, without the folders above."""
     if data.source == "avatars":
         return f"{data.avatars.style} avatars"

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cspipe.config.params import Params
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Fact = str | int | float | bool | None

@@ -53,7 +53,7 @@ def module_effects(results: Sequence[VariantResult]) -> list[str]:
 def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
     """Whether `plain` is `corrected` without its correction."""
     with_it, without = corrected.settings, plain.settings
-    if with_it.correction is None or not with_it.correction.needs_module or without.correction is not None:
+    if with_it.correction is None or not with_it.correction.needs_compensator or without.correction is not None:
         return False
     return (with_it.sampler, with_it.steps, with_it.eta) == (without.sampler, without.steps, without.eta)
 

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 import yaml
+from cspipe.nets.build import build_compensation, build_main, count_parameters
 from torch import Tensor, nn
 
 from cspipe.cli.main import preset_names, preset_text
-from cspipe.config.params import NETS, Params
+from cspipe.compensation import COMPENSATORS
+from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
 from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
 from cspipe.data.conditions import condition_channels
-from cspipe.nets.build import build_compensation, build_main, count_parameters
 from cspipe.runtime.registry import names_in
 from cspipe.training.optim import MovingAverage, adamw
 from tests.conftest import MODELS, Tree
@@ -73,7 +74,8 @@ def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
 
 @pytest.mark.parametrize(
     "net",
-    [{"model": model} for model in MODELS.values()] + [{"compensation.net": module} for module in names_in(NETS)],
+    [{"model": model} for model in MODELS.values()]
+    + [{"compensation.net": module} for module in names_in(COMPENSATORS)],
     ids=lambda net: str(*net.values()) if "model" not in net else net["model"]["name"],
 )
 def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Params], net: Tree) -> None:

@@ -1,13 +1,43 @@
-"""What the U-Nets have in common: levels of half the resolution each."""
+"""What every main net has in common: the keys of `model` in params.yaml, and those of the U-Nets among them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
+from torch import nn
 
-from cspipe.backbones import BackboneSettings
-from cspipe.runtime.settings import Count, Number
+from cspipe.runtime.settings import Count, Number, Section, SettingsOf
+
+BACKBONES = "cspipe.backbones"
+
+
+class BackboneSettings(Section, ABC):
+    """What params.yaml says of the main net, and how that becomes one."""
+
+    name: str = Field(description="the main net, a file of cspipe/backbones")
+
+    @abstractmethod
+    def check_size(self, size: int) -> None:
+        """Whether it takes images of size x size pixels. Raises ValueError naming key, value and fix."""
+
+    @abstractmethod
+    def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
+        """The net, called as net(x, t) with x (N, in_channels, size, size) and t (N,) in 0..1000.
+
+        It returns (N, out_channels, size, size) in x's type, also under autocast; its output starts at 0. A condition
+        stands in the channels of x after those of the image. A state dict of it holds parameters alone.
+        """
+
+    def arguments(self, in_channels: int, out_channels: int, size: int) -> dict[str, Any]:
+        """Of the class of the net: the keys but for the name, and what the images decide."""
+        shape = {"in_channels": in_channels, "out_channels": out_channels, "size": size}
+        return {**shape, **self.model_dump(exclude={"name"})}
+
+
+Backbone = Annotated[SerializeAsAny[BackboneSettings], SettingsOf(BACKBONES, BackboneSettings)]
+"""The section `model`: the main net, with the keys of the file that its name names."""
 
 
 class LevelSettings(BackboneSettings):
@@ -40,8 +70,3 @@ class LevelSettings(BackboneSettings):
         for resolution in self.attention:
             if resolution not in resolutions:
                 raise ValueError(f"model.attention {resolution} is no resolution of the net; it has {resolutions}")
-
-    def arguments(self, in_channels: int, out_channels: int, size: int) -> dict[str, Any]:
-        """Of the class of the net: the keys but for the name, and what the pictures decide."""
-        shape = {"in_channels": in_channels, "out_channels": out_channels, "size": size}
-        return {**shape, **self.model_dump(exclude={"name"})}

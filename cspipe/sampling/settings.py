@@ -1,4 +1,4 @@
-"""A row of the table, `variants` in params.yaml: a sampler and what corrects it."""
+"""The sections `sample` and `variants` of params.yaml."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from cspipe.corrections import CorrectionSettings
 from cspipe.runtime.registry import find, names_in
-from cspipe.runtime.settings import Count, Section, SettingsOf, Share, file_of
+from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of
+from cspipe.sampling.correction import CorrectionSettings
+from cspipe.sampling.state import SAMPLERS
 
 MASKS = "cspipe.data.masks"
-SAMPLERS, CORRECTIONS = "cspipe.samplers", "cspipe.corrections"
+CORRECTIONS = "cspipe.corrections"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 
 AnyCorrection = Annotated[SerializeAsAny[CorrectionSettings] | None, SettingsOf(CORRECTIONS, CorrectionSettings)]
+
+
+class SampleSettings(Section):
+    """How many samples, from which seeds."""
+
+    images: Count = Field(description="samples per variant")
+    batch: Count = Field(description="samples per forward pass; does not change them")
+    seed: WholeNumber = Field(description="seed of the first sample; sample i takes seed + i")
 
 
 class Repaint(Section):
@@ -49,12 +58,12 @@ class Variant(Section):
         correction = self.correction
         if correction is not None and correction.deterministic and self.eta > 0:
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
-        reads = "models" if correction is not None and correction.needs_module else "models/main"
+        reads = "models" if correction is not None and correction.needs_compensator else "models/main"
         if self.reads != reads:
             if correction is None:
                 raise ValueError(f"reads must be {reads} without a correction")
-            needs = "needs" if correction.needs_module else "does not need"
-            raise ValueError(f"reads must be {reads} with correction {correction.name}, which {needs} the module")
+            needs = "needs" if correction.needs_compensator else "does not need"
+            raise ValueError(f"reads must be {reads} with correction {correction.name}, which {needs} C")
         return self
 
 

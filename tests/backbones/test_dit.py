@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cspipe.nets.build import count_parameters
-from cspipe.nets.dit import DiT, GatedBlock
+from cspipe.backbones.dit import DiT, GatedBlock
+from cspipe.nets.blocks import count_parameters
 
 
 def test_parameters_of_dit_s_2() -> None:

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from cspipe.data.pixels import normalise, quantise
 from cspipe.runtime.device import Device
-from cspipe.training.batches import batches, stream_indices
-from cspipe.training.draws import Draws, Ladder
-from cspipe.training.examples import Batch, Examples
+from cspipe.training.stream import Batch, TrainingSet, batches, stream_indices
+from cspipe.training.train_sample import TimestepPath, TrainSampler
 from tests.conftest import Pictures
 
 CPU = Device(torch.device("cpu"), torch.float32, compile=False)
@@ -36,8 +35,8 @@ def test_passes_differ_in_order() -> None:
 
 
 def test_batches_resume_in_the_stream(pictures: Pictures) -> None:
-    first = list(itertools.islice(batches(Examples(pictures), 16, 3, 0, CPU), 4))
-    later = list(itertools.islice(batches(Examples(pictures), 16, 3, 32, CPU), 2))
+    first = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, CPU), 4))
+    later = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 32, CPU), 2))
     assert all(torch.equal(a.x0, b.x0) for a, b in zip(first[2:], later, strict=True))
     assert torch.equal(first[0].x0, normalise(torch.from_numpy(pictures.pixels[stream_indices(40, 3, 0, 16)])))
     assert first[0].condition is None
@@ -48,13 +47,13 @@ def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_st
         assert np.array_equal(pixels, pictures.pixels[numbers])
         return np.stack([np.full((2, 8, 8), seed % 256, np.uint8) for seed in seeds])
 
-    examples = Examples(pictures, conditions, 1)
+    examples = TrainingSet(pictures, conditions, 1)
     first = list(itertools.islice(batches(examples, 16, 3, 0, CPU), 6))
     later = list(itertools.islice(batches(examples, 16, 3, 32, CPU), 4))
     assert all(torch.equal(a.condition, b.condition) for a, b in zip(first[2:], later, strict=True))
     drawn = torch.cat([batch.condition[:, 0, 0, 0] for batch in first])
     assert len(drawn.unique()) > 60  # 96 draws of 256 values: a picture is told something else in its next pass
-    other = next(batches(Examples(pictures, conditions, 2), 16, 3, 0, CPU))
+    other = next(batches(TrainingSet(pictures, conditions, 2), 16, 3, 0, CPU))
     assert not torch.equal(other.condition, first[0].condition)
 
 
@@ -68,35 +67,35 @@ def test_pixels_survive_the_way_to_the_net_and_back() -> None:
 
 def test_draw_depends_on_the_images_seen_alone() -> None:
     x0 = torch.rand(64, 3, 8, 8)
-    one, again, other = (Draws(5, 100, True)(Batch(x0, None), seen) for seen in (640, 640, 704))
-    assert torch.equal(one.e, again.e)
+    one, again, other = (TrainSampler(5, 100, True)(Batch(x0, None), seen) for seen in (640, 640, 704))
+    assert torch.equal(one.eps, again.eps)
     assert torch.equal(one.t, again.t)
-    assert not torch.equal(one.e, other.e)
+    assert not torch.equal(one.eps, other.eps)
 
 
 def test_draw_covers_all_steps_evenly() -> None:
-    counts = Draws(5, 10, False)(Batch(torch.rand(4000, 1, 1, 1), None), 0).t.bincount(minlength=11)
+    counts = TrainSampler(5, 10, False)(Batch(torch.rand(4000, 1, 1, 1), None), 0).t.bincount(minlength=11)
     assert counts[0] == 0
     assert counts[1:].min() > 320  # 400 each, standard deviation 19
 
 
 def test_share_is_met_on_average() -> None:
-    ladder = Ladder.of(10, None, 1, CPU.device)
-    taken = [Draws(5, 10, False, ladder)(Batch(torch.rand(10, 1, 2, 2), None), seen, 0.25) for seen in range(400)]
-    assert {draw.compensated for draw in taken} == {2, 3}
-    assert abs(np.mean([draw.compensated for draw in taken]) - 2.5) < 0.1
+    path = TimestepPath.of(10, None, 1, CPU.device)
+    drawn = [TrainSampler(5, 10, False, path)(Batch(torch.rand(10, 1, 2, 2), None), seen, 0.25) for seen in range(400)]
+    assert {draw.on_method for draw in drawn} == {2, 3}
+    assert abs(np.mean([draw.on_method for draw in drawn]) - 2.5) < 0.1
 
 
 def test_condition_is_mirrored_with_its_picture() -> None:
     x0 = torch.rand(400, 1, 2, 2)
-    d = Draws(5, 10, True)(Batch(x0, torch.cat([x0, 1 - x0], 1)), 0)
+    d = TrainSampler(5, 10, True)(Batch(x0, torch.cat([x0, 1 - x0], 1)), 0)
     assert torch.equal(d.condition, torch.cat([d.x0, 1 - d.x0], 1))
     assert torch.equal(d.slice(3, 7).condition, d.condition[3:7])
 
 
 def test_flip_mirrors_about_half() -> None:
     x0 = torch.rand(400, 1, 2, 2)
-    drawn = Draws(5, 10, True)(Batch(x0, None), 0).x0
+    drawn = TrainSampler(5, 10, True)(Batch(x0, None), 0).x0
     mirrored, same = (drawn == x0.flip(3)).flatten(1).all(1), (drawn == x0).flatten(1).all(1)
     assert (mirrored | same).all()
     assert 150 < mirrored.sum() < 250

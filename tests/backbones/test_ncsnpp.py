@@ -13,9 +13,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import upsample_2d
 from torch import Tensor
 
-from cspipe.nets.blocks import Resample
-from cspipe.nets.build import count_parameters
-from cspipe.nets.ncsnpp import SCALE, NCSNpp, Smooth, fourier
+from cspipe.backbones.ncsnpp import SCALE, NCSNpp, Smooth, fourier
+from cspipe.nets.blocks import Resample, count_parameters
 from cspipe.nets.time_added import TimeAddedBlock, TimeAddedStage
 
 TAPS = (1, 3, 3, 1)
