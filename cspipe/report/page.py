@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from cspipe.config.params import Data
 from cspipe.corrections import CorrectionSettings
-from cspipe.report.charts import Reference, Series, line_chart, position_bar
+from cspipe.report.charts import Reference, Series, line_chart
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.paired import families_table, measures_table, paired_verdict
 from cspipe.report.results import Bracket, Columns, Curves, Report, VariantResult
@@ -35,7 +35,9 @@ def render(report: Report, stages: Sequence[str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(significant=significant, count=count, compact=compact, kid=kid)
-    environment.globals.update(sampler_words=sampler_words, correction_words=correction_words)
+    environment.globals.update(
+        sampler_words=sampler_words, correction_words=correction_words, scale_position=scale_position, nan=math.nan
+    )
     return environment.get_template("page.html.jinja").render(
         report=report,
         params=report.params,
@@ -48,8 +50,6 @@ def render(report: Report, stages: Sequence[str]) -> str:
         verdict=verdict(report.results, report.bracket, report.real),
         effects=module_effects(report.results),
         best=[result.name for result in leaders(report.results)],
-        bars=_variant_bars(report),
-        bracket_bars=_bracket_bars(report.bracket),
         charts=_charts(report.curves),
         provenance={r.name: json.dumps(r.provenance.model_dump(), indent=2, sort_keys=True) for r in report.results},
     )
@@ -87,23 +87,16 @@ def correction_words(correction: CorrectionSettings | None) -> str:
     return "none" if correction is None else correction.words()
 
 
-def _variant_bars(report: Report) -> dict[str, Markup]:
-    """Where each variant lies between held-out real pictures and noise, by name."""
-    best, worst = report.bracket.heldout_kid, report.bracket.noise_kid
-    scores = {r.name: (r.scores.kid, r.scores.kid_std, _mark(r, report)) for r in report.results}
-    return {name: position_bar(value, spread, best, worst, mark) for name, (value, spread, mark) in scores.items()}
+def scale_position(value: float, bracket: Bracket) -> float | None:
+    """Per cent of the way of a KID from held-out real pictures (0) to noise (100), in its logarithm; None: no scale.
 
-
-def _bracket_bars(bracket: Bracket) -> dict[str, Markup]:
-    """The two ends of the same scale."""
+    The scale spans four decades at most (an unbiased KID may be 0 or negative); what lies outside is at its end.
+    """
     best, worst = bracket.heldout_kid, bracket.noise_kid
-    ends = {"heldout": best, "noise": worst}
-    return {name: position_bar(value, math.nan, best, worst, "mark end") for name, value in ends.items()}
-
-
-def _mark(result: VariantResult, report: Report) -> str:
-    """CSS class of a variant's dot: filled for the nearest and those that tie with it."""
-    return "mark lead" if result in leaders(report.results) else "mark"
+    low = max(best, worst / 1e4) if math.isfinite(best) else worst / 1e4
+    if not (math.isfinite(value) and 0 < low < worst < math.inf):
+        return None
+    return round(100 * math.log(min(max(value, low), worst) / low) / math.log(worst / low), 1)
 
 
 def _charts(curves: Curves) -> dict[str, Markup]:
@@ -118,7 +111,11 @@ def _charts(curves: Curves) -> dict[str, Markup]:
         "loss": line_chart("Loss", [_steps(curves.loss, "loss", "loss")], IMAGES_SEEN, "loss", log_y=True),
         "share": line_chart("Compensated share", [share], IMAGES_SEEN, "share of each batch, 0 to 1", from_zero=True),
         "grad_norm": line_chart(
-            "Gradient norm", [_steps(curves.grad_norm, "grad_norm", "norm")], IMAGES_SEEN, "norm, before clipping", True
+            "Gradient norm",
+            [_steps(curves.grad_norm, "grad_norm", "norm")],
+            IMAGES_SEEN,
+            "norm, before clipping",
+            log_y=True,
         ),
         "module_loss": line_chart(
             "Loss of the module", [_steps(curves.module_loss, "loss", "loss")], IMAGES_SEEN, "loss of C", log_y=True

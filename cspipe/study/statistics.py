@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
-RESAMPLES, LEVEL, RNG_SEED = 10_000, 0.95, 0
+RESAMPLES, RNG_SEED = 10_000, 0
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ def interval(values: Sequence[float]) -> Interval:
     numbers = np.array(values, dtype=np.float64)
     if not len(numbers) or np.isnan(numbers).any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    draws = np.random.Generator(np.random.PCG64(RNG_SEED)).integers(0, len(numbers), (RESAMPLES, len(numbers)))
-    low, high = np.quantile(numbers[draws].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(numbers.mean()), float(low), float(high))
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Interval(mean, mean, mean)
+    found = bootstrap((numbers,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=RNG_SEED).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
