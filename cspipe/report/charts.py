@@ -26,12 +26,13 @@ SIZE = (7.2, 3.75)
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 DOTTED = 30
 """Up to so many points a line has a dot at each, so that a lone one is seen."""
-STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 11.5, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT,
-    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.titlelocation": "left",
-    "axes.titlesize": "medium", "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "axes.xmargin": 0.03, "grid.color": GRID,
-    "xtick.color": SOFT, "ytick.color": SOFT, "ytick.left": False, "legend.frameon": False, "lines.linewidth": 1.8,
-    "svg.fonttype": "none", "savefig.facecolor": "white", "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.08,
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 11.5, "text.color": INK, "legend.frameon": False, "lines.linewidth": 1.8,
+    "axes.labelcolor": INK, "axes.edgecolor": SOFT, "axes.titlelocation": "left", "axes.titlesize": "medium",
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.xmargin": 0.03,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": GRID, "xtick.color": SOFT,
+    "ytick.color": SOFT, "ytick.left": False, "svg.fonttype": "none", "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.08,
 }  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def _svg(title: str, draw: Callable[[Figure], None]) -> Markup:
 
 def _saved(draw: Callable[[Figure], None], size: tuple[float, float], style: dict[str, Any], **options: Any) -> bytes:
     file = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, **style}):
+    with matplotlib.rc_context(STYLE | style):
         figure = Figure(figsize=size)
         draw(figure)
         figure.savefig(file, **options)
@@ -138,9 +139,5 @@ def _drawable(series: Series, log: bool) -> Series:
 
 def _ends(series: Series) -> str:
     """Where a line starts and ends, in words."""
-    known = [y for y in series.y if math.isfinite(y)]
-    return (
-        f"{series.name} from {significant(known[0])} to {significant(known[-1])}"
-        if known
-        else f"{series.name}: no data"
-    )
+    known = [significant(y) for y in series.y if math.isfinite(y)]
+    return f"{series.name} from {known[0]} to {known[-1]}" if known else f"{series.name}: no data"

@@ -1,4 +1,4 @@
-"""docs/results/NAME.png: the main score along the points, against images and against seconds; or every score in a row."""
+"""docs/results/NAME.png: the main score along the points, by images and by seconds; or every score in a panel."""
 
 from __future__ import annotations
 

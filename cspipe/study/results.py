@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.files import whole_file
 from cspipe.runtime.settings import Section
 from cspipe.study.definition import Study
 
@@ -95,17 +94,13 @@ class Results(Section):
         runs = self.runs(line, point)
         return {seed: sampled.scores[score] for seed, (_, sampled) in runs.items() if score in sampled.scores}
 
-
-def write_results(results: Results, root: Path) -> Path:
-    """Write docs/results/NAME.json; the same results give the same bytes."""
-    path = root / RESULTS / f"{results.name}.json"
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(results.model_dump(), indent=1) + "\n", encoding="utf-8")
-    return path
+    def to_json(self) -> str:
+        """Content of docs/results/NAME.json; the same results give the same bytes."""
+        return json.dumps(self.model_dump(), indent=1) + "\n"
 
 
 def read_results(path: Path) -> Results:
-    """Read what `write_results` wrote. Raises UserError."""
+    """Read docs/results/NAME.json. Raises UserError."""
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -116,6 +116,6 @@ def equal_time(
 
 def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]:
     """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
-    means: NDArray[np.float64] = np.array([np.mean(each) for each in values])
+    means = [float(np.mean(each)) for each in values]
     best = int(np.argmin(means) if lower else np.argmax(means))
     return [place == best or (len(each) > 1 and tie(each, values[best])) for place, each in enumerate(values)]
