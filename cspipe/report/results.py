@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cspipe.config.params import Params
 from cspipe.sampling.variants import Variant
@@ -23,12 +23,6 @@ class Scores(BaseModel):
     frechet: Number = Field(description="Frechet distance of Gaussians fit to the features")
     precision: Number = Field(description="share of samples inside the reference's manifold")
     recall: Number = Field(description="share of the reference inside the samples' manifold")
-
-
-class Memorisation(BaseModel):
-    """Whether samples are copies of training pictures."""
-
-    nearest_ratio: Number = Field(description="distance to the nearest training picture, samples over held-out")
 
 
 class Bracket(BaseModel):
@@ -70,7 +64,8 @@ class Metrics(BaseModel):
     """metrics/<variant>.json; its scores stand under the label of the extractor."""
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
-    memorisation: Memorisation
+    nearest_ratio: Number = Field(validation_alias=AliasPath("memorisation", "nearest_ratio"))
+    """Distance to the nearest training picture, samples over held-out ones."""
     paired: list[dict[str, PairedScores]] = Field(max_length=1, default=[])
     """Against the truth: of the result, and of rivals that cost nothing; empty for samples of noise alone."""
     bracket: Bracket

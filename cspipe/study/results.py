@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Section
 from cspipe.study.definition import Study
@@ -106,5 +107,5 @@ def read_results(path: Path) -> Results:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `cspipe study {path.stem}` makes it") from None
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(f"{path}: not written by this version ({where}); run `cspipe study {path.stem}`") from None
+        problem = f"not written by this version ({first_problem(error)})"
+        raise UserError(f"{path}: {problem}; run `cspipe study {path.stem}`") from None

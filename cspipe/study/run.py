@@ -43,8 +43,7 @@ def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Pa
             done = _done(clone, defined)
             if folder is None:
                 clone.hand_over(done)
-        ended = {cell.name: (done.get(cell.name), failed.get(cell.name)) for cell in defined.cells}
-        return collect(collector, defined, ended, jobs, _clock(clone.folder))
+        return collect(collector, defined, done, failed, jobs, _clock(clone.folder))
 
 
 def _done(clone: Clone, defined: Defined) -> dict[str, str]:
