@@ -16,7 +16,7 @@ from cspipe.corrections import CorrectionSettings
 from cspipe.report.charts import Reference, Series, line_chart
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.paired import families_table, measures_table, paired_verdict
-from cspipe.report.results import Bracket, Columns, Provenance, Report
+from cspipe.report.results import Bracket, Columns, Report
 from cspipe.report.summary import leaders, module_effects, verdict
 from cspipe.sampling.variants import Variant
 
@@ -56,10 +56,6 @@ def render(report: Report, stages: Sequence[str]) -> str:
             r.name: json.dumps(r.metrics.provenance[0].model_dump(), indent=2, sort_keys=True) for r in report.results
         },
     )
-
-
-def _as_text(provenance: Provenance) -> str:
-    return json.dumps(provenance.model_dump(), indent=2, sort_keys=True)
 
 
 def data_words(data: Data) -> str:
