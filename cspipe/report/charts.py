@@ -116,7 +116,7 @@ def _svg(title: str, draw: Callable[[Figure], None]) -> Markup:
     view = re.search(r'viewBox="[^"]*"', text)
     assert view, "matplotlib writes one"
     text = text[text.index(">", view.end()) + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"\w+_\d+\"", "", text, flags=re.DOTALL)
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[\w.]+_\d+\"", "", text, flags=re.DOTALL)
     for colour, name in PAGE_COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
     return Markup('<svg class="chart" {} role="img"><title>{}</title>').format(Markup(view[0]), title) + Markup(text)
