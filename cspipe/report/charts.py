@@ -24,6 +24,8 @@ LINES = (("#1f5fa8", "-"), ("#c2571a", "--"))
 SIZE = (7.2, 3.75)
 """Inches of a chart on the page, of 72 units each."""
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+LEFT_OUT = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[\w.]+_\d+\"", re.DOTALL)
+"""Of an SVG in the page: styles of the whole page, and ids that other charts have too."""
 DOTTED = 30
 """Up to so many points a line has a dot at each, so that a lone one is seen."""
 STYLE: Any = {
@@ -116,7 +118,7 @@ def _svg(title: str, draw: Callable[[Figure], None]) -> Markup:
     view = re.search(r'viewBox="[^"]*"', text)
     assert view, "matplotlib writes one"
     text = text[text.index(">", view.end()) + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[\w.]+_\d+\"", "", text, flags=re.DOTALL)
+    text = LEFT_OUT.sub("", text)
     for colour, name in PAGE_COLOURS.items():
         text = text.replace(colour, f"var(--{name})")
     return Markup('<svg class="chart" {} role="img"><title>{}</title>').format(Markup(view[0]), title) + Markup(text)

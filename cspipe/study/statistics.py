@@ -25,15 +25,6 @@ class Interval:
         return bool(np.isfinite(self.mean))
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """How many times fewer images one line needs to reach the last score of another."""
-
-    factor: Interval
-    censored: int
-    """Seeds in which it never reaches the score; their factor is a bound from above, not a measurement."""
-
-
 def interval(values: Sequence[float]) -> Interval:
     """Mean and percentile bootstrap interval over seeds; NaN throughout without values, or with a NaN."""
     numbers = np.array(values, dtype=np.float64)
@@ -82,11 +73,11 @@ def images_to_reach(target: float, images: Sequence[float], scores: Sequence[flo
 
 def speedup(
     images: Sequence[float], curves: Sequence[Sequence[float]], than: Sequence[Sequence[float]], lower: bool
-) -> Speedup:
-    """Images that `than` needs to its last score / images that the other needs to reach it, over seeds.
+) -> tuple[Interval, int]:
+    """Images that `than` needs to its last score / images that the other needs to reach it; how many seeds are bounds.
 
     Curves are scores at `images`, one curve for each seed. One that never gets there needs more than all images: it
-    counts with all of them, a factor of 1 or below that is only a bound, and is counted as censored.
+    counts with all of them, a factor of 1 or below that is only a bound from above.
     """
     factors, censored = [], 0
     for own, other in zip(curves, than, strict=True):
@@ -95,7 +86,7 @@ def speedup(
         assert first is not None, "a curve reaches its own last score"
         censored += needed is None
         factors.append(first / (images[-1] if needed is None else needed))
-    return Speedup(interval(factors), censored)
+    return interval(factors), censored
 
 
 def equal_time(
