@@ -107,7 +107,7 @@ METHOD = '''
 from cspipe.diffusion.training_pair import plain_pair
 from cspipe.methods import falling as share
 
-USES_MODULE = DRAWS_NOISE = False
+USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def pair(own):

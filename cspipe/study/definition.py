@@ -6,6 +6,7 @@ Every row x point x seed is a cell: one run of the pipeline, and one DVC experim
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params, parse_params
+from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Number, Section, WholeNumber
 
@@ -109,7 +111,7 @@ class Study(Section):
     @property
     def is_curve(self) -> bool:
         """Whether the points are numbers along an axis."""
-        return len(self.points) > 1 and all(_is_number(name) for name in self.points)
+        return len(self.points) > 1 and all(re.fullmatch(r"\d+(\.\d+)?", name) for name in self.points)
 
     def variants_of(self, row: str) -> list[str]:
         """Variants that a row is sampled with."""
@@ -162,10 +164,7 @@ def read_study(root: Path, name: str) -> Study:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{file}: {key + ': ' if key else ''}{message}; correct it there") from None
+        raise UserError(f"{file}: {first_problem(error)}; correct it there") from None
 
 
 def define(root: Path, name: str) -> Defined:
@@ -219,11 +218,3 @@ def _check_variants(variants: tuple[str, ...], known: Changes, owner: str) -> No
     if unknown or not variants:
         listed = ", ".join(known)
         raise UserError(f"{owner}: no variant {', '.join(unknown)} in the study's params.yaml; it has {listed}")
-
-
-def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True

@@ -1,14 +1,17 @@
-"""The page of a study, from results alone."""
+"""The page of a study and that of all claims, from results alone."""
 
 from __future__ import annotations
 
-from cspipe.study.overview import overview
-from cspipe.study.report import report
-from cspipe.study.results import read_results
-from cspipe.study.table import page, table
+from pathlib import Path
+
+import pytest
+
+from cspipe.runtime.errors import UserError
+from cspipe.study.pages import overview, page, table, write_pages
+from cspipe.study.results import RESULTS, read_results
 from tests.study.conftest import Make
 
-CLAIM = {"text": "It is better", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
+CLAIM = {"text": "It is better.", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
 
 
 def test_table_has_means_intervals_and_costs(made: Make) -> None:
@@ -44,7 +47,7 @@ def test_page_says_question_verdict_and_how_it_was_made(made: Make) -> None:
 
 def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_path) -> None:
     results = made({("plain", "1000"): [9.0, 9.5], ("plain", "2000"): [4.0, 5.0]})
-    first, again = (report(results, tmp_path / name) for name in ("a", "b"))
+    first, again = (write_pages(results, tmp_path / name) for name in ("a", "b"))
     for suffix in (".json", ".md", ".png"):
         assert first.with_suffix(suffix).read_bytes() == again.with_suffix(suffix).read_bytes()
     assert read_results(first.with_suffix(".json")) == results
@@ -57,3 +60,22 @@ def test_withdrawn_study_says_why_before_its_verdicts_and_marks_each(made: Make)
         assert text.index("> **Withdrawn.** The sampler.") < text.index("**withdrawn (was: held)**")
         assert "**held**" not in text
     assert "withdrawn" not in page(results) + overview([results])
+
+
+def test_every_claim_has_a_row_with_its_verdict_and_the_main_study_stands_first(made: Make) -> None:
+    better = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    worse = made({("plain", None): [10.0, 10.0], ("cs", None): [12.0, 13.0]}, [CLAIM])
+    text = overview([better, worse.model_copy(update={"name": "convergence"})])
+    rows = [line for line in text.splitlines() if line.startswith("| It is better.")]
+    assert [row.split("|")[2].strip() for row in rows] == ["**not held**", "**held**"]
+    assert text.index("(convergence.png)") < text.index("## convergence") < text.index("## made")
+    assert "`uv run cspipe study made --jobs 2`" in text
+
+
+def test_overview_is_made_of_what_lies_in_the_folder_and_damage_is_named(made: Make, tmp_path: Path) -> None:
+    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    write_pages(results, tmp_path)
+    assert (tmp_path / RESULTS / "README.md").read_text() == overview([results])
+    (tmp_path / RESULTS / "other.json").write_text("{}")
+    with pytest.raises(UserError, match=r"other\.json"):
+        write_pages(results, tmp_path)

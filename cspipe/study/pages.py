@@ -1,19 +1,50 @@
-"""docs/results/NAME.md: what was asked, what came out, and what it cost. Made from the results alone."""
+"""docs/results: NAME.json of each study, the page and figure made of it, and README.md with the claims of all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from cspipe.report.numbers import DASH, count, significant
+from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.claims import in_words, sentence
+from cspipe.study.claims import decide, in_words, sentence
 from cspipe.study.definition import BETTER, NEARER
-from cspipe.study.results import Results
+from cspipe.study.figure import figure
+from cspipe.study.results import RESULTS, Results, read_results
 from cspipe.study.statistics import best_with_ties, interval
 
+INTRODUCTION = """\
+# Does compensation sampling do what the paper says?
+
+The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small pictures,
+small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers:
+a tie. Three seeds agree by chance in one case of four: a verdict is a measurement, not a proof. Each study is one
+command; its page has the table with intervals, the cost of each line, the commit, the machine.
+"""
+NOTICE = """\
+**Not decided yet.** Verdicts marked as withdrawn no longer stand: their study says why, and is to be repeated.
+"""
+FIRST = "convergence"
+"""The study whose figure stands on top of the README: score against images and against time."""
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
 FEW = 3
 """Seeds of which a resample is all of one seed more often than in 2.5 % of the draws."""
+
+
+def write_pages(results: Results, root: Path) -> Path:
+    """Write docs/results/NAME.json, NAME.md, NAME.png and the README.md of all studies; return the study's page.
+
+    Raises UserError if the results of another study are damaged.
+    """
+    files = {"json": results.to_json().encode(), "md": page(results).encode(), "png": figure(results)}
+    for suffix, content in files.items():
+        with whole_file(root / RESULTS / f"{results.name}.{suffix}") as beside:
+            beside.write_bytes(content)
+    studies = [read_results(path) for path in sorted((root / RESULTS).glob("*.json"))]
+    with whole_file(root / RESULTS / "README.md") as beside:
+        beside.write_text(overview(studies), encoding="utf-8")
+    return root / RESULTS / f"{results.name}.md"
 
 
 def page(results: Results) -> str:
@@ -51,7 +82,6 @@ def notes(results: Results) -> list[str]:
     """What the numbers are of, and how they were made."""
     setting, study = results.setting, results.study
     seeds = ", ".join(map(str, study.seeds))
-    command = f"uv run cspipe study {results.name} --jobs {setting.jobs}"
     inception = setting.extractor == "inception-v3-compat"
     features = setting.extractor if inception else f"{setting.extractor}, whose scores are not Inception FID"
     chance = f"it is their range, which leaves out 0 by chance alone in one case of {2 ** (len(study.seeds) - 1)}"
@@ -64,7 +94,8 @@ def notes(results: Results) -> list[str]:
         "GFLOP/image: forward and backward pass of the main net for an image in training, with what the "
         "path of its method adds on average. Seconds: mean over seeds, of training, of fitting the "
         "module that the samples need, and of drawing all samples of a cell.",
-        f"Command: `{command}`, commit {setting.commit[:12]}, {readable_seconds(setting.wall_seconds)} of wall-clock.",
+        f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
+        f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
         f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
         f"python {setting.python}, torch {setting.torch}.",
     ]
@@ -117,3 +148,35 @@ def _mean(values: Iterable[float | None]) -> str:
 def _arrow(score: str) -> str:
     arrows = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
     return arrows[BETTER[score]]
+
+
+def overview(studies: Sequence[Results]) -> str:
+    """The page as Markdown; studies without claims are left out."""
+    ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
+    title, _, introduction = INTRODUCTION.partition("\n\n")
+    parts = [f"{title}\n", *([NOTICE] if any(each.study.withdrawn for each in ordered) else []), introduction]
+    if ordered and ordered[0].name == FIRST:
+        parts.append(f"![score against images seen and against seconds]({FIRST}.png)\n")
+    return "\n".join([*parts, *map(_claims, ordered)])
+
+
+def _claims(results: Results) -> str:
+    """The section of a study: its question, command and data, then a row for each claim."""
+    study = results.study
+    rows = [(claim.text, decide(claim, results)) for claim in study.claims]
+    lines = [
+        f"## {results.name}",
+        "",
+        f"[{study.question}]({results.name}.md) `{_command(results)}`; {results.setting.data}",
+        "",
+        *([study.notice, ""] if study.notice else []),
+        "| claim | verdict | numbers |",
+        "|---|---|---|",
+        *(f"| {text} | **{verdict.word}** | {verdict.numbers} |" for text, verdict in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _command(results: Results) -> str:
+    return f"uv run cspipe study {results.name} --jobs {results.setting.jobs}"
