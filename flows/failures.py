@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,21 +9,16 @@ from typing import Any
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
+from cspipe.runtime.ends import End, StageEnd
 from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Ended
 
-PREEMPTED = 75
-KILLED = re.compile(r"exited with (-9|137)\b")
-"""How DVC tells that its stage was ended by signal 9; a shell says 128 + 9."""
 RETRIES = 4
 """Attempts after the first, as long as each gets further."""
 AWAY_SECONDS = 30 * 60.0
 """How long S3 is waited for, at the start of an attempt and at each transfer, whatever the progress."""
 DELAYS = [15.0, 30.0, *[60.0] * 18]
 """Seconds before each new attempt."""
-AWAY = ("is unreachable", "does not serve")
-TAKEN = ("another worker took over this run", "another worker finished this run")
-"""How a stage tells that S3 does not answer, or that another run has the same training (storage_errors, mirror)."""
 
 
 class StageFailed(Exception):
@@ -32,7 +26,7 @@ class StageFailed(Exception):
 
 
 class Transient(Exception):
-    """Preempted, or its worker lost: the same stage again may well end.
+    """Preempted, its worker lost, or its training another's: the same stage again may well end.
 
     `reached` is how many images the attempt had done, as far as it could tell.
     """
@@ -50,24 +44,24 @@ class Killed(Transient):
     """The stage was ended by signal 9, which nothing but the system's log explains."""
 
 
-def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed | Transient:
-    """The exception for a `dvc repro` of the stage that ended with a status other than 0."""
+PASSING = {End.PREEMPTED: Transient, End.TAKEN_OVER: Transient, End.S3_AWAY: Away}
+
+
+def failure(stage: str, ended: Ended, said: StageEnd | None, hours: float, reached: int) -> StageFailed | Transient:
+    """The exception for a `dvc repro` of the stage that failed; `said`: what the stage itself wrote, if it began."""
     if ended.timed_out:
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
-    if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
-        return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
-    if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(KILLED.search(line) for line in ended.lines):
+    if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL) or (said is not None and said.end is None):
         return Killed(
             f"{stage}: killed from outside (signal 9) at {reached} images, often for want of memory; started again, it "
             "goes on from its last stored state, if there is one",
             reached,
         )
-    told = reason(ended.lines)
-    if told.startswith("cspipe ") and any(words in told for words in AWAY):
-        return Away(f"{stage}: {told}", reached)
-    if told.startswith("cspipe ") and any(words in told for words in TAKEN):
-        return Transient(f"{stage}: {told}", reached)
-    return StageFailed(f"{stage}: {told.removeprefix(f'cspipe {stage}: ')}")
+    if said is None or said.end is None or said.end is End.DONE:
+        return StageFailed(f"{stage}: {reason(ended.lines)}")
+    if said.end in PASSING:
+        return PASSING[said.end](f"{stage}: {said.message}", reached)
+    return StageFailed(f"{stage}: {said.message}")
 
 
 def reason(lines: Sequence[str]) -> str:

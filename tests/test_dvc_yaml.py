@@ -21,6 +21,7 @@ NO_DEPENDENCY = {
     "cspipe/runtime/gpu_lock.py",
     "cspipe/config/params.py",
     "cspipe/config/params_file.py",
+    "cspipe/runtime/ends.py",
     "cspipe/runtime/preemption.py",
     "cspipe/runtime/progress.py",
     "cspipe/runtime/provenance.py",
