@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 
@@ -39,56 +40,30 @@ FAILURES = {kind.__name__: kind for kind in (Transient, Killed, Away)} | {Unreac
 """By the names of failed states, which flows/stage_run.py takes from its exceptions; all others are StageFailed."""
 
 
-class QueuedStage(PrefectFuture[UUID | Exception]):
-    """Queues a stage when those upstream are done; done itself when a worker has begun, or queueing failed.
+def queue_after(
+    threads: Executor, upstream: Sequence[PrefectFuture[Any]], queue: Callable[[], UUID]
+) -> PrefectFuture[UUID | Exception]:
+    """A future of a stage's flow run: queued when the stages upstream are done, done itself when a worker has begun.
 
-    Its result is the flow run, or the error, for the stage's task to raise: so the task is pending, not running, until
-    a worker begins. `queue` queues the stage and waits for the worker.
+    So the stage's task, which depends on it, is pending until then. An error is a result too, for the task to raise.
+    In Prefect's graph this future is the last of those upstream.
     """
 
-    def __init__(self, upstream: Sequence[PrefectFuture[Any]], queue: Callable[[], UUID]) -> None:
-        self._upstream, self._queue, self._lock = upstream, queue, threading.Lock()
-        self._result: UUID | Exception | None = None
-
-    @property
-    def task_run_id(self) -> UUID:
-        """Task run of the last stage upstream, which stands for this future in Prefect's graph."""
-        return self._upstream[-1].task_run_id
-
-    @property
-    def state(self) -> State[UUID | Exception]:
-        """Completed with the result."""
-        return Completed(data=self._result)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Queue the stage if nobody has yet, and return when a worker has begun. `timeout` is not used."""
-        with self._lock:
-            if self._result is None:
-                self._result = self._queued()
-
-    def _queued(self) -> UUID | Exception:
-        for future in self._upstream:
+    def work() -> State[UUID | Exception]:
+        """Run `queue` if all upstream completed; else Prefect skips the stage, and nobody reads the error."""
+        for future in upstream:
             future.wait()
-        if not all(future.state.is_completed() for future in self._upstream):
-            return StageFailed("a stage upstream failed")  # nobody reads it: Prefect skips the stage
         try:
-            return self._queue()
+            if not all(future.state.is_completed() for future in upstream):
+                raise StageFailed("a stage upstream failed")
+            return Completed(data=queue())
         except Exception as error:
-            return error
+            return Completed(data=error)
 
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> UUID | Exception:
-        """The flow run or the error."""
-        self.wait()
-        assert self._result is not None
-        return self._result
-
-    def add_done_callback(self, fn: Callable[[PrefectFuture[UUID | Exception]], None]) -> None:
-        """Call `fn` with this future when it is done."""
-        self.wait()
-        fn(self)
+    return PrefectConcurrentFuture(upstream[-1].task_run_id, threads.submit(copy_context().run, work))  # type: ignore[arg-type]
 
 
-def begin(node: Node, workspace: Workspace, place: Place, attempt: int, tell: Callable[[str], None]) -> UUID:
+def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> UUID:
     """Queue a stage for a worker of its pool; the flow run once a worker has begun.
 
     Raises UserError if nothing is deployed there, Unreachable without S3, StageFailed if this run is cancelled.
@@ -105,8 +80,6 @@ def begin(node: Node, workspace: Workspace, place: Place, attempt: int, tell: Ca
     }
     name, deployment = f"{node.name} of {place.run}", f"run-stage/run-stage-{node.pool}"
     cancel_queued(name)
-    if attempt > 1:
-        name += f", attempt {attempt}"
     try:
         sent: FlowRun = run_deployment(deployment, parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[assignment]
     except ObjectNotFound:

@@ -9,6 +9,7 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import Semaphore
@@ -20,7 +21,7 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import deployment, flow_run, task_run
 from prefect.settings import (
     PREFECT_API_URL,
@@ -36,7 +37,7 @@ from cspipe.explain import explain_all, table
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.artifacts import CurvesLink, StageProgress, show_plan, show_report, show_samples, show_scores
-from flows.dispatch import QueuedStage, begin, finish
+from flows.dispatch import begin, finish, queue_after
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
 from flows.failures import DELAYS, worth_another_attempt
@@ -50,6 +51,8 @@ from flows.workspace import Workspace, check_code, home, open_workspace, resolve
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
+THREADS = 16
+"""Stages that run, or wait for a worker, at once."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Run:
 @flow(
     name="pipeline",
     flow_run_name=lambda: run_name(str(flow_run.parameters.get("preset", "demo"))),
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # type: ignore[arg-type]
     persist_result=False,
 )
 def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[str, Any] | None = None) -> State[str]:
@@ -116,20 +119,20 @@ def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
     """Every stage as a task that starts when those it reads from are done. Raises for the first that failed."""
     futures: dict[str, PrefectFuture[Any]] = {}
     tell = get_run_logger().info
-    for node in nodes:
-        named = stage_task.with_options(
-            name=node.name,
-            task_run_name=node.name,
-            retry_delay_seconds=DELAYS,
-            retries=len(DELAYS),
-            retry_condition_fn=worth_another_attempt(),
-        )
-        upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
-        if upstream and place is not None:
-            queued = QueuedStage(upstream, partial(begin, node, run.workspace, place, 1, tell))
-        futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
-    for future in futures.values():
-        future.wait()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for node in nodes:
+            named = stage_task.with_options(
+                name=node.name,
+                task_run_name=node.name,
+                retry_delay_seconds=DELAYS,
+                retries=len(DELAYS),
+                retry_condition_fn=worth_another_attempt(),
+            )
+            upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
+            if upstream and place is not None:
+                queued = queue_after(threads, upstream, partial(begin, node, run.workspace, place, tell))
+            futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
+        wait(list(futures.values()))
     for future in futures.values():
         if future.state.is_failed() or future.state.is_crashed():
             future.result()  # raises; stages that read from it were not started and have no result
@@ -142,15 +145,15 @@ def stage_task(node: Node, run: Run, queued: UUID | Exception | None) -> State[O
 
     `queued`: its first attempt on a worker, which has begun, or why it could not be queued.
     """
-    log, place, attempt = get_run_logger().info, run.place(node), task_run.run_count or 1
+    log, place = get_run_logger().info, run.place(node)
     if node.name in run.known:
         outcome = run.known[node.name]
         show_samples(run.workspace.root, node.name, run.name)
     elif place is None:
         outcome = run_here(node, run, log)
     else:
-        if attempt > 1 or queued is None:
-            queued = begin(node, run.workspace, place, attempt, log)
+        if queued is None or task_run.run_count > 1:
+            queued = begin(node, run.workspace, place, log)
         if isinstance(queued, Exception):
             raise queued
         outcome = finish(queued, node, run.workspace, place, log)
