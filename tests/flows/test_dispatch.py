@@ -18,7 +18,6 @@ from cspipe.runtime.storage import Bucket
 from flows.dispatch import cancel_queued, failed, queue_after, until_begun
 from flows.failures import Away, Killed, StageFailed, Transient
 from flows.handover import Place
-from tests.s3_server import S3
 
 pytestmark = pytest.mark.usefixtures("prefect")
 SENT = uuid4()
@@ -136,12 +135,8 @@ def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_e
         (Cancelled(), StageFailed),
     ],
 )
-def test_how_a_worker_ended_is_how_the_stage_ends_here(
-    state: State, kind: type[Exception], s3: S3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    place = Place(Bucket(s3.new_bucket(), "x"), "run", "train")
+def test_how_a_worker_ended_is_how_the_stage_ends_here(state: State, kind: type[Exception], bucket: Bucket) -> None:
+    place = Place(bucket, "run", "train")
     place.bucket.put_json(place.progress, {"what": "train", "done": 320, "total": 640, "rate": 1, "left": 320})
     error = failed(state, place)
     assert type(error) is kind

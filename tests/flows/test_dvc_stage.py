@@ -46,11 +46,8 @@ Runner = Callable[..., tuple[str, list[str]]]
 
 
 @pytest.fixture
-def run_stage(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Runner:
+def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
     """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines); `hear` gets them."""
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    bucket = Bucket(s3.new_bucket(), "x")
     origin = new_repository(tmp_path / "origin")
     (origin / "dvc.yaml").write_text(PIPELINE)
     (origin / "a.txt").write_text("1")

@@ -10,17 +10,16 @@ import pytest
 from cspipe.runtime.errors import UserError
 from flows.graph import read_graph
 from tests.conftest import ROOT
-from tests.stages.conftest import run_in
+from tests.stages.conftest import new_repository, run_in
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A repository with this project's pipeline."""
-    run_in(tmp_path, "git", "init", "-q")
-    run_in(tmp_path, "dvc", "init", "-q")
+    folder = new_repository(tmp_path / "repo")
     for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
+        shutil.copy(ROOT / name, folder / name)
+    return folder
 
 
 def test_stages_cells_pools_and_edges_come_from_dvc(root: Path) -> None:
