@@ -20,12 +20,12 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed
 
+from cspipe.runtime.ends import End
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.storage_errors import Unreachable
 from flows.artifacts import ProgressElsewhere
 from flows.command import Step
 from flows.dvc_stage import Outcome
-from flows.failures import Away, Killed, StageFailed, Transient
+from flows.failures import StageFailed, Transient, stage_error
 from flows.graph import Node
 from flows.handover import Place, lock_text, take_over
 from flows.watched import one_line
@@ -36,8 +36,6 @@ POLL, SLOW_POLL = 0.5, 2.0
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is told."""
 WAITING = (StateType.SCHEDULED, StateType.PENDING)
-FAILURES = {kind.__name__: kind for kind in (Transient, Killed, Away)} | {Unreachable.__name__: Away}
-"""By the names of failed states, which flows/stage_run.py takes from its exceptions; all others are StageFailed."""
 
 
 def queue_after(
@@ -112,7 +110,7 @@ def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable
 def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> Outcome:
     """The result of a stage that a worker has begun, taken over here; its progress is shown meanwhile.
 
-    Raises StageFailed; Transient if its worker was preempted or lost, Killed or Away as the worker found.
+    Raises StageFailed, or Transient as its worker found, and if that was lost.
     """
     shown = ProgressElsewhere(node.name, place.bucket, place.progress)
     ended = wait(queued, node.name, node.pool, tell, shown.look)
@@ -125,16 +123,15 @@ def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: C
 
 
 def failed(state: State[Any] | None, place: Place) -> Exception:
-    """The exception for a stage whose flow run on a worker did not complete."""
+    """The exception for a stage whose flow run on a worker did not complete; a failed state has the name of its End."""
     if state is None or state.is_cancelled():
         return StageFailed(f"{place.stage}: cancelled by a person")
     found = place.bucket.get_json(place.progress)
     reached = Step(**found[0]).reached(place.stage) if found else 0
     message = one_line(state.message)
     if state.is_crashed():
-        return Transient(f"{place.stage}: worker lost ({message})", reached)
-    kind = FAILURES.get(state.name or "")
-    return StageFailed(message) if kind is None else kind(message, reached)
+        return Transient(f"{place.stage}: worker lost ({message})", reached=reached)
+    return stage_error(message, End.__members__.get(state.name or "", End.FAILED), reached)
 
 
 def wait(

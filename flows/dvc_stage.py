@@ -61,16 +61,16 @@ class StageRunner:
     _how: How = field(default=UP_TO_DATE, init=False)
 
     def __call__(self, node: Node) -> Outcome:
-        """Run a stage. Raises StageFailed, or Transient (Away, Killed) for causes that pass."""
-        start, reached = time.monotonic(), [0]
-        self._how = UP_TO_DATE
+        """Run a stage. Raises StageFailed, or Transient for causes that pass."""
+        start, reached, self._how = time.monotonic(), 0, UP_TO_DATE
         left = self._steps(node)
         end_earlier_attempt(self.run, node.name, self.tell)
         forget_end(self.workspace.root, node.name)
 
         def note(step: Step) -> None:
             """Keep how far the stage is, and pass it on."""
-            reached.append(step.reached(node.name))
+            nonlocal reached
+            reached = max(reached, step.reached(node.name))
             self.progress(step)
 
         pauses = iter(PATIENCE)
@@ -78,7 +78,7 @@ class StageRunner:
             left = left[self._step :]
             if self._step:
                 pauses = iter(PATIENCE)
-            problem, pause = self._outage(left[0], node, ended, max(reached)), next(pauses, None)
+            problem, pause = self._outage(left[0], node, ended, reached), next(pauses, None)
             if pause is None:
                 raise StageFailed(f"{node.name}: {problem}; waited for {sum(PATIENCE) // 60} min; start the run again")
             self.warn(f"{problem}; trying again in {pause} s")

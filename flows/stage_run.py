@@ -28,9 +28,8 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     """Run one stage of `run` at an exact revision, with the driver's params.yaml and dvc.lock, and hand it over.
 
     `driver` is the pipeline's flow run: when it no longer runs, the stage stops, its state kept, and ends as cancelled.
-    Reads and writes S3 alone: this worker and the driver need not share a disk. A failure is named by its exception:
-    UserError before any work if the clone cannot get the revision, has other flows, or S3 cannot be used; StageFailed
-    or Transient afterwards.
+    Reads and writes S3 alone: this worker and the driver need not share a disk. A failed state has the name of an End.
+    It fails before any work if the clone cannot get the revision, has other flows, or S3 cannot be used.
     """
     try:
         bucket = shared_bucket(get_run_logger().warning)
@@ -46,7 +45,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     except (UserError, StageFailed, Transient) as error:
         if not isinstance(error, UserError) and has_ended(driver):
             return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
-        return Failed(name=type(error).__name__, message=str(error))
+        return Failed(name=error.end.name, message=str(error))
     return Completed(message=f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)")
 
 

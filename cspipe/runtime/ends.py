@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -31,24 +31,23 @@ class End(IntEnum):
     """Another worker has the training."""
     STOPPED = 130
     """By Ctrl-C."""
+    KILLED = 137
+    """By signal 9, which a shell reports so."""
 
 
 @dataclass(frozen=True)
 class StageEnd:
-    """What the file says."""
+    """What the file says. A stage begins with KILLED, which stands if it can write nothing else."""
 
     stage: str
-    end: End | None = None
-    """None: the stage runs, or was killed."""
+    end: End = End.KILLED
     message: str = ""
 
 
 def write_end(ended: StageEnd) -> None:
     """Write the file of a stage below the current folder."""
-    end = None if ended.end is None else ended.end.name
-    tree = {"stage": ended.stage, "end": end, "message": ended.message}
     with whole_file(FOLDER / f"{ended.stage}.json") as beside:
-        beside.write_text(json.dumps(tree) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps({**asdict(ended), "end": ended.end.name}) + "\n", encoding="utf-8")
 
 
 def read_end(root: Path, stage: str) -> StageEnd | None:
@@ -57,7 +56,7 @@ def read_end(root: Path, stage: str) -> StageEnd | None:
     if not file.is_file():
         return None
     tree = json.loads(file.read_text(encoding="utf-8"))
-    return StageEnd(tree["stage"], None if tree["end"] is None else End[tree["end"]], tree["message"])
+    return StageEnd(**{**tree, "end": End[tree["end"]]})
 
 
 def forget_end(root: Path, stage: str) -> None:

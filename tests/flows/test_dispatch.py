@@ -13,10 +13,11 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskR
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled, State
 
+from cspipe.runtime.ends import End
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.dispatch import cancel_queued, failed, queue_after, until_begun
-from flows.failures import Away, Killed, StageFailed, Transient
+from flows.failures import StageFailed, Transient
 from flows.handover import Place
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -123,21 +124,23 @@ def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_e
 
 
 @pytest.mark.parametrize(
-    ("state", "kind"),
+    ("state", "end"),
     [
-        (Failed(name="Transient", message="train: preempted"), Transient),
-        (Failed(name="Killed", message="train: killed"), Killed),
-        (Failed(name="Away", message="train: S3"), Away),
-        (Failed(name="Unreachable", message="S3"), Away),
-        (Failed(name="StageFailed", message="train: a bad value"), StageFailed),
-        (Failed(message="Flow run encountered an exception: KeyError: 'a'"), StageFailed),
-        (Crashed(message="worker lost"), Transient),
-        (Cancelled(), StageFailed),
+        (Failed(name="PREEMPTED", message="train: preempted"), End.PREEMPTED),
+        (Failed(name="KILLED", message="train: killed"), End.KILLED),
+        (Failed(name="S3_AWAY", message="S3"), End.S3_AWAY),
+        (Failed(name="FAILED", message="train: a bad value"), None),
+        (Failed(message="Flow run encountered an exception: KeyError: 'a'"), None),
+        (Crashed(message="worker lost"), End.PREEMPTED),
+        (Cancelled(), None),
     ],
 )
-def test_how_a_worker_ended_is_how_the_stage_ends_here(state: State, kind: type[Exception], bucket: Bucket) -> None:
+def test_how_a_worker_ended_is_how_the_stage_ends_here(state: State, end: End | None, bucket: Bucket) -> None:
     place = Place(bucket, "run", "train")
     place.bucket.put_json(place.progress, {"what": "train", "done": 320, "total": 640, "rate": 1, "left": 320})
     error = failed(state, place)
-    assert type(error) is kind
-    assert getattr(error, "reached", 320) == 320
+    if end is None:
+        assert isinstance(error, StageFailed)
+    else:
+        assert isinstance(error, Transient)
+        assert (error.end, error.reached) == (end, 320)
