@@ -32,12 +32,12 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     It fails before any work if the clone cannot get the revision, has other flows, or S3 cannot be used.
     """
     try:
-        bucket = shared_bucket(get_run_logger().warning)
+        clone, bucket = home(), shared_bucket(get_run_logger().warning)
         if bucket is None:
             raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
-        commit = resolve_revision(home(), revision, pushed=False)
-        check_code(home(), commit)
-        with open_workspace(home(), commit, f"{run}-{node.name}", bucket) as workspace:
+        commit = resolve_revision(clone, revision, pushed=False)
+        check_code(clone, commit)
+        with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
             (workspace.root / "params.yaml").write_text(params)
             if lock:
                 (workspace.root / LOCK).write_text(lock)
