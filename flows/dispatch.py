@@ -101,7 +101,7 @@ def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable
         for now in looks(client, queued, name, pool, tell):
             if begun(now):
                 break
-            if has_ended(driver):
+            if has_ended(client, driver):
                 client.set_flow_run_state(queued, Cancelled(message="its driver no longer runs"))
                 raise StageFailed(f"{name}: not begun, and its driver no longer runs")
     return queued
@@ -137,14 +137,13 @@ def failed(state: State[Any] | None, place: Place) -> Exception:
 def wait(
     queued: UUID, name: str, pool: str, tell: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
 ) -> FlowRun:
-    """A flow run once it has ended; `meanwhile` is called again and again once a worker has begun."""
+    """A flow run once it has ended; `meanwhile` is called again and again until then."""
     with get_client(sync_client=True) as client:
         for now in looks(client, queued, name, pool, tell):
             if now.state is not None and now.state.is_final():
-                return now
-            if begun(now):
-                meanwhile()
-    raise AssertionError("looks never ends")
+                break
+            meanwhile()
+    return now
 
 
 def looks(
@@ -174,11 +173,10 @@ def begun(run: FlowRun) -> bool:
     return run.state is not None and run.state.type not in WAITING
 
 
-def has_ended(driver: UUID) -> bool:
+def has_ended(client: SyncPrefectClient, driver: UUID) -> bool:
     """Whether a driver was cancelled or lost: nobody waits for its stages. A server that is away decides nothing."""
     try:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(driver).state
+        state = client.read_flow_run(driver).state
     except (httpx.HTTPError, OSError):
         return False
     return state is None or not state.is_running()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from uuid import UUID
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
@@ -20,7 +23,7 @@ from flows.dvc_stage import Outcome, StageRunner
 from flows.failures import StageFailed, Transient
 from flows.graph import Node
 from flows.handover import LOCK, Place, hand_over
-from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 
 
 @flow(name="run-stage", persist_result=False)
@@ -31,37 +34,40 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     Reads and writes S3 alone: this worker and the driver need not share a disk. A failed state has the name of an End.
     It fails before any work if the clone cannot get the revision, has other flows, or S3 cannot be used.
     """
-    try:
-        clone, bucket = home(), shared_bucket(get_run_logger().warning)
-        if bucket is None:
-            raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
-        commit = resolve_revision(clone, revision, pushed=False)
-        check_code(clone, commit)
-        with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
-            (workspace.root / "params.yaml").write_text(params)
-            if lock:
-                (workspace.root / LOCK).write_text(lock)
-            outcome = run_and_hand_over(node, workspace, Place(bucket, run, node.name), driver)
-    except (UserError, StageFailed, Transient) as error:
-        if not isinstance(error, UserError) and has_ended(driver):
-            return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
-        return Failed(name=error.end.name, message=str(error))
+    with get_client(sync_client=True) as client:
+        unwanted = partial(has_ended, client, driver)
+        try:
+            outcome = work(run, node, revision, params, lock, unwanted)
+        except (UserError, StageFailed, Transient) as error:
+            if not isinstance(error, UserError) and unwanted():
+                return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
+            return Failed(name=error.end.name, message=str(error))
     return Completed(message=f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)")
 
 
-def run_and_hand_over(node: Node, workspace: Workspace, place: Place, driver: UUID) -> Outcome:
-    """Run a stage, show how far it is, and leave its result for the driver."""
-    shown, log = StageProgress(node.name), get_run_logger()
+def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: Callable[[], bool]) -> Outcome:
+    """Run the stage in a workspace, show how far it is, and leave its result for the driver."""
+    log, clone = get_run_logger(), home()
+    bucket = shared_bucket(log.warning)
+    if bucket is None:
+        raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
+    commit = resolve_revision(clone, revision, pushed=False)
+    check_code(clone, commit)
+    place, shown = Place(bucket, run, node.name), StageProgress(node.name)
 
     def progress(step: Step) -> None:
         """Show a step, and leave it where the driver finds it after a loss."""
         shown(step)
         with suppress(StorageError):  # only a retry would miss it
-            place.bucket.put_json(place.progress, asdict(step))
+            bucket.put_json(place.progress, asdict(step))
 
-    tell = CurvesLink(node.name, log.info)
-    outcome = StageRunner(workspace, place.run, tell, progress, lambda: has_ended(driver), log.warning)(node)
-    hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
-    shown.end()
-    show_samples(workspace.root, node.name, place.run)
+    with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
+        (workspace.root / "params.yaml").write_text(params)
+        if lock:
+            (workspace.root / LOCK).write_text(lock)
+        tell = CurvesLink(node.name, log.info)
+        outcome = StageRunner(workspace, run, tell, progress, unwanted, log.warning)(node)
+        hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
+        shown.end()
+        show_samples(workspace.root, node.name, run)
     return outcome
