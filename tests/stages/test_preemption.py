@@ -50,8 +50,8 @@ def machine(finished: Path, tmp_path: Path) -> Machine:
     return new
 
 
-def start(folder: Path, name: str, **environment: str) -> subprocess.Popen[str]:
-    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}"], subprocess.PIPE
+def start(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}", *arguments], subprocess.PIPE
     env = {**os.environ, **environment, "PYTHONPATH": str(folder)}
     return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
 
@@ -107,10 +107,7 @@ def test_sampling_stops_at_once_and_keeps_its_finished_parts(machine: Machine, f
     def parts() -> list[Path]:
         return sorted((folder / ".cspipe/states/sample").glob("*/*.npy"))
 
-    command = [sys.executable, "-m", "cspipe.stages.sample", "ddim-100"]
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, stderr=subprocess.PIPE, text=True
-    )
+    process = start(folder, "sample", "ddim-100")
     wait_until(lambda: len(parts()) > 2, process)
     process.terminate()
     _, told = process.communicate(timeout=400)
