@@ -47,7 +47,7 @@ from flows.known_results import settle
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
 from flows.settings import write_params
-from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, run_name, shared_bucket
+from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
@@ -75,9 +75,19 @@ class Run:
         return Place(self.shared, self.name, node.name)
 
 
+def run_name() -> str:
+    """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
+    parameters = flow_run.parameters
+    try:
+        revision = git(home(), "rev-parse", "--short=7", parameters.get("revision") or "HEAD")
+    except UserError:  # not fetched yet, or wrong: the flow itself says so
+        revision = str(parameters.get("revision"))[:12].replace("/", "-")
+    return f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+
+
 @flow(
     name="pipeline",
-    flow_run_name=lambda: run_name(str(flow_run.parameters.get("preset", "demo"))),
+    flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # type: ignore[arg-type]
     persist_result=False,
 )
@@ -88,7 +98,7 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     revision, the parameters, the bucket or this clone's code cannot be used.
     """
     log = get_run_logger().info
-    clone, dispatch, name = home(), deployment.id is not None, run_name(preset)
+    clone, dispatch, name = home(), deployment.id is not None, run_name()
     one_clone = "CSPIPE_ONE_CLONE" in os.environ  # `cspipe up`: all workers work in this clone
     bucket = shared_bucket(get_run_logger().warning)
     if dispatch and bucket is None:

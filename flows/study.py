@@ -26,7 +26,7 @@ from flows.artifacts import key, never_fails, show_picture
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC, end_earlier_attempt
 from flows.failures import StageFailed, reason
-from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, run_name, shared_bucket
+from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
 PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
 """`cspipe` of the folder it runs in. In a session of its own, a cancelled run reaches it with one SIGTERM, from
@@ -37,11 +37,17 @@ PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
 """The figure in a page, a link to a file that Prefect does not have."""
 
 
-@flow(
-    name="study",
-    flow_run_name=lambda: run_name(f"study-{flow_run.parameters.get('name')}"),
-    persist_result=False,
-)
+def run_name() -> str:
+    """Study, revision and the start of the flow run's id."""
+    given = flow_run.parameters
+    try:
+        revision = git(home(), "rev-parse", "--short=7", given.get("revision") or "HEAD")
+    except UserError:  # not fetched yet, or wrong: the flow itself says so
+        revision = str(given.get("revision"))[:12].replace("/", "-")
+    return f"study-{given.get('name')}-{revision}-{str(flow_run.id)[:6]}"
+
+
+@flow(name="study", flow_run_name=run_name, persist_result=False)
 def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     """Run a study of studies/ at a revision, `jobs` cells at a time, or go on with it.
 
@@ -51,7 +57,7 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     Raises UserError before anything runs if study, revision, bucket or this clone's code cannot be used, StageFailed at
     the end if a cell failed.
     """
-    log, clone, run = get_run_logger().info, home(), run_name(f"study-{name}")
+    log, clone, run = get_run_logger().info, home(), run_name()
     bucket = shared_bucket(log)
     if jobs < 1:
         raise UserError(f"jobs: {jobs}; give the number of cells at a time, 1 or more")

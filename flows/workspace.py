@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from prefect.runtime import flow_run
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
@@ -30,7 +29,7 @@ PYPROJECT = "pyproject.toml"
 REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
 SECONDS_BETWEEN_CHECKS = 10.0
-KEPT = ("states", "features", "lineage", "wandb")
+SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
 
 
@@ -61,16 +60,6 @@ def git(root: Path, *arguments: str) -> str:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
     return done.stdout.strip()
-
-
-def run_name(what: str) -> str:
-    """`what` a flow run does, its revision and the start of its id: its name in Prefect and as a DVC experiment."""
-    revision = flow_run.parameters.get("revision")
-    try:
-        short = git(home(), "rev-parse", "--short=7", revision or "HEAD")
-    except UserError:  # not fetched yet, or wrong: the flow itself says so
-        short = str(revision)[:12].replace("/", "-")
-    return f"{what}-{short}-{str(flow_run.id)[:6]}"
 
 
 def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
@@ -170,7 +159,7 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     from dvc.config import Config  # from its configuration alone: a Repo takes a third of a second
 
     (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in KEPT:
+    for folder in SHARED_FOLDERS:
         (clone / ".cspipe" / folder).mkdir(parents=True, exist_ok=True)
         (root / ".cspipe" / folder).symlink_to((clone / ".cspipe" / folder).resolve())
     weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
