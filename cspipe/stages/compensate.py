@@ -12,7 +12,7 @@ from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.device import open_device
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import FILE, save_model
-from cspipe.runtime.preemption import deferred
+from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.tracking import tracked
 from cspipe.stages.examples import open_training_set
@@ -55,7 +55,7 @@ def main() -> None:
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, params.seed)
         key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip, params.train.micro_batch)
         checkpoints = open_states("compensate", key)
-        with deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
+        with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
             run(trainer, data, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": net}, config)

@@ -18,7 +18,7 @@ from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.files import whole_folder
 from cspipe.runtime.models import save_model
-from cspipe.runtime.preemption import deferred
+from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.registry import choice
 from cspipe.runtime.tracking import tracked
@@ -50,7 +50,7 @@ def main() -> None:
         key = state_key(config, params.compute.model_dump())
         checkpoints = open_states("train", key)
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
-        with deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
+        with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
             points = run(trainer, data, plan, device, checkpoints, "train", curves, stopping)
         write(trainer, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
