@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import NETS, Params
 from cspipe.config.params_file import parse_params
 from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
@@ -123,15 +123,15 @@ def test_an_official_split_has_the_pictures_that_its_source_names(
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_has_figures_and_stays_a_params_file(name: str) -> None:
-    text = preset_text(name)
-    params = parse_params(yaml.safe_load(text), name)
+    preset = read_preset(name)
+    params = parse_params(preset.tree, name)
     figures = derived(params)
-    assert parse_params(yaml.safe_load(text + figures), name) == params
+    assert parse_params(yaml.safe_load(preset.text() + figures), name) == params
     assert all(len(line) <= 120 for line in figures.splitlines())
 
 
 def test_the_net_of_ffhq256_is_guided_diffusions() -> None:
     """552.8 M parameters and 1,120 G multiply-adds, as published for ADM at 256 pixels (both to their last digit)."""
-    main, _ = costs(parse_params(yaml.safe_load(preset_text("ffhq256")), "ffhq256"))
+    main, _ = costs(parse_params(read_preset("ffhq256").tree, "ffhq256"))
     assert round(main.parameters / 1e6, 1) == 552.8
     assert main.forward / 2e9 == pytest.approx(1120, rel=0.005)

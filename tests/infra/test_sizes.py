@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from cspipe.config.overlays import read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
 from cspipe.nets.build import build_compensation, build_main, count_parameters
@@ -15,7 +15,7 @@ from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import open_device
 from cspipe.stages.train import new_trainee
 from cspipe.training.examples import Batch, Examples
-from tests.conftest import ROOT, Pictures, Tree, change
+from tests.conftest import Pictures, Tree, change
 from tests.infra.conftest import INFRA
 
 FLOAT = 4
@@ -24,8 +24,7 @@ PICTURES = {"demo": 4608, "cifar10": 60_000, "celeba64": 202_599, "ffhq256": 70_
 
 
 def preset(name: str) -> Params:
-    text = (ROOT / "cspipe" / "presets" / f"{name}.yaml").read_text()
-    return parse_params(yaml.safe_load(text), name)
+    return parse_params(read_preset(name).tree, name)
 
 
 def counts(params: Params) -> tuple[int, int]:
