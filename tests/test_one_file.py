@@ -287,11 +287,10 @@ def test_params_are_checked_without_torch() -> None:
 import sys
 from importlib import import_module
 from cspipe.runtime.registry import names_in
-from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params_file import parse_params
-import yaml
 for name in preset_names():
-    parse_params(yaml.safe_load(preset_text(name)), name)
+    parse_params(read_preset(name).tree, name)
 folders = "diffusion.samplers", "diffusion.corrections", "data.sources", "nets.backbones"
 for package in (f"cspipe.{folder}" for folder in folders):
     for name in names_in(package):

@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params_file import parse_params
 from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, karras_schedule, linear_schedule
 
@@ -75,9 +75,7 @@ def test_kappa_is_that_of_eulers_step_in_sigma(name: str, steps: int) -> None:
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_ends_in_noise(name: str) -> None:
-    import yaml
-
-    diffusion = parse_params(yaml.safe_load(preset_text(name)), name).diffusion
+    diffusion = parse_params(read_preset(name).tree, name).diffusion
     assert SCHEDULES[diffusion.schedule](diffusion.steps).sqrt_alpha_bar[-1] ** 2 < 1e-3
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from cspipe.nets.build import build_compensation, build_main, count_parameters
 
+from cspipe.config.overlays import read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
+from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import open_device
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import Batch, TrainingSet
-from tests.conftest import ROOT, Pictures, Tree, change
+from tests.conftest import Pictures, Tree, change
 from tests.infra.conftest import INFRA
 
 FLOAT = 4
@@ -24,18 +24,15 @@ PICTURES = {"demo": 4608, "cifar10": 60_000, "celeba64": 202_599, "ffhq256": 70_
 
 
 def preset(name: str) -> Params:
-    text = (ROOT / "cspipe" / "presets" / f"{name}.yaml").read_text()
-    return parse_params(yaml.safe_load(text), name)
+    return parse_params(read_preset(name).tree, name)
 
 
 def counts(params: Params) -> tuple[int, int]:
     """Parameters of the main net and of the module, without allocating them."""
-    place = {"image_channels": params.data.channels, "condition_channels": 0, "size": params.data.size}
+    channels, size = params.data.channels, params.data.size
     with torch.device("meta"):
-        return tuple(
-            count_parameters(net)
-            for net in (build_main(params.model, **place), build_compensation(params.compensation, **place))
-        )
+        nets = [section.build(channels, channels, size) for section in (params.model, params.compensation)]
+    return count_parameters(nets[0]), count_parameters(nets[1])
 
 
 def state_bytes(main: int, module: int) -> int:

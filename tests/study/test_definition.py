@@ -54,7 +54,8 @@ def test_lines_are_named_by_the_row_and_where_there_are_several_by_the_variant(t
     ("changes", "message"),
     [
         ({"seeds": [1, 1]}, "seeds has one twice"),
-        ({"rows": {"a": {"train.metod": "plain"}}, "claims": []}, "rows.a: no key train.metod in the study's params"),
+        ({"rows": {"a b": {}}, "claims": []}, "study.yaml: rows.a b"),
+        ({"rows": {"a": {"train.metod": "plain"}}, "claims": []}, "rows.a: no key train.metod"),
         ({"rows": {"a": {"seed": 3}}, "claims": []}, "rows.a: seed cannot be changed here"),
         ({"rows": {"a": {"train.batch": 7}}, "claims": []}, "cell one-a-48-3: 1 problem"),
         ({"variants": ["ddim-7"], "claims": []}, "no variant ddim-7 in the study's params.yaml; it has ddim-100"),
