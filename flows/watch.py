@@ -6,40 +6,37 @@ Prefect's own watching prints every event, heartbeats among them, and ends witho
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, LogFilter, TaskRunFilter
-from prefect.client.schemas.objects import Artifact, FlowRun, Log, TaskRun
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, LogFilter, TaskRunFilter
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotFound
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
-from flows.watched import RUNNING, WAITING, artifacts, bar_of, bar_text, phase, tell_end
+from flows.artifacts import key
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
-EVERY = 3.0
-"""Seconds between two looks, half a dozen requests each; Prefect sends logs every 2 s."""
-TOLD_EVERY = 30.0
-"""Seconds between two lines about how far a stage is."""
-LATE = timedelta(seconds=10)
-"""How much later than its time stamp a line of the log may arrive."""
-SKEW = timedelta(hours=1)
-"""How wrong a worker's clock may be."""
+EVERY, PROGRESS_EVERY = 3.0, 30.0
+"""Seconds between two looks, and between two lines about how far a stage is."""
 INFO, WARNING, ERROR = 20, 30, 40
+PAGE, LATE = 200, 50
+"""Log lines in one answer of the server, and how many of those seen are read again: some arrive late."""
 ENDED, AGAIN = "Finished in state ", "Task run failed with "
-"""How Prefect begins its lines about an end, told anyway, and about another attempt, whose state has no reason."""
-PAGE = 200
-"""Lines of the log in one answer of the server."""
-NARROW, MINUTES = 18, 3
-"""Columns of a stage's name, and of the minutes before it."""
+"""How Prefect begins its lines about an end, shown anyway, and about another attempt, whose state has no reason."""
+PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
+RUNNING, WAITING = "running", "waiting for a worker of pool {} (`cspipe status` shows them)"
 
 Watching = Callable[..., Awaitable[FlowRun]]
 
@@ -61,9 +58,8 @@ def ours_or(prefects: Watching) -> Watching:
     async def watch_flow_run(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
         """The flow run once it has ended. Raises FlowRunWaitTimeout after `timeout` seconds."""
         async with get_client() as client:
-            run = await client.read_flow_run(flow_run_id)
-            if TAG in run.tags:
-                return await watch(client, run.id, console, timeout)
+            if TAG in (await client.read_flow_run(flow_run_id)).tags:
+                return await watch(client, flow_run_id, console, timeout)
         return await prefects(flow_run_id, console, timeout=timeout)
 
     return watch_flow_run
@@ -90,96 +86,150 @@ async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int
 
 @dataclass
 class Watch:
-    """Tells what changes about a run from one look at the server to the next."""
+    """Prints what changes about a run from one look at the server to the next."""
 
     client: PrefectClient
     id: UUID
     console: Console
     _start: float = field(default_factory=time.monotonic)
     _phases: dict[str, str] = field(default_factory=dict)
-    """What was last told of each stage."""
+    """What was last printed of each stage."""
     _since: dict[str, float] = field(default_factory=dict)
-    """When something was last told of each stage."""
-    _logs: dict[UUID, Log] = field(default_factory=dict)
+    """When something was last printed of each stage."""
+    _logs: dict[int, set[UUID]] = field(default_factory=dict)
+    """Log lines that were seen, by the level they were asked for."""
 
     async def until_it_ends(self) -> FlowRun:
         """Look every 3 s, and once more after the end, as logs come late; the server may be away for a while."""
         away = ended = False
-        with self.console.status("waiting") if self.console.is_terminal else nullcontext() as line:
-            while True:
-                try:
-                    run, running = await self._look()
-                    if ended:
-                        await tell_end(self.client, run, self.console)
-                        return run
-                except (httpx.HTTPError, OSError) as error:
-                    if not away:
-                        self._say("", f"the server does not answer ({type(error).__name__}); waiting for it")
-                    away = True
-                else:
-                    away, ended = False, run.state is not None and run.state.is_final()
-                    if line is not None:
-                        line.update(" | ".join(running) or run.state_name or "waiting")
-                await anyio.sleep(EVERY)
+        while True:
+            try:
+                run = await self._look()
+                if ended:
+                    await print_end(self.client, run, self.console)
+                    return run
+                away, ended = False, run.state is not None and run.state.is_final()
+            except (httpx.HTTPError, OSError) as error:
+                if not away:
+                    self._print("", f"the server does not answer ({type(error).__name__}); waiting for it")
+                away = True
+            await anyio.sleep(EVERY)
 
-    async def _look(self) -> tuple[FlowRun, list[str]]:
-        """Tell what is new; the run, read before everything else, and how far its stages are."""
+    async def _look(self) -> FlowRun:
+        """Print what is new; returns the run, which is read before everything else."""
         run = await self.client.read_flow_run(self.id)
+        if run.start_time is None:
+            self._print_phase("", WAITING.format(run.work_pool_name))
+            return run
         this = FlowRunFilter.model_validate({"id": {"any_": [self.id]}})
         parent = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [self.id]}})
         stages = TaskRunFilter.model_validate({"subflow_runs": {"exists_": False}})
         children = await self.client.read_flow_runs(flow_run_filter=parent)
         tasks = await self.client.read_task_runs(flow_run_filter=this, task_run_filter=stages)
         bars = await artifacts(self.client, "progress", [self.id, *(child.id for child in children)])
-        if run.start_time is None:
-            self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
-        else:
-            own = [log.timestamp - LATE for log in self._logs.values() if log.flow_run_id == self.id]
-            await self._tell_logs([self.id], INFO, max([run.start_time, *own]))
-            if children:  # few lines, by the clocks of other machines
-                await self._tell_logs([child.id for child in children], WARNING, run.start_time - SKEW)
+        await self._print_logs([self.id], INFO)
+        await self._print_logs([child.id for child in children], WARNING)
         newest = {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}
-        return run, [text for task in newest.values() if (text := self._tell_task(task, children, bars))]
+        for task in newest.values():
+            self._print_task(task, children, bars)
+        return run
 
-    async def _tell_logs(self, runs: list[UUID], level: int, after: datetime) -> None:
-        """New lines of the run itself; of its stages warnings, and why they are tried again.
+    async def _print_logs(self, runs: Sequence[UUID], level: int) -> None:
+        """New lines of the run itself; of its stages warnings, and why they are tried again. No tracebacks."""
+        seen = self._logs.setdefault(level, set())
+        wanted = LogFilter.model_validate({"flow_run_id": {"any_": list(runs)}, "level": {"ge_": level}})
+        more = bool(runs)
+        while more:
+            logs = await self.client.read_logs(wanted, offset=max(0, len(seen) - LATE), limit=PAGE)
+            more = len(logs) == PAGE
+            for log in [log for log in logs if log.id not in seen]:
+                seen.add(log.id)
+                traceback = log.level >= ERROR and "\n" in log.message
+                shown = log.name == "prefect.flow_runs" or log.level >= WARNING or log.message.startswith(AGAIN)
+                if shown and not traceback and not log.message.startswith(ENDED):
+                    self._print("", log.message)
 
-        Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
-        """
-        query = {"flow_run_id": {"any_": runs}, "level": {"ge_": level}, "timestamp": {"after_": after}}
-        offset, logs = 0, list[Log]()
-        while offset == len(logs):
-            logs += await self.client.read_logs(LogFilter.model_validate(query), offset=offset, limit=PAGE)
-            offset += PAGE
-        for log in logs:
-            traceback = log.level >= ERROR and "\n" in log.message
-            wanted = log.name == "prefect.flow_runs" or log.level >= WARNING or log.message.startswith(AGAIN)
-            if wanted and log.id not in self._logs and not traceback and not log.message.startswith(ENDED):
-                self._say("", log.message)
-            self._logs[log.id] = log
-
-    def _tell_task(self, task: TaskRun, children: list[FlowRun], bars: list[Artifact]) -> str | None:
-        """Tell a stage's change of state, and now and then how far it is, which is returned while it runs."""
+    def _print_task(self, task: TaskRun, children: Sequence[FlowRun], bars: Sequence[Artifact]) -> None:
+        """A stage's change of state, and now and then how far it is."""
         now = phase(task, children)
-        self._tell_phase(task.name, now)
-        if now != RUNNING:
-            return None
-        bar = bar_of(task.name, bars)
-        if bar is None:
-            return task.name
-        if time.monotonic() - self._since[task.name] >= TOLD_EVERY:
-            self._say(task.name, bar_text(bar))
-        return f"{task.name} {bar_text(bar)}"
+        self._print_phase(task.name, now)
+        bar = next((bar for bar in bars if bar.key == key("progress", task.name)), None)
+        if now == RUNNING and bar is not None and time.monotonic() - self._since[task.name] >= PROGRESS_EVERY:
+            self._print(task.name, f"{float(str(bar.data)):.0f} %, {(bar.description or '').partition(': ')[2]}")
 
-    def _tell_phase(self, name: str, text: str) -> None:
+    def _print_phase(self, name: str, text: str) -> None:
         if text and self._phases.get(name) != text:
             self._phases[name] = text
-            self._say(name, text)
+            self._print(name, text)
 
-    def _say(self, name: str, text: str) -> None:
+    def _print(self, name: str, text: str) -> None:
         """A line, after the minutes and seconds of watching and the stage's name."""
         self._since[name] = time.monotonic()
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        label = f"{name:<{NARROW}} " if name else ""
-        told = f"{minutes:{MINUTES}}:{seconds:02}  {label}{text}".replace("\n", "\n" + " " * (MINUTES + 5))
-        self.console.print(told, markup=False, highlight=False, soft_wrap=True)
+        label = f"{name:<18} " if name else ""
+        line = f"{minutes:3}:{seconds:02}  {label}{text}".replace("\n", "\n" + " " * 8)
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> list[Artifact]:
+    """The artifacts of one type that flow runs made, the newest first."""
+    wanted = ArtifactFilter.model_validate({"type": {"any_": [kind]}, "flow_run_id": {"any_": list(runs)}})
+    found: list[Artifact] = await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.UPDATED_DESC)
+    return found
+
+
+def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
+    """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere.
+
+    Empty for a stage that waits for those upstream.
+    """
+    state = task.state
+    if state is None:  # it has just been made
+        return ""
+    if state.is_completed():
+        return (state.message or state.name or "").removeprefix(f"{task.name}: ")
+    if state.is_final():
+        return f"{(state.name or state.type).lower()}: {one_line(state.message)}".replace(f" {task.name}: ", " ", 1)
+    attempts = [child for child in children if child.name.startswith(f"{task.name} of ")]
+    newest = max(attempts, key=lambda child: str(child.created), default=None)
+    if newest is not None and newest.start_time is None:
+        return WAITING.format(newest.work_pool_name)
+    if state.is_running():
+        return RUNNING
+    return "" if task.start_time is None else "to be tried again"
+
+
+def one_line(message: str | None) -> str:
+    """The first line of a message, without Prefect's words before the reason, once for each run on its way."""
+    first = next(iter((message or "").strip().splitlines()), "no message")
+    return PREFECTS.sub("", first) or first
+
+
+async def print_end(client: PrefectClient, run: FlowRun, console: Console) -> None:
+    """Tables, then how to get the experiment, or the reason in one line. Reads everything before it prints."""
+    assert run.state is not None
+    tables = await artifacts(client, "table", [run.id])
+    flow = await client.read_flow(run.flow_id)
+    for artifact in tables:
+        shown = table(artifact)
+        if console.measure(shown).maximum <= console.width:  # a wider one is for the run's page
+            console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
+            console.print(shown)
+    text = f"{run.name} {(run.state.name or run.state.type).lower()}: {one_line(run.state.message)}"
+    if run.state.is_completed():
+        text = run.state.message or "completed"
+        if flow.name == "pipeline":
+            text += f"\n  in the worker's clone   dvc exp apply {run.name}"
+            text += f"\n  elsewhere, if pushed    dvc exp pull origin {run.name} && dvc exp apply {run.name}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(artifact: Artifact) -> Table:
+    """A table artifact as a table of a terminal."""
+    rows: list[dict[str, object]] = json.loads(str(artifact.data))
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(dict.fromkeys(column for row in rows for column in row)):
+        shown.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        shown.add_row(*(str(row.get(str(column.header), "")) for column in shown.columns))
+    return shown

@@ -20,7 +20,7 @@ from wandb.sdk.lib.printer import new_printer
 from wandb.sdk.wandb_run import Run
 
 from cspipe.runtime.storage import Bucket
-from flows.artifacts import LARGEST, CurvesLink, ProgressElsewhere, data_uri, key, never_fails, show_picture
+from flows.artifacts import LARGEST, CurvesLink, ProgressElsewhere, data_uri, key, never_fails, show_image
 from flows.command import Step
 from tests.s3_server import S3
 
@@ -53,7 +53,7 @@ def made(name: str) -> Artifact:
 def test_a_picture_is_shown_without_its_address(tmp_path: Path) -> None:
     """Prefect's pages write the whole URI of an image artifact below it."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    flow(show_picture)(tmp_path / "a.png", "pictures-shown", "train of demo")
+    flow(show_image)(tmp_path / "a.png", "pictures-shown", "train of demo")
     shown = made("pictures-shown")
     assert shown.type == "markdown"
     assert shown.data == f"![train of demo]({data_uri(tmp_path / 'a.png')})"
