@@ -17,7 +17,6 @@ from uuid import UUID
 import httpx
 from PIL import Image
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -38,7 +37,6 @@ LARGEST = 300_000
 """Bytes of an image in an artifact: it is kept in the server's database."""
 LONG = 30
 """Seconds left from which a stage is worth a bar."""
-WANDB = re.compile(r"^wandb: .*View run .*?(https?://\S+/runs/\w+)")
 LOOKED_EVERY = 15.0
 """Seconds between two looks at the progress of a stage on a worker."""
 
@@ -136,23 +134,6 @@ def show_samples(root: Path, stage: str, run: str) -> None:
 def show_plan(text: str, run: str) -> None:
     """Which stages will run, and why."""
     create_markdown_artifact(text, key="plan", description=f"what {run} will run")
-
-
-class CurvesLink:
-    """A link to the stage's run at W&B, made when W&B prints its address, which it does if tracking.wandb is online."""
-
-    def __init__(self, stage: str, log: Callable[[str], None]) -> None:
-        self._stage, self._log, self._address = stage, log, ""
-
-    @never_fails
-    def __call__(self, line: str) -> None:
-        """Pass a line on, and show what it links to."""
-        self._log(line)
-        found = WANDB.search(line)
-        if found is not None and found[1] != self._address:
-            self._address = found[1]
-            about = f"curves of {self._stage}: entity/project/runs/id"
-            create_link_artifact(found[1], link_text=found[1], key=key("wandb", self._stage), description=about)
 
 
 def show_report(workspace: Workspace, run: str) -> None:

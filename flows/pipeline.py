@@ -36,7 +36,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cspipe.explain import Explanation, explain_all, table
 from cspipe.runtime.errors import UserError
 from flows.artifacts import (
-    CurvesLink,
     ProgressElsewhere,
     StageProgress,
     show_plan,
@@ -230,8 +229,7 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     """A stage in the driver's workspace, in a free slot of its pool."""
     shown = StageProgress(node.name)
     with run.slots.of(node.pool):
-        tell, warn = CurvesLink(node.name, log), get_run_logger().warning
-        outcome = StageRunner(run.workspace, run.name, tell, shown, warn=warn)(node)
+        outcome = StageRunner(run.workspace, run.name, log, shown, warn=get_run_logger().warning)(node)
     shown.end()
     show_samples(run.workspace.root, node.name, run.name)
     return outcome

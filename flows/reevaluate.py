@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.runtime import deployment, flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
 
 from cspipe.data.grid import save_png
 from cspipe.runtime.errors import UserError
@@ -62,18 +60,14 @@ class Checked:
 
 @dataclass(frozen=True)
 class Night:
-    """When, and how much is done."""
+    """What all checks of a night share."""
 
-    started: datetime
-    """No night shares its second, and so its seeds, with another."""
+    bucket: Bucket
     repeats: int
     """Scores that a band is wanted from; those that are missing are made now."""
-    bucket: Bucket
-
-    @property
-    def seed(self) -> int:
-        """First of the fresh seeds of this night."""
-        return int(self.started.timestamp()) * 10**9
+    seed: int
+    """First of its fresh seeds: no night that starts in another second has one of them."""
+    log: Callable[[str], None]
 
 
 def now() -> datetime:
@@ -91,24 +85,23 @@ def reevaluate(repeats: int = 6) -> State[Any]:
     """Check every registered model at its tagged revision, from S3 alone.
 
     `repeats`: scores that a noise band is wanted from; the first nights make those that are missing.
-    Ends as Drifted with one line if a model, a score, an artifact or the environment changed, as Skipped if a newer
-    run of the schedule is due. Raises UserError if nothing can be checked.
+    Ends as Drifted with one line if a model, a score, an artifact or the environment changed.
+    Raises UserError if nothing can be checked.
     """
     log = get_run_logger()
-    if (newer := newer_run()) is not None:
-        return Cancelled(name="Skipped", message=f"late: {newer.name} was due after it, and one run is enough")
     clone, bucket = home(), shared_bucket(log.info)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; models are restored from s3://bucket/prefix")
     if repeats < 0:
         raise UserError(f"repeats: {repeats}; give a number of 0 or more")
-    models, night = registered_models(clone), Night(now(), repeats, bucket)
+    models, started = registered_models(clone), now()
     if not models:
         declared = ", ".join(declared_models(clone, "HEAD")) or "none"
         return Completed(message=NOTHING.format(declared))
-    checked = [check_revision(group, clone, night, log.info) for group in models.values()]
+    night = Night(bucket, repeats, int(started.timestamp()) * 10**9, log.info)
+    checked = [check_revision(group, clone, night) for group in models.values()]
     problems = [line for group in checked for line in group.problems()]
-    message, record = conclusion(checked, problems), f"{FOLDER}{night.started:%Y-%m-%dT%H%M%S}.json"
+    message, record = conclusion(checked, problems), f"{FOLDER}{started:%Y-%m-%dT%H%M%S}.json"
     facts = {"flow_run": run_name(), "drifted": bool(problems), "message": message}
     bucket.put_json(record, {**facts, "revisions": [asdict(group) for group in checked]}, if_absent=True)
     create_table_artifact(table(checked), key="reevaluation", description=f"{message} ({bucket.url}/{record})")
@@ -117,25 +110,9 @@ def reevaluate(repeats: int = 6) -> State[Any]:
     return Failed(name="Drifted", message=message) if problems else Completed(message=message)
 
 
-def newer_run() -> FlowRun | None:
-    """Another run of this deployment that was due after this one and by now, unless it was cancelled or failed."""
-    scheduled = flow_run.scheduled_start_time
-    if deployment.id is None or scheduled is None:
-        return None
-    alive = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
-    wanted = {
-        "deployment_id": {"any_": [deployment.id]},
-        "state": {"type": {"any_": alive}},
-        "expected_start_time": {"after_": scheduled + timedelta(seconds=1), "before_": datetime.now(UTC)},
-    }
-    with get_client(sync_client=True) as client:
-        due = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
-    return next((run for run in due if str(run.id) != flow_run.id), None)
-
-
-def check_revision(models: Sequence[Model], clone: Path, night: Night, log: Callable[[str], None]) -> Checked:
+def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checked:
     """The checks of all variants that the models of one commit drew. What stops them becomes the problem."""
-    commit, name = models[0].commit, run_name()
+    commit, name, log = models[0].commit, run_name(), night.log
     checked = Checked(" + ".join(map(str, models)), commit)
     log(f"{checked.models}: revision {commit[:12]}")
     try:
@@ -147,7 +124,7 @@ def check_revision(models: Sequence[Model], clone: Path, night: Night, log: Call
             variants = variants_of(workspace.root, lock, [model.path for model in models if model.path is not None])
             restore(workspace, needed(lock, variants), log)
             for variant in variants:
-                found = check_variant(variant, workspace, night, len(variants), log)
+                found = check_variant(variant, workspace, night, len(variants))
                 checked.variants.append(found)
                 log(f"{checked.models}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'nothing changed'}")
     except (UserError, StageFailed) as error:
@@ -157,11 +134,9 @@ def check_revision(models: Sequence[Model], clone: Path, night: Night, log: Call
     return checked
 
 
-def check_variant(
-    variant: str, workspace: Workspace, night: Night, variants: int, log: Callable[[str], None]
-) -> Finding:
+def check_variant(variant: str, workspace: Workspace, night: Night, variants: int) -> Finding:
     """Both checks of a variant, one of `variants` of its revision."""
-    bench = Bench(workspace.root, run_name(), log)
+    bench = Bench(workspace.root, run_name(), night.log)
     found, picture = check_same_seeds(bench, variant)
     file = workspace.root / ".cspipe" / "then-and-now.png"
     save_png(picture, file)

