@@ -65,5 +65,5 @@ def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str
             found = found[key]
         return str(found)
 
-    dependencies = [re.sub(r"\$\{([\w.]+)\}", value, path) for path in entry.get("do", entry)["deps"]]
-    return code_ids(*(path for path in dependencies if path.startswith("cspipe/")))
+    code = [path for path in entry.get("do", entry)["deps"] if path.startswith("cspipe/")]
+    return code_ids(*(re.sub(r"\$\{([\w.]+)\}", value, path) for path in code))
