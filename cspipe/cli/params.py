@@ -22,7 +22,8 @@ Name = Annotated[str, typer.Argument(help="preset; `cspipe params list` prints t
 def list_presets() -> None:
     """Print the presets, each with the first line of its file."""
     for name in preset_names():
-        print(f"{name:20} {read_preset(name).header.splitlines()[0].removeprefix('# ')}")
+        first, _, _ = read_preset(name).header.partition("\n")
+        print(f"{name:20} {first.removeprefix('# ')}")
 
 
 @app.command()

@@ -158,5 +158,5 @@ def _lines(
 
 def _flow(value: object) -> str:
     """YAML of a mapping or a list in one line, without the brackets around it."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1_000_000)
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1_000_000)
     return text.strip()[1:-1]

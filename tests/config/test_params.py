@@ -36,7 +36,7 @@ REFUSED = [
     # kinds of mistakes in the file
     ({"train.colour": 1}, "train.colour", "unknown key"),
     ({"train": {}}, "train.batch", "key is missing"),
-    ({"train.batch": "x"}, "train.batch", "'x'; images per optimizer step"),
+    ({"train.batch": "x"}, "train.batch", "'x'"),
     ({"train.compensation.share": True}, "train.compensation.share", "true"),
     ({"data.channels": True}, "data.channels", "true"),
     ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants", "Big Name"),
@@ -44,12 +44,12 @@ REFUSED = [
     # names of files, and sections whose keys follow from one
     ({"data.source": "x"}, "data.source", "'x'"),
     ({"model": {"channels": 32}}, "model.name", "'adm', 'ddpm', "),
-    ({"model.name": "x"}, "model.name", "'x'; the main net"),
+    ({"model.name": "x"}, "model.name", "'x'"),
     ({"model.name": "ddpm"}, "model.head_channels", "unknown key"),
     ({"variants.cs-10.correction": {"weight": 1}}, "variants.cs-10.correction.name", "'compensation'"),
     ({"variants.cs-10.correction": "kappa"}, "variants.cs-10.correction", "kappa"),
-    ({"variants.cs-10.correction.name": "x"}, "variants.cs-10.correction.name", "'x'; the correction"),
-    ({"variants.cs-10.correction.weight": "x"}, "variants.cs-10.correction.weight", "'x'; w(t, s)"),
+    ({"variants.cs-10.correction.name": "x"}, "variants.cs-10.correction.name", "'x'"),
+    ({"variants.cs-10.correction.weight": "x"}, "variants.cs-10.correction.weight", "'x'"),
     # values that do not fit each other
     ({"variants.cs-10.steps": 101}, "variants.cs-10.steps", "101"),
     ({"variants.cs-10.correction": None}, "reads", "models/main"),
@@ -85,6 +85,19 @@ def test_what_cannot_be_is_refused_in_a_line_with_key_and_value(changes: Tree, k
     message = refuse(changes)
     assert message.startswith("params.yaml: ")
     assert [line for line in message.splitlines() if key in line and value in line]
+
+
+def test_messages_say_what_the_key_means() -> None:
+    """Those of keys that another file describes, too."""
+    params = parse_params(DEMO, "params.yaml")
+    row = params.variants["cs-10"].correction
+    for section, key in (
+        (params.train, "train.batch"),
+        (params.model, "model.channels"),
+        (row, "variants.cs-10.correction.weight"),
+    ):
+        meaning = type(section).model_fields[key.split(".")[-1]].description
+        assert f"{meaning})" in refuse({key: {"a": 1}})
 
 
 def test_several_problems_are_named_at_once() -> None:
