@@ -17,7 +17,6 @@ from uuid import UUID
 import httpx
 from PIL import Image
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -35,20 +34,19 @@ from flows.workspace import Workspace
 P = ParamSpec("P")
 log = logging.getLogger("prefect.cspipe")
 LARGEST = 300_000
-"""Bytes of a picture in an artifact: it is kept in the server's database."""
+"""Bytes of an image in an artifact: it is kept in the server's database."""
 LONG = 30
 """Seconds left from which a stage is worth a bar."""
-WANDB = re.compile(r"^wandb: .*View run .*?(https?://\S+/runs/\w+)")
 LOOKED_EVERY = 15.0
 """Seconds between two looks at the progress of a stage on a worker."""
 
 
 def never_fails(show: Callable[P, None]) -> Callable[P, None]:
-    """What only shows a run must not end it: a server that does not answer is told in the log."""
+    """What only shows a run must not end it: a server that does not answer is noted in the log."""
 
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
-        """Show it, or tell the log."""
+        """Show it, or note in the log that it is not shown."""
         try:
             show(*args, **kwargs)
         except (httpx.HTTPError, PrefectException, OSError) as error:
@@ -73,11 +71,11 @@ class StageProgress:
     def __call__(self, step: Step) -> None:
         """Show a step."""
         percent = 100 * step.done / max(step.total, 1)
-        told = f"{step.what}: {step.done} of {step.total}, {step.rate} images/s, {step.left} s left"
+        text = f"{step.what}: {step.done} of {step.total}, {step.rate} images/s, {step.left} s left"
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=percent, description=told)
+            update_progress_artifact(self._artifact, progress=percent, description=text)
         elif step.left >= LONG:
-            self._artifact = create_progress_artifact(percent, key=key("progress", self._stage), description=told)  # type: ignore[assignment]
+            self._artifact = create_progress_artifact(percent, key=key("progress", self._stage), description=text)  # type: ignore[assignment]
 
     @never_fails
     def end(self) -> None:
@@ -86,15 +84,16 @@ class StageProgress:
             update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
 
 
-class ProgressElsewhere:
-    """The progress bar of a stage that runs on a worker, on the page of the run that waits for it."""
+class ProgressElsewhere(StageProgress):
+    """The bar of a stage that runs on a worker, which leaves its steps at `place` in the bucket."""
 
     def __init__(self, stage: str, bucket: Bucket, place: str) -> None:
-        self._shown, self._bucket, self._place = StageProgress(stage), bucket, place
+        super().__init__(stage)
+        self._bucket, self._place = bucket, place
         self._looked, self._last = time.monotonic(), Step("", 0, 0, 0, 0)
 
     def look(self) -> None:
-        """Show the step that the worker left at `place` in the bucket; call it often, it looks every 15 s."""
+        """Show the step that the worker is at; call it often, it looks every 15 s."""
         if time.monotonic() - self._looked < LOOKED_EVERY:
             return
         self._looked = time.monotonic()
@@ -102,16 +101,12 @@ class ProgressElsewhere:
             found = self._bucket.get_json(self._place)
             step = Step(**found[0]) if found else self._last
             if step != self._last:
-                self._shown(step)
+                self(step)
                 self._last = step
-
-    def end(self) -> None:
-        """The stage is done."""
-        self._shown.end()
 
 
 def data_uri(picture: Path) -> str:
-    """A picture as a data URI of at most 300 kB; links into a bucket would expire."""
+    """An image file as a data URI of at most 300 kB; links into a bucket would expire."""
     image = Image.open(picture).convert("RGB")
     while True:
         buffer = io.BytesIO()
@@ -122,17 +117,17 @@ def data_uri(picture: Path) -> str:
 
 
 @never_fails
-def show_picture(picture: Path, name: str, title: str) -> None:
-    """A picture as an artifact of this key; in markdown, as Prefect writes the whole URI below an image artifact."""
-    create_markdown_artifact(f"![{title}]({data_uri(picture)})", key=name, description=title)
+def show_image(file: Path, name: str, title: str) -> None:
+    """An image as an artifact of this key; in markdown, as Prefect writes the whole URI below an image artifact."""
+    create_markdown_artifact(f"![{title}]({data_uri(file)})", key=name, description=title)
 
 
 def show_samples(root: Path, stage: str, run: str) -> None:
     """The sample grid of a sample stage, the samples along the way of train."""
     name, _, variant = stage.partition("@")
-    picture = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
-    if name in ("sample", "train") and picture.exists():
-        show_picture(picture, key("pictures", stage), f"{stage} of {run}")
+    file = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
+    if name in ("sample", "train") and file.exists():
+        show_image(file, key("pictures", stage), f"{stage} of {run}")
 
 
 @never_fails
@@ -141,35 +136,14 @@ def show_plan(text: str, run: str) -> None:
     create_markdown_artifact(text, key="plan", description=f"what {run} will run")
 
 
-class CurvesLink:
-    """A link to the stage's run at W&B, made when W&B prints its address, which it does if tracking.wandb is online."""
-
-    def __init__(self, stage: str, tell: Callable[[str], None]) -> None:
-        self._stage, self._tell = stage, tell
-        self._shown: set[str] = set()
-
-    def __call__(self, line: str) -> None:
-        """Pass a line on, and show what it links to."""
-        self._tell(line)
-        found = WANDB.search(line)
-        if found is not None and found[1] not in self._shown:
-            self._shown.add(found[1])
-            self._show(found[1])
-
-    @never_fails
-    def _show(self, address: str) -> None:
-        about = f"curves of {self._stage}: entity/project/runs/id"
-        create_link_artifact(address, link_text=address, key=key("wandb", self._stage), description=about)
-
-
 def show_report(workspace: Workspace, run: str) -> None:
     """Where the finished report is."""
     lines = [f"`dvc exp apply {run}`, then open `report/report.html`."]
     report = workspace.root / "report" / "report.html"
     if workspace.bucket is not None and report.exists():
-        key_in_bucket = f"runs/{run}/report.html"
-        workspace.bucket.put_file(report, key_in_bucket)
-        lines.append(f"A copy: `{workspace.bucket.url}/{key_in_bucket}`")
+        place = f"runs/{run}/report.html"
+        workspace.bucket.put_file(report, place)
+        lines.append(f"A copy: `{workspace.bucket.url}/{place}`")
     create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
 
 

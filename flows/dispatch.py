@@ -28,7 +28,7 @@ from flows.dvc_stage import Outcome
 from flows.failures import StageFailed, Transient, stage_error
 from flows.graph import Node
 from flows.handover import Place, lock_text, take_over
-from flows.watched import one_line
+from flows.watch import one_line
 from flows.workspace import Workspace
 
 POLL, SLOW_POLL = 0.5, 2.0

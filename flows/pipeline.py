@@ -36,7 +36,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cspipe.explain import explain_all, table
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
-from flows.artifacts import CurvesLink, StageProgress, show_plan, show_report, show_samples, show_scores
+from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
 from flows.dispatch import begin, finish, queue_after
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
@@ -177,8 +177,7 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     """A stage in the driver's workspace, in a free slot of its pool."""
     shown = StageProgress(node.name)
     with run.slots[node.pool]:
-        tell, warn = CurvesLink(node.name, log), get_run_logger().warning
-        outcome = StageRunner(run.workspace, run.name, tell, shown, warn=warn)(node)
+        outcome = StageRunner(run.workspace, run.name, log, shown, warn=get_run_logger().warning)(node)
     shown.end()
     show_samples(run.workspace.root, node.name, run.name)
     return outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.config.params import SOURCES, Data
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import choice
 
@@ -35,7 +35,7 @@ def _link(source: Path | str, place: Path | str) -> None:
     Path(place).symlink_to(Path(source).resolve())
 
 
-def check_data(root: Path, data: Data) -> None:
+def check_data(root: Path, data: DataSettings) -> None:
     """Raise UserError, saying how data come to where runs work, if data.path is not there and DVC does not bring it."""
     path = data.path
     if path is None or path.is_absolute() or getattr(choice(SOURCES, data.source), "DOWNLOADS", False):

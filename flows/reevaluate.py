@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,145 +12,152 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from cspipe.data.grid import save_png
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import Unreachable
-from flows.artifacts import StageProgress, key, show_picture
+from cspipe.runtime.storage_errors import Damaged, StorageError
+from flows.artifacts import key, show_image
 from flows.failures import StageFailed
-from flows.nightly.bench import Bench
-from flows.nightly.drift import FEWEST, worst
-from flows.nightly.nights import free_key, newer_run, write
-from flows.nightly.recheck import Finding, Night, check
-from flows.nightly.registry import Model, by_commit, declared_models, registered_models
+from flows.nightly.checks import Bench, Finding, Scores, check_fresh_seeds, check_same_seeds, verdicts
+from flows.nightly.drift import BETTER, worst
+from flows.nightly.registry import Model, declared_models, registered_models
 from flows.nightly.restore import isolate, needed, read_lock, restore, variants_of
-from flows.workspace import git, home, open_workspace, shared_bucket
+from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
+FOLDER = "reevaluation/"
+NIGHTS = 60
+"""How far back repeats are read."""
+NOTHING = (
+    "nothing registered: no version tag of a model (artifacts in dvc.yaml: {}); "
+    "`gto register main` and `git push --tags` register one"
+)
+UNKNOWN = "nothing that is recorded; other packages, a driver or the machine may"
 CALM = ("same", "improved", "inconclusive")
 """Verdicts of rows without drift."""
 
 
 @dataclass
 class Checked:
-    """The models of one revision after their checks."""
+    """The models of one revision after their checks; as JSON, their record."""
 
-    models: list[Model]
-    findings: list[Finding] = field(default_factory=list)
+    models: str
+    revision: str
     problem: str | None = None
     """Why they could not be checked, in one line."""
-
-    @property
-    def name(self) -> str:
-        """All of them, as people call them."""
-        return " + ".join(str(model) for model in self.models)
+    variants: list[Finding] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """Everything that is wrong, one line per variant."""
-        lines = [f"{self.name}: {self.problem}"] if self.problem else []
-        for found in self.findings:
+        lines = [f"{self.models}: {self.problem}"] if self.problem else []
+        for found in self.variants:
             if found.problems:
-                lines.append(f"{self.name}, {found.variant}: {'; '.join(found.problems)}; likely cause: {found.cause}")
+                differs = "; ".join(found.differs) or UNKNOWN
+                lines.append(f"{self.models}, {found.variant}: {'; '.join(found.problems)}; differs: {differs}")
         return lines
 
-    def record(self) -> dict[str, Any]:
-        """As JSON can write it."""
-        return {
-            "models": [str(model) for model in self.models],
-            "revision": self.models[0].commit,
-            "problem": self.problem,
-            "variants": [found.record() for found in self.findings],
-        }
+
+@dataclass(frozen=True)
+class Night:
+    """What all checks of a night share."""
+
+    bucket: Bucket
+    repeats: int
+    """Scores that a band is wanted from; those that are missing are made now."""
+    seed: int
+    """First of its fresh seeds: no night that starts in another second has one of them."""
+    log: Callable[[str], None]
 
 
-def scheduled_day(at: str | None) -> date:
-    """The day that a run is for: given as YYYY-MM-DD, or that of its schedule, in UTC. Raises UserError."""
-    if at is None:
-        return (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date()
-    try:
-        return date.fromisoformat(at)
-    except ValueError:
-        raise UserError(f"at: {at!r} is no day; write it as 2026-07-31, or leave it out") from None
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
 
 
 def run_name() -> str:
-    """The day, and the start of the flow run's id."""
-    given = flow_run.parameters.get("at")
-    day = given or (flow_run.scheduled_start_time or datetime.now(UTC)).date()
-    return f"nightly-{day}-{str(flow_run.id)[:6]}"
+    """The day that the run is for, and the start of the flow run's id."""
+    return f"nightly-{(flow_run.scheduled_start_time or now()).date()}-{str(flow_run.id)[:6]}"
 
 
 @flow(name="reevaluate", flow_run_name=run_name, persist_result=False)
-def reevaluate(at: str | None = None, redraw: int | None = None, repeats: int = 6) -> State[Any]:
+def reevaluate(repeats: int = 6) -> State[Any]:
     """Check every registered model at its tagged revision, from S3 alone.
 
-    `at`: the day that the run is for (YYYY-MM-DD). `redraw`: how many images are drawn again from the same seeds, all
-    if not given. `repeats`: scores that a noise band is wanted from; the first nights make those that are missing.
-    Ends as Drifted with one line if a model, a score, an artifact or the environment changed, as Skipped if a newer
-    run of the schedule is due. Raises UserError if nothing can be checked.
+    `repeats`: scores that a noise band is wanted from; the first nights make those that are missing.
+    Ends as Drifted with one line if a model, a score, an artifact or the environment changed.
+    Raises UserError if nothing can be checked.
     """
     log = get_run_logger()
-    newer = newer_run()
-    if newer is not None:
-        return Cancelled(name="Skipped", message=f"late: {newer.name} was due after it, and one run is enough")
-    clone, bucket, day = home(), shared_bucket(log.info), scheduled_day(at)
+    clone, bucket = home(), shared_bucket(log.info)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; models are restored from s3://bucket/prefix")
-    if repeats < 0 or (redraw is not None and redraw < 1):
-        raise UserError(f"redraw {redraw}, repeats {repeats}: redraw is at least 1 or null, repeats at least 0")
-    models = registered_models(clone)
+    if repeats < 0:
+        raise UserError(f"repeats: {repeats}; give a number of 0 or more")
+    models, started = registered_models(clone), now()
     if not models:
-        return Completed(message=nothing(clone))
-    night = Night(day, free_key(bucket, day)[1], redraw, repeats)
-    checked = [check_revision(group, clone, bucket, night, log.info) for group in by_commit(models).values()]
+        declared = ", ".join(declared_models(clone, "HEAD")) or "none"
+        return Completed(message=NOTHING.format(declared))
+    night = Night(bucket, repeats, int(started.timestamp()) * 10**9, log.info)
+    checked = [check_revision(group, clone, night) for group in models.values()]
     problems = [line for group in checked for line in group.problems()]
-    message = conclusion(checked, problems)
-    kept = write(bucket, day, new_record(day, checked, message, drifted=bool(problems)))
-    create_table_artifact(table(checked), key="reevaluation", description=f"{message} ({bucket.url}/{kept})")
+    message, record = conclusion(checked, problems), f"{FOLDER}{started:%Y-%m-%dT%H%M%S}.json"
+    facts = {"flow_run": run_name(), "drifted": bool(problems), "message": message}
+    bucket.put_json(record, {**facts, "revisions": [asdict(group) for group in checked]}, if_absent=True)
+    create_table_artifact(table(checked), key="reevaluation", description=f"{message} ({bucket.url}/{record})")
     for line in problems:
         log.error(line)
     return Failed(name="Drifted", message=message) if problems else Completed(message=message)
 
 
-def nothing(clone: Path) -> str:
-    """That no model is registered, and how one is."""
-    declared = ", ".join(declared_models(clone, git(clone, "rev-parse", "HEAD"))) or "none"
-    return (
-        f"nothing registered: no version tag of a model (artifacts in dvc.yaml: {declared}); "
-        "`gto register main` and `git push --tags` register one"
-    )
-
-
-def check_revision(
-    models: list[Model], clone: Path, bucket: Bucket, night: Night, tell: Callable[[str], None]
-) -> Checked:
+def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checked:
     """The checks of all variants that the models of one commit drew. What stops them becomes the problem."""
-    checked, name = Checked(models), run_name()
-    tell(f"{checked.name}: revision {models[0].commit[:12]}")
+    commit, name, log = models[0].commit, run_name(), night.log
+    checked = Checked(" + ".join(map(str, models)), commit)
+    log(f"{checked.models}: revision {commit[:12]}")
     try:
-        unknown = [str(model) for model in models if model.path is None]
-        if unknown:
-            raise UserError(f"dvc.yaml at {models[0].commit[:12]} has no artifact of this name; tag a commit that has")
-        with open_workspace(clone, models[0].commit, f"{name}-{models[0].commit[:8]}", bucket) as workspace:
-            isolate(workspace)
+        if any(model.path is None for model in models):
+            raise UserError(f"dvc.yaml at {commit[:12]} has no artifact of this name; tag a commit that has")
+        with open_workspace(clone, commit, f"{name}-{commit[:8]}", night.bucket) as workspace:
+            isolate(workspace.root)
             lock = read_lock(workspace.root)
             variants = variants_of(workspace.root, lock, [model.path for model in models if model.path is not None])
-            restore(workspace, needed(lock, variants), tell)
-            bench = Bench(workspace, clone, name, tell, StageProgress("reevaluate"))
+            restore(workspace, needed(lock, variants), log)
             for variant in variants:
-                found, picture = check(bench, workspace, variant, replace(night, variants=len(variants)))
-                checked.findings.append(found)
-                file = workspace.root / ".cspipe" / "then-and-now.png"
-                save_png(picture, file)
-                title = f"{checked.name}, {variant}: recorded on the left, the same seeds tonight on the right"
-                show_picture(file, key("then-and-now", models[0].name, variant), title)
-                tell(f"{checked.name}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'nothing changed'}")
-    except Unreachable:
-        raise  # says nothing about the model
+                found = check_variant(variant, workspace, night, len(variants))
+                checked.variants.append(found)
+                log(f"{checked.models}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'nothing changed'}")
     except (UserError, StageFailed) as error:
+        if isinstance(error, StorageError) and not isinstance(error, Damaged):
+            raise  # S3 is away, which says nothing about the model
         checked.problem = str(error)
     return checked
+
+
+def check_variant(variant: str, workspace: Workspace, night: Night, variants: int) -> Finding:
+    """Both checks of a variant, one of `variants` of its revision."""
+    bench = Bench(workspace.root, run_name(), night.log)
+    found, picture = check_same_seeds(bench, variant)
+    file = workspace.root / ".cspipe" / "then-and-now.png"
+    save_png(picture, file)
+    show_image(file, key("then-and-now", variant), f"{variant}: recorded on the left, same seeds now on the right")
+    calm, known = not found.problems, known_repeats(night.bucket, workspace.revision, variant)
+    check_fresh_seeds(found, bench, known, night.repeats, len(BETTER) * variants, night.seed)
+    if calm and any(not text.startswith(("device", "the revision's code")) for text in found.differs):
+        found.problems.append("same samples and scores; register a version made with what is installed")
+    return found
+
+
+def known_repeats(bucket: Bucket, commit: str, variant: str) -> list[Scores]:
+    """Scores of fresh seeds that nights without drift have left, one per set of seeds, the oldest first."""
+    found: dict[int, Scores] = {}
+    for record in sorted(bucket.list(FOLDER))[-NIGHTS:]:
+        night = bucket.get_json(record)
+        for entry in night[0]["revisions"] if night else ():
+            for finding in entry["variants"]:
+                if (entry["revision"], finding["variant"]) == (commit, variant):
+                    found |= {made["seed"]: made["scores"] for made in finding["repeats"]}
+    return list(found.values())
 
 
 def conclusion(checked: Sequence[Checked], problems: Sequence[str]) -> str:
@@ -158,48 +165,28 @@ def conclusion(checked: Sequence[Checked], problems: Sequence[str]) -> str:
     if problems:
         more = f" (and {len(problems) - 1} more, see the table reevaluation)" if len(problems) > 1 else ""
         return problems[0] + more
-    verdicts = [found.verdict for group in checked for found in group.findings]
-    names = ", ".join(group.name for group in checked)
-    few = min(band.repeats for group in checked for found in group.findings for band in found.bands.values())
-    said = worst(verdicts)
-    why = f" (a band of {few} repeats)" if said == "inconclusive" and few < FEWEST else ""
-    return f"{names}: the same samples and scores from the same seeds; fresh seeds: {said}{why}"
-
-
-def new_record(day: date, checked: Sequence[Checked], message: str, drifted: bool) -> dict[str, Any]:
-    """What `reevaluation/<date>.json` holds."""
-    return {
-        "date": str(day),
-        "flow_run": run_name(),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "drifted": drifted,
-        "message": message,
-        "revisions": [group.record() for group in checked],
-    }
+    findings = [found for group in checked for found in group.variants]
+    few = " (too few repeats yet)" if any(None in found.bands.values() for found in findings) else ""
+    names = ", ".join(group.models for group in checked)
+    verdict = worst(found.verdict for found in findings)
+    return f"{names}: the same samples and scores from the same seeds; fresh seeds: {verdict}{few}"
 
 
 def table(checked: Sequence[Checked]) -> list[dict[str, Any]]:
-    """One row per check and score; what drifted comes first."""
+    """A row per variant and score, and one for its images; what drifted comes first."""
     rows: list[dict[str, Any]] = []
     for group in checked:
         if group.problem:
-            rows.append({"model": group.name, "variant": "", "check": "restore", "verdict": group.problem})
-        for found in group.findings:
-            rows += _rows(group.name, found)
+            rows.append({"model": group.models, "verdict": group.problem})
+        for found in group.variants:
+            rows += [{"model": group.models, "variant": found.variant, **row} for row in _rows(found)]
     return sorted(rows, key=lambda row: row["verdict"] in CALM)
 
 
-def _rows(name: str, found: Finding) -> list[dict[str, Any]]:
-    common, same = {"model": name, "variant": found.variant}, found.same_seeds
-    equal = f"{same.images - same.changed} of {same.images} equal"
-    pixels = {"check": "same seeds", "metric": "samples", "then": same.images, "now": equal}
-    rows: list[dict[str, Any]] = [{**common, **pixels, "verdict": "differs" if found.problems else "same"}]
-    for metric, then in found.then.items():
-        again = {"check": "same samples", "metric": metric, "then": then, "now": found.again[metric]}
-        rows.append({**common, **again, "verdict": "same" if then == found.again[metric] else "differs"})
-    for metric, now in found.now.items():
-        band = found.bands[metric]
-        around = {"band": f"{band.mean:.4g} ± {band.usual:.3g} (alarm ± {band.alarm:.3g}), {band.repeats} repeats"}
-        fresh = {"check": "fresh seeds", "metric": metric, "then": found.then[metric], "now": now, **around}
-        rows.append({**common, **fresh, "verdict": found.verdicts[metric]})
-    return rows
+def _rows(found: Finding) -> Iterator[dict[str, Any]]:
+    equal = f"{found.images - found.changed} of {found.images} equal"
+    verdict = "drifted" if found.problems else "same"
+    yield {"metric": "samples", "then": found.images, "same seeds": equal, "verdict": verdict}
+    for name, judged in verdicts(found.now, found.bands).items():
+        scores = {"then": found.then[name], "same seeds": found.again[name], "fresh seeds": found.now[name]}
+        yield {"metric": name, **scores, "band": str(found.bands[name] or "none yet"), "verdict": judged}

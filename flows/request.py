@@ -7,6 +7,7 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,43 +46,36 @@ def check(flow: str, parameters: Mapping[str, Any]) -> None:
     found = presets(parameters.get("revision"))
     if found is None or not isinstance(preset, str) or not isinstance(overrides, Mapping):
         return  # Prefect checks the types
+    points: list[dict[str, Any]] = [{}]
+    if flow == "sweep" and "grid" in parameters:
+        from flows import sweep  # its imports take most of a second
+
+        points = sweep.points(parameters["grid"])
     with TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(found)) as archive:
         archive.extractall(folder, filter="data")
-        for point in grid_points(parameters["grid"]) if flow == "sweep" and "grid" in parameters else [{}]:
+        for point in points:
             write_params(Path(folder), preset, {**overrides, **point})
-
-
-def grid_points(grid: Any) -> list[dict[str, Any]]:
-    """The points of a sweep, as overrides. Raises UserError for a grid that is none."""
-    from flows.sweep import points  # its imports take most of a second
-
-    return points(grid)
-
-
-def workers_work_in(clone: Path) -> bool:
-    """Whether the server that is asked is that of `cspipe up` in this clone."""
-    stack = read(clone)
-    return stack is not None and stack.api == PREFECT_API_URL.value()
 
 
 def presets(revision: str | None) -> bytes | None:
     """The presets of a revision as a tar file, HEAD if not given; None if this clone cannot tell for it.
 
-    HEAD is that of the workers' clone, and a branch is as its origin has it by then: this clone knows both only if the
-    workers of `cspipe up` work in it. A tag or a commit is the same everywhere.
+    A tag or a commit is the same everywhere. HEAD and branches are those of the workers' clone: this clone knows them
+    if the server is that of its own `cspipe up`.
     """
-    fixed = [f"refs/tags/{revision}", *([revision] if revision and FULL_ID.fullmatch(revision) else [])]
     try:
         clone = home()
-        moving = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
-        for name in moving if workers_work_in(clone) else fixed:
-            try:
+        stack = read(clone)
+        if stack is not None and stack.api == PREFECT_API_URL.value():
+            names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
+        else:
+            names = [f"refs/tags/{revision}", *([revision] if revision and FULL_ID.fullmatch(revision) else [])]
+        commit = ""
+        for name in reversed(names):
+            with suppress(UserError):  # this clone has none of this name
                 commit = git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-            except UserError:
-                continue
-            git(clone, "diff", "--quiet", commit, "--", "cspipe")
-            archive = ["git", "archive", commit, PRESETS.as_posix()]
-            return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout
+        git(clone, "diff", "--quiet", commit, "--", "cspipe")
+        archive = ["git", "archive", commit, PRESETS.as_posix()]
+        return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout
     except (UserError, subprocess.CalledProcessError):
-        pass
-    return None
+        return None

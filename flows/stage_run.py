@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage_errors import StorageError
-from flows.artifacts import CurvesLink, StageProgress, show_samples
+from flows.artifacts import StageProgress, show_samples
 from flows.command import Step
 from flows.dispatch import has_ended
 from flows.dvc_stage import Outcome, StageRunner
@@ -65,8 +65,7 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
         (workspace.root / "params.yaml").write_text(params)
         if lock:
             (workspace.root / LOCK).write_text(lock)
-        tell = CurvesLink(node.name, log.info)
-        outcome = StageRunner(workspace, run, tell, progress, unwanted, log.warning)(node)
+        outcome = StageRunner(workspace, run, log.info, progress, unwanted, log.warning)(node)
         hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
         shown.end()
         show_samples(workspace.root, node.name, run)

@@ -20,9 +20,8 @@ from prefect.states import Completed
 
 from cspipe.runtime.errors import UserError
 from cspipe.study.clone import FOLDER
-from cspipe.study.definition import STUDIES
 from cspipe.study.results import RESULTS
-from flows.artifacts import key, never_fails, show_picture
+from flows.artifacts import key, never_fails, show_image
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC, end_earlier_attempt
 from flows.failures import StageFailed, reason
@@ -33,29 +32,23 @@ PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
 run_command; a second one, from Prefect to the group, would interrupt it while it stops its workers."""
 HOURS = 24.0 * 14
 """After which a study is taken for stuck."""
-PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
+FIGURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
 """The figure in a page, a link to a file that Prefect does not have."""
 
 
 def run_name() -> str:
-    """Study, revision and the start of the flow run's id."""
-    given = flow_run.parameters
-    try:
-        revision = git(home(), "rev-parse", "--short=7", given.get("revision") or "HEAD")
-    except UserError:  # not fetched yet, or wrong: the flow itself says so
-        revision = str(given.get("revision"))[:12].replace("/", "-")
-    return f"study-{given.get('name')}-{revision}-{str(flow_run.id)[:6]}"
+    """Study, and the start of the flow run's id."""
+    return key("study", str(flow_run.parameters.get("name")), str(flow_run.id)[:6])
 
 
 @flow(name="study", flow_run_name=run_name, persist_result=False)
 def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     """Run a study of studies/ at a revision, `jobs` cells at a time, or go on with it.
 
-    Finished cells are kept in the worker's clone, as experiments and below .cspipe/study, whatever becomes of the run;
-    another run of the study there, at the same code, takes them as they are. A run that ends pushes them to the clone's
-    origin and what they made to the bucket, where there are both; one that is cancelled pushes nothing.
-    Raises UserError before anything runs if study, revision, bucket or this clone's code cannot be used, StageFailed at
-    the end if a cell failed.
+    Finished cells stay in the worker's clone, as experiments and below .cspipe/study, whatever becomes of the run;
+    another run there, at the same code, takes them as they are. A run that ends pushes them to the clone's origin, and
+    what they made to the bucket, where there are both. Raises UserError before anything runs if revision, bucket or
+    this clone's code cannot be used, StageFailed if the command refuses, or at the end if a cell failed.
     """
     log, clone, run = get_run_logger().info, home(), run_name()
     bucket = shared_bucket(log)
@@ -63,7 +56,6 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
         raise UserError(f"jobs: {jobs}; give the number of cells at a time, 1 or more")
     commit = resolve_revision(clone, revision, pushed=False)
     check_code(clone, commit)
-    check_name(clone, commit, name)
     end_earlier_attempt(run, "study", log)
     with open_workspace(clone, commit, run, bucket) as workspace:
         keep_cells(clone, workspace.root)
@@ -79,15 +71,6 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     return Completed(message=f"{name}: {len(cells)} cells done; the page is the artifact {key('study', name)}")
 
 
-def check_name(clone: Path, commit: str, name: str) -> None:
-    """Raise UserError, naming those that exist, if a revision has no such study."""
-    files = [Path(file) for file in git(clone, "ls-tree", "-r", "--name-only", commit, f"{STUDIES}/").splitlines()]
-    known = [file.parent.name for file in files if file == STUDIES / file.parent.name / "study.yaml"]
-    if name not in known:
-        there = f"it has {', '.join(known)}" if known else "it has none"
-        raise UserError(f"no study {name!r} in {STUDIES}/ of revision {commit[:12]}; {there}")
-
-
 def keep_cells(clone: Path, root: Path) -> None:
     """Have a workspace, which is thrown away, keep what is done of its studies in the clone; results are made anew."""
     kept = clone / FOLDER
@@ -96,32 +79,30 @@ def keep_cells(clone: Path, root: Path) -> None:
     shutil.rmtree(root / RESULTS, ignore_errors=True)
 
 
-def run_study(workspace: Workspace, run: str, name: str, jobs: int, tell: Callable[[str], None]) -> Ended:
-    """The command, with its lines.
-
-    It sees no bucket: a cell must not go on with another run's training state, as its seconds would be too few.
-    """
+def run_study(workspace: Workspace, run: str, name: str, jobs: int, log: Callable[[str], None]) -> Ended:
+    """The command. It sees no bucket: a cell that went on with a state from there would be timed too short."""
     return run_command(
         ["python", "-c", PROGRAM, "study", name, "--jobs", str(jobs)],
         workspace.root,
-        tell=tell,
+        tell=log,
         hours=HOURS,
         environment={"CSPIPE_FLOW_RUN": run, "CSPIPE_STAGE": "study", "CSPIPE_S3": ""},
     )
 
 
 def read_cells(root: Path, name: str, ended: Ended) -> list[dict[str, Any]]:
-    """The cells that the command has written down. Raises StageFailed in its own words if it did not come so far."""
+    """The cells that the command has written down. Raises StageFailed in its words if it did not come so far."""
     file = root / RESULTS / f"{name}.json"
-    if ended.timed_out or not file.is_file() or not file.with_suffix(".md").is_file():
-        own = [line for line in ended.lines if line.startswith("cspipe: ")]
-        said = own[-1].removeprefix("cspipe: ") if own else reason(ended.lines)
-        raise StageFailed(f"{name}: {said}" if not ended.timed_out else f"{name}: not done after {HOURS:g} hours")
+    if ended.timed_out:
+        raise StageFailed(f"{name}: not done after {HOURS:g} hours")
+    if not file.is_file() or not file.with_suffix(".md").is_file():
+        said = [line.removeprefix("cspipe: ") for line in ended.lines if line.startswith("cspipe: ")]
+        raise StageFailed(f"{name}: {said[-1] if said else reason(ended.lines)}")
     cells: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["cells"]
     return cells
 
 
-def keep_page(clone: Path, workspace: Workspace, run: str, name: str, tell: Callable[[str], None]) -> None:
+def keep_page(clone: Path, workspace: Workspace, run: str, name: str, log: Callable[[str], None]) -> None:
     """Copies of what was written to docs/results, in the clone and the bucket: the workspace is thrown away."""
     kept = clone / FOLDER / name
     for file in sorted((workspace.root / RESULTS).glob(f"{name}.*")):
@@ -129,27 +110,27 @@ def keep_page(clone: Path, workspace: Workspace, run: str, name: str, tell: Call
         if workspace.bucket is not None:
             workspace.bucket.put_file(file, f"runs/{run}/{file.name}")
     there = "" if workspace.bucket is None else f" and {workspace.bucket.url}/runs/{run}"
-    tell(f"page, figure and numbers, made for {RESULTS}: {kept}{there}")
+    log(f"page, figure and numbers, made for {RESULTS}: {kept}{there}")
 
 
 @never_fails
 def show_page(folder: Path, name: str, run: str) -> None:
     """The page of a study, and its figure."""
-    text = PICTURE.sub("", (folder / f"{name}.md").read_text(encoding="utf-8"))
+    text = FIGURE.sub("", (folder / f"{name}.md").read_text(encoding="utf-8"))
     create_markdown_artifact(text, key=key("study", name), description=f"results of {run}")
     figure = folder / f"{name}.png"
     if figure.exists():
-        show_picture(figure, key("study", name, "figure"), f"figure of {run}")
+        show_image(figure, key("study", name, "figure"), f"figure of {run}")
 
 
-def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[[str], None]) -> None:
+def push_experiments(workspace: Workspace, names: Sequence[str], log: Callable[[str], None]) -> None:
     """Push finished cells with a bucket and an origin, if that is permitted; else only this clone has them."""
-    tell(f"{len(names)} cells are experiments of this clone: `cspipe experiments` lists them")
+    log(f"{len(names)} cells are experiments of this clone: `cspipe experiments` lists them")
     if not names or workspace.bucket is None or not git(workspace.root, "remote"):
         return
     command = [*DVC, "exp", "push", "--force", "origin", *names]
     pushed = run_command(command, workspace.root, tell=lambda line: None, hours=HOURS)
     if pushed.status:  # a clone of somebody else's repository; the results are safe all the same
-        tell(f"not pushed, so only this clone has them ({reason(pushed.lines)})")
+        log(f"not pushed, so only this clone has them ({reason(pushed.lines)})")
     else:
-        tell("pushed: elsewhere, `dvc exp pull origin NAME` first")
+        log("pushed: elsewhere, `dvc exp pull origin NAME` first")

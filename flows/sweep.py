@@ -22,37 +22,26 @@ from cspipe.runtime.errors import UserError
 from flows.dispatch import wait as wait_for_run
 from flows.failures import StageFailed
 from flows.pipeline import DRIVER_POOL, pipeline
-from flows.watched import one_line
+from flows.watch import one_line
 
 POINT = "pipeline/train-demo"
 """The deployment that runs a point, with the sweep's preset."""
-LARGEST = 200
-"""Points of a grid: more is a slip of the keyboard."""
 ATTEMPTS = 3
 """How often a point is started whose worker is lost."""
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the values, as overrides. Raises UserError for no point, or more than 200."""
-    if (
-        not isinstance(grid, Mapping)
-        or not grid
-        or not all(isinstance(values, list) and values for values in grid.values())
-    ):
+    """Every combination of the values, as overrides. Raises UserError if there is none."""
+    lists = isinstance(grid, Mapping) and all(isinstance(values, list) and values for values in grid.values())
+    if not lists or not grid:
         raise UserError('grid: give each key a list of values, as {"train.compensation.scale": [0.1, 0.3]}')
-    found = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    if len(found) > LARGEST:
-        raise UserError(f"grid: {len(found)} points; at most {LARGEST}")
-    return found
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def point_task(preset: str, revision: str | None, overrides: dict[str, Any]) -> str:
+def point_task(parameters: dict[str, Any]) -> str:
     """One point: a pipeline run of its own, on a worker where there are workers. Returns what its end says."""
-    if deployment.id is None:
-        state: State[Any] = pipeline(preset, revision, overrides, return_state=True)
-    else:
-        state = on_a_worker({"preset": preset, "revision": revision, "overrides": overrides})
+    state: State[Any] = pipeline(**parameters, return_state=True) if deployment.id is None else on_a_worker(parameters)
     message = state.message or "no message"
     if not state.is_completed():
         raise StageFailed(message)
@@ -62,8 +51,8 @@ def point_task(preset: str, revision: str | None, overrides: dict[str, Any]) -> 
 def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
     """How the pipeline run of a point ended; one whose worker is lost is started again.
 
-    Runs carry the sweep, the point and the attempt as their key on the server: a sweep that is itself started again
-    finds those that it had started, done or still at work.
+    The sweep, the point and the attempt are the run's key on the server: a sweep that is itself started again finds
+    the runs that it had started.
     """
     point = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
     for attempt in itertools.count(1):
@@ -86,13 +75,11 @@ def sweep(
 
     Each point ends as a DVC experiment. Raises StageFailed at the end if any failed.
     """
-    chosen = points(grid)
-    futures = [
-        point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items())).submit(
-            preset, revision, {**(overrides or {}), **point}
-        )
-        for point in chosen
-    ]
+    chosen, futures = points(grid), []
+    for point in chosen:
+        named = point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items()))
+        parameters = {"preset": preset, "revision": revision, "overrides": {**(overrides or {}), **point}}
+        futures.append(named.submit(parameters))
     wait(futures)
     rows = [{**point, "ended": one_line(future.state.message)} for point, future in zip(chosen, futures, strict=True)]
     create_table_artifact(rows, key="sweep", description=f"{len(rows)} points of {preset}")

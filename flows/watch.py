@@ -1,72 +1,55 @@
 """What `--watch` shows of this project's runs: stages as they come, how far the running ones are, scores or the reason.
 
 Prefect's own watching prints every event, heartbeats among them, and ends without a reason. It offers no hook, so
-`install` puts the function here in the place of its `watch_flow_run`; runs of other projects are still watched by that.
+`install` puts a function in the place of its `watch_flow_run`; runs of other projects are still watched by that.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, LogFilter, TaskRunFilter
-from prefect.client.schemas.objects import Artifact, FlowRun, Log, TaskRun
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, LogFilter, TaskRunFilter
+from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort, LogSort
 from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotFound
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
-from flows.watched import RUNNING, WAITING, artifacts, bar_of, bar_text, phase, tell_end
+from flows.artifacts import key
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""
-EVERY = 3.0
-"""Seconds between two looks, half a dozen requests each; Prefect sends logs every 2 s."""
-TOLD_EVERY = 30.0
-"""Seconds between two lines about how far a stage is."""
-LATE = timedelta(seconds=10)
-"""How much later than its time stamp a line of the log may arrive."""
-SKEW = timedelta(hours=1)
-"""How wrong a worker's clock may be."""
-INFO, WARNING, ERROR = 20, 30, 40
-ENDED, AGAIN = "Finished in state ", "Task run failed with "
-"""How Prefect begins its lines about an end, told anyway, and about another attempt, whose state has no reason."""
-PAGE = 200
-"""Lines of the log in one answer of the server."""
-NARROW, MINUTES = 18, 3
-"""Columns of a stage's name, and of the minutes before it."""
-
-Watching = Callable[..., Awaitable[FlowRun]]
+EVERY, PROGRESS_EVERY = 3.0, 30.0
+"""Seconds between two looks, and between two lines about how far a stage is."""
+WARNING, ENDED = 30, "Finished in state "
+"""Level from which lines of the log are shown, and how Prefect begins those about an end, which is shown anyway."""
+PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
+RUNNING, WAITING = "running", "waiting for a worker of pool {} (`cspipe status` shows them)"
 
 
 def install() -> None:
-    """Have Prefect's command line watch this project's runs with `watch`; without a function to replace, it stays."""
-    try:
-        from prefect.cli import flow_runs_watching
-    except ImportError:
-        return
-    prefects: Watching | None = getattr(flow_runs_watching, "watch_flow_run", None)
-    if prefects is not None:
-        flow_runs_watching.watch_flow_run = ours_or(prefects)  # type: ignore[assignment]
+    """Have Prefect's command line watch this project's runs with `watch`, and all others as before."""
+    from prefect.cli import flow_runs_watching  # with all of Prefect's commands
 
-
-def ours_or(prefects: Watching) -> Watching:
-    """A function for Prefect's command line: `watch` for this project's runs, `prefects` for all others."""
+    prefects = flow_runs_watching.watch_flow_run
 
     async def watch_flow_run(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
         """The flow run once it has ended. Raises FlowRunWaitTimeout after `timeout` seconds."""
         async with get_client() as client:
-            run = await client.read_flow_run(flow_run_id)
-            if TAG in run.tags:
-                return await watch(client, run.id, console, timeout)
+            if TAG in (await client.read_flow_run(flow_run_id)).tags:
+                return await watch(client, flow_run_id, console, timeout)
         return await prefects(flow_run_id, console, timeout=timeout)
 
-    return watch_flow_run
+    flow_runs_watching.watch_flow_run = watch_flow_run
 
 
 async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int | None) -> FlowRun:
@@ -90,96 +73,129 @@ async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int
 
 @dataclass
 class Watch:
-    """Tells what changes about a run from one look at the server to the next."""
+    """Prints what changes about a run from one look at the server to the next."""
 
     client: PrefectClient
     id: UUID
     console: Console
     _start: float = field(default_factory=time.monotonic)
-    _phases: dict[str, str] = field(default_factory=dict)
-    """What was last told of each stage."""
-    _since: dict[str, float] = field(default_factory=dict)
-    """When something was last told of each stage."""
-    _logs: dict[UUID, Log] = field(default_factory=dict)
+    _printed: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The last phase of each stage, and when something was last printed of it."""
+    _logs: set[UUID] = field(default_factory=set)
 
     async def until_it_ends(self) -> FlowRun:
         """Look every 3 s, and once more after the end, as logs come late; the server may be away for a while."""
         away = ended = False
-        with self.console.status("waiting") if self.console.is_terminal else nullcontext() as line:
-            while True:
-                try:
-                    run, running = await self._look()
-                    if ended:
-                        await tell_end(self.client, run, self.console)
-                        return run
-                except (httpx.HTTPError, OSError) as error:
-                    if not away:
-                        self._say("", f"the server does not answer ({type(error).__name__}); waiting for it")
-                    away = True
-                else:
-                    away, ended = False, run.state is not None and run.state.is_final()
-                    if line is not None:
-                        line.update(" | ".join(running) or run.state_name or "waiting")
-                await anyio.sleep(EVERY)
+        while True:
+            try:
+                run = await self._look()
+                if ended:
+                    await print_end(self.client, run, self.console)
+                    return run
+                away, ended = False, run.state is not None and run.state.is_final()
+            except (httpx.HTTPError, OSError) as error:
+                if not away:
+                    self._print(f"the server does not answer ({type(error).__name__}); waiting for it")
+                away = True
+            await anyio.sleep(EVERY)
 
-    async def _look(self) -> tuple[FlowRun, list[str]]:
-        """Tell what is new; the run, read before everything else, and how far its stages are."""
+    async def _look(self) -> FlowRun:
+        """Print what is new; returns the run, which is read before everything else."""
         run = await self.client.read_flow_run(self.id)
+        if run.start_time is None:
+            self._print_stage("", WAITING.format(run.work_pool_name))
+            return run
         this = FlowRunFilter.model_validate({"id": {"any_": [self.id]}})
         parent = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [self.id]}})
         stages = TaskRunFilter.model_validate({"subflow_runs": {"exists_": False}})
         children = await self.client.read_flow_runs(flow_run_filter=parent)
         tasks = await self.client.read_task_runs(flow_run_filter=this, task_run_filter=stages)
-        bars = await artifacts(self.client, "progress", [self.id, *(child.id for child in children)])
-        if run.start_time is None:
-            self._tell_phase("", f"{WAITING.format(run.work_pool_name)} (`cspipe status` shows them)")
-        else:
-            own = [log.timestamp - LATE for log in self._logs.values() if log.flow_run_id == self.id]
-            await self._tell_logs([self.id], INFO, max([run.start_time, *own]))
-            if children:  # few lines, by the clocks of other machines
-                await self._tell_logs([child.id for child in children], WARNING, run.start_time - SKEW)
-        newest = {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}
-        return run, [text for task in newest.values() if (text := self._tell_task(task, children, bars))]
+        runs = [self.id, *(child.id for child in children)]
+        bars = {bar.key: bar for bar in reversed(await artifacts(self.client, "progress", runs))}
+        warnings = LogFilter.model_validate({"flow_run_id": {"any_": runs}, "level": {"ge_": WARNING}})
+        for log in reversed(await self.client.read_logs(warnings, sort=LogSort.TIMESTAMP_DESC)):
+            if log.id not in self._logs and not log.message.startswith(ENDED):
+                self._print(log.message.splitlines()[0])
+            self._logs.add(log.id)
+        for task in {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}.values():
+            self._print_stage(task.name, phase(task, children), bars.get(key("progress", task.name)))
+        return run
 
-    async def _tell_logs(self, runs: list[UUID], level: int, after: datetime) -> None:
-        """New lines of the run itself; of its stages warnings, and why they are tried again.
+    def _print_stage(self, name: str, now: str, bar: Artifact | None = None) -> None:
+        """A stage's change of phase, and now and then how far it is."""
+        before, since = self._printed.get(name, ("", 0.0))
+        text = now if now != before else ""
+        if now == before == RUNNING and bar is not None and time.monotonic() - since >= PROGRESS_EVERY:
+            text = f"{float(str(bar.data)):.0f} %, {(bar.description or '').partition(': ')[2]}"
+        if text:
+            self._printed[name] = now, time.monotonic()
+            self._print(f"{name:<18} {text}" if name else text)
 
-        Without tracebacks and Prefect's line about the end: stages and the run say both in one line.
-        """
-        query = {"flow_run_id": {"any_": runs}, "level": {"ge_": level}, "timestamp": {"after_": after}}
-        offset, logs = 0, list[Log]()
-        while offset == len(logs):
-            logs += await self.client.read_logs(LogFilter.model_validate(query), offset=offset, limit=PAGE)
-            offset += PAGE
-        for log in logs:
-            traceback = log.level >= ERROR and "\n" in log.message
-            wanted = log.name == "prefect.flow_runs" or log.level >= WARNING or log.message.startswith(AGAIN)
-            if wanted and log.id not in self._logs and not traceback and not log.message.startswith(ENDED):
-                self._say("", log.message)
-            self._logs[log.id] = log
-
-    def _tell_task(self, task: TaskRun, children: list[FlowRun], bars: list[Artifact]) -> str | None:
-        """Tell a stage's change of state, and now and then how far it is, which is returned while it runs."""
-        now = phase(task, children)
-        self._tell_phase(task.name, now)
-        if now != RUNNING:
-            return None
-        bar = bar_of(task.name, bars)
-        if bar is None:
-            return task.name
-        if time.monotonic() - self._since[task.name] >= TOLD_EVERY:
-            self._say(task.name, bar_text(bar))
-        return f"{task.name} {bar_text(bar)}"
-
-    def _tell_phase(self, name: str, text: str) -> None:
-        if text and self._phases.get(name) != text:
-            self._phases[name] = text
-            self._say(name, text)
-
-    def _say(self, name: str, text: str) -> None:
-        """A line, after the minutes and seconds of watching and the stage's name."""
-        self._since[name] = time.monotonic()
+    def _print(self, text: str) -> None:
+        """A line, after the minutes and seconds of watching."""
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        label = f"{name:<{NARROW}} " if name else ""
-        told = f"{minutes:{MINUTES}}:{seconds:02}  {label}{text}".replace("\n", "\n" + " " * (MINUTES + 5))
-        self.console.print(told, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"{minutes:3}:{seconds:02}  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> list[Artifact]:
+    """The artifacts of one type that flow runs made, the newest first."""
+    wanted = ArtifactFilter.model_validate({"type": {"any_": [kind]}, "flow_run_id": {"any_": list(runs)}})
+    found: list[Artifact] = await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.UPDATED_DESC)
+    return found
+
+
+def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
+    """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere.
+
+    Empty for a stage that waits for those upstream.
+    """
+    state = task.state
+    if state is None:  # it has just been made
+        return ""
+    if state.is_completed():
+        return (state.message or state.name or "").removeprefix(f"{task.name}: ")
+    if state.is_final():
+        return f"{(state.name or state.type).lower()}: {one_line(state.message)}".replace(f" {task.name}: ", " ", 1)
+    attempts = [child for child in children if child.name.startswith(f"{task.name} of ")]
+    newest = max(attempts, key=lambda child: str(child.created), default=None)
+    if newest is not None and newest.start_time is None:
+        return WAITING.format(newest.work_pool_name)
+    if state.is_running():
+        return RUNNING
+    return "" if task.start_time is None else "to be tried again"
+
+
+def one_line(message: str | None) -> str:
+    """The first line of a message, without Prefect's words before the reason, once for each run on its way."""
+    first = next(iter((message or "").strip().splitlines()), "no message")
+    return PREFECTS.sub("", first) or first
+
+
+async def print_end(client: PrefectClient, run: FlowRun, console: Console) -> None:
+    """Tables, then how to get the experiment, or the reason in one line. Reads everything before it prints."""
+    assert run.state is not None
+    tables = await artifacts(client, "table", [run.id])
+    flow = await client.read_flow(run.flow_id)
+    for artifact in tables:
+        shown = table(artifact)
+        if console.measure(shown).maximum <= console.width:  # a wider one is for the run's page
+            console.print(artifact.description or "", markup=False, highlight=False, soft_wrap=True)
+            console.print(shown)
+    text = f"{run.name} {(run.state.name or run.state.type).lower()}: {one_line(run.state.message)}"
+    if run.state.is_completed():
+        text = run.state.message or "completed"
+        if flow.name == "pipeline":
+            text += f"\n  in the worker's clone   dvc exp apply {run.name}"
+            text += f"\n  elsewhere, if pushed    dvc exp pull origin {run.name} && dvc exp apply {run.name}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(artifact: Artifact) -> Table:
+    """A table artifact as a table of a terminal."""
+    rows: list[dict[str, object]] = json.loads(str(artifact.data))
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(dict.fromkeys(column for row in rows for column in row)):
+        shown.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        shown.add_row(*(str(row.get(str(column.header), "")) for column in shown.columns))
+    return shown

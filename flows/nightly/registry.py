@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gto.api
 import yaml
 from gto.constants import VersionSort
 
+from cspipe.runtime.errors import UserError
 from flows.workspace import git
 
 
@@ -22,21 +23,21 @@ class Model:
     commit: str
     """The tagged commit: its code, parameters and dvc.lock are the version's."""
     path: str | None
-    """Its folder, None if dvc.yaml at the commit registers no artifact of this name."""
+    """Its folder; None if dvc.yaml at the commit has no artifact of this name."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
 
-def registered_models(clone: Path) -> list[Model]:
-    """The newest version of each model that is not deregistered, after fetching the origin's tags.
+def registered_models(clone: Path) -> dict[str, list[Model]]:
+    """The newest version of each model that is not deregistered, by commit, after fetching the origin's tags.
 
     Artifacts of another type than model are left out. Raises UserError if the tags cannot be fetched, also when the
     origin has moved one that is known here.
     """
     if git(clone, "remote"):
         git(clone, "fetch", "--quiet", "--tags", "origin")
-    models = []
+    found: dict[str, list[Model]] = {}
     for name, state in sorted(gto.api.show(str(clone)).items()):
         if not state["active"] or state["version"] is None:
             continue
@@ -44,20 +45,13 @@ def registered_models(clone: Path) -> list[Model]:
         commit = newest["commit_hexsha"]
         artifact = declared_models(clone, commit).get(name, {})
         if artifact.get("type", "model") == "model":
-            models.append(Model(name, newest["version"], commit, artifact.get("path")))
-    return models
+            found.setdefault(commit, []).append(Model(name, newest["version"], commit, artifact.get("path")))
+    return found
 
 
-def declared_models(clone: Path, commit: str) -> dict[str, dict[str, str]]:
+def declared_models(clone: Path, commit: str) -> dict[str, Any]:
     """`artifacts:` of dvc.yaml at a commit, empty if it has none."""
-    done = subprocess.run(["git", "show", f"{commit}:dvc.yaml"], cwd=clone, capture_output=True, text=True)
-    tree = yaml.safe_load(done.stdout) if done.returncode == 0 else None
-    return dict((tree or {}).get("artifacts") or {})
-
-
-def by_commit(models: list[Model]) -> dict[str, list[Model]]:
-    """Models of one commit together: main and compensation of one training are sampled together."""
-    groups: dict[str, list[Model]] = {}
-    for model in models:
-        groups.setdefault(model.commit, []).append(model)
-    return groups
+    try:
+        return dict((yaml.safe_load(git(clone, "show", f"{commit}:dvc.yaml")) or {}).get("artifacts") or {})
+    except UserError:  # no dvc.yaml
+        return {}

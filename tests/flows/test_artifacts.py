@@ -10,17 +10,14 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import wandb
 from PIL import Image
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact
-from wandb.sdk.lib.printer import new_printer
-from wandb.sdk.wandb_run import Run
 
 from cspipe.runtime.storage import Bucket
-from flows.artifacts import LARGEST, CurvesLink, ProgressElsewhere, data_uri, key, never_fails, show_picture
+from flows.artifacts import LARGEST, ProgressElsewhere, data_uri, key, never_fails, show_image
 from flows.command import Step
 from tests.s3_server import S3
 
@@ -53,7 +50,7 @@ def made(name: str) -> Artifact:
 def test_a_picture_is_shown_without_its_address(tmp_path: Path) -> None:
     """Prefect's pages write the whole URI of an image artifact below it."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    flow(show_picture)(tmp_path / "a.png", "pictures-shown", "train of demo")
+    flow(show_image)(tmp_path / "a.png", "pictures-shown", "train of demo")
     shown = made("pictures-shown")
     assert shown.type == "markdown"
     assert shown.data == f"![train of demo]({data_uri(tmp_path / 'a.png')})"
@@ -98,25 +95,3 @@ def test_a_server_that_is_away_does_not_end_the_work() -> None:
     show()
     with pytest.raises(ZeroDivisionError):
         broken()
-
-
-def test_the_link_to_the_curves_is_the_one_that_wandb_prints(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Read from what the installed wandb prints at the end of a run that is online; one link for all its lines."""
-    settings = wandb.Settings(run_name="train-0123", run_id="8k2j1xq0", entity="team", project="cspipe", mode="online")
-    Run._footer_sync_info(settings=settings, printer=new_printer(settings))
-    printed = capfd.readouterr().err
-    shown, told = [], list[str]()
-    monkeypatch.setattr("flows.artifacts.create_link_artifact", lambda page, **more: shown.append((page, more["key"])))
-    link = CurvesLink("train", told.append)
-    for line in [
-        *printed.splitlines(),
-        *printed.splitlines(),
-        "wandb: Tracking run with wandb version 0.1",
-        "train: 1",
-    ]:
-        link(line)
-    assert shown == [(settings.run_url, "wandb-train")]
-    assert settings.run_url.endswith("/team/cspipe/runs/8k2j1xq0")
-    assert len(told) == 2 * len(printed.splitlines()) + 2

@@ -112,7 +112,7 @@ def test_every_combination_is_a_point() -> None:
     assert points({"a": [1, 2], "b": ["x"]}) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
 
 
-@pytest.mark.parametrize("grid", [{}, {"a": []}, {"a": 1}, {"a": list(range(201))}])
+@pytest.mark.parametrize("grid", [{}, {"a": []}, {"a": 1}])
 def test_a_grid_that_is_none_is_refused(grid: dict[str, list[int]]) -> None:
     with pytest.raises(UserError, match=r"^grid: "):
         points(grid)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
@@ -18,13 +17,9 @@ from flows.nightly.drift import (
     FALSE_ALARM,
     FEWEST,
     Verdict,
-    compare_images,
     confirmed,
     judge,
-    moved,
     new_band,
-    scales,
-    t_quantile,
     worst,
 )
 from tests.evaluation.tiny import blobs, tiny_features
@@ -51,12 +46,12 @@ def scores_of(features: NDArray[np.float64], reference: NDArray[np.float64]) -> 
 
 
 def drawn(count: int, shift: float = 0.0) -> Draws:
-    """Scores of `count` independent sets of pictures against one reference; `shift` brightens them, in levels."""
+    """Scores of `count` independent sets of images against one reference; `shift` brightens them, in levels."""
     reference = tiny_features(blobs(IMAGES, seed=1))
     rows = []
     for i in range(count):
-        pictures = blobs(IMAGES, seed=1000 + i + int(shift * 100_000))
-        bright = np.clip(pictures + shift, 0, 255).astype(np.uint8)
+        images = blobs(IMAGES, seed=1000 + i + int(shift * 100_000))
+        bright = np.clip(images + shift, 0, 255).astype(np.uint8)
         rows.append(scores_of(tiny_features(bright), reference))
     return {name: np.array([row[name] for row in rows]) for name in BETTER}
 
@@ -70,7 +65,7 @@ def draws() -> Draws:
 def verdict_of(now: dict[str, float], history: Draws) -> Verdict:
     """All scores of a set together."""
     bands = {name: new_band(list(history[name]), IMAGES, len(BETTER)) for name in BETTER}
-    return worst(judge(now[name], bands[name], better, scale=math.inf) for name, better in BETTER.items())
+    return worst(judge(now[name], bands[name], better) for name, better in BETTER.items())
 
 
 def at(draws: Draws, index: int) -> dict[str, float]:
@@ -99,21 +94,16 @@ def test_undrifted_nights_are_called_regressed_as_rarely_as_stated(draws: Draws,
     rate = alarms / (CAMPAIGNS * NIGHTS)
     print(f"{rate:.5f} false alarms a night, stated {FALSE_ALARM}; from {first} repeats")
     assert rate <= FALSE_ALARM
-    quiet = sum(verdict == "same" for nights in verdicts for verdict in nights) / (CAMPAIGNS * NIGHTS)
-    assert quiet > 0.7  # four scores, each inside its 95 % band, would be 0.81 if they were independent
-
-
-def test_twenty_undrifted_nights_have_no_regression(draws: Draws) -> None:
-    assert "regressed" not in campaign(draws, 5, np.random.Generator(np.random.PCG64(0)))
+    assert sum(verdict == "same" for nights in verdicts for verdict in nights) > 0.9 * CAMPAIGNS * NIGHTS
 
 
 @pytest.mark.parametrize(("repeats", "shift"), [(5, 40.0), (20, 20.0)])
-def test_brighter_pictures_are_found(draws: Draws, repeats: int, shift: float) -> None:
+def test_brighter_images_are_found(draws: Draws, repeats: int, shift: float) -> None:
     changed = drawn(20, shift)
     history = {name: values[:repeats] for name, values in draws.items()}
     verdicts = [verdict_of(at(changed, i), history) for i in range(20)]
     nights = [confirmed(a, b) for a, b in zip(verdicts[::2], verdicts[1::2], strict=True)]
-    print(f"{nights.count('regressed')} of 10 nights with {shift:g} of 255 brighter pictures, {repeats} repeats")
+    print(f"{nights.count('regressed')} of 10 nights with {shift:g} of 255 brighter images, {repeats} repeats")
     assert nights.count("regressed") >= 9
 
 
@@ -127,64 +117,33 @@ def _shares(history: Draws) -> dict[str, float]:
     return {name: float(history[name].mean()) for name in ("precision", "recall")}
 
 
-def test_quantiles_are_those_of_student() -> None:
-    for freedom in (1, 2, 3, 4, 5, 7, 10, 19, 60, 365):
-        for probability in (0.75, 0.975, 0.999, 1 - 1e-5):
-            expected = stats.t.ppf(probability, freedom)
-            assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-6)
-
-
 def test_the_alarm_band_holds_normal_scores_exactly_as_often_as_stated() -> None:
     generator = np.random.Generator(np.random.PCG64(5))
     values = generator.normal(0.4, 0.02, (40_000, 6))
     outside = 0
     for *repeats, now in values:
-        outside += judge(now, new_band(repeats, 10**6, tests=1), -1, math.inf) == "regressed"
+        outside += judge(now, new_band(repeats, 10**6, tests=1), -1) == "regressed"
     assert outside / 40_000 == pytest.approx(FALSE_ALARM, abs=4 * math.sqrt(FALSE_ALARM / 40_000))
 
 
-def test_little_is_said_from_few_repeats_or_with_a_wide_band() -> None:
-    assert judge(9.0, new_band([0.1, 0.11, 0.12], 64, 1), -1, 1.0) == "inconclusive"
-    assert judge(None, new_band([0.1, 0.11, 0.12, 0.1], 64, 1), -1, 1.0) == "inconclusive"
-    wide = new_band([0.1, 0.9, 0.2, 0.8], 64, 1)
-    assert judge(0.5, wide, -1, scale=1.0) == "inconclusive"
-    assert judge(0.5, wide, -1, scale=100.0) == "same"
-
-
-def test_between_usual_and_alarm_is_inconclusive() -> None:
+def test_verdicts_of_a_score() -> None:
     band = new_band([0.40, 0.41, 0.39, 0.40, 0.42, 0.38], 10**6, 4)
-    assert judge(0.40, band, -1, 1.0) == "same"
-    assert judge(0.40 + 1.5 * band.usual, band, -1, 1.0) == "inconclusive"
-    assert judge(0.40 + 1.1 * band.alarm, band, -1, 1.0) == "regressed"
-    assert judge(0.40 - 1.1 * band.alarm, band, -1, 1.0) == "improved"
-    assert judge(0.40 - 1.1 * band.alarm, band, 1, 1.0) == "regressed"
+    assert band is not None
+    assert judge(0.40, band, -1) == "same"
+    assert judge(0.40 + 1.1 * band.width, band, -1) == "regressed"
+    assert judge(0.40 - 1.1 * band.width, band, -1) == "improved"
+    assert judge(0.40 - 1.1 * band.width, band, 1) == "regressed"
+    assert judge(None, band, -1) == judge(math.nan, band, -1) == "inconclusive"
+
+
+def test_nothing_is_said_from_few_repeats() -> None:
+    assert judge(9.0, new_band([0.1, 0.11, 0.12], 64, 1), -1) == "inconclusive"
 
 
 def test_repeats_that_agree_do_not_make_one_image_an_alarm() -> None:
     band = new_band([0.0] * 10, images=64, tests=4)
-    assert judge(1 / 64, band, 1, 1.0) == "same"
-    assert judge(20 / 64, band, 1, 1.0) == "improved"
-
-
-def test_images_are_compared_value_by_value() -> None:
-    then = blobs(4, seed=0)
-    now = then.copy()
-    now[2, 0, 0, 0] ^= 255
-    same, other = compare_images(then, then), compare_images(then, now)
-    assert (same.changed, same.levels) == (0, 0.0)
-    gap = abs(int(now[2, 0, 0, 0]) - int(then[2, 0, 0, 0]))
-    assert (other.images, other.changed, other.levels) == (4, 1, gap / then.size)
-    with pytest.raises(ValueError, match="cannot be compared"):
-        compare_images(then, now[:2])
-
-
-def test_scores_that_moved_are_named() -> None:
-    bracket = {"noise_kid": 2.4, "heldout_kid": 0.0, "noise_frechet": 900.0, "heldout_frechet": 40.0}
-    allowed = {name: 0.01 * scale for name, scale in scales(bracket).items()}
-    then = {"kid": 0.43, "frechet": 190.0, "precision": 0.2, "recall": 0.5}
-    assert moved(then, then | {"kid": 0.45, "frechet": 197.0}, allowed) == []
-    assert moved(then, then | {"kid": 0.46, "recall": 0.48}, allowed) == ["kid", "recall"]
-    assert moved(then, {**then, "kid": None}, allowed) == ["kid"]  # type: ignore[dict-item]
+    assert judge(1 / 64, band, 1) == "same"
+    assert judge(20 / 64, band, 1) == "improved"
 
 
 def test_the_worst_verdict_counts() -> None:

@@ -1,0 +1,210 @@
+"""The two checks of one variant of a registered model: same seeds must give the same, fresh seeds about the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dvc.utils.serialize import modify_yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.data.grid import display_scale, grid
+from flows.artifacts import StageProgress
+from flows.command import run_command
+from flows.failures import StageFailed, reason
+from flows.nightly.drift import BETTER, Band, Verdict, confirmed, judge, new_band, worst
+
+HOURS = 72.0
+"""Longest that one stage may take."""
+SET = 10**6
+"""Seeds from one set of samples to the next: more than a set has images."""
+LEVELS = 1.0
+"""Of 255, on average over all values: how much another device may change samples of the same seeds."""
+CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
+PACKAGES = ("torch", "torchvision", "torch_fidelity")
+"""Keys of a metrics file's provenance."""
+SHOWN, COLUMNS = 32, 4
+Scores = dict[str, float | None]
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A restored workspace, in which the stages of its own revision sample and score."""
+
+    root: Path
+    run: str
+    log: Callable[[str], None]
+    progress: StageProgress = field(default_factory=lambda: StageProgress("reevaluate"))
+
+    def score(self, variant: str, seed: int | None = None) -> Metrics:
+        """Metrics of samples drawn anew, from `seed` on if it is not that of params.yaml. Raises StageFailed."""
+        if seed is not None:
+            with modify_yaml(str(self.root / "params.yaml")) as tree:
+                tree["sample"]["seed"] = seed
+        for stage in ("sample", "evaluate"):
+            ended = run_command(
+                [sys.executable, "-m", f"cspipe.stages.{stage}", variant],
+                self.root,
+                tell=self.log,
+                progress=self.progress,
+                hours=HOURS,
+                # No CSPIPE_S3: nothing may come from, or go to, what the machines share.
+                environment={"CSPIPE_FLOW_RUN": self.run, "CSPIPE_STAGE": f"{stage}@{variant}", "CSPIPE_S3": ""},
+            )
+            if ended.status:
+                raise StageFailed(f"{stage}@{variant}: {reason(ended.lines)}")
+        return self.metrics(variant)
+
+    def metrics(self, variant: str) -> Metrics:
+        """The metrics file of a variant."""
+        return dict(json.loads((self.root / "metrics" / f"{variant}.json").read_text()))
+
+    def images(self, variant: str) -> NDArray[np.uint8]:
+        """The samples of a variant, (N, C, H, W)."""
+        images: NDArray[np.uint8] = np.load(self.root / "samples" / variant / "samples.npy", mmap_mode="r")
+        return images
+
+
+@dataclass
+class Finding:
+    """What a night found about a variant; as JSON, its record."""
+
+    variant: str
+    then: Scores
+    """The recorded scores."""
+    again: Scores
+    """Scores of the same seeds, now."""
+    images: int
+    changed: int
+    """How many of the images of the same seeds differ at all."""
+    differs: list[str]
+    """What was recorded and is not so now."""
+    problems: list[str]
+    now: Scores = field(default_factory=dict)
+    """Scores of fresh seeds."""
+    bands: dict[str, Band | None] = field(default_factory=dict)
+    verdict: Verdict = "inconclusive"
+    repeats: list[dict[str, Any]] = field(default_factory=list)
+    """Sets of fresh seeds that later nights may count on: their first seed and scores."""
+
+
+def check_same_seeds(bench: Bench, variant: str) -> tuple[Finding, Image.Image]:
+    """Check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
+
+    Also returns pairs of then and now as an image. Raises StageFailed.
+    """
+    then, kept = bench.metrics(variant), bench.root / ".cspipe" / "recorded"
+    kept.mkdir(exist_ok=True)
+    shutil.move(bench.root / "samples" / variant, kept)
+    recorded: NDArray[np.uint8] = np.load(kept / variant / "samples.npy", mmap_mode="r")
+    again = bench.score(variant)
+    images = bench.images(variant)
+    changed, levels = compare_images(recorded, images)
+    exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]
+    found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
+    if changed if exact else levels > LEVELS:
+        found.problems.append(
+            f"same seeds give other samples: {changed} of {len(images)} differ, by {levels:.2g} of 255 on average"
+        )
+    if exact:
+        found.problems += [
+            f"{name} of the same seeds {a} then, {b} now"
+            for (name, a), b in zip(found.then.items(), found.again.values(), strict=True)
+            if a != b
+        ]
+        other = [key for key in then if key != "provenance" and repr(then[key]) != repr(again.get(key))]
+        if other and not found.problems:
+            found.problems.append(f"{', '.join(other)} of the same samples changed")
+    return found, pairs(recorded[:SHOWN], images[:SHOWN])
+
+
+def check_fresh_seeds(found: Finding, bench: Bench, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
+    """Check 2: scores of fresh seeds, from `seed` on, must lie in the band of earlier ones (`known`).
+
+    Missing repeats are made if nothing has changed. `tests` scores are judged in this night. Raises StageFailed.
+    """
+    seeds = count(seed, SET)
+
+    def new_set() -> dict[str, Any]:
+        """The scores of one more set."""
+        first = next(seeds)
+        return {"seed": first, "scores": scores_of(bench.score(found.variant, first))}
+
+    history = [found.then, *known]
+    missing = 0 if found.problems else max(0, repeats - len(history))
+    made = [new_set() for _ in range(missing)]
+    history += [one["scores"] for one in made]
+    for name in BETTER:
+        values = [value for scores in history if (value := scores[name]) is not None]
+        found.bands[name] = new_band(values, found.images, tests)
+    sets = [new_set()]
+    found.now = sets[0]["scores"]
+    found.verdict = worst(verdicts(found.now, found.bands).values())
+    if found.verdict in ("regressed", "improved"):
+        sets.append(new_set())
+        found.verdict = confirmed(found.verdict, worst(verdicts(sets[1]["scores"], found.bands).values()))
+    if not found.problems:
+        found.repeats = made if found.verdict in ("regressed", "improved") else made + sets
+    if found.verdict == "regressed":
+        found.problems += [
+            f"{name} of fresh seeds {found.then[name]} then, {found.now[name]} now (band {found.bands[name]})"
+            for name, verdict in verdicts(found.now, found.bands).items()
+            if verdict == "regressed"
+        ]
+
+
+def verdicts(scores: Scores, bands: Mapping[str, Band | None]) -> dict[str, Verdict]:
+    """What each score of a set of fresh seeds says."""
+    return {name: judge(scores[name], bands[name], better) for name, better in BETTER.items()}
+
+
+def scores_of(metrics: Metrics) -> Scores:
+    """The judged scores of a metrics file, whose first section is the extractor's; None where one is no number."""
+    section = next(iter(metrics.values()))
+    return {name: value if (value := section.get(name)) == value else None for name in BETTER}
+
+
+def compare_images(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[int, float]:
+    """How many images (N, C, H, W) differ at all, and the mean absolute difference of all values, 0 to 255.
+
+    Raises ValueError if the shapes differ.
+    """
+    changed, total = 0, 0
+    for a, b in zip(then, now, strict=True):  # one at a time: these may be memory maps of 50,000
+        gap = int(np.abs(np.subtract(a, b, dtype=np.int16)).sum())
+        changed, total = changed + (gap > 0), total + gap
+    return changed, total / max(then.size, 1)
+
+
+def differences(then: Metrics, now: Metrics) -> list[str]:
+    """Which recorded facts differ between two metrics files: content, packages, device, code.
+
+    Builds of packages (+cu130) count on the same device alone.
+    """
+    a, b = then["provenance"][0], now["provenance"][0]
+    same_device = a["device"] == b["device"]
+    texts = []
+    for key in (*CONTENT, *PACKAGES, "device"):
+        old, new = (str(facts.get(key)) for facts in (a, b))
+        if key in PACKAGES and not same_device:
+            old, new = old.partition("+")[0], new.partition("+")[0]
+        if key in CONTENT:
+            old, new = old[:12], new[:12]
+        if old != new:
+            texts.append(f"{key} {old} then, {new} now")
+    return texts + (["the revision's code is not what made the recorded files"] if a["code"] != b["code"] else [])
+
+
+def pairs(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> Image.Image:
+    """Images (N, C, H, W) of the same seeds beside each other: then on the left, now on the right of each pair."""
+    images = np.stack([then, now], axis=1).reshape(-1, *then.shape[1:])
+    return grid(images, 2 * COLUMNS, display_scale(then.shape[-1]))
