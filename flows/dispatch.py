@@ -34,7 +34,7 @@ from flows.workspace import Workspace
 POLL, SLOW_POLL = 0.5, 2.0
 """Seconds between two looks at a flow run, and after the first minute: the server has a core of the training's."""
 QUEUED_TOO_LONG = 60.0
-"""Seconds after which waiting for a worker is told."""
+"""Seconds after which waiting for a worker is logged."""
 WAITING = (StateType.SCHEDULED, StateType.PENDING)
 
 
@@ -149,8 +149,8 @@ def wait(
 def looks(
     client: SyncPrefectClient, queued: UUID, name: str, pool: str, tell: Callable[[str], None]
 ) -> Iterator[FlowRun]:
-    """A flow run as it is, again and again; a server that is away is waited for. What takes long is told once."""
-    start, told, away = time.monotonic(), False, False
+    """A flow run as it is, again and again; a server that is away is waited for. A long wait is logged once."""
+    start, warned, away = time.monotonic(), False, False
     while True:
         waited = time.monotonic() - start
         try:
@@ -161,9 +161,9 @@ def looks(
             away = True
         else:
             away = False
-            if not told and not begun(now) and waited > QUEUED_TOO_LONG:
+            if not warned and not begun(now) and waited > QUEUED_TOO_LONG:
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
-                told = True
+                warned = True
             yield now
         time.sleep(POLL if waited < QUEUED_TOO_LONG else SLOW_POLL)
 

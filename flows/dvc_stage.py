@@ -67,14 +67,14 @@ class StageRunner:
         end_earlier_attempt(self.run, node.name, self.tell)
         forget_end(self.workspace.root, node.name)
 
-        def note(step: Step) -> None:
+        def on_step(step: Step) -> None:
             """Keep how far the stage is, and pass it on."""
             nonlocal reached
             reached = max(reached, step.reached(node.name))
             self.progress(step)
 
         pauses = iter(PATIENCE)
-        while (ended := self._command(left, node, note)).status:
+        while (ended := self._command(left, node, on_step)).status:
             left = left[self._step :]
             if self._step:
                 pauses = iter(PATIENCE)
@@ -97,7 +97,7 @@ class StageRunner:
         steps = [[*repro, "--pull"], push, *([[PUSH_KEPT, node.name]] if node.files else [])]
         return [pull, *steps] if len(pull) > 1 else steps
 
-    def _command(self, steps: Sequence[Sequence[str]], node: Node, note: Callable[[Step], None]) -> Ended:
+    def _command(self, steps: Sequence[Sequence[str]], node: Node, on_step: Callable[[Step], None]) -> Ended:
         names = {"CSPIPE_FLOW_RUN": self.run, "CSPIPE_STAGE": node.name}
         if self.workspace.bucket is not None:
             names["CSPIPE_S3"] = self.workspace.bucket.url
@@ -105,14 +105,14 @@ class StageRunner:
         return run_command(
             ["python", "-m", "flows.dvc_steps", json.dumps(steps)],
             self.workspace.root,
-            tell=self._hear,
-            progress=note,
+            tell=self._on_line,
+            progress=on_step,
             hours=node.hours,
             unwanted=self.unwanted,
             environment=names,
         )
 
-    def _hear(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         """Learn from a line how far DVC is, and pass it on unless it is for a person at a terminal."""
         if line.startswith(BEGINS):
             self._step = int(line.removeprefix(BEGINS))

@@ -129,20 +129,21 @@ def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
     """Every stage as a task that starts when those it reads from are done. Raises for the first that failed."""
     futures: dict[str, PrefectFuture[Any]] = {}
     tell = get_run_logger().info
-    with ThreadPoolExecutor(THREADS) as threads:
-        for node in nodes:
-            named = stage_task.with_options(
-                name=node.name,
-                task_run_name=node.name,
-                retry_delay_seconds=DELAYS,
-                retries=len(DELAYS),
-                retry_condition_fn=worth_another_attempt(),
-            )
-            upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
-            if upstream and place is not None:
-                queued = queue_after(threads, upstream, partial(begin, node, run.workspace, place, tell))
-            futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
-        wait(list(futures.values()))
+    threads = ThreadPoolExecutor(THREADS)
+    for node in nodes:
+        named = stage_task.with_options(
+            name=node.name,
+            task_run_name=node.name,
+            retry_delay_seconds=DELAYS,
+            retries=len(DELAYS),
+            retry_condition_fn=worth_another_attempt(),
+        )
+        upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
+        if upstream and place is not None:
+            queued = queue_after(threads, upstream, partial(begin, node, run.workspace, place, tell))
+        futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
+    threads.shutdown(wait=False)  # takes no more; a signal must not wait for these threads
+    wait(list(futures.values()))
     for future in futures.values():
         if future.state.is_failed() or future.state.is_crashed():
             future.result()  # raises; stages that read from it were not started and have no result

@@ -71,7 +71,7 @@ def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -
     if not url:
         return None
     take_from_block()
-    bucket, start, told = Bucket.from_url(url), time.monotonic(), False
+    bucket, start, warned = Bucket.from_url(url), time.monotonic(), False
     while True:
         try:
             bucket.check()
@@ -79,9 +79,9 @@ def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -
         except Unreachable as error:
             if time.monotonic() - start >= patience:
                 raise StorageError(f"{error}; waited for {patience / 60:.0f} min") from None
-            if not told:
+            if not warned:
                 tell(f"{error}; waiting for it, for {patience / 60:.0f} min at most")
-            told = True
+            warned = True
             time.sleep(SECONDS_BETWEEN_CHECKS)
 
 

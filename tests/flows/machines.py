@@ -108,15 +108,13 @@ class Machines:
 @contextmanager
 def machines(folder: Path, s3: S3) -> Iterator[Machines]:
     """Server, origin, two clones, pools and deployments; no workers yet."""
-    work = new_clone(_made(folder / "work"), yaml.safe_load((ROOT / "params.yaml").read_text()))
-    write_preset(work)
-    run_in(folder, "git", "clone", "-q", "--bare", str(folder / "work"), str(folder / "origin.git"))
-    for name in ("driver", "gpu"):
-        run_in(folder, "git", "clone", "-q", str(folder / "origin.git"), str(folder / name))
-        for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-            run_in(folder / name, "git", "config", key, value)
+    (folder / "work").mkdir(parents=True)
+    write_preset(new_clone(folder / "work", yaml.safe_load((ROOT / "params.yaml").read_text())))
+    origin = folder / "origin.git"
+    run_in(folder, "git", "clone", "-q", "--bare", str(folder / "work"), str(origin))
     with prefect_server(folder) as server:
-        place = Machines(server, s3, s3.new_bucket(), folder / "origin.git", folder / "driver", folder / "gpu")
+        driver, gpu = cloned(origin, folder / "driver"), cloned(origin, folder / "gpu")
+        place = Machines(server, s3, s3.new_bucket(), origin, driver, gpu)
         for pool in ("cpu", "gpu"):
             place.type("prefect", "work-pool", "create", pool, "--type", "process")
         place.type("prefect", "--no-prompt", "deploy", "-n", "train-demo", "-n", "run-stage-gpu")
@@ -132,6 +130,9 @@ def write_preset(clone: Path) -> None:
     commit(clone, "a demo of seconds")
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
+def cloned(origin: Path, folder: Path) -> Path:
+    """A new clone in which one can commit."""
+    run_in(origin, "git", "clone", "-q", str(origin), str(folder))
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        run_in(folder, "git", "config", key, value)
     return folder

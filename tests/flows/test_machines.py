@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.flows.machines import TINY, Machines, machines
+from tests.flows.machines import TINY, Machines, cloned, machines
 from tests.flows.server import end, wait_for
 from tests.s3_server import S3
 from tests.stages.conftest import run_in
@@ -32,8 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Machines
 @pytest.fixture(scope="module")
 def undisturbed(place: Machines) -> dict[str, Any]:
     """What `dvc repro train` gives for the parameters of the disturbed runs: the stage's entry of dvc.lock."""
-    folder = place.driver.parent / "undisturbed"
-    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(folder))
+    folder = cloned(place.origin, place.driver.parent / "undisturbed")
     run_in(folder, "cspipe", "params", "use", "demo", "--force")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for key, value in LONG.items():
@@ -45,8 +44,7 @@ def undisturbed(place: Machines) -> dict[str, Any]:
 
 def applied(place: Machines, name: str, folder: str) -> Path:
     """A new clone to which somebody applies the experiment of a run."""
-    clone = place.driver.parent / folder
-    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(clone))
+    clone = cloned(place.origin, place.driver.parent / folder)
     place.type("dvc", "remote", "add", "--local", "-d", "s3", f"s3://{place.bucket}/tests/dvc", clone=clone)
     place.type("dvc", "exp", "pull", "origin", name, clone=clone)
     place.type("dvc", "exp", "apply", name, clone=clone)
@@ -100,9 +98,7 @@ def test_a_lost_machine_and_an_outage_of_s3_cost_nothing_but_time(place: Machine
     before = set(place.states())
     wait_for(lambda: set(place.states()) - before, 120)
     end([lost])
-    another = place.driver.parent / "another"
-    run_in(place.driver.parent, "git", "clone", "-q", str(place.origin), str(another))
-    place.worker("gpu-another", another, "gpu")
+    place.worker("gpu-another", cloned(place.origin, place.driver.parent / "another"), "gpu")
     wait_for(lambda: place.log_has("gpu-another", "train: going on from"), 400)
     place.s3.stop()
     time.sleep(20)

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from tests.conftest import change
-from tests.flows.machines import Machines, machines
+from tests.flows.machines import Machines, cloned, machines
 from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
 
@@ -69,15 +69,11 @@ def test_without_images_the_message_leads_to_a_run_from_those_of_the_workers_clo
 
 def test_images_that_dvc_tracks_reach_a_machine_that_never_had_them(place: Machines) -> None:
     """As data/raw/README.md says: dvc add, commit, dvc push, git push, and run."""
-    mine = place.origin.parent / "mine"
-    run_in(place.origin.parent, "git", "clone", "-q", str(place.origin), "mine")
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run_in(mine, "git", "config", key, value)
+    mine = cloned(place.origin, place.origin.parent / "mine")
     write_ffhq(mine / "data/raw/faces")
     place.type("dvc", "remote", "add", "--local", "-d", "s3", f"s3://{place.bucket}/tests/dvc", clone=mine)
     place.type("dvc", "add", "data/raw/faces", clone=mine)
-    run_in(mine, "git", "add", "data/raw/faces.dvc")
-    run_in(mine, "git", "commit", "-qm", "faces")
+    commit(mine, "faces")
     run_in(mine, "git", "push", "-q")
     overrides = {"data.source": "folder", "data.path": "data/raw/faces", "data.limit": None}
     asked = ("train-demo", "-p", f"overrides={json.dumps(overrides)}", "-p", "revision=main")

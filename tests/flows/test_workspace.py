@@ -12,6 +12,7 @@ from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows import workspace
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
+from tests.flows.machines import cloned
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
 
@@ -27,11 +28,7 @@ def clone(tmp_path: Path) -> Path:
     for name, text in {**files, ".gitignore": "/.cspipe/\n"}.items():
         (origin / name).write_text(text)
     commit(origin, "start")
-    folder = tmp_path / "clone"
-    run_in(tmp_path, "git", "clone", "-q", str(origin), str(folder))
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run_in(folder, "git", "config", key, value)
-    return folder
+    return cloned(origin, tmp_path / "clone")
 
 
 def changed(folder: Path, text: str, message: str) -> str:
