@@ -20,7 +20,7 @@ from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged, StorageError
 from flows.artifacts import key, show_image
 from flows.failures import StageFailed
-from flows.nightly.checks import Bench, Finding, Scores, check_fresh_seeds, check_same_seeds, verdicts
+from flows.nightly.checks import MAY_DIFFER, Bench, Finding, Scores, check_fresh_seeds, check_same_seeds, verdicts
 from flows.nightly.drift import BETTER, worst
 from flows.nightly.registry import Model, declared_models, registered_models
 from flows.nightly.restore import isolate, needed, read_lock, restore, variants_of
@@ -53,7 +53,7 @@ class Checked:
         lines = [f"{self.models}: {self.problem}"] if self.problem else []
         for found in self.variants:
             if found.problems:
-                differs = "; ".join(found.differs) or UNKNOWN
+                differs = "; ".join(f"{key} {change}" for key, change in found.differs.items()) or UNKNOWN
                 lines.append(f"{self.models}, {found.variant}: {'; '.join(found.problems)}; differs: {differs}")
         return lines
 
@@ -143,7 +143,7 @@ def check_variant(variant: str, workspace: Workspace, night: Night, variants: in
     show_image(file, key("then-and-now", variant), f"{variant}: recorded on the left, same seeds now on the right")
     calm, known = not found.problems, known_repeats(night.bucket, workspace.revision, variant)
     check_fresh_seeds(found, bench, known, night.repeats, len(BETTER) * variants, night.seed)
-    if calm and any(not text.startswith(("device", "the revision's code")) for text in found.differs):
+    if calm and found.differs.keys() - set(MAY_DIFFER):
         found.problems.append("same samples and scores; register a version made with what is installed")
     return found
 

@@ -30,7 +30,10 @@ LEVELS = 1.0
 """Of 255, on average over all values: how much another device may change samples of the same seeds."""
 CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
 PACKAGES = ("torch", "torchvision", "torch_fidelity")
-"""Keys of a metrics file's provenance."""
+MAY_DIFFER = ("device", "code")
+"""Keys of a metrics file's provenance; a change of the last two alone is no drift."""
+SHORT = 24
+"""Characters of a fact that are shown."""
 SHOWN, COLUMNS = 32, 4
 Scores = dict[str, float | None]
 Metrics = dict[str, Any]
@@ -86,8 +89,8 @@ class Finding:
     images: int
     changed: int
     """How many of the images of the same seeds differ at all."""
-    differs: list[str]
-    """What was recorded and is not so now."""
+    differs: dict[str, str]
+    """Facts of the record that are not so now."""
     problems: list[str]
     now: Scores = field(default_factory=dict)
     """Scores of fresh seeds."""
@@ -185,23 +188,20 @@ def compare_images(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[int
     return changed, total / max(then.size, 1)
 
 
-def differences(then: Metrics, now: Metrics) -> list[str]:
-    """Which recorded facts differ between two metrics files: content, packages, device, code.
+def differences(then: Metrics, now: Metrics) -> dict[str, str]:
+    """Recorded facts that differ between two metrics files: content, packages, device, code; then and now of each.
 
     Builds of packages (+cu130) count on the same device alone.
     """
     a, b = then["provenance"][0], now["provenance"][0]
-    same_device = a["device"] == b["device"]
-    texts = []
-    for key in (*CONTENT, *PACKAGES, "device"):
+    found = {}
+    for key in (*CONTENT, *PACKAGES, *MAY_DIFFER):
         old, new = (str(facts.get(key)) for facts in (a, b))
-        if key in PACKAGES and not same_device:
+        if key in PACKAGES and a["device"] != b["device"]:
             old, new = old.partition("+")[0], new.partition("+")[0]
-        if key in CONTENT:
-            old, new = old[:12], new[:12]
         if old != new:
-            texts.append(f"{key} {old} then, {new} now")
-    return texts + (["the revision's code is not what made the recorded files"] if a["code"] != b["code"] else [])
+            found[key] = "is not what made the record" if key == "code" else f"{old[:SHORT]} then, {new[:SHORT]} now"
+    return found
 
 
 def pairs(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> Image.Image:

@@ -140,7 +140,7 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert two["bands"]["kid"]["repeats"] == 4
     assert two["repeats"][0]["seed"] not in {repeat["seed"] for repeat in one["repeats"]}
     assert two["then"] == two["again"] == one["then"] != two["now"] != one["now"]
-    assert (two["images"], two["changed"], two["differs"]) == (16, 0, [])
+    assert (two["images"], two["changed"], two["differs"]) == (16, 0, {})
     assert two["verdict"] != "regressed"
     assert "reevaluation" in artifacts("table")
     assert "then-and-now-cs-10" in artifacts("markdown")
