@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
-from PIL import Image
 
-from cspipe.data.grid import display_scale, grid
 from flows.artifacts import StageProgress
 from flows.command import run_command
 from flows.failures import StageFailed, reason
@@ -34,7 +32,6 @@ MAY_DIFFER = ("device", "code")
 """Keys of a metrics file's provenance; a change of the last two alone is no drift."""
 SHORT = 24
 """Characters of a fact that are shown."""
-SHOWN, COLUMNS = 32, 4
 Scores = dict[str, float | None]
 Metrics = dict[str, Any]
 
@@ -100,10 +97,10 @@ class Finding:
     """Sets of fresh seeds that later nights may count on: their first seed and scores."""
 
 
-def check_same_seeds(bench: Bench, variant: str) -> tuple[Finding, Image.Image]:
+def check_same_seeds(bench: Bench, variant: str) -> Finding:
     """Check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
 
-    Also returns pairs of then and now as an image. Raises StageFailed.
+    Raises StageFailed.
     """
     then, kept = bench.metrics(variant), bench.root / ".cspipe" / "recorded"
     kept.mkdir(exist_ok=True)
@@ -127,7 +124,7 @@ def check_same_seeds(bench: Bench, variant: str) -> tuple[Finding, Image.Image]:
         other = [key for key in then if key != "provenance" and repr(then[key]) != repr(again.get(key))]
         if other and not found.problems:
             found.problems.append(f"{', '.join(other)} of the same samples changed")
-    return found, pairs(recorded[:SHOWN], images[:SHOWN])
+    return found
 
 
 def check_fresh_seeds(found: Finding, bench: Bench, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
@@ -202,9 +199,3 @@ def differences(then: Metrics, now: Metrics) -> dict[str, str]:
         if old != new:
             found[key] = "is not what made the record" if key == "code" else f"{old[:SHORT]} then, {new[:SHORT]} now"
     return found
-
-
-def pairs(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> Image.Image:
-    """Images (N, C, H, W) of the same seeds beside each other: then on the left, now on the right of each pair."""
-    images = np.stack([then, now], axis=1).reshape(-1, *then.shape[1:])
-    return grid(images, 2 * COLUMNS, display_scale(then.shape[-1]))
