@@ -45,11 +45,10 @@ class Bench:
     log: Callable[[str], None]
     progress: StageProgress = field(default_factory=lambda: StageProgress("reevaluate"))
 
-    def score(self, variant: str, seed: int | None = None) -> Metrics:
-        """Metrics of samples drawn anew, from `seed` on if it is not that of params.yaml. Raises StageFailed."""
-        if seed is not None:
-            with modify_yaml(str(self.root / "params.yaml")) as tree:
-                tree["sample"]["seed"] = seed
+    def score(self, variant: str, seed: int) -> Metrics:
+        """Metrics of samples drawn anew from the seeds `seed`, `seed` + 1, ... Raises StageFailed."""
+        with modify_yaml(str(self.root / "params.yaml")) as tree:
+            tree["sample"]["seed"] = seed
         for stage in ("sample", "evaluate"):
             ended = run_command(
                 [sys.executable, "-m", f"cspipe.stages.{stage}", variant],
@@ -106,7 +105,7 @@ def check_same_seeds(bench: Bench, variant: str) -> Finding:
     kept.mkdir(exist_ok=True)
     shutil.move(bench.root / "samples" / variant, kept)
     recorded: NDArray[np.uint8] = np.load(kept / variant / "samples.npy", mmap_mode="r")
-    again = bench.score(variant)
+    again = bench.score(variant, then["provenance"][0]["seed"])
     images = bench.images(variant)
     changed, levels = compare_images(recorded, images)
     exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
-from flows.nightly.checks import Finding, compare_images, differences
+from flows.command import Ended
+from flows.nightly.checks import Bench, Finding, check_fresh_seeds, check_same_seeds, compare_images, differences
+from flows.nightly.drift import BETTER
 from flows.reevaluate import Checked, table
 from tests.evaluation.tiny import blobs
 
@@ -38,6 +44,58 @@ def test_images_are_compared_value_by_value() -> None:
     assert compare_images(then, now) == (1, gap / then.size)
     with pytest.raises(ValueError, match="zip"):
         compare_images(then, now[:2])
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A workspace of two variants whose stages draw noise, and score it by its mean."""
+
+    def run_command(command: list[str], root: Path, **_: Any) -> Ended:
+        """Stand-in for both stages: the samples follow from params.yaml's seed, the scores from the samples."""
+        name, seed = command[-1], yaml.safe_load((root / "params.yaml").read_text())["sample"]["seed"]
+        samples = root / "samples" / name
+        if "sample" in command[-2]:
+            samples.mkdir(parents=True, exist_ok=True)
+            np.save(samples / "samples.npy", blobs(8, seed=seed % 2**31))
+        mean = float(np.load(samples / "samples.npy").mean())
+        scores = dict.fromkeys(BETTER, mean) | {"kid": mean + (100 if (root / "broken").exists() and seed > 7 else 0)}
+        (root / "metrics").mkdir(exist_ok=True)
+        (root / "metrics" / f"{name}.json").write_text(
+            json.dumps({"tiny": scores, "provenance": [FACTS | {"seed": 7}]})
+        )
+        return Ended(0, 1.0, ())
+
+    monkeypatch.setattr("flows.nightly.checks.run_command", run_command)
+    (tmp_path / ".cspipe").mkdir()
+    (tmp_path / "params.yaml").write_text("sample: {seed: 7}\n")
+    made = Bench(tmp_path, "nightly", print)
+    for variant in ("a", "b"):
+        made.score(variant, 7)
+    return made
+
+
+def night(bench: Bench, variant: str) -> Finding:
+    found = check_same_seeds(bench, variant)
+    check_fresh_seeds(found, bench, [], repeats=6, tests=4, seed=1000)
+    return found
+
+
+def test_every_variant_is_drawn_from_its_recorded_seeds_and_fresh_ones(bench: Bench) -> None:
+    for found in (night(bench, "a"), night(bench, "b")):
+        assert found.problems == []
+        assert (found.verdict, found.changed) == ("same", 0)
+        assert found.again == found.then != found.now
+        assert len({repeat["seed"] for repeat in found.repeats}) == 6
+
+
+def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(bench: Bench) -> None:
+    known = night(bench, "a").repeats
+    (bench.root / "broken").touch()
+    found = check_same_seeds(bench, "b")
+    check_fresh_seeds(found, bench, [repeat["scores"] for repeat in known], repeats=6, tests=4, seed=10**7)
+    assert found.verdict == "regressed"
+    assert [problem.split(" ")[0] for problem in found.problems] == ["kid"]
+    assert found.repeats == []  # no band learns from it
 
 
 def finding(variant: str, *problems: str) -> Finding:
