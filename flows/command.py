@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +48,17 @@ class Ended:
     """How a command ended."""
 
     status: int
-    seconds: float
     lines: tuple[str, ...]
     """The last 200 that it printed."""
     timed_out: bool = False
 
 
 def as_step(line: str) -> Step | None:
-    """The progress that a line of a stage tells, or None for any other line."""
+    """The progress in a line of a stage (runtime/progress.py), or None for any other line."""
     found = PROGRESS.match(line)
     if found is None:
         return None
-    numbers = {key: int(found[key] or 0) for key in ("done", "total", "rate", "left")}
-    return Step(found["what"], **numbers)
+    return Step(found["what"], *(int(found[key] or 0) for key in ("done", "total", "rate", "left")))
 
 
 def run_command(
@@ -79,64 +77,62 @@ def run_command(
     `unwanted` (asked every 2 s) says so, or when this is interrupted, the command and everything it started get
     SIGTERM, and SIGKILL 25 s later, or 7 s if unwanted.
     """
-    started = time.monotonic()
-    process = subprocess.Popen(
+    process = _start(command, folder, environment or {})
+    deadline, done, stopped = time.monotonic() + hours * 3600, threading.Event(), list[bool]()
+
+    def watch() -> None:
+        """End the command if it takes too long or is no longer wanted."""
+        while not done.wait(SECONDS_BETWEEN_LOOKS):
+            late = time.monotonic() > deadline
+            if late or unwanted():
+                stopped.append(late)
+                end_tree(process.pid, GRACE if late else SHORT_GRACE)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        assert process.stdout is not None
+        last = _follow(map(str.rstrip, process.stdout), tell, progress)
+        status = process.wait()
+        if stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
+            status = status or -signal.SIGTERM
+            watcher.join()  # until all that the command started is gone
+    finally:
+        done.set()
+        if process.poll() is None:
+            end_tree(process.pid)
+    return Ended(status, tuple(last), any(stopped))
+
+
+def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    """A process with both its outputs in one pipe and this interpreter first: dvc.yaml's commands say `python`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return subprocess.Popen(
         command, cwd=folder,
-        env=_environment(environment or {}),
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     )  # fmt: skip
-    watch = _Watch(process.pid, started + hours * 3600, unwanted)
-    watch.start()
-    try:
-        assert process.stdout is not None
-        last = _follow(map(str.rstrip, process.stdout), tell, progress)
-        status = process.wait()
-        if watch.stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
-            status = status or -signal.SIGTERM
-            watch.join()  # until all that the command started is gone
-    finally:
-        watch.done.set()
-        if process.poll() is None:
-            end_tree(process.pid)
-    return Ended(status, time.monotonic() - started, tuple(last), watch.timed_out)
 
 
 def _follow(lines: Iterable[str], tell: Callable[[str], None], progress: Callable[[Step], None]) -> deque[str]:
-    """Tell lines as they come, those of progress rarely; returns the last 200 others."""
-    last, told = deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
+    """Pass lines on as they come, those of progress rarely; returns the last 200 others."""
+    last, shown = deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
     for line in lines:
         step = as_step(line)
         if step is None:
             last.append(line)
             if line:
                 tell(line)
-        elif step.done == step.total or time.monotonic() - told >= SECONDS_BETWEEN_PROGRESS:
-            told = time.monotonic()
+        elif step.done == step.total or time.monotonic() - shown >= SECONDS_BETWEEN_PROGRESS:
+            shown = time.monotonic()
             tell(line)
             progress(step)
     return last
-
-
-class _Watch(threading.Thread):
-    """Ends a command that takes too long or is no longer wanted."""
-
-    def __init__(self, pid: int, deadline: float, unwanted: Callable[[], bool]) -> None:
-        super().__init__(daemon=True)
-        self.done, self.timed_out, self.stopped = threading.Event(), False, False
-        self._pid, self._deadline, self._unwanted = pid, deadline, unwanted
-
-    def run(self) -> None:
-        """Look every 2 s until the command is done."""
-        while not self.done.wait(SECONDS_BETWEEN_LOOKS):
-            self.timed_out = time.monotonic() > self._deadline
-            if self.timed_out or self._unwanted():
-                self.stopped = True
-                end_tree(self._pid, GRACE if self.timed_out else SHORT_GRACE)
-                return
 
 
 def end_tree(pid: int, grace: float = GRACE) -> None:
@@ -147,18 +143,8 @@ def end_tree(pid: int, grace: float = GRACE) -> None:
     except psutil.NoSuchProcess:
         return
     for process in family:
-        _signal(process.terminate)
-    _, alive = psutil.wait_procs(family, timeout=grace)
-    for process in alive:
-        _signal(process.kill)
-
-
-def _signal(send: Callable[[], None]) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        send()
-
-
-def _environment(more: dict[str, str]) -> dict[str, str]:
-    """This process's environment, with its own interpreter first: dvc.yaml's commands say `python`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "DVC_NO_ANALYTICS": "1", **more}
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(family, timeout=grace)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -6,18 +6,18 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import psutil
 
+from cspipe.runtime.ends import forget_end, read_end
 from cspipe.runtime.mirror import forget
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.command import Ended, Step, end_tree, run_command
-from flows.dvc_steps import BEGINS, GPUS, PUSH_KEPT
+from flows.dvc_steps import BEGINS, PUSH_KEPT
 from flows.failures import StageFailed, failure, reason
-from flows.gpus import wanted
 from flows.graph import Node
 from flows.workspace import Workspace
 
@@ -29,7 +29,7 @@ PATIENCE = (5, 10, 20, 40, *[60] * 29)
 DVC = ("python", "-m", "dvc", "--wait-for-lock")
 """A single command of DVC's; a stage needs several, see flows/dvc_steps.py."""
 AWAY = ("connect", "timed out", "timeout", "slowdown", "reduce your request rate", "internalerror")
-"""Signs in DVC's messages that S3 did not answer, or was too busy to."""
+"""Signs in DVC's messages, which have no status for it, that S3 did not answer, or was too busy to."""
 HINTS = ("To track the changes", "git add", "To enable auto staging", "dvc config", "Use `dvc push`")
 """DVC's advice to a person at a terminal; a run ends with an experiment instead."""
 
@@ -43,6 +43,7 @@ class Outcome:
     seconds: float
 
 
+@dataclass
 class StageRunner:
     """Runs stages of one run in a workspace.
 
@@ -50,34 +51,37 @@ class StageRunner:
     nobody waits for the stage any more.
     """
 
-    def __init__(
-        self,
-        workspace: Workspace,
-        run: str,
-        tell: Callable[[str], None],
-        progress: Callable[[Step], None],
-        unwanted: Callable[[], bool] = lambda: False,
-        warn: Callable[[str], None] = print,
-    ) -> None:
-        self.workspace, self.run, self._unwanted = workspace, run, unwanted
-        self.tell, self._warn, self._progress = tell, warn, progress
-        self._stage, self._reached, self._step, self._how = "", 0, 0, UP_TO_DATE
+    workspace: Workspace
+    run: str
+    tell: Callable[[str], None]
+    progress: Callable[[Step], None]
+    unwanted: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = print
+    _step: int = field(default=0, init=False)
+    _how: How = field(default=UP_TO_DATE, init=False)
 
     def __call__(self, node: Node) -> Outcome:
-        """Run a stage. Raises StageFailed, or Transient (Away, Killed) for causes that pass."""
-        start = time.monotonic()
-        self._stage, self._how = node.name, UP_TO_DATE
+        """Run a stage. Raises StageFailed, or Transient for causes that pass."""
+        start, reached, self._how = time.monotonic(), 0, UP_TO_DATE
         left = self._steps(node)
         end_earlier_attempt(self.run, node.name, self.tell)
+        forget_end(self.workspace.root, node.name)
+
+        def note(step: Step) -> None:
+            """Keep how far the stage is, and pass it on."""
+            nonlocal reached
+            reached = max(reached, step.reached(node.name))
+            self.progress(step)
+
         pauses = iter(PATIENCE)
-        while (ended := self._command(left, node)).status:
+        while (ended := self._command(left, node, note)).status:
             left = left[self._step :]
             if self._step:
                 pauses = iter(PATIENCE)
-            problem, pause = self._passing(left[0], node, ended), next(pauses, None)
+            problem, pause = self._outage(left[0], node, ended, reached), next(pauses, None)
             if pause is None:
                 raise StageFailed(f"{node.name}: {problem}; waited for {sum(PATIENCE) // 60} min; start the run again")
-            self._warn(f"{problem}; trying again in {pause} s")
+            self.warn(f"{problem}; trying again in {pause} s")
             time.sleep(pause)
         if self.workspace.bucket is not None:
             with suppress(StorageError):  # the bucket's lifecycle deletes them too
@@ -86,21 +90,14 @@ class StageRunner:
 
     def _steps(self, node: Node) -> list[list[str]]:
         """What DVC is to do: fetch what the stage reads, run it or restore what was run anywhere, push what it made."""
-        several = wanted(node)
-        gpus = [[GPUS, *several]] if several else []
         repro = ["repro", "--single-item", node.name]
         if self.workspace.bucket is None:
-            return [*gpus, repro]
-        needed = [*node.upstream, *node.data]
-        return [
-            *([["pull", *needed]] if needed else []),
-            *gpus,
-            [*repro, "--pull"],
-            ["push", "--run-cache", node.name],
-            *([[PUSH_KEPT, node.name]] if node.files else []),
-        ]
+            return [repro]
+        pull, push = ["pull", *node.upstream, *node.data], ["push", "--run-cache", node.name]
+        steps = [[*repro, "--pull"], push, *([[PUSH_KEPT, node.name]] if node.files else [])]
+        return [pull, *steps] if len(pull) > 1 else steps
 
-    def _command(self, steps: Sequence[Sequence[str]], node: Node) -> Ended:
+    def _command(self, steps: Sequence[Sequence[str]], node: Node, note: Callable[[Step], None]) -> Ended:
         names = {"CSPIPE_FLOW_RUN": self.run, "CSPIPE_STAGE": node.name}
         if self.workspace.bucket is not None:
             names["CSPIPE_S3"] = self.workspace.bucket.url
@@ -109,9 +106,9 @@ class StageRunner:
             ["python", "-m", "flows.dvc_steps", json.dumps(steps)],
             self.workspace.root,
             tell=self._hear,
-            progress=self._note,
+            progress=note,
             hours=node.hours,
-            unwanted=self._unwanted,
+            unwanted=self.unwanted,
             environment=names,
         )
 
@@ -120,31 +117,26 @@ class StageRunner:
         if line.startswith(BEGINS):
             self._step = int(line.removeprefix(BEGINS))
         elif not line.strip().startswith(HINTS):
-            if how([line]) != UP_TO_DATE:
-                self._how = how([line])
+            self._how = how(line) or self._how
             self.tell(line)
 
-    def _note(self, step: Step) -> None:
-        self._reached = max(self._reached, step.reached(self._stage))
-        self._progress(step)
-
-    def _passing(self, step: Sequence[str], node: Node, ended: Ended) -> str:
+    def _outage(self, step: Sequence[str], node: Node, ended: Ended, reached: int) -> str:
         """One line if the step failed because S3 is away. Raises for every other reason."""
         bucket, ran = self.workspace.bucket, step[0] == "repro" and self._how == "ran"
         problem = outage(bucket, ended.lines) if bucket is not None and not ran and not ended.timed_out else None
         if problem is not None:
             return problem
         if step[0] == "repro" or ended.timed_out:
-            raise failure(node.name, ended, node.hours, self._reached)
+            raise failure(node.name, ended, read_end(self.workspace.root, node.name), node.hours, reached)
         hint = "; `dvc push` in a clone that has them brings them to S3" if step[0] == "pull" and node.data else ""
         raise StageFailed(f"{node.name}: dvc {step[0]}: {reason(ended.lines)}{hint}")
 
 
-def how(lines: Sequence[str]) -> How:
-    """What DVC's own words say about the stage."""
-    if any("is cached - skipping run" in line for line in lines):
+def how(line: str) -> How | None:
+    """What a line of DVC's says about the stage; it has no other way to tell a restored stage from one that ran."""
+    if "is cached - skipping run" in line:
         return RESTORED
-    return "ran" if any(line.startswith("Running stage") for line in lines) else UP_TO_DATE
+    return "ran" if line.startswith("Running stage") else None
 
 
 def outage(bucket: Bucket, lines: Sequence[str]) -> str | None:

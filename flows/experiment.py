@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,10 +31,9 @@ def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]
 
     Raises StageFailed if DVC refuses.
     """
-    folders = [
-        f"--include-untracked={folder}" for folder in ("curves", "metrics") if (workspace.root / folder).is_dir()
-    ]
-    saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *folders])
+    kept = [folder for folder in ("curves", "metrics") if (workspace.root / folder).is_dir()]
+    untracked = [f"--include-untracked={folder}" for folder in kept]
+    saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *untracked])
     if saved.status:
         raise StageFailed(f"the experiment {name} is not saved: {reason(saved.lines)}")
     tell(
@@ -63,10 +61,7 @@ def scores_recorded(workspace: Workspace) -> dict[str, Metrics]:
     """The scores committed at the workspace's revision, by variant, of those that are measured as in the workspace."""
     found: dict[str, Metrics] = {}
     for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
-        text = subprocess.run(
-            ["git", "show", f"{workspace.revision}:{name}"], cwd=workspace.root, capture_output=True, text=True
-        ).stdout
-        now = workspace.root / name
+        text, now = git(workspace.root, "show", f"{workspace.revision}:{name}"), workspace.root / name
         try:
             if now.exists() and yardstick(now.read_text()) == yardstick(text):
                 found[Path(name).stem] = Metrics.model_validate_json(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,64 +9,58 @@ from typing import Any
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from cspipe.runtime.storage_errors import Unreachable
+from cspipe.runtime.ends import End, StageEnd
+from cspipe.runtime.storage_errors import StorageError
 from flows.command import Ended
 
-PREEMPTED = 75
-KILLED = re.compile(r"exited with (-9|137)\b")
-"""How DVC tells that its stage was ended by signal 9; a shell says 128 + 9."""
 RETRIES = 4
 """Attempts after the first, as long as each gets further."""
 AWAY_SECONDS = 30 * 60.0
 """How long S3 is waited for, at the start of an attempt and at each transfer, whatever the progress."""
 DELAYS = [15.0, 30.0, *[60.0] * 18]
 """Seconds before each new attempt."""
-AWAY = ("is unreachable", "does not serve")
-TAKEN = ("another worker took over this run", "another worker finished this run")
-"""How a stage tells that S3 does not answer, or that another run has the same training (storage_errors, mirror)."""
+
+
+PASSING = (End.PREEMPTED, End.TAKEN_OVER, End.S3_AWAY, End.KILLED)
+"""Ends after which the same stage may well end otherwise."""
 
 
 class StageFailed(Exception):
     """The stage will fail again: a bad parameter, a loss that is not finite, a bug. Never retried."""
 
+    end = End.FAILED
+
 
 class Transient(Exception):
-    """Preempted, or its worker lost: the same stage again may well end.
+    """The same stage again may well end: preempted, also by the loss of its worker, or another of the ends above.
 
     `reached` is how many images the attempt had done, as far as it could tell.
     """
 
-    def __init__(self, reason: str, reached: int = 0) -> None:
+    def __init__(self, reason: str, end: End = End.PREEMPTED, reached: int = 0) -> None:
         super().__init__(reason)
-        self.reached = reached
+        self.end, self.reached = end, reached
 
 
-class Away(Transient):
-    """S3 did not answer."""
-
-
-class Killed(Transient):
-    """The stage was ended by signal 9, which nothing but the system's log explains."""
-
-
-def failure(stage: str, ended: Ended, hours: float, reached: int) -> StageFailed | Transient:
-    """The exception for a `dvc repro` of the stage that ended with a status other than 0."""
+def failure(stage: str, ended: Ended, said: StageEnd | None, hours: float, reached: int) -> StageFailed | Transient:
+    """The exception for a `dvc repro` of the stage that failed; `said`: what the stage itself wrote, if it began."""
     if ended.timed_out:
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
-    if any(f"exited with {PREEMPTED}" in line for line in ended.lines):
-        return Transient(f"{stage}: preempted at {reached} images; its state is kept", reached)
-    if ended.status in (-signal.SIGKILL, 128 + signal.SIGKILL) or any(KILLED.search(line) for line in ended.lines):
-        return Killed(
+    if said is None or said.end is End.DONE:
+        said = StageEnd(stage, End.FAILED, reason(ended.lines).removeprefix(f"cspipe {stage}: "))
+    if said.end is End.KILLED or ended.status in (-signal.SIGKILL, End.KILLED):
+        return Transient(
             f"{stage}: killed from outside (signal 9) at {reached} images, often for want of memory; started again, it "
             "goes on from its last stored state, if there is one",
+            End.KILLED,
             reached,
         )
-    told = reason(ended.lines)
-    if told.startswith("cspipe ") and any(words in told for words in AWAY):
-        return Away(f"{stage}: {told}", reached)
-    if told.startswith("cspipe ") and any(words in told for words in TAKEN):
-        return Transient(f"{stage}: {told}", reached)
-    return StageFailed(f"{stage}: {told.removeprefix(f'cspipe {stage}: ')}")
+    return stage_error(f"{stage}: {said.message}", said.end, reached)
+
+
+def stage_error(message: str, end: End, reached: int) -> StageFailed | Transient:
+    """The exception for an end."""
+    return Transient(message, end, reached) if end in PASSING else StageFailed(message)
 
 
 def reason(lines: Sequence[str]) -> str:
@@ -92,14 +85,15 @@ def worth_another_attempt() -> Callable[[Task[Any, Any], TaskRun, State[Any]], b
         nonlocal kills
         try:
             state.result()
-        except (Away, Unreachable):
-            return True
-        except Killed:
-            kills += 1
-            return kills < 2
-        except Transient as error:
-            reached.append(error.reached)
-            return len(reached) < 2 or (len(reached) <= RETRIES and reached[-1] > max(reached[:-1]))
+        except (Transient, StorageError) as error:
+            if error.end is End.S3_AWAY:
+                return True
+            if error.end is End.KILLED:
+                kills += 1
+                return kills < 2
+            if isinstance(error, Transient):
+                reached.append(error.reached)
+                return len(reached) < 2 or (len(reached) <= RETRIES and reached[-1] > max(reached[:-1]))
         except Exception:
             pass
         return False

@@ -52,29 +52,28 @@ def lock_entry(root: Path, stage: str) -> dict[str, Any]:
 
 def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) -> None:
     """Put the stage's lock entry and its files that git keeps where the driver finds them."""
-    texts = {str(path.relative_to(root)): path.read_text() for name in node.files for path in _files(root / name)}
+    files: list[Path] = []
+    for output in (root / name for name in node.files):
+        files += sorted(file for file in output.rglob("*") if file.is_file()) if output.is_dir() else [output]
+    texts = {str(file.relative_to(root)): file.read_text() for file in files}
     result = {"lock": lock_entry(root, node.name), "files": texts, "how": how, "seconds": seconds}
     place.bucket.put_json(place.result, result)
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def take_over(place: Place, root: Path, node: Node) -> tuple[str, float]:
+def take_over(place: Place, root: Path, node: Node) -> tuple[Any, float]:
     """Put what a worker handed over in the place of the stage's earlier results; returns (how it was done, seconds).
 
     As DVC does before a run, the stage's outputs that git keeps are removed first: another training method may make
     fewer curves. Raises UserError if there is nothing, or a file that is none of these outputs.
     """
-    found = place.bucket.get_json(place.result)
+    source, found = f"{place.bucket.url}/{place.result}", place.bucket.get_json(place.result)
     if found is None:
-        raise UserError(f"{place.bucket.url}/{place.result}: the worker of {place.stage} handed nothing over")
+        raise UserError(f"{source}: the worker of {place.stage} handed nothing over")
     result: dict[str, Any] = found[0]
     outputs = [(root / name).resolve() for name in node.files]
     for name in result["files"]:
         if not any((root / name).resolve().is_relative_to(output) for output in outputs):
-            raise UserError(f"{place.bucket.url}/{place.result}: {name!r} is no output of {place.stage} that git keeps")
+            raise UserError(f"{source}: {name!r} is no output of {place.stage} that git keeps")
     for output in outputs:
         if output.is_dir():
             shutil.rmtree(output)

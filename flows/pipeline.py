@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from threading import Semaphore
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +20,8 @@ import httpx
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.futures import PrefectFuture
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import deployment, flow_run, task_run
 from prefect.settings import (
     PREFECT_API_URL,
@@ -33,46 +33,26 @@ from prefect.settings import (
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cspipe.explain import Explanation, explain_all, table
+from cspipe.explain import explain_all, table
 from cspipe.runtime.errors import UserError
-from flows.artifacts import (
-    ProgressElsewhere,
-    StageProgress,
-    show_plan,
-    show_report,
-    show_samples,
-    show_scores,
-)
-from flows.dispatch import begun, conclude, send, wait
+from cspipe.runtime.storage import Bucket
+from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
+from flows.dispatch import begin, finish, queue_after
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
-from flows.failures import DELAYS, StageFailed, worth_another_attempt
+from flows.failures import DELAYS, worth_another_attempt
 from flows.graph import Node, read_graph
 from flows.handover import Place
 from flows.known_results import settle
 from flows.local.workers import visible_gpus
-from flows.queued import Queued, QueuedStage
-from flows.raw_data import check_data, link_own_files
+from flows.raw_data import check_data, link_raw_files
 from flows.settings import write_params
 from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
-
-
-@dataclass
-class Slots:
-    """How many stages of each pool run at once in this process: one per GPU, or one for all without any."""
-
-    gpus: int = field(default_factory=lambda: max(1, len(visible_gpus())))
-    _free: dict[str, threading.Semaphore] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._free = {"gpu": threading.Semaphore(self.gpus)}
-
-    def of(self, pool: str) -> threading.Semaphore:
-        """The slots of a pool; pools other than gpu have one."""
-        return self._free.setdefault(pool, threading.Semaphore(1))
+THREADS = 16
+"""Stages that run, or wait for a worker, at once."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +61,34 @@ class Run:
 
     name: str
     workspace: Workspace
-    dispatch: bool
-    """Whether stages of other pools go to their workers."""
-    slots: Slots
+    shared: Bucket | None
+    """Where stages of other pools hand over what their workers made; None: all stages run here."""
+    slots: dict[str, Semaphore]
+    """How many stages of each pool run at once in this process: one per GPU, or one for all without any."""
     known: dict[str, Outcome]
     """How stages were settled before any was started."""
 
-    def elsewhere(self, node: Node) -> bool:
-        """Whether a worker of another pool does a stage."""
-        return self.dispatch and node.pool != DRIVER_POOL and node.name not in self.known
+    def place(self, node: Node) -> Place | None:
+        """Where a worker of another pool hands a stage over; None for one that is done here."""
+        if self.shared is None or node.pool == DRIVER_POOL or node.name in self.known:
+            return None
+        return Place(self.shared, self.name, node.name)
 
 
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
-    given = flow_run.parameters
+    parameters = flow_run.parameters
     try:
-        revision = git(home(), "rev-parse", "--short=7", given.get("revision") or "HEAD")
+        revision = git(home(), "rev-parse", "--short=7", parameters.get("revision") or "HEAD")
     except UserError:  # not fetched yet, or wrong: the flow itself says so
-        revision = str(given.get("revision"))[:12].replace("/", "-")
-    return f"{given.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+        revision = str(parameters.get("revision"))[:12].replace("/", "-")
+    return f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
 
 
 @flow(
     name="pipeline",
     flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=THREADS),  # type: ignore[arg-type]
     persist_result=False,
 )
 def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[str, Any] | None = None) -> State[str]:
@@ -124,13 +107,16 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     check_code(clone, commit)
     with open_workspace(clone, commit, name, bucket) as workspace:
         params = write_params(workspace.root, preset, overrides or {})
-        own = link_own_files(clone, workspace.root)
-        check_data(workspace.root, params.data, one_clone=one_clone)
-        tell_own_files(own, log)
+        for path in link_raw_files(clone, workspace.root):
+            log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
+        check_data(workspace.root, params.data)
         plan, nodes = explain_all(workspace.root), read_graph(workspace.root)
-        tell_plan(plan, name, log)
-        run = Run(name, workspace, dispatch, Slots(), settle(workspace, plan, nodes, log))
-        outcomes = run_stages(run, nodes)
+        for line in table(plan).splitlines():
+            log(line)
+        show_plan("\n\n".join(stage.markdown() for stage in plan), name)
+        slots = {node.pool: Semaphore(max(1, len(visible_gpus())) if node.pool == "gpu" else 1) for node in nodes}
+        known = settle(workspace, plan, nodes, log)
+        outcomes = run_stages(Run(name, workspace, bucket if dispatch else None, slots, known), nodes)
         verify(workspace)
         save_experiment(workspace, name, log)
         show_scores(scores_now(workspace.root), scores_recorded(workspace), name)
@@ -139,96 +125,57 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     return Completed(message=f"{name}: " + ", ".join(f"{count} {how}" for how, count in counts.items()), data=name)
 
 
-def tell_own_files(own: Sequence[Path], log: Callable[[str], None]) -> None:
-    """Whose data a run uses that no revision names."""
-    for path in own:
-        log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
-
-
-def tell_plan(plan: Sequence[Explanation], run: str, log: Callable[[str], None]) -> None:
-    """What will run and why, before it does."""
-    for line in table(plan).splitlines():
-        log(line)
-    show_plan("\n\n".join(stage.markdown() for stage in plan), run)
-
-
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
     """Every stage as a task that starts when those it reads from are done. Raises for the first that failed."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    for node in nodes:
-        named = stage_task.with_options(
-            name=node.name,
-            task_run_name=node.name,
-            retry_delay_seconds=DELAYS,
-            retries=len(DELAYS),
-            retry_condition_fn=worth_another_attempt(),
-        )
-        upstream = [futures[name] for name in node.upstream]
-        queued = QueuedStage(upstream, partial(queue, node, run, 1)) if upstream and run.elsewhere(node) else None
-        futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
-    ended = {name: future.wait() or future.state for name, future in futures.items()}
-    failed = [name for name, state in ended.items() if state.is_failed() or state.is_crashed()]
-    if failed:
-        raise StageFailed(first_reason([ended[name] for name in failed]))
+    tell = get_run_logger().info
+    with ThreadPoolExecutor(THREADS) as threads:
+        for node in nodes:
+            named = stage_task.with_options(
+                name=node.name,
+                task_run_name=node.name,
+                retry_delay_seconds=DELAYS,
+                retries=len(DELAYS),
+                retry_condition_fn=worth_another_attempt(),
+            )
+            upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
+            if upstream and place is not None:
+                queued = queue_after(threads, upstream, partial(begin, node, run.workspace, place, tell))
+            futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
+        wait(list(futures.values()))
+    for future in futures.values():
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()  # raises; stages that read from it were not started and have no result
     return [future.result() for future in futures.values()]
 
 
-def first_reason(states: list[State[Any]]) -> str:
-    """Why the first of the failed stages failed."""
-    for state in states:
-        try:
-            state.result()
-        except Exception as error:
-            return str(error)
-    return "a stage failed"
-
-
 @task(cache_policy=NO_CACHE, persist_result=False)
-def stage_task(node: Node, run: Run, queued: Queued | None) -> State[Outcome]:
+def stage_task(node: Node, run: Run, queued: UUID | Exception | None) -> State[Outcome]:
     """One stage, as DVC names it: here, or on a worker of its pool. Its state is Cached if nothing had to run.
 
-    `queued`: its first attempt on a worker, which has begun.
+    `queued`: its first attempt on a worker, which has begun, or why it could not be queued.
     """
-    log = get_run_logger().info
-    attempt = task_run.run_count or 1
+    log, place = get_run_logger().info, run.place(node)
     if node.name in run.known:
         outcome = run.known[node.name]
         show_samples(run.workspace.root, node.name, run.name)
-    elif not run.elsewhere(node):
+    elif place is None:
         outcome = run_here(node, run, log)
-    elif attempt > 1 or queued is None:
-        outcome = on_worker(node, run, queue(node, run, attempt).id)
-    elif queued.error is not None:
-        raise queued.error
     else:
-        assert queued.run is not None
-        outcome = on_worker(node, run, queued.run)
-    told = f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)"
-    log(told)
-    return Completed(name="Completed" if outcome.how == "ran" else "Cached", message=told, data=outcome)
-
-
-def queue(node: Node, run: Run, attempt: int) -> FlowRun:
-    """Queue a stage for a worker of its pool; the flow run once a worker has begun."""
-    sent = send(node, run.workspace, run.name, attempt)
-    return wait(sent.id, node.name, node.pool, get_run_logger().info, until=begun, driver=UUID(flow_run.id))
-
-
-def on_worker(node: Node, run: Run, queued: UUID) -> Outcome:
-    """The result of a stage that a worker has begun, taken over here."""
-    assert run.workspace.bucket is not None
-    place = Place(run.workspace.bucket, run.name, node.name)
-    shown = ProgressElsewhere(node.name, place.bucket, place.progress)
-    ended = wait(queued, node.name, node.pool, get_run_logger().info, meanwhile=shown.look)
-    outcome = conclude(ended, place, run.workspace, node)
-    shown.end()
-    return outcome
+        if queued is None or task_run.run_count > 1:
+            queued = begin(node, run.workspace, place, log)
+        if isinstance(queued, Exception):
+            raise queued
+        outcome = finish(queued, node, run.workspace, place, log)
+    message = f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)"
+    log(message)
+    return Completed(name="Completed" if outcome.how == "ran" else "Cached", message=message, data=outcome)
 
 
 def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     """A stage in the driver's workspace, in a free slot of its pool."""
     shown = StageProgress(node.name)
-    with run.slots.of(node.pool):
+    with run.slots[node.pool]:
         outcome = StageRunner(run.workspace, run.name, log, shown, warn=get_run_logger().warning)(node)
     shown.end()
     show_samples(run.workspace.root, node.name, run.name)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from uuid import UUID
 
-import httpx
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Completed
+from prefect.states import Cancelled, Completed, Failed
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage_errors import StorageError
 from flows.artifacts import StageProgress, show_samples
 from flows.command import Step
-from flows.dvc_stage import StageRunner
+from flows.dispatch import has_ended
+from flows.dvc_stage import Outcome, StageRunner
 from flows.failures import StageFailed, Transient
 from flows.graph import Node
 from flows.handover import LOCK, Place, hand_over
@@ -29,53 +31,42 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
     """Run one stage of `run` at an exact revision, with the driver's params.yaml and dvc.lock, and hand it over.
 
     `driver` is the pipeline's flow run: when it no longer runs, the stage stops, its state kept, and ends as cancelled.
-    Reads and writes S3 alone: this worker and the driver need not share a disk. Raises UserError before any work if the
-    clone cannot get the revision, has other flows, or S3 cannot be used; StageFailed or Transient afterwards.
+    Reads and writes S3 alone: this worker and the driver need not share a disk. A failed state has the name of an End.
+    It fails before any work if the clone cannot get the revision, has other flows, or S3 cannot be used.
     """
-    clone, bucket = home(), shared_bucket(get_run_logger().warning)
+    with get_client(sync_client=True) as client:
+        unwanted = partial(has_ended, client, driver)
+        try:
+            outcome = work(run, node, revision, params, lock, unwanted)
+        except (UserError, StageFailed, Transient) as error:
+            if not isinstance(error, UserError) and unwanted():
+                return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
+            return Failed(name=error.end.name, message=str(error))
+    return Completed(message=f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)")
+
+
+def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: Callable[[], bool]) -> Outcome:
+    """Run the stage in a workspace, show how far it is, and leave its result for the driver."""
+    log, clone = get_run_logger(), home()
+    bucket = shared_bucket(log.warning)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=False)
     check_code(clone, commit)
-    place, stage = Place(bucket, run, node.name), node.name
-    with open_workspace(clone, commit, f"{run}-{stage}", bucket) as workspace:
+    place, shown = Place(bucket, run, node.name), StageProgress(node.name)
+
+    def progress(step: Step) -> None:
+        """Show a step, and leave it where the driver finds it after a loss."""
+        shown(step)
+        with suppress(StorageError):  # only a retry would miss it
+            bucket.put_json(place.progress, asdict(step))
+
+    with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
         (workspace.root / "params.yaml").write_text(params)
         if lock:
             (workspace.root / LOCK).write_text(lock)
-        shown = StageProgress(stage)
-
-        def progress(step: Step) -> None:
-            """Show a step, and leave it where the driver finds it after a loss."""
-            shown(step)
-            with suppress(StorageError):  # only a retry would miss it
-                bucket.put_json(place.progress, asdict(step))
-
-        abandoned = Abandoned(driver)
-        try:
-            log = get_run_logger()
-            outcome = StageRunner(workspace, run, log.info, progress, abandoned, log.warning)(node)
-        except (StageFailed, Transient):
-            if abandoned.found:
-                return Cancelled(message=f"{run} no longer runs; the stage's state is kept")
-            raise
+        outcome = StageRunner(workspace, run, log.info, progress, unwanted, log.warning)(node)
         hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
         shown.end()
-        show_samples(workspace.root, stage, run)
-    return Completed(message=f"{stage}: {outcome.how} ({outcome.seconds:.0f} s)")
-
-
-class Abandoned:
-    """Whether the driver of a stage was cancelled or lost: nobody waits for the stage any more."""
-
-    def __init__(self, driver: UUID) -> None:
-        self._driver, self.found = driver, False
-
-    def __call__(self) -> bool:
-        """Ask the server; one that does not answer decides nothing."""
-        try:
-            with get_client(sync_client=True) as client:
-                state = client.read_flow_run(self._driver).state
-        except (httpx.HTTPError, OSError):
-            return False
-        self.found = state is None or not state.is_running()
-        return self.found
+        show_samples(workspace.root, node.name, run)
+    return outcome

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ PYPROJECT = "pyproject.toml"
 REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
 SECONDS_BETWEEN_CHECKS = 10.0
-KEPT = ("states", "features", "lineage", "wandb")
+SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
 
 
@@ -93,13 +93,13 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
     if revision is None:
         changed = git(clone, "diff", "--name-only", "HEAD").splitlines()
         if changed:
-            names = ", ".join(changed[:3])
-            raise UserError(f"{clone}: {len(changed)} uncommitted changes ({names}); commit them, or name a revision")
+            few = ", ".join(changed[:3])
+            raise UserError(f"{clone}: {len(changed)} uncommitted changes ({few}); commit them, or name a revision")
     elif not FULL_ID.fullmatch(revision) or _commit(clone, revision) is None:
         _fetch(clone)
     # Origin's branch goes before the clone's own, which may be as old as the clone.
-    candidates = [f"refs/remotes/origin/{revision}", revision] if revision is not None else ["HEAD"]
-    commit = next((found for name in candidates if (found := _commit(clone, name))), None)
+    names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
+    commit = next((found for name in names if (found := _commit(clone, name))), None)
     if commit is None:
         raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it")
     if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
@@ -117,9 +117,14 @@ def _commit(clone: Path, name: str) -> str | None:
         return None
 
 
+def _fetch(clone: Path) -> None:
+    if git(clone, "remote"):
+        git(clone, "fetch", "--quiet", "--tags", "origin")
+
+
 def check_code(clone: Path, commit: str) -> None:
     """Raise UserError unless the flows and the pinned environment of this clone are those of the revision."""
-    differing = [] if _same(clone, commit, "flows") else ["flows"]
+    differing = ["flows"] if git(clone, "diff", "--name-only", commit, "--", "flows") else []
     if read_pins((clone / PYPROJECT).read_text()) != read_pins(git(clone, "show", f"{commit}:{PYPROJECT}")):
         differing.append(f"the pins of {PYPROJECT}")
     if differing:
@@ -127,16 +132,6 @@ def check_code(clone: Path, commit: str) -> None:
             f"{clone}: {' and '.join(differing)} here are not those of revision {commit[:12]}; "
             f"check it out in this clone (`git checkout {commit[:12]}`), run `uv sync` and start its worker again"
         )
-
-
-def _same(clone: Path, commit: str, path: str) -> bool:
-    command = ["git", "diff", "--quiet", commit, "--", path]
-    return subprocess.run(command, cwd=clone, capture_output=True).returncode == 0
-
-
-def _fetch(clone: Path) -> None:
-    if git(clone, "remote"):
-        git(clone, "fetch", "--quiet", "--tags", "origin")
 
 
 @contextmanager
@@ -161,35 +156,29 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
-    kept = clone / ".cspipe"
-    for folder in KEPT:
-        (kept / folder).mkdir(parents=True, exist_ok=True)
+    from dvc.config import Config  # from its configuration alone: a Repo takes a third of a second
+
     (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in KEPT:
-        (root / ".cspipe" / folder).symlink_to((kept / folder).resolve())
+    for folder in SHARED_FOLDERS:
+        (clone / ".cspipe" / folder).mkdir(parents=True, exist_ok=True)
+        (root / ".cspipe" / folder).symlink_to((clone / ".cspipe" / folder).resolve())
     weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
     if weights.is_dir():
         (root / "data" / "weights").symlink_to(weights.resolve())
+    cache = Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"
     lines = [
+        "[cache]",
+        f"    dir = {cache}",
+        "    type = reflink,hardlink,symlink,copy",
         "[core]",
         "    autostage = false",
-        "[cache]",
-        f"    dir = {_cache(clone)}",
-        "    type = reflink,hardlink,symlink,copy",
     ]
     if bucket is not None:
-        lines[1:1] = [f"    remote = {REMOTE}"]
-        lines += [f"['remote \"{REMOTE}\"']", f"    url = {bucket.url}/dvc"]
+        lines += [f"    remote = {REMOTE}", f"['remote \"{REMOTE}\"']", f"    url = {bucket.url}/dvc"]
     (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 
 
-def _cache(clone: Path) -> Path:
-    """DVC's cache folder, from its configuration alone: a Repo takes a third of a second."""
-    from dvc.config import Config
-
-    return Path(Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache")
-
-
 def _remove(clone: Path, root: Path) -> None:
-    subprocess.run(["git", "worktree", "remove", "--force", str(root)], cwd=clone, capture_output=True)
+    with suppress(UserError):  # no worktree any more
+        git(clone, "worktree", "remove", "--force", str(root))
     shutil.rmtree(root, ignore_errors=True)

@@ -11,8 +11,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from cspipe.config.params import SOURCES, Data
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.mirror import Mirror
 from cspipe.runtime.registry import find
@@ -68,16 +68,16 @@ def machine(bucket: Bucket, tmp_path: Path) -> Machine:
 
 
 @pytest.fixture
-def settings() -> Callable[..., Data]:
+def settings() -> Callable[..., DataSettings]:
     """Make a data section: settings(source="folder", path=..., style=..., paired=...)."""
 
-    def make(style: str = "pixel-art", paired: str = "none", **values: Any) -> Data:
+    def make(style: str = "pixel-art", paired: str = "none", **values: Any) -> DataSettings:
         avatars = {"style": style, "paired": paired}
         source = values.get("source", "avatars")
         if source != "avatars":
             values.setdefault("limit", None)
         if find(SOURCES, source, "OFFICIAL_SPLIT"):
             values.setdefault("held_out", "official")
-        return Data.model_validate({**SHIPPED, "limit": 40, "held_out": 0.25, **values, "avatars": avatars})
+        return DataSettings.model_validate({**SHIPPED, "limit": 40, "held_out": 0.25, **values, "avatars": avatars})
 
     return make

@@ -66,7 +66,7 @@ CORRECTION = '''
 
 from pydantic import Field
 
-from cspipe.corrections import CorrectionSettings
+from cspipe.sampling.correction import CorrectionSettings
 from cspipe.diffusion.process import noise_in, per_image
 from cspipe.runtime.settings import Number
 
@@ -104,10 +104,10 @@ def build(taken, given, size, width):
 METHOD = '''
 """Forward states half a step too noisy: the plain pair at s, told as t."""
 
-from cspipe.diffusion.losses import plain_pair
+from cspipe.diffusion.training_pair import plain_pair
 from cspipe.methods import falling as share
 
-USES_MODULE = DRAWS_NOISE = False
+USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def pair(own):
@@ -287,11 +287,10 @@ def test_params_are_checked_without_torch() -> None:
 import sys
 from importlib import import_module
 from cspipe.runtime.registry import names_in
-from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params_file import parse_params
-import yaml
 for name in preset_names():
-    parse_params(yaml.safe_load(preset_text(name)), name)
+    parse_params(read_preset(name).tree, name)
 folders = "diffusion.samplers", "diffusion.corrections", "data.sources", "nets.backbones"
 for package in (f"cspipe.{folder}" for folder in folders):
     for name in names_in(package):

@@ -1,16 +1,98 @@
-"""DiT, the diffusion transformer (Peebles and Xie 2023)."""
+"""DiT with adaLN-Zero (Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, silu
 
-from cspipe.backbones import BackboneSettings
+from cspipe.nets.attention import TokenAttention
+from cspipe.nets.backbone import BackboneSettings
+from cspipe.nets.blocks import TimeEmbedding, frequencies, grid_waves, modulate, xavier_linears, zeroed
 from cspipe.runtime.settings import Count, Number
 
-if TYPE_CHECKING:
-    from torch import nn
+TIME_WAVES = 256
+"""Numbers that t becomes before its layers, in nets of every width."""
+EPS = 1e-6
+"""Of the norms."""
+
+
+class GatedBlock(nn.Module):
+    """Attention, then an MLP; time scales and shifts the norm before each, and gates what each adds, at first by 0."""
+
+    def __init__(self, width: int, head_channels: int, dropout: float) -> None:
+        """width: channels of a token and of the embedding; dropout: probability, in the MLP (the source has none)."""
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width, EPS, elementwise_affine=False) for _ in range(2))
+        self.modulation = nn.Linear(width, 6 * width)
+        self.attention = TokenAttention(width, head_channels)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Dropout(dropout), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        """tokens (N, L, width), embedding (N, width) already through SiLU: the shape of the tokens."""
+        attending, mixing = self.modulation(embedding)[:, None].chunk(2, dim=2)
+        for norm, branch, parameters in zip(self.norms, (self.attention, self.mlp), (attending, mixing), strict=True):
+            width = tokens.shape[2]
+            scale_shift, gate = parameters.split([2 * width, width], dim=2)
+            tokens = tokens + gate * branch(modulate(norm(tokens), scale_shift, dim=2))
+        return tokens
+
+
+class DiT(nn.Module):
+    """Blocks on patches of the image, with fixed positions; the last layer starts at 0, so the output does."""
+
+    positions: Tensor
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        channels: int,
+        depth: int,
+        head_channels: int,
+        patch: int,
+        dropout: float,
+    ) -> None:
+        """size: pixels, a multiple of patch; channels: of a token, a multiple of 4 and of head_channels."""
+        super().__init__()
+        self.patch = patch
+        self.time = TimeEmbedding(frequencies(TIME_WAVES), channels)
+        self.patches = nn.Conv2d(in_channels, channels, patch, stride=patch)
+        self.register_buffer("positions", grid_waves(size // patch, channels), persistent=False)
+        self.blocks = nn.ModuleList(GatedBlock(channels, head_channels, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(channels, EPS, elementwise_affine=False)
+        self.modulation = nn.Linear(channels, 2 * channels)
+        self.head = nn.Linear(channels, out_channels * patch**2)
+        self._start()
+
+    def _start(self) -> None:
+        """Weights as in the source: uniform by fan in and fan out, but for those of time, and for what starts at 0."""
+        xavier_linears(self)
+        nn.init.xavier_uniform_(self.patches.weight.view(len(self.patches.weight), -1))
+        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]  # a convolution has one unless told otherwise
+        for layer in self.time.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+        for name, layer in self.named_modules():
+            if name.endswith("modulation") or layer is self.head:
+                zeroed(layer)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (N, in_channels, size, size), t (N,) in 0..1000: (N, out_channels, size, size) in x's type."""
+        embedding = silu(self.time(t))
+        patches = self.patches(x)
+        tokens = patches.flatten(2).transpose(1, 2) + self.positions
+        for block in self.blocks:
+            tokens = block(tokens, embedding)
+        tokens = self.head(modulate(self.norm(tokens), self.modulation(embedding)[:, None], dim=2))
+        pixels = tokens.transpose(1, 2).unflatten(2, patches.shape[2:])
+        return pixel_shuffle(pixels, self.patch).to(x.dtype)
 
 
 class Settings(BackboneSettings):
@@ -31,13 +113,10 @@ class Settings(BackboneSettings):
         return self
 
     def check_size(self, size: int) -> None:
-        """Patches must fill the picture. Raises ValueError."""
+        """Patches must fill the image. Raises ValueError."""
         if size % self.patch:
             raise ValueError(f"data.size {size} must be a multiple of model.patch {self.patch}")
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: int) -> DiT:
         """(size / patch)^2 tokens: attention takes the fourth power of the size."""
-        from cspipe.nets.dit import DiT
-
-        keys = self.model_dump(exclude={"name"})
-        return DiT(in_channels=in_channels, out_channels=out_channels, size=size, **keys)
+        return DiT(**self.arguments(in_channels, out_channels, size))

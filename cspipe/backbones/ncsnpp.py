@@ -1,20 +1,138 @@
-"""NCSN++ (Song et al. 2021, as trained anew by Karras et al. 2022)."""
+"""NCSN++ (Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021).
+
+It is the form that Karras et al. (2022) trained anew: a residual pyramid of the input on the way down, attention after
+the last stage alone of a level on the way up.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
 
-from cspipe.nets.level_settings import LevelSettings
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
 
-if TYPE_CHECKING:
-    from torch import nn
+from cspipe.nets.backbone import LevelSettings
+from cspipe.nets.blocks import Resample, TimeEmbedding, group_norm, xavier, xavier_linears, zeroed
+from cspipe.nets.levels import Levels, decoder, encoder
+from cspipe.nets.time_added import EPS, TimeAddedBlock, TimeAddedStage
+
+SCALE = math.sqrt(0.5)
+"""Of every sum of two paths, which keeps its variance."""
+FOURIER = 16.0
+"""Standard deviation of the Fourier frequencies, in turns per unit."""
+
+
+def fourier(count: int) -> Tensor:
+    """Angular frequencies (count,) of t in 0..1000: the absolute values of a normal distribution, by its quantiles.
+
+    The source draws them once and stores them with the net; quantiles have the same distribution and need no storing.
+    Its unit is log sigma, which spans 8.5; ours is t / 1000, which spans 1, as the net sees t whatever the schedule.
+    """
+    shares = (torch.arange(count) + 0.5) / count
+    quantiles: Tensor = torch.special.ndtri(0.5 + shares / 2)
+    return 2 * math.pi * FOURIER / 1000 * quantiles
+
+
+class Smooth(nn.Module):
+    """Filter every channel by [1, 3, 3, 1] along rows and columns, and halve or double the resolution, or do neither.
+
+    "same" leaves a pixel more than it takes, for the convolution without border that follows it in the pyramid.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, resample: Resample) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4 if resample == "up" else 8)
+        self.resample = resample
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) to (N, C, H', W'), H' = H + 1, H/2 or 2H."""
+        channels = x.shape[1]
+        kernel = self.kernel.expand(channels, 1, 4, 4)
+        if self.resample == "up":
+            return conv_transpose2d(x, kernel, stride=2, padding=1, groups=channels)
+        if self.resample == "down":
+            return conv2d(x, kernel, stride=2, padding=1, groups=channels)
+        return conv2d(x, kernel, padding=2, groups=channels)
+
+
+class NCSNpp(Levels):
+    """NCSN++; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
+
+    Its stages stand as in ADM's U-Net, with one head of attention, always there in the middle.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        channels: int,
+        blocks: int,
+        multipliers: Sequence[int],
+        attention: Sequence[int],
+        dropout: float,
+    ) -> None:
+        """size: pixels, a multiple of 2^(levels - 1); attention: resolutions, in pixels."""
+        super().__init__()
+        widths = [channels * multiplier for multiplier in multipliers]
+        heads = [width if size >> level in attention else None for level, width in enumerate(widths)]
+        stage = partial(_stage, embedding=4 * channels, dropout=dropout)
+        self.time = TimeEmbedding(fourier(channels), 4 * channels)
+        xavier_linears(self.time)
+        self.stem = xavier(nn.Conv2d(in_channels, channels, 3, padding=1))
+        self.encoder, skips = encoder(stage, widths, heads, blocks, channels)
+        self.pyramid = _pyramid([in_channels, *widths[:-1]])
+        self.per_level = blocks + 1
+        self.middle = nn.ModuleList([stage(widths[-1], widths[-1], widths[-1]), stage(widths[-1], widths[-1])])
+        self.decoder = decoder(stage, widths, heads, skips, attend_last=True)
+        last = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
+        self.head = nn.Sequential(group_norm(widths[0], EPS), nn.SiLU(), last)
+
+    def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The way down, where every halving is joined by the halved input, or by the sum that stood there before."""
+        skips = [self.stem(x)]
+        joined = x
+        for place, stage in enumerate(self.encoder, start=1):
+            h = stage(skips[-1], embedding)
+            if place % self.per_level == 0:
+                h = joined = (h + self.pyramid[place // self.per_level - 1](joined)) * SCALE
+            skips.append(h)
+        return skips
+
+
+def _pyramid(widths: list[int]) -> nn.ModuleList:
+    """For every halving: from the width of the sum before it to that of the stage that halves."""
+    steps = nn.ModuleList()
+    for in_channels, out_channels in pairwise(widths):
+        steps.append(nn.Sequential(Smooth("same"), xavier(nn.Conv2d(in_channels, out_channels, 3, stride=2))))
+    return steps
+
+
+def _stage(
+    in_channels: int,
+    out_channels: int,
+    head_channels: int | None = None,
+    resample: Resample = "same",
+    *,
+    embedding: int,
+    dropout: float,
+) -> TimeAddedStage:
+    resampler = None if resample == "same" else Smooth(resample)
+    block = TimeAddedBlock(in_channels, out_channels, embedding, dropout, resampler, SCALE)
+    return TimeAddedStage(block, out_channels, head_channels is not None, gain=math.sqrt(0.2))
 
 
 class Settings(LevelSettings):
     """Karras et al.'s for CIFAR-10: channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13."""
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
+    def build(self, in_channels: int, out_channels: int, size: int) -> NCSNpp:
         """56.4 M parameters for CIFAR-10."""
-        from cspipe.nets.ncsnpp import NCSNpp
-
         return NCSNpp(**self.arguments(in_channels, out_channels, size))

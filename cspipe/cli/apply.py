@@ -12,7 +12,7 @@ import typer
 from cspipe.config.params_file import load_params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that use it: other commands are quicker
     import numpy as np
@@ -143,7 +143,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     variant = params.variants[name]
     device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one picture
     denoise, config = finished_denoiser(device, main)
-    if variant.correction is not None and variant.correction.needs_module:
+    if variant.correction is not None and variant.correction.needs_compensator:
         _check_module(main, compensation)
     sampler = new_sampler(variant, denoise, config, device, compensation)
     if config["task"] == "generate" and sampler.rounds is None:

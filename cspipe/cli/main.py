@@ -6,22 +6,15 @@ The work itself is run by `dvc repro`, or by the flows. What only some commands 
 from __future__ import annotations
 
 import sys
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
+from cspipe.cli import params
 from cspipe.cli.apply import deocclude, inpaint
 from cspipe.cli.inspect import experiments, explain, lineage
 from cspipe.cli.study import study
-from cspipe.config.params_file import load_params, parse_params
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.files import whole_file
-
-PARAMS = Path("params.yaml")
-PRESETS = files("cspipe.config") / "presets"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,57 +29,7 @@ app.command()(experiments)
 app.command()(inpaint)
 app.command()(deocclude)
 app.command()(study)
-params_app = typer.Typer(no_args_is_help=True, help="Presets: complete params files, one per data set and size.")
-app.add_typer(params_app, name="params")
-
-Name = Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")]
-
-
-def preset_names() -> list[str]:
-    """Names of the presets in the package, sorted."""
-    return sorted(path.name.removesuffix(".yaml") for path in PRESETS.iterdir() if path.name.endswith(".yaml"))
-
-
-def preset_text(name: str) -> str:
-    """A preset as it stands in its file. Raises UserError listing what exists."""
-    if name not in preset_names():
-        raise UserError(f"no preset {name!r}; there are {', '.join(preset_names())}")
-    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-@params_app.command("list")
-def list_presets() -> None:
-    """Print the presets, each with the first line of its file."""
-    for name in preset_names():
-        print(f"{name:20} {preset_text(name).splitlines()[0].removeprefix('# ')}")
-
-
-@params_app.command()
-def show(name: Name) -> None:
-    """Print a preset with its comments, and below it what follows from it: sizes, work, memory, passes."""
-    text = preset_text(name)
-    print(text, flush=True)
-    from cspipe.config.workload import derived  # torch takes seconds to import
-
-    print(derived(parse_params(yaml.safe_load(text), f"preset {name}")), end="")
-
-
-@params_app.command()
-def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
-    """Make a preset the params.yaml of this folder."""
-    text = preset_text(name)
-    if PARAMS.exists() and not force and PARAMS.read_text() not in map(preset_text, preset_names()):
-        raise UserError(f"{PARAMS} has changes that no preset has; keep a copy, then use --force")
-    with whole_file(PARAMS) as beside:
-        beside.write_text(text, encoding="utf-8")
-    print(f"{PARAMS} is now {name}; `dvc repro` runs it")
-
-
-@params_app.command()
-def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) -> None:
-    """Check a params file as every stage does before it works."""
-    params = load_params(file)
-    print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")
+app.add_typer(params.app, name="params")
 
 
 @app.command()

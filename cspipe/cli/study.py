@@ -31,16 +31,15 @@ def study(
             print(f"{each:20} {cells:4} cells  {defined.question}")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers are stopped then too
-    from cspipe.study.report import report
+    from cspipe.study.pages import table, write_pages
     from cspipe.study.run import run_study
-    from cspipe.study.table import table
     from cspipe.study.verify import verify as compare
 
     defined_study = define(root, name)
     if verify:
         raise typer.Exit(0 if compare(defined_study, root, jobs, _tell) else 1)
     results = run_study(defined_study, root, jobs, _tell)
-    path = report(results, root)
+    path = write_pages(results, root)
     print("\n".join(table(results)))
     print(path.relative_to(root))
     if any(cell.failed is not None for cell in results.cells):

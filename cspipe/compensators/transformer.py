@@ -1,4 +1,4 @@
-"""A module of attention over patches."""
+"""A net of attention over patches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cspipe.nets.attention import TokenAttention
 from cspipe.nets.blocks import TimeEmbedding, frequencies, grid_waves, modulate, zeroed
 
 
-def build(taken: int, given: int, size: int, width: int) -> Transformer:
+def build(in_channels: int, out_channels: int, size: int, width: int) -> Transformer:
     """`size` fixes the grid of positions."""
-    return Transformer(taken, given, size, width)
+    return Transformer(in_channels, out_channels, size, width)
 
 
 class TokenBlock(nn.Module):
@@ -38,21 +38,21 @@ class Transformer(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, taken: int, given: int, size: int, width: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: int, width: int) -> None:
         """size: pixels, a multiple of 4. Attention heads have 32 channels."""
         super().__init__()
         self.time = TimeEmbedding(frequencies(width), 4 * width)
-        self.patches = nn.Conv2d(taken, 4 * width, 4, stride=4)
+        self.patches = nn.Conv2d(in_channels, 4 * width, 4, stride=4)
         self.register_buffer("positions", grid_waves(size // 4, 4 * width), persistent=False)
         self.blocks = nn.ModuleList(TokenBlock(4 * width, head_channels=32) for _ in range(4))
-        self.head = nn.Sequential(nn.LayerNorm(4 * width), zeroed(nn.Linear(4 * width, 16 * given)))
+        self.head = nn.Sequential(nn.LayerNorm(4 * width), zeroed(nn.Linear(4 * width, 16 * out_channels)))
 
-    def forward(self, x0h: Tensor, t: Tensor) -> Tensor:
-        """x0h (N, taken, size, size), t (N,): (N, given, size, size) in the type of x0h."""
+    def forward(self, x0_hat: Tensor, t: Tensor) -> Tensor:
+        """x0_hat (N, in_channels, size, size), t (N,): (N, out_channels, size, size) in the type of x0_hat."""
         embedding = silu(self.time(t))
-        patches = self.patches(x0h)
+        patches = self.patches(x0_hat)
         tokens = patches.flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:
             tokens = block(tokens, embedding)
         pixels = self.head(tokens).transpose(1, 2).unflatten(2, patches.shape[2:])
-        return pixel_shuffle(pixels, 4).to(x0h.dtype)
+        return pixel_shuffle(pixels, 4).to(x0_hat.dtype)

@@ -1,15 +1,15 @@
-"""The default module: a light U-Net."""
+"""The default: a light U-Net."""
 
 from __future__ import annotations
 
 from cspipe.nets.unet import UNet
 
 
-def build(taken: int, given: int, size: int, width: int) -> UNet:
+def build(in_channels: int, out_channels: int, size: int, width: int) -> UNet:
     """ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at 64)."""
     return UNet(
-        in_channels=taken,
-        out_channels=given,
+        in_channels=in_channels,
+        out_channels=out_channels,
         size=size,
         channels=width,
         blocks=1,

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from cspipe.config.params import Params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import SettingsOf
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 
 class ParamsError(UserError):
@@ -68,14 +68,22 @@ def parse_params(tree: Any, where: str) -> Params:
         raise ParamsError(_explain(error, tree, where)) from None
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and validate a params file. Raises ParamsError naming file, key, value and fix."""
+def read_text(path: Path) -> str:
+    """The text of a params file. Raises ParamsError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a params file says, not validated. Raises ParamsError."""
     try:
-        tree = yaml.safe_load(text)
+        return yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ParamsError(f"{path}: not valid YAML: {error}") from None
-    return parse_params(tree, str(path))
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file. Raises ParamsError naming file, key, value and fix."""
+    return parse_params(read_yaml(path), str(path))

@@ -18,10 +18,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from cspipe.config.params import SOURCES, Data, Params
+from cspipe.config.params import Params
 from cspipe.data.conditions import condition_channels
 from cspipe.diffusion.schedule import SCHEDULES
-from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.ingest.settings import SOURCES, DataSettings
+from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.wording import readable_bytes
 from cspipe.sources import count_test
 
@@ -94,8 +95,8 @@ def costs(params: Params) -> tuple[Cost, Cost]:
     told_too = told + (image if params.diffusion.self_condition else 0)
     with torch.device("meta"):
         t = torch.empty(1)
-        main = build_main(params.model, image_channels=image, condition_channels=told_too, size=size)
-        module = build_compensation(params.compensation, image_channels=image, condition_channels=told, size=size)
+        main = params.model.build(image + told_too, image, size)
+        module = params.compensation.build(image + told, image, size)
         return (
             cost_of(main, torch.empty(1, image + told_too, size, size), t),
             cost_of(module, torch.empty(1, image + told, size, size), t),
@@ -112,7 +113,7 @@ def training_memory(main: Cost) -> int:
     return copies_memory(main) + main.activations
 
 
-def training_pictures(data: Data) -> int | None:
+def training_pictures(data: DataSettings) -> int | None:
     """Pictures of the train split, as far as params.yaml and the published size of the source tell; else None.
 
     A source of a published size has `PUBLISHED`, its `pictures` in all, or `TRAIN_PICTURES` of its official split.
@@ -146,7 +147,7 @@ def derived(params: Params) -> str:
 
 def alpha_bar(params: Params) -> float:
     """The share of signal (of its variance) that is left in x_T."""
-    return float(SCHEDULES[params.diffusion.schedule](params.diffusion.steps).signal[-1] ** 2)
+    return float(SCHEDULES[params.diffusion.schedule](params.diffusion.steps).sqrt_alpha_bar[-1] ** 2)
 
 
 def _in_words(cost: Cost) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, SerializeAsAny
+from torch import Tensor
 
-from cspipe.corrections import AfterStep, CorrectionSettings, Module
+from cspipe.compensation import Compensator
+from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.schedule import Schedule
 from cspipe.runtime.settings import SettingsOf
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cspipe.diffusion.process import Denoiser
-    from cspipe.diffusion.schedule import Schedule
+from cspipe.sampling.correction import Corrected, CorrectionSettings
 
 Part = Annotated[SerializeAsAny[CorrectionSettings], SettingsOf("cspipe.corrections", CorrectionSettings)]
 
@@ -24,27 +22,27 @@ class Settings(CorrectionSettings):
     of: list[Part] = Field(min_length=2, description="the corrections, each with its keys")
 
     @property
-    def needs_module(self) -> bool:  # type: ignore[override]  # elsewhere it is the same for the whole class
+    def needs_compensator(self) -> bool:  # type: ignore[override]  # elsewhere it is the same for the whole class
         """Whether one of them does."""
-        return any(part.needs_module for part in self.of)
+        return any(part.needs_compensator for part in self.of)
 
     @property
     def deterministic(self) -> bool:  # type: ignore[override]  # likewise
         """Whether one of them is."""
         return any(part.deterministic for part in self.of)
 
-    def build(self, denoise: Denoiser, schedule: Schedule, module: Module | None) -> tuple[Denoiser, AfterStep | None]:
+    def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
         """The net as all of them ask it, and their hooks one after the other."""
         hooks = []
         for part in self.of:
-            denoise, hook = part.build(denoise, schedule, module if part.needs_module else None)
+            denoise, hook = part.build(denoise, schedule, C if part.needs_compensator else None)
             if hook is not None:
                 hooks.append(hook)
 
-        def after_step(x_s: Tensor, x0h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        def after_step(x_s: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
             """x_s after every hook; all of them see the same estimate."""
             for hook in hooks:
-                x_s = hook(x_s, x0h, t, s)
+                x_s = hook(x_s, x0_hat, t, s)
             return x_s
 
         return denoise, after_step if hooks else None

@@ -6,18 +6,14 @@ of a batch leave the common path; here they stay on it, with any sampler.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
+from torch import Tensor
 
-from cspipe.corrections import AfterStep, CorrectionSettings, Module
+from cspipe.compensation import Compensator
+from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.schedule import Schedule
 from cspipe.runtime.settings import WholeNumber
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cspipe.diffusion.process import Denoiser
-    from cspipe.diffusion.schedule import Schedule
+from cspipe.sampling.correction import Corrected, CorrectionSettings
 
 
 class Settings(CorrectionSettings):
@@ -26,9 +22,9 @@ class Settings(CorrectionSettings):
     window: WholeNumber = Field(description="native steps from the least to the largest time told, around t; 0: plain")
     cutoff: WholeNumber = Field(description="native steps; at and below it the net is told t")
 
-    def build(self, denoise: Denoiser, schedule: Schedule, module: Module | None) -> tuple[Denoiser, AfterStep | None]:
+    def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
         """The net asked at the shifted time, and no hook."""
-        levels = schedule.noise[1:] ** 2
+        levels = schedule.sqrt_one_minus_alpha_bar[1:] ** 2
 
         def shifted(x_t: Tensor, t: Tensor) -> Tensor:
             """The net's estimate at the t' nearest to the variance of each image over its own pixels."""

@@ -16,7 +16,7 @@ from cspipe.data.occluders import Paint, find_occluder, put_in_front
 from cspipe.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Condition
+    from cspipe.data.settings import ConditionSettings
     from cspipe.data.shards import Shards
 
 GREY = 128
@@ -50,7 +50,7 @@ def condition_channels(task: str, image_channels: int) -> int:
     return {"generate": 0, "inpaint": image_channels + 1, "deocclude": image_channels}[task]
 
 
-def open_conditions(task: str, settings: Condition, images: Shards, prepared: Path) -> Conditions | None:
+def open_conditions(task: str, settings: ConditionSettings, images: Shards, prepared: Path) -> Conditions | None:
     """The conditions of a task for the pictures of a split; None for generate. Raises UserError if there are none.
 
     Own masks are those that the folder `prepared` has.
@@ -69,7 +69,7 @@ def open_conditions(task: str, settings: Condition, images: Shards, prepared: Pa
     return Pairs(images.paired)
 
 
-def _mask_families(settings: Condition, size: int, prepared: Path) -> dict[str, Draw]:
+def _mask_families(settings: ConditionSettings, size: int, prepared: Path) -> dict[str, Draw]:
     """The families that params.yaml names, the user's own last. Raises UserError if there is none."""
     if size < SMALLEST:
         raise UserError(f"params.yaml: data.size {size} is too small for a hole; inpainting needs {SMALLEST} or more")

@@ -1,4 +1,4 @@
-"""The forward process, what a net may predict, and the clean picture that its prediction means.
+"""The forward process, what a net may predict, and the clean image that its prediction means.
 
 Shapes: images (N, C, H, W); steps t (N,) int64 in 1..T. Clean images lie in [-1, 1].
 """
@@ -6,18 +6,17 @@ Shapes: images (N, C, H, W); steps t (N,) int64 in 1..T. Clean images lie in [-1
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:  # samplers and corrections need this file, and params.yaml is checked without torch
-    from torch import Tensor
+from torch import Tensor
 
-    from cspipe.diffusion.schedule import Schedule
+from cspipe.diffusion.schedule import Schedule
 
 Prediction = Literal["eps", "x0", "v", "edm"]
 SIGMA_DATA = 0.5
 """Standard deviation of clean pixels that EDM reckons with (Karras et al. 2022, table 1)."""
-Denoiser = Callable[["Tensor", "Tensor"], "Tensor"]
-"""(x_t, t) -> x0h, the clean estimate clipped to [-1, 1]."""
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t) -> x0_hat, the clean estimate clipped to [-1, 1]."""
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -25,45 +24,45 @@ def per_image(values: Tensor) -> Tensor:
     return values.reshape(-1, 1, 1, 1)
 
 
-def diffuse(x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """x_t = sqrt(ab_t) x0 + sqrt(1 - ab_t) e, a draw from q(x_t | x0) for e ~ N(0, I) (Ho et al. 2020, eq. 4)."""
-    return per_image(schedule.signal[t]) * x0 + per_image(schedule.noise[t]) * e
+def add_noise(x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """x_t = sqrt(ab_t) x0 + sqrt(1 - ab_t) eps, a draw from q(x_t | x0) for eps ~ N(0, I) (Ho et al. 2020, eq. 4)."""
+    return per_image(schedule.sqrt_alpha_bar[t]) * x0 + per_image(schedule.sqrt_one_minus_alpha_bar[t]) * eps
 
 
-def noise_in(x_t: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """The e for which x_t = diffuse(x0, e, t); recomputed from a clipped x0h it is docs/METHOD.md's eh."""
-    return (x_t - per_image(schedule.signal[t]) * x0) / per_image(schedule.noise[t])
+def eps_from_x0(x_t: Tensor, x0: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """The eps for which x_t = add_noise(x0, eps, t); from a clipped x0_hat it is the eps_hat of docs/METHOD.md."""
+    return (x_t - per_image(schedule.sqrt_alpha_bar[t]) * x0) / per_image(schedule.sqrt_one_minus_alpha_bar[t])
 
 
-def training_target(prediction: Prediction, x0: Tensor, e: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """What the net should output at (x_t, t): e, x0, v = sqrt(ab) e - sqrt(1-ab) x0 (Salimans and Ho 2022), or EDM's.
+def training_target(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+    """The net's target at (x_t, t): eps, x0, v = sqrt(ab) eps - sqrt(1-ab) x0 (Salimans and Ho 2022), or EDM's.
 
-    EDM's is F = (x0 - c_skip x_ve) / c_out (Karras et al. 2022, eq. 8) = (n/sd x0 - sd a e) / d, with sd = SIGMA_DATA,
-    a = sqrt(ab), n = sqrt(1-ab) and d = `edm_scale`; the plain mean square on F weighs x0's error by 1/c_out^2.
+    EDM's is F = (x0 - c_skip x_ve) / c_out (Karras et al. 2022, eq. 8) = (n/sd x0 - sd a eps) / d, with a = sqrt(ab),
+    n = sqrt(1-ab), sd = SIGMA_DATA and d = `edm_scale`; the plain mean square on F weighs x0's error by 1/c_out^2.
     """
     if prediction == "eps":
-        return e
+        return eps
     if prediction == "x0":
         return x0
-    signal, noise = per_image(schedule.signal[t]), per_image(schedule.noise[t])
+    signal, noise = per_image(schedule.sqrt_alpha_bar[t]), per_image(schedule.sqrt_one_minus_alpha_bar[t])
     if prediction == "v":
-        return signal * e - noise * x0
-    return (noise / SIGMA_DATA * x0 - SIGMA_DATA * signal * e) / edm_scale(t, schedule)
+        return signal * eps - noise * x0
+    return (noise / SIGMA_DATA * x0 - SIGMA_DATA * signal * eps) / edm_scale(t, schedule)
 
 
 def clean_estimate(prediction: Prediction, output: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    """x0h in [-1, 1] from the net's output at (x_t, t): the inverse of `training_target`, clipped."""
-    signal, noise = per_image(schedule.signal[t]), per_image(schedule.noise[t])
+    """x0_hat in [-1, 1] from the net's output at (x_t, t): the inverse of `training_target`, clipped."""
+    signal, noise = per_image(schedule.sqrt_alpha_bar[t]), per_image(schedule.sqrt_one_minus_alpha_bar[t])
     if prediction == "eps":
-        x0h = (x_t - noise * output) / signal
+        x0_hat = (x_t - noise * output) / signal
     elif prediction == "x0":
-        x0h = output
+        x0_hat = output
     elif prediction == "v":
-        x0h = signal * x_t - noise * output
+        x0_hat = signal * x_t - noise * output
     else:
         scale = edm_scale(t, schedule)
-        x0h = SIGMA_DATA / scale * (SIGMA_DATA / scale * signal * x_t + noise * output)
-    return x0h.clamp(-1, 1)
+        x0_hat = SIGMA_DATA / scale * (SIGMA_DATA / scale * signal * x_t + noise * output)
+    return x0_hat.clamp(-1, 1)
 
 
 def net_input(prediction: Prediction, x_t: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -78,4 +77,5 @@ def edm_scale(t: Tensor, schedule: Schedule) -> Tensor:
     needs no division by a small number: c_in x_ve = x_t / d, c_skip x_ve = sd^2 sqrt(ab) x_t / d^2, and
     c_out = sd sqrt(1-ab) / d. With sd = 1 the net predicts -v.
     """
-    return per_image((schedule.noise[t] ** 2 + (SIGMA_DATA * schedule.signal[t]) ** 2).sqrt())
+    signal, noise = schedule.sqrt_alpha_bar[t], schedule.sqrt_one_minus_alpha_bar[t]
+    return per_image((noise**2 + (SIGMA_DATA * signal) ** 2).sqrt())

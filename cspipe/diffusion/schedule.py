@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Schedule:
-    """x_t = signal[t] x0 + noise[t] e for t = 0..T, with signal = sqrt(ab), noise = sqrt(1 - ab), ab[0] = 1.
+    """x_t = sqrt_alpha_bar[t] x0 + sqrt_one_minus_alpha_bar[t] eps for t = 0..T, alpha_bar[0] = 1.
 
     Both are (T+1,) tensors. The square roots are taken in float64 before any cast: 1 - ab_1 is about 1e-4, too small a
     difference for float32 to form.
     """
 
-    signal: Tensor
-    noise: Tensor
+    sqrt_alpha_bar: Tensor
+    sqrt_one_minus_alpha_bar: Tensor
 
     @staticmethod
     def from_alpha_bar(alpha_bar: Tensor) -> Schedule:
@@ -29,15 +29,20 @@ class Schedule:
     @property
     def steps(self) -> int:
         """T, the number of native steps."""
-        return len(self.signal) - 1
+        return len(self.sqrt_alpha_bar) - 1
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Schedule:
         """The same schedule on a device, in the type of the images."""
-        return Schedule(self.signal.to(device, dtype), self.noise.to(device, dtype))
+        return Schedule(self.sqrt_alpha_bar.to(device, dtype), self.sqrt_one_minus_alpha_bar.to(device, dtype))
 
     def kappa(self, t: Tensor, s: Tensor) -> Tensor:
-        """Coefficient of x0 - x0h in the error of a DDIM step from t to s < t (docs/METHOD.md); shape of t, >= 0."""
-        return self.signal[s] - self.signal[t] * self.noise[s] / self.noise[t]
+        """Coefficient of x0 - x0_hat in the error of a DDIM step from t to s < t (docs/METHOD.md); shape of t, >= 0."""
+        signal, noise = self.sqrt_alpha_bar, self.sqrt_one_minus_alpha_bar
+        return signal[s] - signal[t] * noise[s] / noise[t]
+
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """lambda_t = log(sqrt(ab_t) / sqrt(1 - ab_t)) in float64, shape of t; infinite at t = 0."""
+        return self.sqrt_alpha_bar[t].double().log() - self.sqrt_one_minus_alpha_bar[t].double().log()
 
 
 def linear_schedule(steps: int) -> Schedule:

@@ -22,8 +22,8 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 from torchvision.models import alexnet, vgg16  # type: ignore[import-untyped]
 
-from cspipe.config.params import Lpips
 from cspipe.evaluation.extractors import Extractor
+from cspipe.evaluation.settings import LpipsSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 
@@ -75,7 +75,7 @@ def _nothing(pairs: int) -> None:
 
 
 def open_perceptual(
-    lpips: Lpips | None, extractor: Extractor, device: torch.device, told: Told = _nothing
+    lpips: LpipsSettings | None, extractor: Extractor, device: torch.device, told: Told = _nothing
 ) -> Perceptual:
     """LPIPS with the weights of params.yaml, or the distance in an extractor's features if they are not there.
 

@@ -26,13 +26,13 @@ from cspipe.runtime.progress import Progress
 from cspipe.sources import Source, find_source, form_of
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 PREVIEW_IMAGES, PREVIEW_COLUMNS, PREVIEW_PIXELS = 64, 8, 128
 CODE = Path(__file__).parent
 
 
-def prepare(data: Data, out: Path, work: Path, workers: int | None = None, masks: Path | None = None) -> int:
+def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = None, masks: Path | None = None) -> int:
     """Bring the pictures that `data` describes into the folder `out`, whole or not at all; return how many.
 
     `masks` is a folder of a person's own, None for none; they go there too.
@@ -59,7 +59,7 @@ def prepare(data: Data, out: Path, work: Path, workers: int | None = None, masks
     return sum(splits[split]["images"] for split in SPLITS)
 
 
-def _key(data: Data, source: Source) -> str:
+def _key(data: DataSettings, source: Source) -> str:
     """Name of the folder of unfinished work: a digest of the parameters, of what the source reads, and of the code."""
     code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(CODE.rglob("*.py"))]
     parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code]
@@ -80,7 +80,7 @@ def _publish(intake: Intake, own: OwnMasks | None, out: Path, index: dict[str, A
         save_png(preview(open_split(folder, "train", verify=False)), folder / "preview.png")
 
 
-def describe(data: Data, source: Source, splits: dict[str, dict[str, Any]], intake: Intake) -> dict[str, Any]:
+def describe(data: DataSettings, source: Source, splits: dict[str, dict[str, Any]], intake: Intake) -> dict[str, Any]:
     """The content of the index."""
     return {
         "source": data.source,

@@ -1,15 +1,15 @@
-"""Compensated training (arXiv 2312.06285): the net learns on its own reverse step with C added; docs/METHOD.md."""
+"""Compensated training (arXiv 2312.06285): the net learns on its own reverse step with w C added."""
 
 from __future__ import annotations
 
-from cspipe.diffusion.losses import Pair
-from cspipe.methods import OwnSteps, falling
+from cspipe.compensation import compensated_pair
+from cspipe.diffusion.training_pair import TrainingPair
+from cspipe.training.reverse_step import ReverseStep, fading
 
-USES_MODULE, DRAWS_NOISE = True, False
-share = falling
+USES_COMPENSATOR, DRAWS_NOISE = True, False
+share = fading
 
 
-def pair(own: OwnSteps) -> Pair:
-    """x_s = DDIM(x_t, x0h; s) + w(t, s) C(x0h, t). With C = x0 - x0h (the oracle) it is the plain pair at s."""
-    assert own.module is not None, "USES_MODULE"
-    return own.compensated(own.module(own.x0h, own.way[0]))
+def pair(step: ReverseStep) -> TrainingPair:
+    """x_s = DDIM(x_t, x0_hat; s) + w(t, s) C(x0_hat, t), and the target there."""
+    return compensated_pair(step.x0, step.x_t, step.x0_hat, step.t, step.s, step.prediction, step.compensation)

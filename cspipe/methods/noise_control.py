@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from cspipe.diffusion.losses import Pair
+from cspipe.diffusion.ddim import ddim_step
 from cspipe.diffusion.process import per_image
-from cspipe.methods import OwnSteps, falling
+from cspipe.diffusion.training_pair import TrainingPair, pair_at
+from cspipe.training.reverse_step import ReverseStep, fading
 
-USES_MODULE = DRAWS_NOISE = True
-share = falling
+USES_COMPENSATOR = DRAWS_NOISE = True
+share = fading
 
 
-def pair(own: OwnSteps) -> Pair:
-    """x_s = DDIM(x_t, x0h; s) + w(t, s) z ||C|| / ||z||, the norms taken over each image."""
-    assert own.module is not None, "USES_MODULE"
-    assert own.z is not None, "DRAWS_NOISE"
-    c = own.module(own.x0h, own.way[0])
-    size = c.flatten(1).norm(dim=1) / own.z.flatten(1).norm(dim=1)
-    return own.compensated(per_image(size) * own.z)
+def pair(step: ReverseStep) -> TrainingPair:
+    """x_s = DDIM(x_t, x0_hat; s) + w(t, s) z ||C|| / ||z||, the norms taken over each image."""
+    assert step.z is not None, "DRAWS_NOISE"
+    c = step.compensation.C(step.x0_hat, step.t)
+    noise = per_image(c.flatten(1).norm(dim=1) / step.z.flatten(1).norm(dim=1)) * step.z
+    x_s = ddim_step(step.x_t, step.x0_hat, step.t, step.s, step.schedule)
+    x_s = step.compensation.add(x_s, noise, step.t, step.s)
+    return pair_at(step.prediction, step.x0, x_s, step.s, step.schedule)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cspipe.config.params import TrainCompensation
-from cspipe.diffusion.losses import Pair, plain_pair
-from cspipe.methods import OwnSteps
+from cspipe.diffusion.training_pair import TrainingPair, plain_pair
+from cspipe.training.reverse_step import ReverseStep
+from cspipe.training.settings import TrainCompensation
 
-USES_MODULE = DRAWS_NOISE = False
+USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def share(settings: TrainCompensation, progress: float) -> float:
@@ -14,6 +14,6 @@ def share(settings: TrainCompensation, progress: float) -> float:
     return 0.0
 
 
-def pair(own: OwnSteps) -> Pair:
+def pair(step: ReverseStep) -> TrainingPair:
     """The forward state at t."""
-    return plain_pair(own.prediction, own.x0, own.e, own.way[0], own.schedule)
+    return plain_pair(step.prediction, step.x0, step.eps, step.t, step.schedule)

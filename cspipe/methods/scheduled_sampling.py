@@ -6,12 +6,12 @@ No code of its authors is public; this follows the description: with growing pro
 
 from __future__ import annotations
 
-from cspipe.config.params import TrainCompensation
-from cspipe.diffusion.losses import Pair, pair_at
-from cspipe.methods import OwnSteps
-from cspipe.samplers.ddim import ddim_step
+from cspipe.diffusion.ddim import ddim_step
+from cspipe.diffusion.training_pair import TrainingPair, pair_at
+from cspipe.training.reverse_step import ReverseStep
+from cspipe.training.settings import TrainCompensation
 
-USES_MODULE = DRAWS_NOISE = False
+USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def share(settings: TrainCompensation, progress: float) -> float:
@@ -19,9 +19,9 @@ def share(settings: TrainCompensation, progress: float) -> float:
     return settings.share if settings.fade == 0 else settings.share * min(1.0, progress / settings.fade)
 
 
-def pair(own: OwnSteps) -> Pair:
-    """The state after every step of the way."""
-    x, x0h = own.x_t, own.x0h
-    for number, (t, s) in enumerate(zip(own.way[:-1], own.way[1:], strict=True)):
-        x = ddim_step(x, own.denoise(x, t) if number else x0h, t, s, own.schedule)
-    return pair_at(own.prediction, own.x0, x, own.way[-1], own.schedule)
+def pair(step: ReverseStep) -> TrainingPair:
+    """The state after every step from t to s."""
+    x, x0_hat = step.x_t, step.x0_hat
+    for number, (t, s) in enumerate(zip(step.timesteps[:-1], step.timesteps[1:], strict=True)):
+        x = ddim_step(x, step.denoise(x, t) if number else x0_hat, t, s, step.schedule)
+    return pair_at(step.prediction, step.x0, x, step.s, step.schedule)

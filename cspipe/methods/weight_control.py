@@ -1,23 +1,25 @@
 """Control of compensated training: plain states, weighted as the compensated ones weigh themselves.
 
-The target e' of a compensated state grows where w C is large against the noise of step s, so those steps rule the loss.
+The target of a compensated state grows where w C is large against the noise of step s, so those steps rule the loss.
 What this control gains as well is a weighting of the steps, not the states.
 """
 
 from __future__ import annotations
 
-from cspipe.diffusion.losses import Pair, plain_pair
-from cspipe.methods import OwnSteps, compensated
+from cspipe.compensation import compensated_pair
+from cspipe.diffusion.training_pair import TrainingPair, plain_pair
+from cspipe.training.reverse_step import ReverseStep, fading
 
-USES_MODULE, DRAWS_NOISE = compensated.USES_MODULE, compensated.DRAWS_NOISE
-share = compensated.share
+USES_COMPENSATOR, DRAWS_NOISE = True, False
+share = fading
 
 
-def pair(own: OwnSteps) -> Pair:
-    """The plain pair at s, each image weighted by ||target of the compensated pair||^2 / ||its own target||^2.
+def pair(step: ReverseStep) -> TrainingPair:
+    """The plain pair at s, each image weighted by ||target of the compensated pair||^2 / ||its plain target||^2.
 
-    This is the ratio of the two losses of a net that says 0, as ours do when training starts.
+    This is the ratio of the two losses of a net that outputs 0, as ours do when training starts.
     """
-    plain = plain_pair(own.prediction, own.x0, own.e, own.way[-1], own.schedule)
-    theirs, ours = (each.target.square().flatten(1).sum(1) for each in (compensated.pair(own), plain))
-    return plain._replace(weight=theirs / ours)
+    plain = plain_pair(step.prediction, step.x0, step.eps, step.s, step.schedule)
+    compensated = compensated_pair(step.x0, step.x_t, step.x0_hat, step.t, step.s, step.prediction, step.compensation)
+    squares, plain_squares = (each.target.square().flatten(1).sum(1) for each in (compensated, plain))
+    return plain._replace(weight=squares / plain_squares)

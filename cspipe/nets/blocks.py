@@ -45,6 +45,11 @@ def group_norm(width: int, eps: float = 1e-5) -> nn.GroupNorm:
     return nn.GroupNorm(groups, width, eps)
 
 
+def count_parameters(net: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
 def frequencies(width: int) -> Tensor:
     """Angular frequencies 10000^(-i / half), i = 0..half-1, half = width / 2, as in Vaswani et al. (2017): (half,)."""
     half = width // 2
@@ -99,20 +104,24 @@ class ResidualBlock(nn.Module):
     Its second convolution starts at 0, so the block starts as its (resampled, projected) input.
     """
 
-    def __init__(self, taken: int, given: int, embedding: int, dropout: float = 0.0, resample: Resample = "same"):
-        """taken, given: channels in and out, multiples of 16; embedding: its width; dropout: probability."""
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding: int, dropout: float = 0.0, resample: Resample = "same"
+    ):
+        """in_channels, out_channels, multiples of 16; embedding: its width; dropout: probability."""
         super().__init__()
         resamplers = {"same": nn.Identity(), "down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2)}
-        self.before = nn.Sequential(group_norm(taken), nn.SiLU(), resamplers[resample])
-        self.first = nn.Conv2d(taken, given, 3, padding=1)
-        self.norm = group_norm(given)
-        self.modulation = nn.Linear(embedding, 2 * given)
-        self.after = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(given, given, 3, padding=1)))
-        project = nn.Identity() if taken == given else nn.Conv2d(taken, given, 1)
+        self.before = nn.Sequential(group_norm(in_channels), nn.SiLU(), resamplers[resample])
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm = group_norm(out_channels)
+        self.modulation = nn.Linear(embedding, 2 * out_channels)
+        self.after = nn.Sequential(
+            nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        )
+        project = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
         self.skip = nn.Sequential(resamplers[resample], project)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, taken, H, W), embedding (N, E) already through SiLU: (N, given, H', W'), H' = H, H/2 or 2H."""
+        """x (N, in_channels, H, W), embedding (N, E) after SiLU: (N, out_channels, H', W'), H' = H, H/2 or 2H."""
         h = self.first(self.before(x))
         h = modulate(self.norm(h), self.modulation(embedding)[:, :, None, None])
         out: Tensor = self.skip(x) + self.after(h)

@@ -94,9 +94,9 @@ def decoder(
     below = widths[-1]
     for width, head_channels in reversed(list(zip(widths, heads, strict=True))):
         rise = stage(below, below, resample="up") if levels else None
-        taken = [below, *[width] * (per_level - 1)]
+        widths_in = [below, *[width] * (per_level - 1)]
         attending = [None if attend_last else head_channels] * (per_level - 1) + [head_channels]
-        pairs = zip(taken, attending, strict=True)
-        levels.append(Level(rise, [stage(features + skips.pop(), width, own) for features, own in pairs]))
+        pairs = zip(widths_in, attending, strict=True)
+        levels.append(Level(rise, [stage(features + skips.pop(), width, head) for features, head in pairs]))
         below = width
     return levels

@@ -20,27 +20,29 @@ class TimeAddedBlock(nn.Module):
 
     def __init__(
         self,
-        taken: int,
-        given: int,
+        in_channels: int,
+        out_channels: int,
         embedding: int,
         dropout: float,
         resampler: nn.Module | None = None,
         scale: float = 1.0,
     ) -> None:
-        """taken, given: channels in and out, multiples of 16; embedding: its width; dropout: probability."""
+        """in_channels, out_channels, multiples of 16; embedding: its width; dropout: probability."""
         super().__init__()
         resample = resampler or nn.Identity()
         self.scale = scale
-        self.before = nn.Sequential(group_norm(taken, EPS), nn.SiLU(), resample)
-        self.first = xavier(nn.Conv2d(taken, given, 3, padding=1))
-        self.shift = xavier(nn.Linear(embedding, given))
-        last = zeroed(nn.Conv2d(given, given, 3, padding=1))
-        self.after = nn.Sequential(group_norm(given, EPS), nn.SiLU(), nn.Dropout(dropout), last)
-        straight = taken == given and resampler is None
-        self.skip = nn.Sequential(resample, nn.Identity() if straight else xavier(nn.Conv2d(taken, given, 1)))
+        self.before = nn.Sequential(group_norm(in_channels, EPS), nn.SiLU(), resample)
+        self.first = xavier(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        self.shift = xavier(nn.Linear(embedding, out_channels))
+        last = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.after = nn.Sequential(group_norm(out_channels, EPS), nn.SiLU(), nn.Dropout(dropout), last)
+        straight = in_channels == out_channels and resampler is None
+        self.skip = nn.Sequential(
+            resample, nn.Identity() if straight else xavier(nn.Conv2d(in_channels, out_channels, 1))
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, taken, H, W), embedding (N, E) already through SiLU: (N, given, H', W') as the resampler has it."""
+        """x (N, in_channels, H, W), embedding (N, E) after SiLU: (N, out_channels, H', W') as the resampler has it."""
         h = self.first(self.before(x)) + self.shift(embedding)[:, :, None, None]
         out: Tensor = (self.skip(x) + self.after(h)) * self.scale
         return out
@@ -58,6 +60,6 @@ class TimeAddedStage(nn.Module):
             xavier(self.attention.attention.qkv, gain)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, taken, H, W), embedding (N, E): (N, width, H', W')."""
+        """x (N, in_channels, H, W), embedding (N, E): (N, width, H', W')."""
         h: Tensor = self.block(x, embedding)
         return h if self.attention is None else self.attention(h) * self.block.scale

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from cspipe.nets.attention import PixelAttention
 from cspipe.nets.blocks import Resample, ResidualBlock, TimeEmbedding, frequencies, group_norm, zeroed
@@ -18,21 +17,21 @@ class Stage(nn.Module):
 
     def __init__(
         self,
-        taken: int,
-        given: int,
+        in_channels: int,
+        out_channels: int,
         head_channels: int | None = None,
         resample: Resample = "same",
         *,
         embedding: int,
         dropout: float,
     ) -> None:
-        """taken, given: channels in and out; the rest as in ResidualBlock and PixelAttention."""
+        """in_channels, out_channels; the rest as in ResidualBlock and PixelAttention."""
         super().__init__()
-        self.block = ResidualBlock(taken, given, embedding, dropout, resample)
-        self.attention = nn.Identity() if head_channels is None else PixelAttention(given, head_channels)
+        self.block = ResidualBlock(in_channels, out_channels, embedding, dropout, resample)
+        self.attention = nn.Identity() if head_channels is None else PixelAttention(out_channels, head_channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, taken, H, W), embedding (N, E): (N, given, H', W'), H' = H, H/2 or 2H."""
+        """x (N, in_channels, H, W), embedding (N, E): (N, out_channels, H', W'), H' = H, H/2 or 2H."""
         out: Tensor = self.attention(self.block(x, embedding))
         return out
 
@@ -57,9 +56,8 @@ class UNet(Levels):
         attention: Sequence[int],
         head_channels: int,
         dropout: float,
-        classes: int | None = None,
     ) -> None:
-        """size: pixels, a multiple of 2^(levels - 1); attention: resolutions, in pixels; classes: None for no labels.
+        """size: pixels, a multiple of 2^(levels - 1); attention: resolutions, in pixels.
 
         Raises ValueError where head_channels do not divide the width of a level with attention.
         """
@@ -68,7 +66,6 @@ class UNet(Levels):
         heads = [head_channels if size >> level in attention else None for level in range(len(widths))]
         stage = partial(Stage, embedding=4 * channels, dropout=dropout)
         self.time = TimeEmbedding(frequencies(channels), 4 * channels)
-        self.label = None if classes is None else nn.Embedding(classes, 4 * channels)
         self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.encoder, skips = encoder(stage, widths, heads, blocks, widths[0])
         between = (stage(widths[-1], widths[-1], head_channels if attention else None), stage(widths[-1], widths[-1]))
@@ -76,18 +73,3 @@ class UNet(Levels):
         self.decoder = decoder(stage, widths, heads, skips)
         last = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self.head = nn.Sequential(group_norm(widths[0]), nn.SiLU(), last)
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """x (N, in_channels, size, size), t (N,) in 0..1000, y (N,) labels if and only if the net has classes.
-
-        Returns (N, out_channels, size, size) in x's type, also under autocast. Raises ValueError on y without
-        classes, or classes without y.
-        """
-        return self.walk(x, self._embed(t, y))
-
-    def _embed(self, t: Tensor, y: Tensor | None) -> Tensor:
-        """Time and label as one vector (N, 4 channels), through the SiLU that ADM repeats in every block."""
-        if (y is None) != (self.label is None):
-            raise ValueError("labels y go with a net built with classes, and only with it")
-        embedding: Tensor = self.time(t)
-        return silu(embedding if self.label is None else embedding + self.label(y))

@@ -1,21 +1,41 @@
-"""Charts as inline SVG. Colours are CSS variables of the page, so one drawing serves light, dark and print."""
+"""Charts by matplotlib, as SVG for the report's page and as PNG for docs/results. Same numbers, same bytes."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import matplotlib
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from cspipe.report.axes import Axis, drawable, fit_axis, widened
 from cspipe.report.numbers import compact, significant
 
-WIDTH, HEIGHT = 520, 270
-LEFT, RIGHT, TOP, BOTTOM = 56, 14, 30, 44
-LEGEND_STROKE, LETTER = 42, 7
-BAR_WIDTH, BAR_HEIGHT, BAR_PAD = 240, 24, 8
-BAR_DECADES = 4
+INK, SOFT, GRID = "#1d1c1a", "#6a665f", "#e4e0d8"
+PAGE_COLOURS = {"#1f5fa8": "line-0", "#c2571a": "line-1", INK: "ink", SOFT: "soft", GRID: "grid"}
+"""Colours that become CSS variables of the page, so that one drawing serves light, dark and print."""
+LINES = (("#1f5fa8", "-"), ("#c2571a", "--"))
+SIZE = (7.2, 3.75)
+"""Inches of a chart on the page, of 72 units each."""
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+LEFT_OUT = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[\w.]+_\d+\"", re.DOTALL)
+"""Of an SVG in the page: styles of the whole page, and ids that other charts have too."""
+DOTTED = 30
+"""Up to so many points a line has a dot at each, so that a lone one is seen."""
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 11.5, "text.color": INK, "legend.frameon": False, "lines.linewidth": 1.8,
+    "axes.labelcolor": INK, "axes.edgecolor": SOFT, "axes.titlelocation": "left", "axes.titlesize": "medium",
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.xmargin": 0.03,
+    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": GRID, "xtick.color": SOFT,
+    "ytick.color": SOFT, "ytick.left": False, "svg.fonttype": "none", "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True, "figure.constrained_layout.w_pad": 0.08,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,7 @@ def line_chart(
     series: Sequence[Series],
     x_label: str,
     y_label: str,
+    *,
     log_y: bool = False,
     from_zero: bool = False,
     reference: Reference | None = None,
@@ -48,127 +69,77 @@ def line_chart(
 
     `log_y` leaves out values that are not positive; `from_zero` makes a linear y axis start at 0 or below.
     """
-    marks = [reference.y] if reference else []
-    x_axis = fit_axis((v for s in series for v in s.x), LEFT, WIDTH - RIGHT)
-    y_values = [v for s in series for v in s.y] + marks + ([0.0] if from_zero and not log_y else [])
-    y_axis = widened(fit_axis(y_values, HEIGHT - BOTTOM, TOP, log_y))
-    paths = [_line(i, s, x_axis, y_axis) for i, s in enumerate(series)]
-    parts = [
-        _frame(x_axis, y_axis, x_label, y_label),
-        _reference(reference, y_axis) if reference else Markup(),
-        *paths,
-        _legend(series) if len(series) > 1 else Markup(),
-        Markup() if any(paths) else _text("no data", "label", (LEFT + WIDTH - RIGHT) / 2, HEIGHT / 2, "middle"),
-    ]
-    svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img"><title>{}</title>{}</svg>')
-    return svg.format(WIDTH, HEIGHT, _description(title, series, log_y), Markup().join(parts))
+    shown = [_drawable(each, log_y) for each in series]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        set_scale(axes, "x", x_label)
+        set_scale(axes, "y", y_label, log=log_y)
+        for each, (colour, dash) in zip(shown, LINES, strict=False):
+            few = sum(map(math.isfinite, each.y)) <= DOTTED
+            axes.plot(each.x, each.y, color=colour, linestyle=dash, marker="." if few else "", label=each.name)
+        if reference:
+            axes.axhline(reference.y, color=SOFT, linestyle=":", linewidth=1.2)
+            place = axes.get_yaxis_transform()
+            axes.text(0.99, reference.y, reference.label, transform=place, ha="right", va="bottom", color=SOFT)
+        if from_zero:
+            axes.set_ylim(bottom=min([0.0, *(y for each in shown for y in each.y if math.isfinite(y))]))
+        if len(shown) > 1:
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shown), borderaxespad=0)
+        if not any(math.isfinite(y) for each in shown for y in each.y):
+            axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=SOFT)
+
+    return _svg(f"{title}: {'; '.join(map(_ends, shown))}", draw)
 
 
-def position_bar(value: float, spread: float, best: float, worst: float, mark: str) -> Markup:
-    """Where `value` lies between `best` and `worst` on a log scale; empty if there is nothing to draw.
-
-    The scale spans BAR_DECADES decades at most (an unbiased `best` may be 0 or negative); what lies outside is drawn
-    at its end. `spread` (NaN: none) is a whisker on both sides. `mark` is the CSS class of the dot.
-    """
-    low = max(best, worst * 10.0**-BAR_DECADES) if math.isfinite(best) else worst * 10.0**-BAR_DECADES
-    if not (math.isfinite(value) and math.isfinite(worst) and 0 < low < worst):
-        return Markup()
-    axis = Axis(low, worst, BAR_PAD, BAR_WIDTH - BAR_PAD, log=True)
-
-    def x(v: float) -> float:
-        """Pixel of `v`, kept within the scale."""
-        return axis.place(min(max(v, low), worst)) or 0.0
-
-    middle = BAR_HEIGHT / 2
-    parts = [_segment("tick", x(tick), middle - 4, x(tick), middle + 4) for tick in axis.ticks()]
-    parts.append(_segment("rail", x(low), middle, x(worst), middle))
-    if math.isfinite(spread):
-        parts.append(_segment("whisker", x(value - spread), middle, x(value + spread), middle))
-    dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="4.5"/>')
-    svg = Markup('<svg class="bar" viewBox="0 0 {} {}" role="img"><title>{}</title>{}</svg>')
-    title = f"{significant(value)}, between {significant(best)} (real) and {significant(worst)} (noise)"
-    return svg.format(BAR_WIDTH, BAR_HEIGHT, title, Markup().join([*parts, dot.format(mark, x(value), middle)]))
+def set_scale(axes: Axes, which: Literal["x", "y"], label: str, *, log: bool = False) -> None:
+    """An axis with its label and round ticks in short form (64k); lines across the chart from the ticks of y."""
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if log:
+        axes.set(**{f"{which}scale": "log"})
+    ticks = LogLocator(subs=(1.0, 2.0, 5.0)) if log else MaxNLocator(7, steps=[1, 2, 5, 10])
+    axis.set_major_locator(ticks)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: compact(value))
+    if which == "x":
+        axes.set_xlabel(label)
+    else:
+        axes.set_title(label)
 
 
-def _description(title: str, series: Sequence[Series], log_y: bool) -> str:
-    """The title, and where each line starts and ends."""
-    ends = []
-    for s in series:
-        y = [v for v in s.y if drawable(v, log_y)]
-        ends.append(f"{s.name} from {significant(y[0])} to {significant(y[-1])}" if y else f"{s.name}: no data")
-    return f"{title}: {'; '.join(ends)}" if ends else title
+def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+    """What `draw` draws on a figure of `width` x `height` inches, as PNG."""
+    return _saved(draw, (width, height), {}, format="png", dpi=150, metadata={"Software": None})
 
 
-def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> Markup:
-    """Grid lines, tick numbers and the two labels."""
-    parts = [_segment("axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM)]
-    for tick in y_axis.ticks():
-        y = y_axis.place(tick) or 0.0
-        parts.append(_segment("grid", LEFT, y, WIDTH - RIGHT, y))
-        parts.append(_text(compact(tick), "number", LEFT - 7, y + 4, "end"))
-    for tick in x_axis.ticks():
-        x = x_axis.place(tick) or 0.0
-        parts.append(_segment("axis", x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 4))
-        parts.append(_text(compact(tick), "number", x, HEIGHT - BOTTOM + 18, "middle"))
-    parts.append(_text(x_label, "label", WIDTH - RIGHT, HEIGHT - 6, "end"))
-    parts.append(_text(y_label, "label", 2, 13, "start"))
-    return Markup().join(parts)
+def _svg(title: str, draw: Callable[[Figure], None]) -> Markup:
+    """What `draw` draws, as an element of the page: no ids that other charts have too, colours by the page's names."""
+    text = _saved(draw, SIZE, {"svg.hashsalt": title}, format="svg", transparent=True, metadata=NO_METADATA).decode()
+    view = re.search(r'viewBox="[^"]*"', text)
+    assert view, "matplotlib writes one"
+    text = text[text.index(">", view.end()) + 1 :]
+    text = LEFT_OUT.sub("", text)
+    for colour, name in PAGE_COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    return Markup('<svg class="chart" {} role="img"><title>{}</title>').format(Markup(view[0]), title) + Markup(text)
 
 
-def _line(index: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
-    """One path per unbroken run of points; a lone point becomes a dot."""
-    parts = []
-    for run in _runs(series, x_axis, y_axis):
-        if len(run) == 1:
-            dot = Markup('<circle class="dot series-{}" cx="{:.1f}" cy="{:.1f}" r="2.5"/>')
-            parts.append(dot.format(index, *run[0]))
-        else:
-            points = "L".join(f"{x:.1f},{y:.1f}" for x, y in run)
-            parts.append(Markup('<path class="series series-{}" d="M{}"/>').format(index, points))
-    return Markup().join(parts)
+def _saved(draw: Callable[[Figure], None], size: tuple[float, float], style: dict[str, Any], **options: Any) -> bytes:
+    file = io.BytesIO()
+    with matplotlib.rc_context(STYLE | style):
+        figure = Figure(figsize=size)
+        draw(figure)
+        figure.savefig(file, **options)
+    return file.getvalue()
 
 
-def _runs(series: Series, x_axis: Axis, y_axis: Axis) -> Iterator[list[tuple[float, float]]]:
-    """Pixels of the points, cut where a value cannot be drawn."""
-    run: list[tuple[float, float]] = []
-    for value_x, value_y in zip(series.x, series.y, strict=True):
-        x, y = x_axis.place(value_x), y_axis.place(value_y)
-        if x is not None and y is not None:
-            run.append((x, y))
-        elif run:
-            yield run
-            run = []
-    if run:
-        yield run
+def _drawable(series: Series, log: bool) -> Series:
+    """The series with NaN for what has no place on the axis."""
+    y = [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in series.y]
+    return Series(series.name, series.x, y)
 
 
-def _legend(series: Sequence[Series]) -> Markup:
-    """A stroke and the name of each line, above the frame. SVG cannot measure text: room for wide letters is left."""
-    parts = []
-    x = WIDTH - RIGHT - sum(LEGEND_STROKE + LETTER * len(s.name) for s in series)
-    for index, s in enumerate(series):
-        parts.append(_segment(f"series series-{index}", x, 9, x + LEGEND_STROKE - 16, 9))
-        parts.append(_text(s.name, "label", x + LEGEND_STROKE - 10, 13, "start"))
-        x += LEGEND_STROKE + LETTER * len(s.name)
-    return Markup().join(parts)
-
-
-def _reference(reference: Reference, y_axis: Axis) -> Markup:
-    """The dashed line and its label, above the line or, at the top of the frame, below it."""
-    y = y_axis.place(reference.y)
-    if y is None:
-        return Markup()
-    label = _text(reference.label, "label", WIDTH - RIGHT - 2, y - 5 if y > TOP + 12 else y + 14, "end")
-    return _segment("reference", LEFT, y, WIDTH - RIGHT, y) + label
-
-
-def _segment(css: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    """A straight line."""
-    line = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
-    return line.format(css, x1, y1, x2, y2)
-
-
-def _text(text: str, css: str, x: float, y: float, anchor: str) -> Markup:
-    """A line of text, escaped."""
-    element = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
-    return element.format(css, x, y, anchor, text)
+def _ends(series: Series) -> str:
+    """Where a line starts and ends, in words."""
+    known = [significant(y) for y in series.y if math.isfinite(y)]
+    return f"{series.name} from {known[0]} to {known[-1]}" if known else f"{series.name}: no data"

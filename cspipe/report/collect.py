@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
+import math
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from PIL import Image
+from pydantic import ValidationError
 
 from cspipe.config.params import Params
-from cspipe.report.readers import bad_file, read_columns, read_json, read_picture
-from cspipe.report.results import Columns, Curves, Index, Metrics, ModelConfig, Report, VariantResult
+from cspipe.report.results import Columns, Index, Metrics, ModelConfig, Picture, Report, VariantResult
 from cspipe.runtime.errors import UserError
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
-PREPARE, TRAIN, COMPENSATE = "dvc repro prepare", "dvc repro train", "dvc repro compensate"
-SAMPLE, EVALUATE = "dvc repro sample", "dvc repro evaluate"
+PREPARE, TRAIN, COMPENSATE, SAMPLE, EVALUATE = (
+    f"dvc repro {stage}" for stage in ("prepare", "train", "compensate", "sample", "evaluate")
+)
 NORM = ("t", "norm_ratio", "error")
+CURVES = {
+    "loss": ("train/plots/metrics/loss.tsv", ("step", "loss"), TRAIN),
+    "grad_norm": ("train/plots/metrics/grad_norm.tsv", ("step", "grad_norm"), TRAIN),
+    "share": ("train/plots/metrics/share.tsv", ("step", "share"), TRAIN),
+    "module_loss": ("compensate/plots/metrics/loss.tsv", ("step", "loss"), COMPENSATE),
+    "norm": ("norm.tsv", NORM, COMPENSATE),
+    "train_norm": ("train-norm.tsv", NORM, TRAIN),
+    "schedule": ("schedule.tsv", ("t", "alpha_bar", "kappa"), TRAIN),
+}
+"""Files below curves/, the columns that are read (`step`: images seen), and the command that makes them."""
+WIDEST, JPEG_QUALITY = 1600, 90
 
 
 def collect(root: Path, params: Params) -> Report:
@@ -26,60 +46,124 @@ def collect(root: Path, params: Params) -> Report:
     results = [_variant(root, name, variant) for name, variant in params.variants.items()]
     _check_comparable(root, params, results)
     prepared, main, module = root / "data/prepared", root / "models/main", root / "models/compensation"
+    curves: dict[str, Columns] = {"share": {"step": [], "share": []}}
+    for curve, (file, columns, command) in CURVES.items():
+        if curve != "share" or params.train.method != "plain":  # plain training has no compensated share
+            curves[curve] = read_columns(root / "curves" / file, columns, command)
+    with reading(prepared / "index.json", PREPARE) as content:
+        index = Index.model_validate_json(content)
     return Report(
         params=params,
         params_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
-        index=read_json(prepared / "index.json", Index, PREPARE),
+        index=index,
         preview=read_picture(prepared / "preview.png", PREPARE),
         progress=read_picture(main / "progress.png", TRAIN),
-        parameters=read_json(main / "config.json", ModelConfig, TRAIN).parameters,
-        module_parameters=read_json(module / "config.json", ModelConfig, COMPENSATE).parameters,
+        parameters=_parameters(main / "config.json", TRAIN),
+        module_parameters=_parameters(module / "config.json", COMPENSATE),
         results=results,
-        curves=_curves(root / "curves", params.train.method != "plain"),
+        curves=curves,
     )
+
+
+def remove_gone(root: Path, variants: Collection[str]) -> list[str]:
+    """Remove samples, neighbours and metrics under `root` of all variants but these; returns whose they were.
+
+    `dvc repro` leaves them in folders that the report depends on. Nothing is lost: DVC's cache has the samples and
+    neighbours, git the metrics.
+    """
+    gone = set()
+    for facts in root.glob("samples/*/samples.json"):
+        if (name := facts.parent.name) not in variants:
+            shutil.rmtree(facts.parent)
+            gone.add(name)
+    for file in (*root.glob("neighbours/*.png"), *root.glob("metrics/*.json")):
+        if file.stem not in variants:
+            file.unlink()
+            gone.add(file.stem)
+    return sorted(gone)
 
 
 def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
     """The scores and pictures of one variant."""
-    metrics = read_json(root / f"metrics/{name}.json", Metrics, EVALUATE)
-    return VariantResult(
-        name=name,
-        settings=settings,
-        scores=metrics.scores,
-        nearest_ratio=metrics.memorisation.nearest_ratio,
-        paired=metrics.paired[0] if metrics.paired else None,
-        bracket=metrics.bracket,
-        provenance=metrics.provenance[0],
-        grid=read_picture(root / f"samples/{name}/grid.png", SAMPLE),
-        neighbours=read_picture(root / f"neighbours/{name}.png", EVALUATE),
-    )
+    with reading(root / f"metrics/{name}.json", EVALUATE) as content:
+        metrics = Metrics.model_validate_json(content)
+    grid = read_picture(root / f"samples/{name}/grid.png", SAMPLE)
+    return VariantResult(name, settings, metrics, grid, read_picture(root / f"neighbours/{name}.png", EVALUATE))
 
 
 def _check_comparable(root: Path, params: Params, results: list[VariantResult]) -> None:
     """One table compares only what was measured in the same way."""
-    first = results[0]
+    wanted, first = params.evaluate.extractor, results[0]
     for result in results:
-        where = root / f"metrics/{result.name}.json"
-        if result.provenance.extractor != params.evaluate.extractor:
-            problem = f"scored with {result.provenance.extractor}, params.yaml says {params.evaluate.extractor}"
-            raise bad_file(where, problem, EVALUATE)
-        if result.provenance.reference_sha256 != first.provenance.reference_sha256:
+        where, found = root / f"metrics/{result.name}.json", result.metrics.provenance[0]
+        if found.extractor != wanted:
+            raise _unusable(where, f"scored with {found.extractor}, params.yaml says {wanted}", EVALUATE)
+        if found.reference_sha256 != first.metrics.provenance[0].reference_sha256:
             raise UserError(
                 f"{where}: scored against other pictures than metrics/{first.name}.json; `{EVALUATE}` scores all anew"
             )
 
 
-def _curves(folder: Path, own_steps: bool) -> Curves:
-    """All curves; a share of own steps exists only with a method that takes some."""
-    train, module = folder / "train/plots/metrics", folder / "compensate/plots/metrics"
-    nothing: Columns = {"step": [], "share": []}
-    share = train / "share.tsv"
-    return Curves(
-        loss=read_columns(train / "loss.tsv", ("step", "loss"), TRAIN),
-        grad_norm=read_columns(train / "grad_norm.tsv", ("step", "grad_norm"), TRAIN),
-        share=read_columns(share, ("step", "share"), TRAIN) if own_steps else nothing,
-        module_loss=read_columns(module / "loss.tsv", ("step", "loss"), COMPENSATE),
-        norm=read_columns(folder / "norm.tsv", NORM, COMPENSATE),
-        train_norm=read_columns(folder / "train-norm.tsv", NORM, TRAIN),
-        schedule=read_columns(folder / "schedule.tsv", ("t", "alpha_bar", "kappa"), TRAIN),
-    )
+def _parameters(path: Path, command: str) -> int:
+    with reading(path, command) as content:
+        return ModelConfig.model_validate_json(content).parameters
+
+
+@contextmanager
+def reading(path: Path, command: str) -> Iterator[bytes]:
+    """The content of a file; an error of reading or understanding it is a UserError with `command`, which makes it."""
+    try:
+        yield path.read_bytes()
+    except FileNotFoundError:
+        raise _unusable(path, "is missing", command) from None
+    except ValidationError as error:
+        raise _unusable(path, first_problem(error), command) from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unusable(path, str(error), command) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem that pydantic found, as `key: message`."""
+    problem = error.errors()[0]
+    return ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")]))
+
+
+def _unusable(path: Path, problem: str, command: str) -> UserError:
+    return UserError(f"{path}: {problem}; `{command}` makes this file")
+
+
+def read_columns(path: Path, names: tuple[str, ...], command: str) -> Columns:
+    """The columns `names` of a TSV file with a header, as floats; an empty cell is NaN. Raises UserError."""
+    columns: Columns = {name: [] for name in names}
+    with reading(path, command) as content:
+        rows = csv.DictReader(io.StringIO(content.decode()), delimiter="\t")
+        for name in names:
+            if name not in (rows.fieldnames or []):
+                raise ValueError(f"has no column {name!r}")
+        for number, row in enumerate(rows, start=2):
+            for name in names:
+                try:
+                    columns[name].append(float(row[name] or math.nan) if row[name] is not None else float("none"))
+                except ValueError:
+                    raise ValueError(f"line {number} has no number in column {name!r}") from None
+    return columns
+
+
+def read_picture(path: Path, command: str) -> Picture:
+    """A PNG as a data URI; one wider than WIDEST pixels is reduced to that and becomes a JPEG, to keep pages light."""
+    with reading(path, command) as content:
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+        except (OSError, SyntaxError):
+            raise ValueError("is not a whole picture") from None
+    if image.width <= WIDEST:
+        return Picture(_data_uri("png", content), image.width, image.height)
+    small = image.convert("RGB").resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    jpeg = io.BytesIO()
+    small.save(jpeg, format="JPEG", quality=JPEG_QUALITY)
+    return Picture(_data_uri("jpeg", jpeg.getvalue()), small.width, small.height)
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -6,18 +6,19 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cspipe.config.params import Data
-from cspipe.corrections import CorrectionSettings
-from cspipe.report.charts import Reference, Series, line_chart, position_bar
+from cspipe.ingest.settings import DataSettings
+from cspipe.report.charts import Reference, Series, line_chart
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.paired import families_table, measures_table, paired_verdict
-from cspipe.report.results import Bracket, Columns, Curves, Report, VariantResult
-from cspipe.report.verdict import leaders, module_effects, verdict
-from cspipe.sampling.variants import Variant
+from cspipe.report.results import Bracket, Columns, Report
+from cspipe.report.summary import leaders, module_effects, verdict
+from cspipe.sampling.correction import CorrectionSettings
+from cspipe.sampling.settings import Variant
 
 EXTRACTORS = {"efficientnet-lite0": "EfficientNet-Lite0", "inception-v3-compat": "Inception v3 (TF weights)"}
 TASKS = {"generate": [], "inpaint": ["inpainting"], "deocclude": ["de-occlusion"]}
@@ -35,7 +36,9 @@ def render(report: Report, stages: Sequence[str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(significant=significant, count=count, compact=compact, kid=kid)
-    environment.globals.update(sampler_words=sampler_words, correction_words=correction_words)
+    environment.globals.update(
+        sampler_words=sampler_words, correction_words=correction_words, scale_position=scale_position, nan=math.nan
+    )
     return environment.get_template("page.html.jinja").render(
         report=report,
         params=report.params,
@@ -48,14 +51,14 @@ def render(report: Report, stages: Sequence[str]) -> str:
         verdict=verdict(report.results, report.bracket, report.real),
         effects=module_effects(report.results),
         best=[result.name for result in leaders(report.results)],
-        bars=_variant_bars(report),
-        bracket_bars=_bracket_bars(report.bracket),
         charts=_charts(report.curves),
-        provenance={r.name: json.dumps(r.provenance.model_dump(), indent=2, sort_keys=True) for r in report.results},
+        provenance={
+            r.name: json.dumps(r.metrics.provenance[0].model_dump(), indent=2, sort_keys=True) for r in report.results
+        },
     )
 
 
-def data_words(data: Data) -> str:
+def data_words(data: DataSettings) -> str:
     """The pictures in a few words: 'pixel-art avatars'; for files their name, without the folders above."""
     if data.source == "avatars":
         return f"{data.avatars.style} avatars"
@@ -87,57 +90,38 @@ def correction_words(correction: CorrectionSettings | None) -> str:
     return "none" if correction is None else correction.words()
 
 
-def _variant_bars(report: Report) -> dict[str, Markup]:
-    """Where each variant lies between held-out real pictures and noise, by name."""
-    best, worst = report.bracket.heldout_kid, report.bracket.noise_kid
-    scores = {r.name: (r.scores.kid, r.scores.kid_std, _mark(r, report)) for r in report.results}
-    return {name: position_bar(value, spread, best, worst, mark) for name, (value, spread, mark) in scores.items()}
+def scale_position(value: float, bracket: Bracket) -> float | None:
+    """Per cent of the way of a KID from held-out real pictures (0) to noise (100), in its logarithm; None: no scale.
 
-
-def _bracket_bars(bracket: Bracket) -> dict[str, Markup]:
-    """The two ends of the same scale."""
+    The scale spans four decades at most (an unbiased KID may be 0 or negative); what lies outside is at its end.
+    """
     best, worst = bracket.heldout_kid, bracket.noise_kid
-    ends = {"heldout": best, "noise": worst}
-    return {name: position_bar(value, math.nan, best, worst, "mark end") for name, value in ends.items()}
+    low = max(best, worst / 1e4) if math.isfinite(best) else worst / 1e4
+    if not (math.isfinite(value) and 0 < low < worst < math.inf):
+        return None
+    return round(100 * math.log(min(max(value, low), worst) / low) / math.log(worst / low), 1)
 
 
-def _mark(result: VariantResult, report: Report) -> str:
-    """CSS class of a variant's dot: filled for the nearest and those that tie with it."""
-    return "mark lead" if result in leaders(report.results) else "mark"
-
-
-def _charts(curves: Curves) -> dict[str, Markup]:
+def _charts(curves: dict[str, Columns]) -> dict[str, Markup]:
     """All charts by name."""
-    schedule = curves.schedule
-    kappa = Series("kappa", schedule["t"], schedule["kappa"])
-    signal = Series("alpha-bar", schedule["t"], schedule["alpha_bar"])
-    share = _steps(curves.share, "share", "share")
     left = f"‖x0 {MINUS} x0h {MINUS} C‖ / ‖x0 {MINUS} x0h‖"
     nothing, useless = Reference(1.0, "1: as large as the error"), Reference(1.0, "1: C does nothing")
+
+    def chart(title: str, curve: str, column: str, y_label: str, **options: Any) -> Markup:
+        """A column of a curve over images seen, or over t; that of the module fit in training beside `norm`."""
+        lines = {"norm": {"compensate stage": "norm", "in training": "train_norm"}}.get(curve, {column: curve})
+        axis = "step" if "step" in curves[curve] else "t"
+        series = [Series(name, curves[key][axis], curves[key][column]) for name, key in lines.items()]
+        shown = [each for each in series if each.x] or series[:1]
+        return line_chart(title, shown, IMAGES_SEEN if axis == "step" else NATIVE_STEP, y_label, **options)
+
     return {
-        "loss": line_chart("Loss", [_steps(curves.loss, "loss", "loss")], IMAGES_SEEN, "loss", log_y=True),
-        "share": line_chart("Compensated share", [share], IMAGES_SEEN, "share of each batch, 0 to 1", from_zero=True),
-        "grad_norm": line_chart(
-            "Gradient norm", [_steps(curves.grad_norm, "grad_norm", "norm")], IMAGES_SEEN, "norm, before clipping", True
-        ),
-        "module_loss": line_chart(
-            "Loss of the module", [_steps(curves.module_loss, "loss", "loss")], IMAGES_SEEN, "loss of C", log_y=True
-        ),
-        "norm": _per_step("Norm ratio", curves, "norm_ratio", f"‖C‖ / ‖x0 {MINUS} x0h‖", nothing),
-        "error": _per_step("Remaining error", curves, "error", left, useless),
-        "alpha_bar": line_chart("Alpha-bar", [signal], NATIVE_STEP, "alpha-bar, share of signal", from_zero=True),
-        "kappa": line_chart("Kappa", [kappa], NATIVE_STEP, f"kappa(t, t {MINUS} 1)", log_y=True),
+        "loss": chart("Loss", "loss", "loss", "loss", log_y=True),
+        "share": chart("Compensated share", "share", "share", "share of each batch, 0 to 1", from_zero=True),
+        "grad_norm": chart("Gradient norm", "grad_norm", "grad_norm", "norm, before clipping", log_y=True),
+        "module_loss": chart("Loss of the module", "module_loss", "loss", "loss of C", log_y=True),
+        "norm": chart("Norm ratio", "norm", "norm_ratio", f"‖C‖ / ‖x0 {MINUS} x0h‖", from_zero=True, reference=nothing),
+        "error": chart("Remaining error", "norm", "error", left, from_zero=True, reference=useless),
+        "alpha_bar": chart("Alpha-bar", "schedule", "alpha_bar", "alpha-bar, share of signal", from_zero=True),
+        "kappa": chart("Kappa", "schedule", "kappa", f"kappa(t, t {MINUS} 1)", log_y=True),
     }
-
-
-def _steps(columns: Columns, column: str, name: str) -> Series:
-    """A logged curve over images seen."""
-    return Series(name, columns["step"], columns[column])
-
-
-def _per_step(title: str, curves: Curves, column: str, label: str, reference: Reference) -> Markup:
-    """A column of the module fit after training and, if there is one, of the module fit in training, over t."""
-    modules = [Series("compensate stage", curves.norm["t"], curves.norm[column])]
-    if curves.train_norm["t"]:
-        modules.append(Series("in training", curves.train_norm["t"], curves.train_norm[column]))
-    return line_chart(title, modules, NATIVE_STEP, label, from_zero=True, reference=reference)

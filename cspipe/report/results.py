@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cspipe.config.params import Params
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 Fact = str | int | float | bool | None
@@ -23,12 +23,6 @@ class Scores(BaseModel):
     frechet: Number = Field(description="Frechet distance of Gaussians fit to the features")
     precision: Number = Field(description="share of samples inside the reference's manifold")
     recall: Number = Field(description="share of the reference inside the samples' manifold")
-
-
-class Memorisation(BaseModel):
-    """Whether samples are copies of training pictures."""
-
-    nearest_ratio: Number = Field(description="distance to the nearest training picture, samples over held-out")
 
 
 class Bracket(BaseModel):
@@ -70,7 +64,8 @@ class Metrics(BaseModel):
     """metrics/<variant>.json; its scores stand under the label of the extractor."""
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
-    memorisation: Memorisation
+    nearest_ratio: Number = Field(validation_alias=AliasPath("memorisation", "nearest_ratio"))
+    """Distance to the nearest training picture, samples over held-out ones."""
     paired: list[dict[str, PairedScores]] = Field(max_length=1, default=[])
     """Against the truth: of the result, and of rivals that cost nothing; empty for samples of noise alone."""
     bracket: Bracket
@@ -78,7 +73,7 @@ class Metrics(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """The config.json of a model: what the page needs of it."""
+    """What the page needs of the config.json of a model."""
 
     parameters: int
 
@@ -128,39 +123,31 @@ class VariantResult:
 
     name: str
     settings: Variant
-    scores: Scores
-    nearest_ratio: float
-    paired: dict[str, PairedScores] | None
-    """As in Metrics; None for samples of noise alone."""
-    bracket: Bracket
-    provenance: Provenance
+    metrics: Metrics
     grid: Picture
     neighbours: Picture
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of its samples."""
+        return self.metrics.scores
+
+    @property
+    def paired(self) -> dict[str, PairedScores] | None:
+        """Scores against the truth, as in Metrics; None for samples of noise alone."""
+        return self.metrics.paired[0] if self.metrics.paired else None
 
 
 Columns = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Tables of numbers by column name; empty columns where nothing was logged.
-
-    loss, grad_norm, share, module_loss: `step` (images seen) and a column of that name (module_loss: `loss`).
-    norm, train_norm: `t`, `norm_ratio`, `error`. schedule: `t`, `alpha_bar`, `kappa`.
-    """
-
-    loss: Columns
-    grad_norm: Columns
-    share: Columns
-    module_loss: Columns
-    norm: Columns
-    train_norm: Columns
-    schedule: Columns
-
-
-@dataclass(frozen=True)
 class Report:
-    """Everything the page shows. `results` has one entry per variant of params, in that order."""
+    """Everything the page shows. `results` has one entry per variant of params, in that order.
+
+    `curves` has the tables of curves/ by the names of collect.CURVES, columns by their names; one has no rows where
+    nothing was logged.
+    """
 
     params: Params
     params_text: str
@@ -170,17 +157,17 @@ class Report:
     parameters: int
     module_parameters: int
     results: list[VariantResult]
-    curves: Curves
+    curves: dict[str, Columns]
 
     @property
     def bracket(self) -> Bracket:
         """The bracket, the same for all variants (collect checks that they share reference and extractor)."""
-        return self.results[0].bracket
+        return self.results[0].metrics.bracket
 
     @property
     def provenance(self) -> Provenance:
         """Provenance of the first variant, for what all of them share."""
-        return self.results[0].provenance
+        return self.results[0].metrics.provenance[0]
 
     @property
     def real(self) -> str:

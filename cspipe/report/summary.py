@@ -1,12 +1,16 @@
-"""The scores as a text table for a terminal or a log."""
+"""What the numbers say, in sentences, and the scores as a text table.
+
+Scores whose spreads overlap are a tie, never a win.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from cspipe.report.numbers import DASH, kid, significant
+from cspipe.report.numbers import DASH, TIMES, kid, significant
 from cspipe.report.paired import families_table, measures_table
-from cspipe.report.results import Report
+from cspipe.report.results import Bracket, Report, Scores, VariantResult
 
 HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
@@ -35,3 +39,71 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
         lines.append("  ".join(cells))
     return lines
+
+
+def overlap(a: Scores, b: Scores) -> bool:
+    """Whether KID +- spread of `a` and of `b` have a point in common (an unknown spread counts as none)."""
+    gap = abs(a.kid - b.kid)
+    return gap <= sum(0.0 if math.isnan(s.kid_std) else s.kid_std for s in (a, b))
+
+
+def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
+    """The variant with the least KID, and after it those that tie with it, in order of KID; empty if none has one."""
+    ranked = sorted((r for r in results if math.isfinite(r.scores.kid)), key=lambda r: r.scores.kid)
+    return [r for r in ranked if overlap(r.scores, ranked[0].scores)]
+
+
+def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> str:
+    """Which variant is nearest to the reference, or which tie, and where noise and `real` pictures (words) stand."""
+    first = leaders(results)
+    ends = (
+        f"where {real} score {kid(bracket.heldout_kid)} "
+        f"and uniform noise scores {kid(bracket.noise_kid)} (KID {TIMES} 1000, lower is better)."
+    )
+    if not first:
+        return "No variant has a KID, so none can be called nearest to the reference."
+    score = _score(first[0])
+    if len(results) == 1:
+        return f"{first[0].name} scores KID {score}, {ends}"
+    if len(first) == 1:
+        return f"Of the variants, {first[0].name} is nearest to the reference: KID {score}, {ends}"
+    who = "All variants" if len(first) == len(results) else _listed([r.name for r in first])
+    scores = _listed([f"{_score(r)} ({r.name})" for r in first])
+    return f"{who} tie: their KIDs, {scores}, overlap within their spreads, {ends}"
+
+
+def module_effects(results: Sequence[VariantResult]) -> list[str]:
+    """A sentence per pair of variants that differ in nothing but the correction."""
+    sentences = []
+    for corrected in results:
+        for plain in results:
+            if _twins(corrected, plain) and math.isfinite(corrected.scores.kid - plain.scores.kid):
+                sentences.append(_effect(corrected, plain))
+    return sentences
+
+
+def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
+    """Whether `plain` is `corrected` without its correction."""
+    with_it, without = corrected.settings, plain.settings
+    if with_it.correction is None or not with_it.correction.needs_compensator or without.correction is not None:
+        return False
+    return (with_it.sampler, with_it.steps, with_it.eta) == (without.sampler, without.steps, without.eta)
+
+
+def _effect(corrected: VariantResult, plain: VariantResult) -> str:
+    """What the module does between the two."""
+    what = f"With the module ({corrected.name}) instead of without ({plain.name})"
+    if overlap(corrected.scores, plain.scores):
+        return f"{what}, KID is {_score(corrected)} instead of {_score(plain)}: a tie."
+    verb = "falls" if corrected.scores.kid < plain.scores.kid else "rises"
+    return f"{what}, KID {verb} from {_score(plain)} to {_score(corrected)}."
+
+
+def _score(result: VariantResult) -> str:
+    """KID x 1000 with its spread."""
+    return kid(result.scores.kid, result.scores.kid_std)
+
+
+def _listed(items: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))

@@ -7,18 +7,29 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
+from pydantic import Field, StrictBool
 from torch import Tensor
 
-from cspipe.config.params import Compute
 from cspipe.runtime import gpu_lock
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.settings import Count, Section
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit: "max" or microseconds of processor time, and of what time."""
 SECONDS_TO_LOOK = 0.25
+
+
+class ComputeSettings(Section):
+    """What the work runs on."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes the GPU when there is one")
+    precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
+    compile: StrictBool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
+    threads: Count = Field(description="CPU threads of torch; part of the result: other counts sum in another order")
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Device:
         return torch.Generator(self.device).manual_seed(seed)
 
 
-def open_device(compute: Compute) -> Device:
+def open_device(compute: ComputeSettings) -> Device:
     """Set threads and determinism, and choose the device. Raises UserError if it is not there.
 
     Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none.

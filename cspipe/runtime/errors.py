@@ -1,5 +1,20 @@
-"""The one kind of error that a person is meant to read."""
+"""Errors that a person is meant to read."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from cspipe.runtime.ends import End
 
 
 class UserError(Exception):
     """Something the user can put right. The message says what is wrong, where, and what to do."""
+
+    end: ClassVar[End] = End.FAILED
+    """How a stage ends that raises it."""
+
+
+class NotFinite(UserError):
+    """A loss, gradient or weight stopped being finite."""
+
+    end = End.NOT_FINITE

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
+from cspipe.runtime.ends import End
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import stop_if_asked
 from cspipe.runtime.storage import Bucket
@@ -52,6 +53,8 @@ class RemoteState:
 
 class TakenOver(UserError):
     """The run belongs to another worker now."""
+
+    end = End.TAKEN_OVER
 
 
 class Mirror:

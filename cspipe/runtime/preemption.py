@@ -7,11 +7,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
-EXIT_STATUS = 75
-"""EX_TEMPFAIL: nothing is wrong, run the same command again."""
 SAME_REQUEST = 5.0
 """Seconds in which SIGTERM repeats the one before: a process gets it with its group, and then from its parent."""
 
@@ -20,23 +17,33 @@ class Preempted(BaseException):
     """Raised where SIGTERM stops the work; like KeyboardInterrupt it is no Exception, so that nothing swallows it."""
 
 
-@dataclass
-class _Request:
-    """Signals belong to the process, and so does what became of them."""
+class _Handler:
+    """What SIGTERM does in a stage, and when it came, in seconds of the monotonic clock."""
 
-    at: float | None = None
-    """When SIGTERM came, in seconds of the monotonic clock."""
-    deferred: bool = False
+    def __init__(self) -> None:
+        self.came: float | None = None
+        self.deferred = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.came is None:
+            self.came = time.monotonic()
+            if not self.deferred:
+                raise Preempted
+        elif time.monotonic() - self.came > SAME_REQUEST:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
-_request = _Request()
+def _handler() -> _Handler:
+    """That of the stage in this process; outside of one, a handler that never hears of a signal."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return handler if isinstance(handler, _Handler) else _Handler()
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """In the body SIGTERM raises Preempted, at once or at the end of `deferred`; a later one ends the process."""
-    _request.at, _request.deferred = None, False
-    before = signal.signal(signal.SIGTERM, _take)
+def sigterm_raises() -> Iterator[None]:
+    """In the body SIGTERM raises Preempted, at once or after `sigterm_deferred`; a later one ends the process."""
+    before = signal.signal(signal.SIGTERM, _Handler())
     try:
         yield
     finally:
@@ -44,28 +51,18 @@ def heeded() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether SIGTERM has come: the body saves its work and ends by itself."""
-    _request.deferred = True
+def sigterm_deferred() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGTERM has come: the body saves its work and ends by itself."""
+    handler = _handler()
+    handler.deferred = True
     try:
-        yield lambda: _request.at is not None
+        yield lambda: handler.came is not None
     finally:
-        _request.deferred = False
-    if _request.at is not None:
-        raise Preempted
+        handler.deferred = False
+    stop_if_asked()
 
 
 def stop_if_asked() -> None:
-    """Raise Preempted if SIGTERM has come: for a wait inside of `deferred`, where there is no work to save yet."""
-    if _request.at is not None:
+    """Raise Preempted if SIGTERM has come: for a wait in `sigterm_deferred`, where there is no work to save yet."""
+    if _handler().came is not None:
         raise Preempted
-
-
-def _take(number: int, frame: FrameType | None) -> None:
-    if _request.at is None:
-        _request.at = time.monotonic()
-        if not _request.deferred:
-            raise Preempted
-    elif time.monotonic() - _request.at > SAME_REQUEST:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)

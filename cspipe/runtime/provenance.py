@@ -7,7 +7,14 @@ they are the same in any clone, and `git log --find-object=ID` tells the commits
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cspipe.runtime.errors import UserError
 
 
 def _object_id(kind: str, content: bytes) -> bytes:
@@ -35,3 +42,28 @@ def code_ids(*paths: str) -> dict[str, str]:
     root = Path(__file__).parents[2]
     found = {path: root / path for path in paths}
     return {path: (_tree(file) if file.is_dir() else _blob(file)).hex()[:12] for path, file in found.items()}
+
+
+def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str | None = None) -> dict[str, str]:
+    """`code_ids` of the code that dvc.yaml, in the working folder, names as dependencies of a stage.
+
+    `${a.b}` there is a value of `params`, as DVC fills it in; of a stage that runs once per variant, `${item.a}` is a
+    value of the variant. Raises UserError if there is no such stage.
+    """
+    try:
+        entry = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(f"dvc.yaml: no stage {stage} ({error}); run in the folder of the project") from None
+    values = dict(params or {})
+    if variant is not None:
+        values |= {"key": variant, "item": values["variants"][variant]}
+
+    def value(match: re.Match[str]) -> str:
+        """A value by its dotted key."""
+        found: Any = values
+        for key in match[1].split("."):
+            found = found[key]
+        return str(found)
+
+    code = [path for path in entry.get("do", entry)["deps"] if path.startswith("cspipe/")]
+    return code_ids(*(re.sub(r"\$\{([\w.]+)\}", value, path) for path in code))

@@ -19,6 +19,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from urllib3.exceptions import HTTPError
 
+from cspipe.runtime.ends import End
 from cspipe.runtime.errors import UserError
 
 NO_OBJECT = ("404", "NoSuchKey", "NotFound")
@@ -33,6 +34,8 @@ class StorageError(UserError):
 
 class Unreachable(StorageError):
     """S3 does not answer, or is too busy to; it may answer later."""
+
+    end = End.S3_AWAY
 
 
 class Missing(StorageError):

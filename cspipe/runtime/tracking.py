@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dvclive.live import Live
+from pydantic import Field
 
-from cspipe.config.params import Tracking
-from cspipe.training.loop import Log
+from cspipe.runtime.settings import Section
+
+Log = Callable[[int, Mapping[str, float]], None]
+"""(images seen, values of a point of the curves)."""
+
+
+class TrackingSettings(Section):
+    """Where curves go besides the files."""
+
+    wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
+    project: str = Field(min_length=1, description="its project name")
 
 
 @contextmanager
-def tracked(folder: Path, tracking: Tracking, run: str, config: Mapping[str, Any]) -> Iterator[Log]:
+def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Iterator[Log]:
     """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
@@ -47,7 +57,7 @@ def _six_digits(value: float) -> float:
     return float(f"{value:.6g}") if math.isfinite(value) else value
 
 
-def _wandb(tracking: Tracking, run: str, config: Mapping[str, Any]) -> Any:
+def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Any:
     """The W&B run, or None if disabled; importing it takes a second, so only then."""
     if tracking.wandb == "disabled":
         return None

@@ -1,8 +1,16 @@
-"""DDPM's ancestral sampling (Ho et al. 2020): DDIM with all of the posterior's noise."""
+"""DDPM's ancestral sampling (Ho et al. 2020): DDIM's step with all of the posterior's noise."""
 
 from __future__ import annotations
 
-from cspipe.samplers.ddim import step as step
+from torch import Tensor
+
+from cspipe.diffusion.ddim import ddim_step
+from cspipe.sampling.state import SamplerState
 
 ETAS = (1.0, 1.0)
-REMEMBERS = False
+REMEMBERS = CORRECTS_ESTIMATES = False
+
+
+def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
+    """x_s; images (N, C, H, W), timesteps (N,)."""
+    return ddim_step(x_t, x0_hat, t, s, state.schedule, eta=1.0, z=state.z())

@@ -5,34 +5,31 @@ a step. The order rises 1, 2, 3 with the memory, and falls to 1 at the last step
 
 The memory is the last three estimates, the last state, and what was predicted from it. What a correction adds to a
 state after its step is added to UniPC's corrected state as well, which would otherwise replace it. With an estimate
-that never changes, the corrected walk is then DDIM's.
+that never changes, the corrected trajectory is then DDIM's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from cspipe.diffusion.ddim import ddim_step
 from cspipe.diffusion.process import per_image
-from cspipe.samplers.ddim import ddim_step
-from cspipe.samplers.dpm_solver import half_log_snr
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cspipe.diffusion.schedule import Schedule
-    from cspipe.samplers import Walk
+from cspipe.diffusion.schedule import Schedule
+from cspipe.sampling.state import SamplerState
 
 ETAS = (0.0, 0.0)
-REMEMBERS = True
+REMEMBERS, CORRECTS_ESTIMATES = True, False
 ORDER = 3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """x0h (N, C, H, W) and where it was made, t (N,)."""
+    """x0_hat (N, C, H, W) and where it was made, t (N,)."""
 
-    x0h: Tensor
+    x0_hat: Tensor
     t: Tensor
 
 
@@ -52,18 +49,18 @@ class Memory:
     """Newest first."""
 
 
-def step(x_t: Tensor, x0h: Tensor, t: Tensor, s: Tensor, walk: Walk) -> Tensor:
+def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
     """The predicted x_s; images (N, C, H, W), steps (N,)."""
-    number, newest, older = 0, Estimate(x0h, t), []
-    if walk.past:
-        (last,) = walk.past
+    number, newest, older = 0, Estimate(x0_hat, t), []
+    if state.history:
+        (last,) = state.history
         number, older = last.number + 1, last.estimates
-        corrected = move(last.x, older[: last.order], t, walk.schedule, newest)
+        corrected = move(last.x, older[: last.order], t, state.schedule, newest)
         x_t = corrected + (x_t - last.predicted)
     estimates = [newest, *older][:ORDER]
-    order = min(len(estimates), len(walk) - number)
-    predicted = move(x_t, estimates[:order], s, walk.schedule)
-    walk.past = [Memory(number, x_t, predicted, order, estimates)]
+    order = min(len(estimates), len(state) - number)
+    predicted = move(x_t, estimates[:order], s, state.schedule)
+    state.history = [Memory(number, x_t, predicted, order, estimates)]
     return predicted
 
 
@@ -73,22 +70,20 @@ def move(x: Tensor, estimates: list[Estimate], s: Tensor, schedule: Schedule, th
     ddim + kappa * sum_k rho_k D_k, D_k the difference of the k-th estimate to the first over their distance r_k.
     """
     first, *others = estimates if there is None else [*estimates, there]
-    x_s = ddim_step(x, first.x0h, first.t, s, schedule)
+    x_s = ddim_step(x, first.x0_hat, first.t, s, schedule)
     if not others:
         return x_s
-    start = half_log_snr(first.t, schedule)
-    h = half_log_snr(s, schedule) - start
-    distances = [(half_log_snr(other.t, schedule) - start) / h for other in others]
+    start = schedule.half_log_snr(first.t)
+    h = schedule.half_log_snr(s) - start
+    distances = [(schedule.half_log_snr(other.t) - start) / h for other in others]
     kappa = schedule.kappa(first.t, s)
     for other, distance, rho in zip(others, distances, rhos(distances, h), strict=True):
-        x_s = x_s + per_image(kappa * rho / distance).to(x.dtype) * (other.x0h - first.x0h)
+        x_s = x_s + per_image(kappa * rho / distance).to(x.dtype) * (other.x0_hat - first.x0_hat)
     return x_s
 
 
 def rhos(distances: list[Tensor], h: Tensor) -> list[Tensor]:
     """rho_k (N,) of each r_k (N,), float64: sum_k rho_k r_k^(i-1) = b_i for all i; 1/2 for one alone, as published."""
-    import torch
-
     if len(distances) == 1:
         return [torch.full_like(h, 0.5)]
     rows, b = [], []

@@ -12,20 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cspipe.corrections import AfterStep
 from cspipe.data.conditions import hole_of
 from cspipe.data.pixels import normalise, quantise
 from cspipe.data.seeds import derive_seed
-from cspipe.diffusion.process import Denoiser
+from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.schedule import Schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.progress import Progress
-from cspipe.samplers import Noise, Step, Walk
+from cspipe.sampling.correction import Corrected
 from cspipe.sampling.repaint import Known, resampled
-from cspipe.sampling.reverse import sample, subsequence
-
-Corrected = tuple[Denoiser, AfterStep | None]
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import Noise, SamplerState, Step
 
 
 class Drawn(NamedTuple):
@@ -65,28 +63,28 @@ class Sampler:
 
     def draw(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> Drawn:
         """The same images, with what was measured on their way."""
-        told = None if inputs is None else normalise(self.device.upload(torch.from_numpy(inputs)))
+        condition = None if inputs is None else normalise(self.device.upload(torch.from_numpy(inputs)))
         first = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         x_T = self.device.upload(torch.stack(first))
-        denoise, correction = self.net(told if self.rounds is None else None)
-        walk = self._walk(seeds, told)
-        images = np.asarray(quantise(sample(denoise, x_T, self.step, walk, correction)).cpu())
+        denoise, correction = self.net(condition if self.rounds is None else None)
+        state = self._state(seeds, condition)
+        images = np.asarray(quantise(sample(denoise, x_T, self.step, state, correction)).cpu())
         if inputs is not None and self.fills:
             images = np.where(hole_of(inputs), images, inputs[:, :-1])
-        return Drawn(images, np.asarray(torch.stack(walk.variances).double().cpu()))
+        return Drawn(images, np.asarray(torch.stack(state.variances).double().cpu()))
 
     @property
     def path(self) -> list[int]:
         """The native steps that it takes, from T to 0, without repetitions."""
-        return subsequence(self.schedule.steps, self.steps)
+        return evenly_spaced(self.schedule.steps, self.steps)
 
-    def _walk(self, seeds: list[int], told: Tensor | None) -> Walk:
+    def _state(self, seeds: list[int], inputs: Tensor | None) -> SamplerState:
         """The way down, with known pixels and noise where they are needed."""
         noise = per_image_noise(seeds, self.shape, self.device)
-        if self.rounds is None or told is None:
-            return Walk(self.schedule, self.path, self.eta, noise)
-        known = Known(told[:, :-1], told[:, -1:] > 0)
-        return Walk(self.schedule, resampled(self.path, self.rounds), self.eta, noise, known)
+        if self.rounds is None or inputs is None:
+            return SamplerState(self.schedule, self.path, self.eta, noise)
+        known = Known(inputs[:, :-1], inputs[:, -1:] > 0)
+        return SamplerState(self.schedule, resampled(self.path, self.rounds), self.eta, noise, known)
 
 
 def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) -> Noise:
@@ -101,7 +99,7 @@ def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) ->
 
 
 Inputs = Callable[[int, int], NDArray[np.uint8]]
-"""(start, stop) -> what the net is told of these samples, (stop - start, K, H, W)."""
+"""(start, stop) -> the conditions of these samples, (stop - start, K, H, W)."""
 
 
 VARIANCES = ".variances"

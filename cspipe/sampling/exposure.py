@@ -28,7 +28,7 @@ def exposure_rows(
 
     That is ab_t Var(x0) + 1 - ab_t, with `clean` for the mean variance of a training picture's own pixels.
     """
-    ab = schedule.signal[torch.tensor(steps, device=schedule.signal.device)].double().square()
+    ab = schedule.sqrt_alpha_bar[torch.tensor(steps, device=schedule.sqrt_alpha_bar.device)].double().square()
     forward = (ab * clean + 1 - ab).tolist()
     columns = zip(steps, sampled.tolist(), forward, strict=True)
     return [{"t": t, "sampled": own, "forward": known} for t, own, known in columns]

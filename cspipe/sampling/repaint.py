@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.process import diffuse, per_image
+from cspipe.diffusion.process import add_noise, per_image
 from cspipe.diffusion.schedule import Schedule
 
 
@@ -25,12 +25,12 @@ class Known:
 
     def put_back(self, x_s: Tensor, s: Tensor, z: Tensor, schedule: Schedule) -> Tensor:
         """x_s in the hole, the forward process of x0 with noise z elsewhere (eq. 8); at s = 0 x0 itself."""
-        return torch.where(self.hole, x_s, diffuse(self.x0, z, s, schedule))
+        return torch.where(self.hole, x_s, add_noise(self.x0, z, s, schedule))
 
 
 def renoise(x_s: Tensor, s: Tensor, t: Tensor, z: Tensor, schedule: Schedule) -> Tensor:
     """A draw from q(x_t | x_s) for t > s: sqrt(ab_t / ab_s) x_s + sqrt(1 - ab_t / ab_s) z."""
-    ratio = schedule.signal[t] / schedule.signal[s]
+    ratio = schedule.sqrt_alpha_bar[t] / schedule.sqrt_alpha_bar[s]
     return per_image(ratio) * x_s + per_image((1 - ratio.square()).sqrt()) * z
 
 

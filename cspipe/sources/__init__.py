@@ -1,7 +1,7 @@
 """Where pictures come from, a file each; `data.source` in params.yaml is the file's name, with - for _.
 
 To add one, add a file with
-- `open_source(data: Data) -> Source`, which raises UserError if the source cannot be used;
+- `open_source(data: DataSettings) -> Source`, which raises UserError if the source cannot be used;
 - `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit;
 - `OFFICIAL_SPLIT`: whether it has a test split of its own, so that data.held_out must be `official`;
 - `PAIRED`: whether it can give pairs;
@@ -26,7 +26,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data  # for types alone: worker processes read no parameters
+    from cspipe.ingest.settings import DataSettings  # for types alone: worker processes read no parameters
 
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
@@ -74,12 +74,12 @@ class Source(Protocol):
         """
 
 
-def find_source(data: Data) -> Source:
+def find_source(data: DataSettings) -> Source:
     """The source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
     return cast(Source, find(__name__, data.source, "open_source")(data))
 
 
-def form_of(data: Data) -> Form:
+def form_of(data: DataSettings) -> Form:
     """What every picture is brought to."""
     return Form(data.size, data.channels, data.crop)
 

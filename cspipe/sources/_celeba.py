@@ -19,7 +19,7 @@ from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictur
 from cspipe.sources._published import check_count
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 ALIGNED = (178, 218)
 """Width and height of an aligned picture, in pixels."""
@@ -34,7 +34,7 @@ EXPECTED = (
 )
 
 
-def open_celeba(data: Data, window: Window, crop: str) -> Files:
+def open_celeba(data: DataSettings, window: Window, crop: str) -> Files:
     """The pictures in the folder data.path, cut out by `window`, which `crop` describes.
 
     Raises UserError if pictures or the partition are missing or are not the published ones; fewer pictures are allowed

@@ -12,7 +12,7 @@ from cspipe.sources import Facts, divide, form_of
 from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 LMDB = (
     "an LMDB ({name}); write its values to files first, with the few lines that data/raw/README.md shows, and name "
@@ -34,7 +34,7 @@ class Published:
     """Which files there are, how large, and where from, in words that fit behind "put ... there"."""
 
 
-def open_published(data: Data, published: Published) -> Files:
+def open_published(data: DataSettings, published: Published) -> Files:
     """The pictures of a data set in a folder or zip.
 
     Raises UserError as `list_pictures` does, for LMDB and TFRecord, and if the number of pictures is not the published

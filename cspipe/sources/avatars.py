@@ -25,7 +25,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture, Skipped, count_test, form_of
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 Options = dict[str, Any]
 
@@ -50,7 +50,7 @@ OCCLUDERS: dict[str, dict[str, tuple[str, Options]]] = {
 """For each style, what can stand in front of a face: the component of the style, and options that go with it."""
 
 
-def open_source(data: Data) -> Faces:
+def open_source(data: DataSettings) -> Faces:
     """The faces that data.avatars describes. Raises UserError if the style lacks the occluder or is not CC0."""
     style, paired = data.avatars.style, data.avatars.paired
     occluders = OCCLUDERS[style]

@@ -9,7 +9,7 @@ from cspipe.sources._celeba import ALIGNED, LAST_TRAIN, open_celeba
 from cspipe.sources._files import Files
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = True
@@ -17,6 +17,6 @@ PAIRED = False
 TRAIN_PICTURES = LAST_TRAIN
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The faces in the folder data.path. Raises UserError if they are not there, or not the published ones."""
     return open_celeba(data, Window((178 - 140) // 2, (218 - 140) // 2, 140, ALIGNED), "central 140 x 140, as ScoreSDE")

@@ -8,7 +8,7 @@ from cspipe.sources._files import Files
 from cspipe.sources._published import Published, open_published
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
@@ -21,6 +21,6 @@ PUBLISHED = Published(
 )
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The faces below data.path. Raises UserError if they are not all there, or in another container."""
     return open_published(data, PUBLISHED)

@@ -19,7 +19,7 @@ from cspipe.sources._published import open_published
 from cspipe.sources.celebahq256 import PUBLISHED
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
@@ -27,7 +27,7 @@ PAIRED = True
 OCCLUDERS = "cspipe.data.occluders"
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The faces below data.path, in pairs. Raises UserError if they are not all there, or in another container."""
     files = open_published(data, PUBLISHED)
     facts = {**files.facts, "paired": f"drawn: {', '.join(names_in(OCCLUDERS))}"}

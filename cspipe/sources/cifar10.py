@@ -23,7 +23,7 @@ from cspipe.sources import Facts, Split, divide_officially, form_of
 from cspipe.sources.npz import ArrayFile
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = True
@@ -44,7 +44,7 @@ PERMITTED = {("numpy", "ndarray"), ("numpy", "dtype")}
 """What a batch may name, besides the function that numpy restores arrays with; a pickle could run anything."""
 
 
-def open_source(data: Data) -> ArrayFile:
+def open_source(data: DataSettings) -> ArrayFile:
     """The pictures in the folder data.path, downloaded if they are not there.
 
     Raises UserError if they cannot be downloaded, are damaged, or are not those that were published.

@@ -21,7 +21,7 @@ from cspipe.sources._files import Decoder, Files
 from cspipe.sources._published import Published, open_published
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
@@ -35,7 +35,7 @@ PUBLISHED = Published(
 )
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The faces below data.path. Raises UserError if they are not all there, or in another container."""
     files = open_published(data, PUBLISHED)
     if not (files.path / HASHES).is_file():

@@ -9,14 +9,14 @@ from cspipe.sources import Facts, divide, form_of
 from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
 PAIRED = False
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The pictures below data.path. Raises UserError if it is no folder or zip, unsafe, or without pictures."""
     assert data.path is not None, "params.yaml is refused without data.path"
     listing = list_pictures(data.path, "put PNG, JPEG or WebP files there, or name a folder or zip of them")

@@ -17,7 +17,7 @@ from cspipe.sources import Facts, Picture, Split, divide, form_of
 from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
@@ -30,7 +30,7 @@ EXPECTED = (
 )
 
 
-def open_source(data: Data) -> Files:
+def open_source(data: DataSettings) -> Files:
     """The pairs below data.path. Raises UserError if there are none, or a name stands for two pictures."""
     assert data.path is not None, "params.yaml is refused without data.path"
     where = f"params.yaml: data.path {data.path}"

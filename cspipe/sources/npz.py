@@ -25,7 +25,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.sources import Facts, Picture, Skipped, Split, divide, form_of
 
 if TYPE_CHECKING:
-    from cspipe.config.params import Data
+    from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
 OFFICIAL_SPLIT = False
@@ -34,7 +34,7 @@ CHANNELS = (1, 3)
 FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
-def open_source(data: Data) -> ArrayFile:
+def open_source(data: DataSettings) -> ArrayFile:
     """The pictures of the array in data.path. Raises UserError if it is missing, damaged, or no array of pictures."""
     assert data.path is not None, "params.yaml is refused without data.path"
     where = f"params.yaml: data.path {data.path}"

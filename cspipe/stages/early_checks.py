@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from cspipe.config.params import INCEPTION_WEIGHTS, METHODS, Evaluate, Params
+from cspipe.config.params import Params
+from cspipe.evaluation.settings import INCEPTION_WEIGHTS, EvaluateSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 from cspipe.stages.inputs import open_inputs
+from cspipe.training.settings import METHODS
 
 
 def check_before_training(params: Params, images: int) -> None:
@@ -23,7 +25,7 @@ def check_before_training(params: Params, images: int) -> None:
         )
     start, epochs = train.compensation.start, train.compensation.epochs
     needed = start + epochs * images
-    if find(METHODS, train.method, "USES_MODULE") and train.images < needed:
+    if find(METHODS, train.method, "USES_COMPENSATOR") and train.images < needed:
         print(  # no error: a short try of a large preset is fine
             f"train: train.images {train.images} is less than train.compensation.start {start} and epochs {epochs} x "
             f"{images} training images, so the module is never frozen; a real run sees {needed} or more",
@@ -34,7 +36,7 @@ def check_before_training(params: Params, images: int) -> None:
         open_inputs(params, variant)  # tells if there are fewer held-out pictures than it samples
 
 
-def _check_weights(evaluate: Evaluate) -> None:
+def _check_weights(evaluate: EvaluateSettings) -> None:
     """Raises UserError if the extractor's weights are named but not there."""
     if evaluate.weights is None or evaluate.weights.is_file():
         return

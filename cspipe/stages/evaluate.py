@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from cspipe.config.params import Evaluate
 from cspipe.config.params_file import load_params
 from cspipe.data.grid import save_png
 from cspipe.data.held_out import families_of, picture_numbers
@@ -23,27 +22,15 @@ from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, she
 from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
+from cspipe.evaluation.settings import EvaluateSettings
 from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source, Watched
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.progress import Progress
-from cspipe.runtime.provenance import code_ids
+from cspipe.runtime.provenance import stage_code
 from cspipe.stages.stage import PREPARED, stage
 
-CODE = (
-    "cspipe/runtime/device.py",
-    "cspipe/data/conditions.py",
-    "cspipe/data/held_out.py",
-    "cspipe/data/masks",
-    "cspipe/data/occluders",
-    "cspipe/data/shards.py",
-    "cspipe/evaluation",
-    "cspipe/data/grid.py",
-    "cspipe/data/seeds.py",
-    "cspipe/stages/evaluate.py",
-)
-"""Code that decides the stage's bytes, as in dvc.yaml."""
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
 """Samples whose nearest training pictures are sought, and how many of these."""
@@ -105,7 +92,7 @@ def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dic
     return ArraySource(images, sha256_file(file)), made
 
 
-def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Progress) -> dict[str, Any]:
+def measure_scores(sets: Sets, settings: EvaluateSettings, device: Device, progress: Progress) -> dict[str, Any]:
     """Scores, bracket and provenance, as they stand in a metrics file."""
     extractor = find_extractor(settings.extractor, settings.weights)
     subsets, size = settings.kid_subsets, settings.kid_subset_size
@@ -128,7 +115,7 @@ def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Pro
         "extractor_weights_sha256": extractor.sha256,
         "kid_subsets": subsets,
         "kid_subset_size": measure.subset_size(samples, reference),
-        "code": {**sets.made["code"], "evaluate": code_ids(*CODE)},
+        "code": {**sets.made["code"], "evaluate": stage_code("evaluate")},
         **{name.replace("-", "_"): version(name) for name in ("torch", "torchvision", "torch-fidelity")},
         "device": device.name,
     }
@@ -137,7 +124,7 @@ def measure_scores(sets: Sets, settings: Evaluate, device: Device, progress: Pro
     return {extractor.label: scores, "bracket": between, "provenance": [provenance]}
 
 
-def measure_pairs(variant: str, sets: Sets, settings: Evaluate, device: Device) -> dict[str, Any]:
+def measure_pairs(variant: str, sets: Sets, settings: EvaluateSettings, device: Device) -> dict[str, Any]:
     """Scores of results against the truth and of what costs nothing, per family. Raises UserError."""
     file = SAMPLES / variant / "inputs.npy"
     if sets.made["inputs_sha256"] != sets.test.sha256 or not file.is_file():
@@ -170,7 +157,7 @@ def exposure_of(variant: str) -> dict[str, float]:
     return {f"exposure_{percent}": row["sampled"] - row["forward"] for percent, row in nearest.items()}
 
 
-def write_neighbours(variant: str, sets: Sets, settings: Evaluate, device: Device) -> float | None:
+def write_neighbours(variant: str, sets: Sets, settings: EvaluateSettings, device: Device) -> float | None:
     """Write the sheet of nearest training pictures; return how near samples are, relative to held-out pictures."""
 
     def near(source: Source, train: Source) -> Neighbours:

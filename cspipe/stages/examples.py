@@ -6,9 +6,9 @@ from cspipe.config.params import Params
 from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import Shards
 from cspipe.stages.stage import PREPARED
-from cspipe.training.examples import Examples
+from cspipe.training.stream import TrainingSet
 
 
-def open_examples(params: Params, images: Shards) -> Examples:
-    """The training pictures with the conditions of the task. Raises UserError if the task needs what they lack."""
-    return Examples(images, open_conditions(params.task, params.condition, images, PREPARED), params.seed)
+def open_training_set(params: Params, images: Shards) -> TrainingSet:
+    """The training images with the conditions of the task. Raises UserError if the task needs what they lack."""
+    return TrainingSet(images, open_conditions(params.task, params.condition, images, PREPARED), params.seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cspipe.config.params import Condition, Params, task_of
+from cspipe.config.params import Params, task_of
 from cspipe.data.conditions import open_conditions
 from cspipe.data.held_out import HeldOut
+from cspipe.data.settings import ConditionSettings
 from cspipe.data.shards import open_split
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
 from cspipe.stages.stage import PREPARED
 
 
@@ -18,7 +19,7 @@ def open_inputs(params: Params, variant: Variant) -> HeldOut | None:
     pictures = open_split(PREPARED, "test")
     settings, count = params.condition, params.sample.images
     if variant.repaint is not None:
-        settings = Condition(masks=variant.repaint.masks, mask_folder=None, occluders=[])
+        settings = ConditionSettings(masks=variant.repaint.masks, mask_folder=None, occluders=[])
         count = min(count, len(settings.masks) * len(pictures))  # samples of noise alone have no such bound
     conditions = open_conditions(task, settings, pictures, PREPARED)
     assert conditions is not None, "there is one for every other task"

@@ -11,14 +11,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from cspipe.backbones import BackboneSettings
-from cspipe.config.params import Backbone, Compensation, Diffusion, Params
+from cspipe.compensation import CompensationSettings
+from cspipe.config.params import Params
 from cspipe.data.conditions import condition_channels
 from cspipe.data.masks._own import FILE as MASKS
 from cspipe.data.seeds import derive_seed
-from cspipe.diffusion.denoiser import NetDenoiser, Timed
-from cspipe.diffusion.schedule import SCHEDULES, Schedule
-from cspipe.nets.build import build_compensation, build_main
+from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
+from cspipe.diffusion.settings import DiffusionSettings
+from cspipe.nets.backbone import Backbone, BackboneSettings
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
@@ -26,39 +26,34 @@ from cspipe.runtime.models import load_weights, read_config
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED
 
 
-def schedule_on(diffusion: Diffusion, device: Device) -> Schedule:
-    """The schedule of the parameters, on the device."""
-    return SCHEDULES[diffusion.schedule](diffusion.steps).to(device.device)
-
-
 def new_main(params: Params, device: Device) -> nn.Module:
     """A main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
-    return build_main(params.model, **_told_too(_channels(params), params.diffusion)).to(device.device)
+    return _build_main(params.model, params.diffusion, *_shape(params)).to(device.device)
 
 
-def new_module(params: Params, device: Device) -> nn.Module:
-    """A compensation module with weights drawn from the run's seed; its output is zero."""
+def new_compensator(params: Params, device: Device) -> nn.Module:
+    """A net C with weights drawn from the run's seed; its output is zero."""
     torch.manual_seed(derive_seed(params.seed, "module"))
-    return build_compensation(params.compensation, **_channels(params)).to(device.device)
+    return _build_compensator(params.compensation, *_shape(params)).to(device.device)
 
 
-def _channels(params: Params) -> dict[str, int]:
-    """What the pictures and the task decide of both nets."""
-    return shape_of({"channels": params.data.channels, "size": params.data.size, "task": params.task})
+def _shape(params: Params) -> tuple[str, int, int]:
+    """Task, channels and size of the images."""
+    return params.task, params.data.channels, params.data.size
 
 
-def shape_of(config: Mapping[str, Any]) -> dict[str, int]:
-    """The arguments of `build_main` and `build_compensation` that follow from pictures and task, in a model's words."""
-    channels = config["channels"]
-    told = condition_channels(config["task"], channels)
-    return {"image_channels": channels, "condition_channels": told, "size": config["size"]}
+def _build_main(
+    model: BackboneSettings, diffusion: DiffusionSettings, task: str, channels: int, size: int
+) -> nn.Module:
+    """The main net: its input is the image, the task's condition and, self-conditioned, its own estimate."""
+    self_cond = channels if diffusion.self_condition else 0
+    return model.build(channels + condition_channels(task, channels) + self_cond, channels, size)
 
 
-def _told_too(shape: dict[str, int], diffusion: Diffusion) -> dict[str, int]:
-    """The shape of a main net that may be told its own estimate as well."""
-    told = shape["image_channels"] if diffusion.self_condition else 0
-    return {**shape, "condition_channels": shape["condition_channels"] + told}
+def _build_compensator(settings: CompensationSettings, task: str, channels: int, size: int) -> nn.Module:
+    """C: its input is the estimate and the task's condition."""
+    return settings.build(channels + condition_channels(task, channels), channels, size)
 
 
 def conditions_of(params: Params) -> dict[str, Any] | None:
@@ -69,25 +64,25 @@ def conditions_of(params: Params) -> dict[str, Any] | None:
 
 
 def masks_sha256(params: Params) -> str | None:
-    """Hash of the prepared own masks, None without any: the path that they came from means nothing elsewhere."""
+    """Hash of the user's prepared masks, None without any: the path that they came from means nothing elsewhere."""
     return None if params.condition.mask_folder is None else sha256_file(PREPARED / MASKS)
 
 
-def denoiser(net: nn.Module, diffusion: Diffusion, device: Device) -> NetDenoiser:
-    """The main net as (x_t, t) -> x0h; compiled if the parameters say so."""
+def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -> NetDenoiser:
+    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so."""
     called = torch.compile(net) if device.compile else net
-    timed = Timed(called, diffusion.steps, device, recalls=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
-    return NetDenoiser(timed, diffusion.prediction, schedule_on(diffusion, device))
+    scaled = TimestepScaledNet(called, diffusion.steps, device, self_conditioned=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
+    return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 
 
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
     config = read_config(folder, "train")
-    diffusion = Diffusion.model_validate(config["diffusion"])
-    net = build_main(_stored_backbone(config, folder), **_told_too(shape_of(config), diffusion))
+    diffusion = DiffusionSettings.model_validate(config["diffusion"])
+    net = _build_main(_stored_backbone(config, folder), diffusion, config["task"], config["channels"], config["size"])
     load_weights(net, folder, "ema")
     net.to(device.device).eval().requires_grad_(False)
-    return denoiser(net, diffusion, device), config
+    return new_denoiser(net, diffusion, device), config
 
 
 def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
@@ -103,12 +98,13 @@ def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSetting
         ) from None
 
 
-def finished_module(device: Device, steps: int, folder: Path = COMPENSATION) -> Timed:
-    """The module of the compensate stage, frozen, of a folder. Raises UserError."""
+def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION) -> TimestepScaledNet:
+    """C of the compensate stage, frozen, of a folder. Raises UserError."""
     config = read_config(folder, "compensate")
-    module = build_compensation(Compensation.model_validate(config["compensation"]), **shape_of(config))
-    load_weights(module, folder, "module")
-    return Timed(module.to(device.device).eval().requires_grad_(False), steps, device)
+    settings = CompensationSettings.model_validate(config["compensation"])
+    net = _build_compensator(settings, config["task"], config["channels"], config["size"])
+    load_weights(net, folder, "module")
+    return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import yaml
 
 from cspipe.config.params_file import load_params
-from cspipe.report.collect import collect
-from cspipe.report.gone import remove_gone
+from cspipe.report.collect import collect, remove_gone
 from cspipe.report.page import render
 from cspipe.report.summary import text_table
 from cspipe.runtime.files import whole_file

@@ -1,4 +1,4 @@
-"""Stage sample: pictures of one variant (a sampler and what corrects it)."""
+"""Stage sample: images of one variant (a sampler and what corrects it)."""
 
 from __future__ import annotations
 
@@ -28,35 +28,17 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import FILE, read_config
 from cspipe.runtime.progress import Progress
-from cspipe.runtime.provenance import code_ids
-from cspipe.samplers import find_step
-from cspipe.sampling.batches import Corrected, Sampler, sample_all, sampled_variances
+from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.registry import find
+from cspipe.sampling.batches import Sampler, sample_all, sampled_variances
+from cspipe.sampling.correction import Corrected, on_estimates
 from cspipe.sampling.exposure import exposure_rows, pixel_variance
-from cspipe.sampling.variants import Variant
+from cspipe.sampling.settings import Variant
+from cspipe.sampling.state import SAMPLERS, find_step
 from cspipe.stages.inputs import open_inputs
-from cspipe.stages.nets import finished_denoiser, finished_module, masks_sha256, write_tsv
+from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, write_tsv
 from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
 
-CODE = (
-    "cspipe/runtime/device.py",
-    "cspipe/data/conditions.py",
-    "cspipe/data/held_out.py",
-    "cspipe/data/masks",
-    "cspipe/data/occluders",
-    "cspipe/data/shards.py",
-    "cspipe/diffusion/denoiser.py",
-    "cspipe/diffusion",
-    "cspipe/runtime/models.py",
-    "cspipe/nets",
-    "cspipe/data/grid.py",
-    "cspipe/data/pixels.py",
-    "cspipe/sampling/batches.py",
-    "cspipe/data/seeds.py",
-    "cspipe/stages/inputs.py",
-    "cspipe/stages/nets.py",
-    "cspipe/stages/sample.py",
-)
-"""Code that decides the stage's bytes, as in dvc.yaml."""
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
 """Samples shown and columns they stand in; with a task, inputs shown beside result and truth."""
@@ -132,18 +114,22 @@ def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.u
 def new_sampler(
     variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, compensation: Path = COMPENSATION
 ) -> Sampler:
-    """The sampler that a variant describes; the module, if it needs one, is in the folder `compensation`."""
+    """The sampler that a variant describes; C, if it needs one, is in the folder `compensation`."""
     schedule, settings = denoise.schedule, variant.correction
-    needs_module = settings is not None and settings.needs_module
-    module = finished_module(device, schedule.steps, compensation) if needs_module else None
+    needs_C = settings is not None and settings.needs_compensator
+    C = finished_compensator(device, schedule.steps, compensation) if needs_C else None
+    step = find_step(variant.sampler)
+    corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
 
     def net(condition: Tensor | None) -> Corrected:
         """The net and what corrects its steps, under a condition."""
+        conditioned = denoise.with_condition(condition).along_trajectory()
         if settings is None:
-            return denoise.given(condition).along_a_walk(), None
-        return settings.build(denoise.given(condition).along_a_walk(), schedule, module and module.given(condition))
+            return conditioned, None
+        corrected = settings.build(conditioned, schedule, C and C.with_condition(condition))
+        return on_estimates(*corrected) if corrects_estimates else corrected
 
-    shape, step = (config["channels"], config["size"], config["size"]), find_step(variant.sampler)
+    shape = (config["channels"], config["size"], config["size"])
     rounds = None if variant.repaint is None else variant.repaint.rounds
     fills = config["task"] == "inpaint" or rounds is not None
     return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds)
@@ -152,9 +138,9 @@ def new_sampler(
 def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut | None) -> dict[str, Any]:
     """How the samples of a variant are made."""
     variant = params.variants[name]
-    code = {"train": config["code"], "sample": code_ids(*CODE)}
-    needs_module = variant.correction is not None and variant.correction.needs_module
-    if needs_module:
+    code = {"train": config["code"], "sample": stage_code("sample", params.model_dump(), name)}
+    needs_compensator = variant.correction is not None and variant.correction.needs_compensator
+    if needs_compensator:
         code["compensate"] = read_config(COMPENSATION, "compensate")["code"]
     return {
         "variant": name,
@@ -169,7 +155,7 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
         "training": config["train"]["method"],
         "training_seed": config["seed"],
         "model_sha256": sha256_file(MAIN / FILE),
-        "module_sha256": sha256_file(COMPENSATION / FILE) if needs_module else None,
+        "module_sha256": sha256_file(COMPENSATION / FILE) if needs_compensator else None,
         "code": code,
     }
 

@@ -1,4 +1,4 @@
-"""What every stage does around its work: a run log, and errors that a person can act on."""
+"""What every stage does around its work: a run log, and an end that machines and people understand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cspipe.lineage.records import keep_records
+from cspipe.runtime.ends import End, StageEnd, write_end
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.preemption import EXIT_STATUS, Preempted, heeded
+from cspipe.runtime.preemption import Preempted, sigterm_raises
 from cspipe.runtime.runlog import RunLog
 from cspipe.runtime.shared_cache import borrow
 
@@ -27,31 +28,29 @@ AGAIN = "the same command goes on from the last stored state, if there is one"
 
 @contextmanager
 def stage(name: str) -> Iterator[RunLog]:
-    """Run a stage's body; write its log if it ends well; turn what the user can put right into one message, exit 1.
+    """Run the body of a stage and write its log if it ends well.
 
-    SIGTERM ends it with one message too, exit 75.
+    What the user can put right, SIGTERM and Ctrl-C become one message and an exit status of End; the file of
+    runtime/ends.py has both. Other exceptions are bugs and go on.
     """
     log = RunLog(name)
-    try:
-        with heeded():
+    with sigterm_raises():
+        try:
+            write_end(StageEnd(name))
             borrow()
             yield log
             log.write(LOGS)
             keep_records(log.facts())
-    except UserError as error:
-        _stop(name, str(error))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        _stop(name, _about_storage(error))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, unimported
-            raise
-        _stop(name, f"out of memory ({error}); lower train.micro_batch or sample.batch in params.yaml")
-    except Preempted as preempted:
-        _stop(name, str(preempted) or f"stopped by SIGTERM; {AGAIN}", EXIT_STATUS)
-    except KeyboardInterrupt:
-        _stop(name, f"stopped; {AGAIN}", 130)
+            write_end(StageEnd(name, End.DONE))
+        except (Exception, Preempted, KeyboardInterrupt) as error:
+            known = _explain(error)
+            end, message = known or (End.FAILED, f"{type(error).__name__}: {error}")
+            with suppress(OSError):  # on a full disk the exit status has to do
+                write_end(StageEnd(name, end, message))
+            if known is None:
+                raise
+            print(f"\ncspipe {name}: {message}", file=sys.stderr)
+            raise SystemExit(end) from None
 
 
 def state_key(*parts: Any) -> str:
@@ -59,15 +58,24 @@ def state_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _about_storage(error: OSError) -> str:
-    """A full disk or a missing permission, with the place and what to do."""
-    where = error.filename or Path.cwd()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(Path.cwd()).free / 2**20
-        return f"the disk is full ({free:.0f} MiB free here, writing {where}); make room and run the same command again"
-    return f"no permission to write {where} ({error.strerror}); make it writable and run the same command again"
-
-
-def _stop(name: str, message: str, status: int = 1) -> None:
-    print(f"\ncspipe {name}: {message}", file=sys.stderr)
-    raise SystemExit(status)
+def _explain(error: BaseException) -> tuple[End, str] | None:
+    """What ended a stage, with what to do; None for a bug."""
+    torch = sys.modules.get("torch")  # not imported for stages that do without
+    match error:
+        case UserError():
+            return error.end, str(error)
+        case Preempted():
+            return End.PREEMPTED, str(error) or f"stopped by SIGTERM; {AGAIN}"
+        case KeyboardInterrupt():
+            return End.STOPPED, f"stopped; {AGAIN}"
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            free, where = shutil.disk_usage(Path.cwd()).free / 2**20, error.filename or Path.cwd()
+            full = f"the disk is full ({free:.0f} MiB free here, writing {where})"
+            return End.CANNOT_WRITE, f"{full}; make room and run the same command again"
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS):
+            refused = f"no permission to write {error.filename or Path.cwd()} ({error.strerror})"
+            return End.CANNOT_WRITE, f"{refused}; make it writable and run the same command again"
+    if isinstance(error, MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)):
+        smaller = "lower train.micro_batch or sample.batch in params.yaml"
+        return End.OUT_OF_MEMORY, f"out of memory ({error}); {smaller}"
+    return None

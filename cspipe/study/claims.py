@@ -60,19 +60,18 @@ def _speedup(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
     points = [point for point in results.points if point is not None]
     images = [float(next(iter(results.runs(claim.than, point).values()))[0].images) for point in points]
     curves, than = (_curves(line, claim, results, seeds) for line in (claim.row, claim.than))
-    found = speedup(images, curves, than, BETTER[claim.score] == "lower")
-    factor = found.factor
+    factor, bounds = speedup(images, curves, than, BETTER[claim.score] == "lower")
     word = UNDECIDED
     if len(seeds) > 1 and factor.low > claim.factor:
         word = HELD
-    elif len(seeds) > 1 and (factor.high < claim.factor or (found.censored and factor.high <= claim.factor)):
+    elif len(seeds) > 1 and (factor.high < claim.factor or (bounds and factor.high <= claim.factor)):
         word = NOT_HELD
     numbers = (
         f"{claim.row} reaches the last {claim.score} of {claim.than} with {in_words(factor)} times fewer images, "
         f"{significant(claim.factor)} claimed{_over(seeds)}"
     )
-    if found.censored:
-        numbers += f"; in {found.censored} of them it never does, which counts as if with all images: a bound"
+    if bounds:
+        numbers += f"; in {bounds} of them it never does, which counts as if with all images: a bound"
     return Verdict(word, numbers)
 
 

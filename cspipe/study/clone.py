@@ -16,9 +16,9 @@ from cspipe.runtime.errors import UserError
 from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")
-EXPERIMENTS = "refs/exps"
 DECISIVE = ("cspipe", "dvc.yaml")
 """What decides a cell's results besides its parameters."""
+FETCH = ("fetch", "--quiet", "--no-tags")
 
 
 @dataclass(frozen=True)
@@ -38,34 +38,34 @@ class Clone:
         """The clone's working tree."""
         return self.folder / "clone"
 
-    def experiments(self) -> dict[str, str]:
-        """References of the experiments that the clone has, by name; of several with one name the newest."""
-        form = "--format=%(refname)"
-        names = git(self.root, "for-each-ref", form, "--sort=committerdate", EXPERIMENTS).splitlines()
-        return {ref.split("/")[-1]: ref for ref in names if len(ref.split("/")) == 5}
-
-    def done(self, cell: Cell, experiments: dict[str, str]) -> str | None:
-        """The reference of a cell's experiment if it is finished, with this code and these parameters; else None."""
-        ref = experiments.get(cell.name)
-        if ref is None or not succeeds(self.root, "diff", "--quiet", ref, self.commit, "--", *self.code):
-            return None
-        if yaml.safe_load(git(self.root, "show", f"{ref}:params.yaml")) != cell.tree:
-            return None
-        files = git(self.root, "ls-tree", "--name-only", ref, "metrics/").splitlines()
-        return ref if all(f"metrics/{variant}.json" in files for variant in cell.variants) else None
-
-    def forget(self, cell: Cell) -> None:
-        """Remove what the clone has of a cell that must run again: DVC refuses two experiments of one name."""
-        _remove(self.root, [cell.name])
+    def done(self, cell: Cell, experiment: str | None) -> bool:
+        """Whether a cell's experiment (its reference, if it has one) is finished, with this code and parameters."""
+        if experiment is None or not succeeds(self.root, "diff", "--quiet", experiment, self.commit, "--", *self.code):
+            return False
+        if yaml.safe_load(git(self.root, "show", f"{experiment}:params.yaml")) != cell.tree:
+            return False
+        files = git(self.root, "ls-tree", "--name-only", experiment, "metrics/").splitlines()
+        return all(f"metrics/{variant}.json" in files for variant in cell.variants)
 
     def hand_over(self, cells: dict[str, str]) -> None:
         """Give the repository experiments (references by name), in place of older ones of these names."""
-        have = dict(_references(self.home))
-        new = {ref for ref in cells.values() if have.get(ref) != git(self.root, "rev-parse", ref)}
-        if not new:
-            return
-        _remove(self.home, [name for name, ref in cells.items() if ref in new])
-        git(self.home, "fetch", "--quiet", "--no-tags", str(self.root), *(f"+{ref}:{ref}" for ref in sorted(new)))
+        if cells:
+            git(self.home, *FETCH, str(self.root), *(f"+{ref}:{ref}" for ref in cells.values()))
+        for name, ref in cells.items():
+            forget(self.home, name, but=ref)
+
+
+def experiments(root: Path) -> dict[str, str]:
+    """References of a repository's experiments by name; of several with one name the newest."""
+    refs = git(root, "for-each-ref", "--format=%(refname)", "--sort=committerdate", "refs/exps/*/*/*").splitlines()
+    return {ref.split("/")[-1]: ref for ref in refs}
+
+
+def forget(root: Path, name: str, *, but: str | None = None) -> None:
+    """Remove a repository's experiments of a name: DVC refuses to run a second one."""
+    for ref in git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines():
+        if ref != but:
+            git(root, "update-ref", "-d", ref)
 
 
 def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
@@ -85,7 +85,7 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
     clone = Clone(home, (folder or home / FOLDER / name).resolve(), commit, code_of(home))
     if not (clone.root / ".git").is_dir():
         git(home, "clone", "--quiet", "--no-checkout", str(home), str(clone.root))
-    git(clone.root, "fetch", "--quiet", "--no-tags", str(home), "HEAD")
+    git(clone.root, *FETCH, str(home), "HEAD")
     git(clone.root, "checkout", "--quiet", "--force", "--detach", commit)
     if folder is None:
         _share(clone, name)
@@ -99,22 +99,9 @@ def _share(clone: Clone, name: str) -> None:
     cache = Config(str(clone.home / ".dvc"))["cache"].get("dir") or clone.home / ".dvc" / "cache"
     lines = ("[cache]", f"    dir = {cache}", "    type = reflink,hardlink,symlink,copy")
     (clone.root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
-    ours = [ref for ref, _ in _references(clone.home) if ref.split("/")[-1].startswith(f"{name}-")]
-    if ours:
-        git(clone.root, "fetch", "--quiet", "--no-tags", str(clone.home), *(f"+{ref}:{ref}" for ref in ours))
-
-
-def _references(root: Path) -> list[tuple[str, str]]:
-    """Experiments of a repository, as (reference, commit)."""
-    lines = git(root, "for-each-ref", "--format=%(refname) %(objectname)", EXPERIMENTS).splitlines()
-    pairs = [line.split() for line in lines]
-    return [(ref, commit) for ref, commit in pairs if len(ref.split("/")) == 5]
-
-
-def _remove(root: Path, names: list[str]) -> None:
-    for ref, _ in _references(root):
-        if ref.split("/")[-1] in names:
-            git(root, "update-ref", "-d", ref)
+    known = [ref for cell, ref in experiments(clone.home).items() if cell.startswith(f"{name}-")]
+    if known:
+        git(clone.root, *FETCH, str(clone.home), *(f"+{ref}:{ref}" for ref in known))
 
 
 def code_of(home: Path) -> tuple[str, ...]:

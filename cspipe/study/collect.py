@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,65 +22,48 @@ MOMENTS = 1000
 """Of training, at which the share of its path is looked at."""
 
 
+@dataclass(frozen=True)
 class Collector:
     """Reads what finished cells of a clone have measured; `lender` has their lineage records."""
 
-    def __init__(self, clone: Clone, lender: Path) -> None:
-        self.clone, self.lender = clone, lender
-        self.made: list[Record] = []
-        """Records of the main nets seen."""
+    clone: Clone
+    lender: Path
 
     def result(self, cell: Cell, ref: str | None, failed: str | None) -> Result:
         """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
         main, module = costs(cell.params)
-        files = {} if ref is None else {variant: self._metrics(ref, variant) for variant in cell.variants}
-        trained = self._record(next(iter(files.values()))["provenance"][0]["model_sha256"]) if files else {}
-        if trained:
-            self.made.append(trained)
+        trained = self.training(cell, ref)
         return Result(
             row=cell.row,
             point=cell.point,
             seed=cell.seed,
             experiment=cell.name,
-            commit=self.clone.commit if ref is None else ref.split("/")[2] + ref.split("/")[3],
+            commit=self.clone.commit if ref is None else "".join(ref.split("/")[2:4]),
             images=cell.params.train.images,
             parameters=main.parameters,
             flop=main.training + _path_flop(cell.params, main.forward, module.forward),
             train_seconds=trained.get("seconds"),
             images_per_second=trained.get("images_per_second"),
-            variants={name: self._sampled(tree, cell.params, name) for name, tree in files.items()},
+            variants={} if ref is None else {name: self._sampled(cell, ref, name) for name in cell.variants},
             failed=failed,
         )
 
-    def setting(self, defined: Defined, jobs: int, wall_seconds: float) -> Setting:
-        """What the cells share; call it when their results have been collected."""
-        params, made = defined.cells[0].params, self.made[0] if self.made else {}
-        data = params.data
-        style = f" {data.avatars.style}" if data.source == "avatars" else ""
-        limit = "all" if data.limit is None else f"{data.limit:,}"
-        return Setting(
-            commit=self.clone.commit,
-            data=f"{data.source}{style}, {data.size} pixels, {limit} pictures",
-            extractor=params.evaluate.extractor,
-            images=params.evaluate.images,
-            processor=made.get("device", "unknown"),
-            cores=len(os.sched_getaffinity(0)),
-            jobs=jobs,
-            python=made.get("python", "unknown"),
-            torch=made.get("torch", "unknown"),
-            wall_seconds=wall_seconds,
+    def training(self, cell: Cell, ref: str | None) -> Record:
+        """The lineage record of a cell's main net; empty if there is none."""
+        return (
+            {} if ref is None else self._record(self._metrics(ref, cell.variants[0])["provenance"][0]["model_sha256"])
         )
 
-    def _sampled(self, metrics: dict[str, Any], params: Params, variant: str) -> Sampled:
+    def _sampled(self, cell: Cell, ref: str, variant: str) -> Sampled:
+        metrics = self._metrics(ref, variant)
         provenance = metrics["provenance"][0]
-        module = provenance["module_sha256"]
-        main_cost, module_cost = costs(params)
-        forward = main_cost.forward + (module_cost.forward if module else 0)
+        fitted = provenance["module_sha256"]
+        main, module = costs(cell.params)
         return Sampled(
             scores=scores_of(metrics),
-            compensate_seconds=self._record(module).get("seconds") if module else None,
+            compensate_seconds=self._record(fitted).get("seconds") if fitted else None,
             sample_seconds=self._record(provenance["samples_sha256"]).get("seconds"),
-            flop=forward * params.variants[variant].steps,
+            flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].steps,
         )
 
     def _metrics(self, ref: str, variant: str) -> dict[str, Any]:
@@ -105,12 +89,30 @@ def _path_flop(params: Params, main: int, module: int) -> int:
     share = find(METHODS, name, "share")
     mean: float = sum(share(settings, (i + 0.5) / MOMENTS) for i in range(MOMENTS)) / MOMENTS
     passes = settings.gap if name == "scheduled_sampling" else 1
-    return round(mean * (passes * main + (module if find(METHODS, name, "USES_MODULE") else 0)))
+    return round(mean * (passes * main + (module if find(METHODS, name, "USES_COMPENSATOR") else 0)))
 
 
-def collect(collector: Collector, defined: Defined, ended: dict[str, tuple[str | None, str | None]], jobs: int,
-            wall_seconds: float) -> Results:  # fmt: skip
-    """All results of a study; `ended` has each cell's (experiment, reason of failure)."""
-    cells = [collector.result(cell, *ended[cell.name]) for cell in defined.cells]
-    setting = collector.setting(defined, jobs, wall_seconds)
+def collect(
+    collector: Collector, defined: Defined, done: dict[str, str], failed: dict[str, str], jobs: int, wall_seconds: float
+) -> Results:
+    """All results of a study: experiments of the cells that are done, reasons of those that failed, by name."""
+    cells = [collector.result(cell, done.get(cell.name), failed.get(cell.name)) for cell in defined.cells]
+    trainings = (collector.training(cell, done.get(cell.name)) for cell in defined.cells)
+    trained = next(filter(None, trainings), {})
+    params = defined.cells[0].params
+    data = params.data
+    style = f" {data.avatars.style}" if data.source == "avatars" else ""
+    limit = "all" if data.limit is None else f"{data.limit:,}"
+    setting = Setting(
+        commit=collector.clone.commit,
+        data=f"{data.source}{style}, {data.size} pixels, {limit} pictures",
+        extractor=params.evaluate.extractor,
+        images=params.evaluate.images,
+        processor=trained.get("device", "unknown"),
+        cores=len(os.sched_getaffinity(0)),
+        jobs=jobs,
+        python=trained.get("python", "unknown"),
+        torch=trained.get("torch", "unknown"),
+        wall_seconds=wall_seconds,
+    )
     return Results(name=defined.name, study=defined.study, setting=setting, cells=cells)

@@ -1,11 +1,11 @@
-"""What a study is: the folder studies/NAME with a complete params.yaml and study.yaml, which says what is varied.
+"""What a study is: the folder studies/NAME with params.yaml, as a rule an overlay, and study.yaml: what is varied.
 
 Every row x point x seed is a cell: one run of the pipeline, and one DVC experiment.
 """
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from cspipe.config.overlays import read_layers, set_keys
 from cspipe.config.params import Params
-from cspipe.config.params_file import load_params, parse_params
+from cspipe.config.params_file import parse_params
+from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Number, Section, WholeNumber
 
@@ -109,7 +111,7 @@ class Study(Section):
     @property
     def is_curve(self) -> bool:
         """Whether the points are numbers along an axis."""
-        return len(self.points) > 1 and all(_is_number(name) for name in self.points)
+        return len(self.points) > 1 and all(re.fullmatch(r"\d+(\.\d+)?", name) for name in self.points)
 
     def variants_of(self, row: str) -> list[str]:
         """Variants that a row is sampled with."""
@@ -162,18 +164,15 @@ def read_study(root: Path, name: str) -> Study:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"{file}: {key + ': ' if key else ''}{message}; correct it there") from None
+        raise UserError(f"{file}: {first_problem(error)}; correct it there") from None
 
 
 def define(root: Path, name: str) -> Defined:
     """A study with all its cells, each validated as params.yaml is. Raises UserError naming file, key and fix."""
     study = read_study(root, name)
     file = STUDIES / name / "params.yaml"
-    load_params(root / file)
-    base = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+    base = read_layers(root / file).tree
+    parse_params(base, str(file))
     cells = tuple(_cells(name, study, base))
     names = [cell.name for cell in cells]
     for twin in {each for each in names if names.count(each) > 1}:
@@ -188,10 +187,12 @@ def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
     for point in points:
         for row, changes in study.rows.items():
             parts = [name, row, *([] if point is None else [point])]
-            tree: dict[str, Any] = copy.deepcopy(dict(base))
+            tree = dict(base)
             for kind, chosen in (("rows", changes), ("points", study.points.get(point or "", {}))):
                 owner = f"{file}: {kind}.{row if kind == 'rows' else point}"
-                _apply(tree, {key: value for key, value in chosen.items() if key != OWN_VARIANTS}, owner)
+                if "seed" in chosen:
+                    raise UserError(f"{owner}: seed cannot be changed here; `seeds` has them")
+                tree = set_keys(tree, {key: chosen[key] for key in chosen if key != OWN_VARIANTS}, owner)
             variants = tuple(study.variants_of(row))
             _check_variants(variants, tree["variants"], f"{file}: rows.{row}")
             tree["variants"] = {variant: tree["variants"][variant] for variant in variants}
@@ -200,30 +201,8 @@ def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
                 yield Cell(cell, row, point, seed, variants, own, parse_params(own, f"{file}: cell {cell}"))
 
 
-def _apply(tree: dict[str, Any], changes: Changes, owner: str) -> None:
-    """Set dotted keys that exist. Raises UserError."""
-    for key, value in changes.items():
-        *path, last = key.split(".")
-        place: Any = tree
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last not in place:
-            raise UserError(f"{owner}: no key {key} in the study's params.yaml; correct it, or add the key there")
-        if key == "seed":
-            raise UserError(f"{owner}: seed cannot be changed here; `seeds` has them")
-        place[last] = copy.deepcopy(value)
-
-
 def _check_variants(variants: tuple[str, ...], known: Changes, owner: str) -> None:
     unknown = [name for name in variants if name not in known]
     if unknown or not variants:
         listed = ", ".join(known)
         raise UserError(f"{owner}: no variant {', '.join(unknown)} in the study's params.yaml; it has {listed}")
-
-
-def _is_number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True

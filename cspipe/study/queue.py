@@ -1,18 +1,18 @@
 """DVC's experiment queue in the clone of a study: filled, started, watched, stopped.
 
-The queue is the study's alone, so a new start empties it and ends what an earlier one may have left.
+The queue is the study's alone, so a new start stops and empties what an earlier one may have left. Looking and
+stopping are what `dvc queue status`, `kill`, `stop` and `remove` call, in this process: each command takes seconds.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,9 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.shared_cache import LENDER
-from cspipe.study.clone import Clone, git
+from cspipe.study.clone import Clone, experiments, git
 from cspipe.study.definition import Cell
 
-TMP = Path(".dvc/tmp/exps")
-"""Where DVC keeps queue and running experiments."""
-COLLECTED, FAILED = (6, 4)
-"""DVC's TaskStatus of experiments that have ended."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_WITHOUT_WORKERS = 20.0
 """After which what has not ended is taken for lost: workers need a moment to appear."""
@@ -43,7 +39,7 @@ class Ended:
     done: bool
     seconds: float
     log: Path | None
-    """What it printed."""
+    """What it printed, or, if it was not begun, what the workers did."""
 
 
 class Queue:
@@ -71,52 +67,52 @@ class Queue:
         self._dvc("queue", "start", "--jobs", str(jobs))
 
     def watch(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Yield queued cells as they end."""
+        """Yield queued cells as they end: when they are neither queued nor active, or no worker is left."""
+        queue = self._queue()
         waiting = {cell.name: cell for cell in cells}
+        revisions: dict[str, str] = {}
         begun: dict[str, float] = {}
         last_seen = time.monotonic()
         while waiting:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
             now = time.monotonic()
-            if self._processes():
-                last_seen = now
-            runs = {info["name"]: (info["status"], log) for info, log in self._runs() if info["name"] in waiting}
-            for name, (status, log) in runs.items():
-                begun.setdefault(name, now)
-                if status in (COLLECTED, FAILED):
-                    done = name in self.clone.experiments()
-                    yield Ended(waiting.pop(name), done, now - begun[name], log)
-            if waiting and now - last_seen > SECONDS_WITHOUT_WORKERS:
-                for name, cell in waiting.items():
-                    yield Ended(cell, False, 0.0, runs[name][1] if name in runs else self._worker_log())
-                return
+            last_seen = now if self._workers() else last_seen
+            lost = now - last_seen > SECONDS_WITHOUT_WORKERS
+            queued = {entry.name: entry.stash_rev for entry in queue.iter_queued()}
+            active = {entry.name: entry.stash_rev for entry in queue.iter_active()}  # after: none is missed in between
+            revisions |= queued | active
+            begun = dict.fromkeys(active, now) | begun
+            for name in [name for name in waiting if lost or name not in queued | active]:
+                process = queue.proc.get(revisions.get(name, ""))
+                log = self._worker_log() if process is None else Path(process.stdout)
+                seconds = now - begun.get(name, now)
+                yield Ended(waiting.pop(name), name in experiments(self.clone.root), seconds, log)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def reset(self) -> None:
+    def stop(self) -> None:
         """Stop the workers with all that they run, and empty the queue."""
-        living = self._processes()
-        for process in living:
-            _try(process.suspend)  # or it would start the next stage while this one is ended
-        whole = {p.pid: p for process in living for p in (process, *_try(process.children, recursive=True))}
-        for process in whole.values():
-            _try(process.kill)
-        psutil.wait_procs(whole.values(), timeout=SECONDS_TO_STOP)
-        shutil.rmtree(self.clone.root / TMP, ignore_errors=True)
-        for ref in git(self.clone.root, "for-each-ref", "--format=%(refname)", "refs/exps/celery").splitlines():
-            git(self.clone.root, "update-ref", "-d", ref)
-        (self.clone.root / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+        queue, workers = self._queue(), self._workers()
+        if workers:
+            queue.shutdown()
+            queue.kill([entry.stash_rev for entry in queue.iter_active()])
+        for worker in psutil.wait_procs(workers, timeout=SECONDS_TO_STOP)[1]:
+            os.killpg(os.getpgid(worker.pid), signal.SIGKILL)  # DVC gives each worker a group
+        psutil.wait_procs(workers, timeout=SECONDS_TO_STOP)
+        left = [entry.stash_rev for entry in queue.iter_active()]
+        for revision in left:
+            del queue.proc[revision]  # its process id may be another's by now
+        queue.kill(left)  # marks them as failed
+        queue.clear(queued=True, failed=True, success=True)
 
-    def _runs(self) -> Iterator[tuple[dict[str, Any], Path]]:
-        """What DVC knows of each experiment that was started, and the log of it."""
-        for file in (self.clone.root / TMP / "run").glob("*/*.run"):
-            try:
-                yield json.loads(file.read_text()), file.with_suffix(".out")
-            except (OSError, ValueError):  # being written
-                continue
+    def _queue(self) -> Any:
+        """DVC's own queue of the clone."""
+        from dvc.repo import Repo
 
-    def _processes(self) -> list[psutil.Process]:
-        """Workers, and what they run, that are alive."""
+        return Repo(str(self.clone.root)).experiments.celery_queue
+
+    def _workers(self) -> list[psutil.Process]:
+        """Workers that are alive."""
         found = []
-        for file in (*(self.clone.root / TMP / "celery").glob("*.pid"), *(self.clone.root / TMP).glob("run/*/*.pid")):
+        for file in (self.clone.root / ".dvc/tmp/exps/celery").glob("*.pid"):
             try:
                 process = psutil.Process(int(file.read_text()))
                 if Path(process.cwd()).is_relative_to(self.clone.root) and process.status() != psutil.STATUS_ZOMBIE:
@@ -126,8 +122,7 @@ class Queue:
         return found
 
     def _worker_log(self) -> Path | None:
-        logs = sorted((self.clone.root / TMP / "celery").glob("*.out"))
-        return logs[0] if logs else None
+        return next(iter(sorted((self.clone.root / ".dvc/tmp/exps/celery").glob("*.out"))), None)
 
     def _dvc(self, *arguments: str) -> None:
         """Run DVC. Its output goes to a file: the workers that it starts would hold a pipe open until they end."""
@@ -141,11 +136,3 @@ class Queue:
         if done.returncode:
             reason = lines[-1] if lines else "no message"
             raise UserError(f"dvc {' '.join(arguments[:3])} in {self.clone.root}: {reason}")
-
-
-def _try(act: Callable[..., Any], **options: Any) -> Any:
-    """What a psutil method returns, or () if the process has ended meanwhile."""
-    try:
-        return act(**options) or ()
-    except psutil.Error:
-        return ()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.files import whole_file
 from cspipe.runtime.settings import Section
 from cspipe.study.definition import Study
 
@@ -95,21 +95,17 @@ class Results(Section):
         runs = self.runs(line, point)
         return {seed: sampled.scores[score] for seed, (_, sampled) in runs.items() if score in sampled.scores}
 
-
-def write_results(results: Results, root: Path) -> Path:
-    """Write docs/results/NAME.json; the same results give the same bytes."""
-    path = root / RESULTS / f"{results.name}.json"
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(results.model_dump(), indent=1) + "\n", encoding="utf-8")
-    return path
+    def to_json(self) -> str:
+        """Content of docs/results/NAME.json; the same results give the same bytes."""
+        return json.dumps(self.model_dump(), indent=1) + "\n"
 
 
 def read_results(path: Path) -> Results:
-    """Read what `write_results` wrote. Raises UserError."""
+    """Read docs/results/NAME.json. Raises UserError."""
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); `cspipe study {path.stem}` makes it") from None
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise UserError(f"{path}: not written by this version ({where}); run `cspipe study {path.stem}`") from None
+        problem = f"not written by this version ({first_problem(error)})"
+        raise UserError(f"{path}: {problem}; run `cspipe study {path.stem}`") from None

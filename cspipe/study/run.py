@@ -7,12 +7,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.clone import FOLDER, Clone, open_clone
+from cspipe.study.clone import FOLDER, Clone, experiments, forget, open_clone
 from cspipe.study.collect import Collector, collect
 from cspipe.study.definition import Cell, Defined
 from cspipe.study.queue import Ended, Queue
@@ -23,15 +22,6 @@ LAST_LINES = 5
 Tell = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a study runs."""
-
-    clone: Clone
-    lender: Path
-    """The clone whose lineage records and features its stages use."""
-
-
 def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Path | None = None) -> Results:
     """Run what is not done of a study and return all its results; a cell that fails does not stop the others.
 
@@ -39,64 +29,62 @@ def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Pa
     the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped, finished cells
     stay.
     """
-    lender = home if folder is None else folder
     with _alone(folder or home / FOLDER / defined.name, defined.name):
         clone = open_clone(home, defined.name, folder=folder)
+        collector = Collector(clone, folder or home)
         done = _done(clone, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
         tell(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
         failed: dict[str, str] = {}
         try:
             if todo:
-                failed = _run(Place(clone, lender), todo, jobs, defined, tell)
+                failed = _run(collector, todo, jobs, defined.study.scores[0], tell)
         finally:
             done = _done(clone, defined)
             if folder is None:
                 clone.hand_over(done)
-        ended = {cell.name: (done.get(cell.name), failed.get(cell.name)) for cell in defined.cells}
-        return collect(Collector(clone, lender), defined, ended, jobs, _clock(clone.folder))
+        return collect(collector, defined, done, failed, jobs, _clock(clone.folder))
 
 
 def _done(clone: Clone, defined: Defined) -> dict[str, str]:
     """Experiments of the cells that are done, by name."""
-    experiments = clone.experiments()
-    found = {cell.name: clone.done(cell, experiments) for cell in defined.cells}
-    return {name: ref for name, ref in found.items() if ref is not None}
+    known = experiments(clone.root)
+    return {cell.name: known[cell.name] for cell in defined.cells if clone.done(cell, known.get(cell.name))}
 
 
-def _run(place: Place, cells: list[Cell], jobs: int, defined: Defined, tell: Tell) -> dict[str, str]:
-    """Run cells; the last line of the log of each that failed."""
-    queue, collector = Queue(place.clone, place.lender), Collector(place.clone, place.lender)
+def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, tell: Tell) -> dict[str, str]:
+    """Run cells, telling each one's `score`; the last line of the log of each that failed."""
+    clone = collector.clone
+    queue = Queue(clone, collector.lender)
     failed: dict[str, str] = {}
     begun = time.monotonic()
     try:
-        queue.reset()
+        queue.stop()
         for cell in cells:
-            place.clone.forget(cell)
+            forget(clone.root, cell.name)
             queue.put(cell)
         tell(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
         started = time.monotonic()
         queue.start(jobs)
         for count, ended in enumerate(queue.watch(cells), 1):
             if ended.done:
-                line = _told(ended, collector, defined)
+                line = _summary(ended, collector, score)
             else:
-                failed[ended.cell.name] = _keep_log(ended, place.clone.folder, tell)
+                failed[ended.cell.name] = _keep_log(ended, clone.folder, tell)
                 line = f"{ended.cell.name}: failed"
             left = (time.monotonic() - started) / count * (len(cells) - count)
             tell(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
     finally:
-        queue.reset()
-        _clock(place.clone.folder, time.monotonic() - begun)
+        queue.stop()
+        _clock(clone.folder, time.monotonic() - begun)
     return failed
 
 
-def _told(ended: Ended, collector: Collector, defined: Defined) -> str:
-    """A finished cell in a line: row, point, seed, main score of each variant, seconds."""
-    cell, main = ended.cell, defined.study.scores[0]
-    ref = collector.clone.experiments()[cell.name]
-    variants = collector.result(cell, ref, None).variants
-    scores = ", ".join(f"{name} {main} {each.scores.get(main, float('nan')):.4g}" for name, each in variants.items())
+def _summary(ended: Ended, collector: Collector, score: str) -> str:
+    """A finished cell in a line: row, point, seed, score of each variant, seconds."""
+    cell = ended.cell
+    variants = collector.result(cell, experiments(collector.clone.root)[cell.name], None).variants
+    scores = ", ".join(f"{name} {score} {each.scores.get(score, float('nan')):.4g}" for name, each in variants.items())
     point = "" if cell.point is None else f"  {cell.point}"
     return f"{cell.row}{point}  seed {cell.seed}  {scores}  ({readable_seconds(ended.seconds)})"
 

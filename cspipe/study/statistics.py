@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
-RESAMPLES, LEVEL, RNG_SEED = 10_000, 0.95, 0
+RESAMPLES, RNG_SEED = 10_000, 0
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,16 @@ class Interval:
         return bool(np.isfinite(self.mean))
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """How many times fewer images one line needs to reach the last score of another."""
-
-    factor: Interval
-    censored: int
-    """Seeds in which it never reaches the score; their factor is a bound from above, not a measurement."""
-
-
 def interval(values: Sequence[float]) -> Interval:
     """Mean and percentile bootstrap interval over seeds; NaN throughout without values, or with a NaN."""
     numbers = np.array(values, dtype=np.float64)
     if not len(numbers) or np.isnan(numbers).any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    draws = np.random.Generator(np.random.PCG64(RNG_SEED)).integers(0, len(numbers), (RESAMPLES, len(numbers)))
-    low, high = np.quantile(numbers[draws].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(numbers.mean()), float(low), float(high))
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Interval(mean, mean, mean)
+    found = bootstrap((numbers,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=RNG_SEED).confidence_interval
+    return Interval(mean, float(found.low), float(found.high))
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
@@ -80,11 +73,11 @@ def images_to_reach(target: float, images: Sequence[float], scores: Sequence[flo
 
 def speedup(
     images: Sequence[float], curves: Sequence[Sequence[float]], than: Sequence[Sequence[float]], lower: bool
-) -> Speedup:
-    """Images that `than` needs to its last score / images that the other needs to reach it, over seeds.
+) -> tuple[Interval, int]:
+    """Images that `than` needs to its last score / images that the other needs to reach it; how many seeds are bounds.
 
     Curves are scores at `images`, one curve for each seed. One that never gets there needs more than all images: it
-    counts with all of them, a factor of 1 or below that is only a bound, and is counted as censored.
+    counts with all of them, a factor of 1 or below that is only a bound from above.
     """
     factors, censored = [], 0
     for own, other in zip(curves, than, strict=True):
@@ -93,7 +86,7 @@ def speedup(
         assert first is not None, "a curve reaches its own last score"
         censored += needed is None
         factors.append(first / (images[-1] if needed is None else needed))
-    return Speedup(interval(factors), censored)
+    return interval(factors), censored
 
 
 def equal_time(
@@ -114,6 +107,6 @@ def equal_time(
 
 def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]:
     """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
-    means: NDArray[np.float64] = np.array([np.mean(each) for each in values])
+    means = [float(np.mean(each)) for each in values]
     best = int(np.argmin(means) if lower else np.argmax(means))
     return [place == best or (len(each) > 1 and tie(each, values[best])) for place, each in enumerate(values)]

@@ -15,17 +15,16 @@ from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.progress import Progress
-from cspipe.training.batches import batches
-from cspipe.training.examples import Batch, Examples
+from cspipe.runtime.tracking import Log
+from cspipe.training.stream import Batch, TrainingSet, batches
 
 Curve = list[dict[str, float]]
-"""Points of the curves, each with `step` (images seen) and the means since the point before."""
+"""Points of the curves, each with `step` (images seen) and the meter since the point before."""
 SECONDS_BEFORE_THE_END, SECONDS_FOR_THE_LAST_STATE = 20.0, 120.0
 """Patience with S3: who sends SIGTERM kills after 30 seconds; a finished run waits longer, to know that it is ours."""
-Log = Callable[[int, Mapping[str, float]], None]
 
 
-class Trainee(Protocol):
+class Trainer(Protocol):
     """What is trained: it makes steps and its whole state can be stored."""
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
@@ -60,7 +59,7 @@ def crossed(seen: int, batch: int, every: int) -> bool:
     return seen // every > (seen - batch) // every
 
 
-class Means:
+class MetricMeter:
     """Averages of the scalars of each step, kept on the device, and the first step at which one was not finite."""
 
     def __init__(self, device: Device) -> None:
@@ -96,15 +95,15 @@ class Means:
         self._step, self._bad = state["step"], state["bad"]
 
     def read(self) -> tuple[dict[str, float], int]:
-        """(means, number of the first step that was not finite or 0): the one place that waits for the device."""
+        """(meter, number of the first step that was not finite or 0): the one place that waits for the device."""
         return {name: float(value) / self._counts[name] for name, value in self._sums.items()}, int(self._bad)
 
 
 @dataclass
-class Place:
-    """How far a run is: with the trainee's state, all that the rest of it depends on."""
+class TrainState:
+    """How far a run is: with the trainer's state, all that the rest of it depends on."""
 
-    means: Means
+    meter: MetricMeter
     seen: int = 0
     saved: int = 0
     """Images seen at the last state stored on schedule; one more, stored before an early end, does not move the next.
@@ -112,18 +111,18 @@ class Place:
     curve: Curve = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers, points and means."""
-        return {"seen": self.seen, "saved": self.saved, "curve": self.curve, "means": self.means.state_dict()}
+        """Numbers, points and meter."""
+        return {"seen": self.seen, "saved": self.saved, "curve": self.curve, "meter": self.meter.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.seen, self.saved, self.curve = state["seen"], state["saved"], state["curve"]
-        self.means.load_state_dict(state["means"])
+        self.meter.load_state_dict(state["meter"])
 
 
 def run(
-    trainee: Trainee,
-    examples: Examples,
+    trainer: Trainer,
+    data: TrainingSet,
     plan: Plan,
     device: Device,
     checkpoints: Checkpoints,
@@ -136,17 +135,17 @@ def run(
     Raises Preempted after a step, its state stored, when `stopping` says so; UserError when a loss or gradient stops
     being finite, when there are fewer images than a batch, or when another worker took the run over.
     """
-    _check_size(examples, plan, name)
-    at = _resume(trainee, checkpoints, device, name, log)
+    _check_size(data, plan, name)
+    at = _resume(trainer, checkpoints, device, name, log)
     with Progress(name, plan.images, at.seen) as progress:
-        for batch in batches(examples, plan.batch, plan.seed, at.seen, device):
+        for batch in batches(data, plan.batch, plan.seed, at.seen, device):
             if at.seen >= plan.images:
                 break
             if stopping():
-                _stop(trainee, at, plan, checkpoints, name)
-            at.means.add(trainee.step(batch, at.seen))
+                _stop(trainer, at, plan, checkpoints, name)
+            at.meter.add(trainer.step(batch, at.seen))
             at.seen += plan.batch
-            trainee.after(at.seen, plan.batch)
+            trainer.after(at.seen, plan.batch)
             save = at.seen >= plan.images or at.seen + plan.batch - at.saved > plan.checkpoint_every
             note = None
             if save or crossed(at.seen, plan.batch, plan.log_every):
@@ -155,27 +154,27 @@ def run(
                 note = f"loss {point['loss']:.4f}"
             if save:
                 at.saved = at.seen
-                _save(trainee, at, plan, checkpoints, name)
+                _save(trainer, at, plan, checkpoints, name)
             progress.advance(plan.batch, note)
     checkpoints.flush(SECONDS_FOR_THE_LAST_STATE)
     return at.curve
 
 
-def _check_size(examples: Examples, plan: Plan, name: str) -> None:
-    if len(examples) < plan.batch:
+def _check_size(data: TrainingSet, plan: Plan, name: str) -> None:
+    if len(data) < plan.batch:
         raise UserError(
-            f"{name}: {len(examples)} training images are fewer than a batch of {plan.batch}; "
-            "lower the batch in params.yaml or add pictures"
+            f"{name}: {len(data)} training images are fewer than a batch of {plan.batch}; "
+            "lower the batch in params.yaml or add images"
         )
 
 
-def _resume(trainee: Trainee, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> Place:
+def _resume(trainer: Trainer, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> TrainState:
     """Where the newest state was stored, its curve logged again; the start if there is none."""
-    at = Place(Means(device))
+    at = TrainState(MetricMeter(device))
     found = checkpoints.load(device.device)
     if found is not None:
         seen, state = found
-        trainee.load_state_dict(state["trainee"])
+        trainer.load_state_dict(state["trainer"])
         at.load_state_dict(state["place"])
         print(f"{name}: going on from {seen} images ({checkpoints.newest()})")
         for point in at.curve:
@@ -183,30 +182,30 @@ def _resume(trainee: Trainee, checkpoints: Checkpoints, device: Device, name: st
     return at
 
 
-def _save(trainee: Trainee, at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
+def _save(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
     """Store a state whose weights are finite."""
-    if not trainee.finite():
+    if not trainer.finite():
         raise _not_finite("a weight", at.seen - plan.batch, plan, checkpoints, name)
-    checkpoints.save(at.seen, {"trainee": trainee.state_dict(), "place": at.state_dict()})
+    checkpoints.save(at.seen, {"trainer": trainer.state_dict(), "place": at.state_dict()})
 
 
-def _stop(trainee: Trainee, at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
+def _stop(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
     """End early with everything stored, between two points of the curves as well."""
     if at.seen != at.saved:
-        _save(trainee, at, plan, checkpoints, name)
+        _save(trainer, at, plan, checkpoints, name)
     checkpoints.flush(SECONDS_BEFORE_THE_END)
     raise Preempted(f"stopped by SIGTERM at {at.seen} images, its state stored; the same command goes on from there")
 
 
-def _point(at: Place, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:
+def _point(at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:
     """Add the next point to the curves and return it, or end the run if a number in it is not finite."""
-    values, bad = at.means.read()
+    values, bad = at.meter.read()
     if bad:
-        first = at.seen - (at.means.count - bad + 1) * plan.batch
+        first = at.seen - (at.meter.count - bad + 1) * plan.batch
         raise _not_finite("the loss or gradient", first, plan, checkpoints, name)
     point = {"step": at.seen, **values}
     at.curve.append(point)
-    at.means.reset()
+    at.meter.reset()
     return point
 
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from cspipe.cli.main import preset_text
-from cspipe.config.params_file import load_params
+from cspipe.config.overlays import read_preset
 from tests.conftest import ROOT
 
 
@@ -24,16 +24,19 @@ def test_without_arguments_it_explains_itself(tmp_path: Path) -> None:
 
 
 def test_demo_is_the_params_file_as_shipped() -> None:
-    assert preset_text("demo") == (ROOT / "params.yaml").read_text()
+    assert read_preset("demo").text() == (ROOT / "params.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", ["demo", "celebahq256-inpaint"])  # the others: tests/test_figures.py, test_presets.py
+@pytest.mark.parametrize("name", ["demo", "celebahq256-inpaint"])  # the others: tests/config
 def test_a_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path) -> None:
     assert name in cspipe("params", "list", cwd=tmp_path).stdout
-    assert cspipe("params", "show", name, cwd=tmp_path).stdout.startswith(preset_text(name))
+    shown = cspipe("params", "show", name, cwd=tmp_path).stdout
+    assert f"# {name}" in shown
+    assert yaml.safe_load(shown) == read_preset(name).tree
+    assert "# main net:" in shown
     assert cspipe("params", "use", name, cwd=tmp_path).returncode == 0
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text()) == read_preset(name).tree
     assert cspipe("params", "check", cwd=tmp_path).stdout.startswith("params.yaml: fine")
-    assert load_params(tmp_path / "params.yaml").seed == 0
 
 
 def test_own_changes_are_not_overwritten_unasked(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from cspipe.cli.main import preset_names, preset_text
-from cspipe.config.params import NETS, Params
+from cspipe.compensation import COMPENSATORS
+from cspipe.config.overlays import preset_names, read_preset
+from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
 from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
 from cspipe.data.conditions import condition_channels
-from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.registry import names_in
 from cspipe.training.optim import MovingAverage, adamw
 from tests.conftest import MODELS, Tree
@@ -27,8 +28,7 @@ def nets(params: Params) -> tuple[nn.Module, nn.Module, Tensor]:
     """The real nets on the CPU, and an input of theirs."""
     channels, size = params.data.channels, params.data.size
     told = condition_channels(params.task, channels)
-    shape = {"image_channels": channels, "condition_channels": told, "size": size}
-    main, module = build_main(params.model, **shape), build_compensation(params.compensation, **shape)
+    main, module = (part.build(channels + told, channels, size) for part in (params.model, params.compensation))
     return main, module, torch.randn(1, channels + told, size, size)
 
 
@@ -73,7 +73,8 @@ def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
 
 @pytest.mark.parametrize(
     "net",
-    [{"model": model} for model in MODELS.values()] + [{"compensation.net": module} for module in names_in(NETS)],
+    [{"model": model} for model in MODELS.values()]
+    + [{"compensation.net": module} for module in names_in(COMPENSATORS)],
     ids=lambda net: str(*net.values()) if "model" not in net else net["model"]["name"],
 )
 def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Params], net: Tree) -> None:
@@ -123,15 +124,15 @@ def test_an_official_split_has_the_pictures_that_its_source_names(
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_has_figures_and_stays_a_params_file(name: str) -> None:
-    text = preset_text(name)
-    params = parse_params(yaml.safe_load(text), name)
+    preset = read_preset(name)
+    params = parse_params(preset.tree, name)
     figures = derived(params)
-    assert parse_params(yaml.safe_load(text + figures), name) == params
+    assert parse_params(yaml.safe_load(preset.text() + figures), name) == params
     assert all(len(line) <= 120 for line in figures.splitlines())
 
 
 def test_the_net_of_ffhq256_is_guided_diffusions() -> None:
     """552.8 M parameters and 1,120 G multiply-adds, as published for ADM at 256 pixels (both to their last digit)."""
-    main, _ = costs(parse_params(yaml.safe_load(preset_text("ffhq256")), "ffhq256"))
+    main, _ = costs(parse_params(read_preset("ffhq256").tree, "ffhq256"))
     assert round(main.parameters / 1e6, 1) == 552.8
     assert main.forward / 2e9 == pytest.approx(1120, rel=0.005)

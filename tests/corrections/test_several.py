@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from cspipe.compensation import Weighting, compensation_weight
 from cspipe.config.params import Params
 from cspipe.config.params_file import ParamsError
-from cspipe.corrections.compensation import CompensationWeight
-from cspipe.diffusion.process import diffuse, per_image
+from cspipe.diffusion.ddim import ddim_step, evenly_spaced
+from cspipe.diffusion.process import add_noise, per_image
 from cspipe.diffusion.schedule import Schedule
-from cspipe.samplers import Walk
-from cspipe.samplers.ddim import ddim_step, step
-from cspipe.sampling.reverse import sample, subsequence
-from cspipe.sampling.variants import Variant
+from cspipe.samplers.ddim import step
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.settings import Variant
+from cspipe.sampling.state import SamplerState
 from tests.conftest import Tree
 
 CS = {"name": "compensation", "weight": "kappa", "scale": 0.5, "cap": None}
@@ -33,8 +34,8 @@ def variant(correction: Tree, **more: object) -> Variant:
     return Variant.model_validate({**row, "correction": correction, **more})
 
 
-def module(x0h: Tensor, t: Tensor) -> Tensor:
-    return torch.sin(3 * x0h) / 10
+def module(x0_hat: Tensor, t: Tensor) -> Tensor:
+    return torch.sin(3 * x0_hat) / 10
 
 
 def curve(x: Tensor, t: Tensor) -> Tensor:
@@ -45,17 +46,17 @@ def curve(x: Tensor, t: Tensor) -> Tensor:
 def test_compensation_sees_the_scaled_estimate(parts: tuple[Tree, Tree], schedule: Schedule, x0: Tensor) -> None:
     """cs+es by hand; their order is no matter, as one acts on the estimate and the other after the step."""
     t, s = torch.full((8,), 40), torch.full((8,), 30)
-    x_t = diffuse(x0 / 2, torch.ones_like(x0), t, schedule)
+    x_t = add_noise(x0 / 2, torch.ones_like(x0), t, schedule)
     correction = variant(of(*parts), reads="models").correction
     assert correction is not None
     denoise, hook = correction.build(lambda x, t: x0 / 4, schedule, module)
     assert hook is not None
-    x0h = (x0 / 4 + schedule.noise[40] / schedule.signal[40] * (1 - 1 / 1.02)
-           * (x_t - schedule.signal[40] * x0 / 4) / schedule.noise[40]).clamp(-1, 1)  # fmt: skip
-    weight = CompensationWeight(schedule, "kappa", 0.5)(t, s)
-    expected = ddim_step(x_t, x0h, t, s, schedule) + per_image(weight) * module(x0h, t)
-    assert torch.allclose(denoise(x_t, t), x0h, atol=1e-12)
-    assert torch.allclose(hook(ddim_step(x_t, x0h, t, s, schedule), x0h, t, s), expected, atol=1e-12)
+    signal, noise = schedule.sqrt_alpha_bar[40], schedule.sqrt_one_minus_alpha_bar[40]
+    x0_hat = (x0 / 4 + noise / signal * (1 - 1 / 1.02) * (x_t - signal * x0 / 4) / noise).clamp(-1, 1)
+    weight = compensation_weight(t, s, schedule, Weighting(weight="kappa", scale=0.5, cap=None))
+    expected = ddim_step(x_t, x0_hat, t, s, schedule) + per_image(weight) * module(x0_hat, t)
+    assert torch.allclose(denoise(x_t, t), x0_hat, atol=1e-12)
+    assert torch.allclose(hook(ddim_step(x_t, x0_hat, t, s, schedule), x0_hat, t, s), expected, atol=1e-12)
 
 
 def test_each_asks_the_net_through_those_before_it(schedule: Schedule, e: Tensor) -> None:
@@ -66,13 +67,14 @@ def test_each_asks_the_net_through_those_before_it(schedule: Schedule, e: Tensor
     assert row is not None
     by_hand, _ = second.build(first.build(curve, schedule, None)[0], schedule, None)
     asked, hook = row.build(curve, schedule, None)
-    steps = subsequence(100, 20)
+    steps = evenly_spaced(100, 20)
     assert hook is None
-    assert torch.equal(sample(asked, e, step, Walk(schedule, steps)), sample(by_hand, e, step, Walk(schedule, steps)))
+    both = [sample(denoise, e, step, SamplerState(schedule, steps)) for denoise in (asked, by_hand)]
+    assert torch.equal(*both)
 
 
 def test_several_need_and_forbid_what_one_of_them_does() -> None:
-    with pytest.raises(ValueError, match="reads must be models with correction several, which needs the module"):
+    with pytest.raises(ValueError, match="reads must be models with correction several, which needs C"):
         variant(of(ES, CS))
     with pytest.raises(ValueError, match="eta must be 0 with a correction of deterministic steps"):
         variant(of(ES, CS), reads="models", eta=0.5)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from cspipe.corrections.time_shift import Settings
+from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.schedule import Schedule
-from cspipe.samplers import Walk, find_step
-from cspipe.sampling.reverse import sample, subsequence
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState, find_step
 
 
 def told(x: Tensor, t: Tensor, schedule: Schedule, window: int, cutoff: int) -> list[int]:
@@ -40,14 +41,14 @@ def test_time_is_the_nearest_level_in_the_window_for_each_image(window: int, cut
         times = [now]
         if cutoff < now < 100:
             times = [u for u in range(now - window // 2, now + window // 2 + 1) if 1 <= u <= 100]
-        levels = {u: float((image.var() - schedule.noise[u] ** 2).abs()) for u in times}
+        levels = {u: float((image.var() - schedule.sqrt_one_minus_alpha_bar[u] ** 2).abs()) for u in times}
         expected.append(min(levels, key=lambda u: levels[u]))
     assert told(x, t, schedule, window, cutoff) == expected
 
 
 def test_state_with_the_variance_of_another_step_is_told_that_step(schedule: Schedule) -> None:
     levels = [40, 47, 50, 53, 60]
-    x = torch.cat([schedule.noise[level] * noise_of_level(level) for level in levels])
+    x = torch.cat([schedule.sqrt_one_minus_alpha_bar[level] * noise_of_level(level) for level in levels])
     t = torch.full((5,), 50)
     assert told(x, t, schedule, window=10, cutoff=0) == [45, 47, 50, 53, 55]
     assert told(x, t, schedule, window=10, cutoff=49) == [45, 47, 50, 53, 55]
@@ -65,8 +66,8 @@ def test_no_window_and_a_high_cutoff_change_no_bit(
 
     def walk(window: int, cutoff: int) -> Tensor:
         denoise, _ = Settings(name="time_shift", window=window, cutoff=cutoff).build(curve, schedule, None)
-        return sample(denoise, e, find_step(name), Walk(schedule, subsequence(100, 20)))
+        return sample(denoise, e, find_step(name), SamplerState(schedule, evenly_spaced(100, 20)))
 
-    plain = sample(curve, e, find_step(name), Walk(schedule, subsequence(100, 20)))
+    plain = sample(curve, e, find_step(name), SamplerState(schedule, evenly_spaced(100, 20)))
     assert torch.equal(plain, walk(window, cutoff))
     assert not torch.equal(plain, walk(40, 0))

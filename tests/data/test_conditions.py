@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.config.params import Condition
 from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
+from cspipe.data.settings import ConditionSettings
 from cspipe.data.shards import Shards
 from cspipe.ingest.own_masks import open_own
 from cspipe.runtime.errors import UserError
@@ -31,8 +31,8 @@ def shards(pixels: NDArray[np.uint8] = PIXELS, paired: NDArray[np.uint8] | None 
 
 def settings(
     masks: list[str] | None = None, mask_folder: Path | None = None, occluders: list[str] | None = None
-) -> Condition:
-    return Condition(masks=masks or [], mask_folder=mask_folder, occluders=occluders or [])
+) -> ConditionSettings:
+    return ConditionSettings(masks=masks or [], mask_folder=mask_folder, occluders=occluders or [])
 
 
 def inpaint(*masks: str) -> Conditions:

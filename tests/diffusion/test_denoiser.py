@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cspipe.diffusion.denoiser import NetDenoiser, Timed
-from cspipe.diffusion.process import diffuse, training_target
+from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
+from cspipe.diffusion.process import add_noise, training_target
 from cspipe.diffusion.schedule import karras_schedule
 from cspipe.runtime.device import Device
 
@@ -33,11 +33,13 @@ def test_net_that_says_the_target_finds_the_picture(prediction: str) -> None:
     e = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     condition = torch.full((8, 1, 4, 4), 0.5)
     t = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
-    x_t = diffuse(x0, e, t, SCHEDULE)
+    x_t = add_noise(x0, e, t, SCHEDULE)
     net = Answer(training_target(prediction, x0, e, t, SCHEDULE))
-    denoise = NetDenoiser(Timed(net, 10, CPU), prediction, SCHEDULE).given(condition)
+    denoise = NetDenoiser(TimestepScaledNet(net, 10, CPU), prediction, SCHEDULE).with_condition(condition)
     assert torch.allclose(denoise(x_t, t), x0, atol=1e-4)
-    signal, noise = (values[t].reshape(-1, 1, 1, 1) for values in (SCHEDULE.signal, SCHEDULE.noise))
+    signal, noise = (
+        values[t].reshape(-1, 1, 1, 1) for values in (SCHEDULE.sqrt_alpha_bar, SCHEDULE.sqrt_one_minus_alpha_bar)
+    )
     scale = (noise**2 + 0.25 * signal**2).sqrt() if prediction == "edm" else torch.ones(8, 1, 1, 1)
     assert torch.allclose(net.seen[:, :3], x_t / scale)
     assert torch.equal(net.seen[:, 3:], condition), "it is shown as it is"

@@ -6,10 +6,9 @@ from diffusers import DDPMScheduler, EDMEulerScheduler
 from torch import Tensor
 
 from cspipe.diffusion import process
-from cspipe.diffusion.process import clean_estimate, diffuse, net_input, noise_in, per_image, training_target
+from cspipe.diffusion.ddim import ddim_step, evenly_spaced
+from cspipe.diffusion.process import add_noise, clean_estimate, eps_from_x0, net_input, per_image, training_target
 from cspipe.diffusion.schedule import Schedule, karras_schedule, linear_schedule
-from cspipe.samplers.ddim import ddim_step
-from cspipe.sampling.reverse import subsequence
 
 STEPS = torch.tensor([1, 2, 5, 20, 50, 80, 99, 100])
 
@@ -18,10 +17,10 @@ STEPS = torch.tensor([1, 2, 5, 20, 50, 80, 99, 100])
 def test_estimate_inverts_target(prediction: str, schedule: Schedule, x0: Tensor, e: Tensor) -> None:
     for step in (1, 2, 50, 100):
         t = torch.full((8,), step)
-        x_t = diffuse(x0, e, t, schedule)
+        x_t = add_noise(x0, e, t, schedule)
         target = training_target(prediction, x0, e, t, schedule)
         assert torch.allclose(clean_estimate(prediction, target, x_t, t, schedule), x0, atol=1e-9)
-        assert torch.allclose(noise_in(x_t, x0, t, schedule), e, atol=1e-9)
+        assert torch.allclose(eps_from_x0(x_t, x0, t, schedule), e, atol=1e-9)
 
 
 def test_estimate_is_clipped(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
@@ -33,7 +32,7 @@ def test_forward_process_and_v_equal_diffusers(x0: Tensor, e: Tensor) -> None:
     theirs = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02)
     ours, t = linear_schedule(1000), torch.tensor([1, 2, 10, 100, 500, 900, 999, 1000])
     x_t = theirs.add_noise(x0, e, t - 1)
-    assert torch.allclose(diffuse(x0, e, t, ours), x_t, atol=1e-5)
+    assert torch.allclose(add_noise(x0, e, t, ours), x_t, atol=1e-5)
     assert torch.allclose(training_target("v", x0, e, t, ours), theirs.get_velocity(x0, e, t - 1), atol=1e-5)
 
 
@@ -41,23 +40,23 @@ def test_forward_process_has_the_marginal_of_its_definition(schedule: Schedule) 
     generator = torch.Generator().manual_seed(3)
     t = torch.full((20_000,), 40)
     e = torch.randn(20_000, 1, 1, 1, generator=generator, dtype=torch.float64)
-    x_t = diffuse(torch.full_like(e, 0.5), e, t, schedule)
-    assert x_t.mean().item() == pytest.approx(0.5 * schedule.signal[40].item(), abs=0.03)
-    assert x_t.std().item() == pytest.approx(schedule.noise[40].item(), rel=0.03)
+    x_t = add_noise(torch.full_like(e, 0.5), e, t, schedule)
+    assert x_t.mean().item() == pytest.approx(0.5 * schedule.sqrt_alpha_bar[40].item(), abs=0.03)
+    assert x_t.std().item() == pytest.approx(schedule.sqrt_one_minus_alpha_bar[40].item(), rel=0.03)
 
 
 def test_edm_is_table_1_of_its_paper(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
     """c_skip, c_out and c_in in x_ve and sigma, against what is formed in x_t; the loss weighs x0 by 1/c_out^2."""
-    sigma = per_image(schedule.noise[STEPS] / schedule.signal[STEPS])
+    sigma = per_image(schedule.sqrt_one_minus_alpha_bar[STEPS] / schedule.sqrt_alpha_bar[STEPS])
     c_skip = 0.5**2 / (sigma**2 + 0.5**2)
     c_out, c_in = sigma * 0.5 / (sigma**2 + 0.5**2).sqrt(), 1 / (sigma**2 + 0.5**2).sqrt()
-    x_ve, x_t = x0 + sigma * e, diffuse(x0, e, STEPS, schedule)
+    x_ve, x_t = x0 + sigma * e, add_noise(x0, e, STEPS, schedule)
     target = training_target("edm", x0, e, STEPS, schedule)
     assert torch.allclose(net_input("edm", x_t, STEPS, schedule), c_in * x_ve)
     assert torch.allclose(target, (x0 - c_skip * x_ve) / c_out, atol=1e-6)
     small = 0.01 * torch.tanh(x_ve)
-    x0h = clean_estimate("edm", small, 0.1 * x_t, STEPS, schedule)
-    assert torch.allclose(x0h, (c_skip * 0.1 * x_ve + c_out * small).clamp(-1, 1))
+    x0_hat = clean_estimate("edm", small, 0.1 * x_t, STEPS, schedule)
+    assert torch.allclose(x0_hat, (c_skip * 0.1 * x_ve + c_out * small).clamp(-1, 1))
     error = c_skip * x_ve + c_out * (target + small) - x0
     assert torch.allclose(small**2, error**2 / c_out**2)
 
@@ -66,7 +65,7 @@ def test_edm_with_unit_data_is_minus_v(
     schedule: Schedule, x0: Tensor, e: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "SIGMA_DATA", 1.0)
-    x_t = diffuse(x0, e, STEPS, schedule)
+    x_t = add_noise(x0, e, STEPS, schedule)
     assert torch.allclose(net_input("edm", x_t, STEPS, schedule), x_t)
     v = training_target("v", x0, e, STEPS, schedule)
     assert torch.allclose(training_target("edm", x0, e, STEPS, schedule), -v)
@@ -81,7 +80,7 @@ def test_edm_shows_the_net_unit_variance_and_asks_it_for_unit_variance(schedule:
     x0, e = torch.randn(2, 20_000, 1, 1, 1, generator=generator, dtype=torch.float64)
     for step in (1, 20, 60, 100):
         t = torch.full((20_000,), step)
-        seen = net_input("edm", diffuse(x0 / 2, e, t, schedule), t, schedule)
+        seen = net_input("edm", add_noise(x0 / 2, e, t, schedule), t, schedule)
         assert float(seen.std()) == pytest.approx(1, rel=0.03)
         assert float(training_target("edm", x0 / 2, e, t, schedule).std()) == pytest.approx(1, rel=0.03)
 
@@ -96,18 +95,20 @@ def test_edm_walk_equals_diffusers_step_by_step(count: int, e: Tensor) -> None:
     """Their noise levels, input and output scaling and Euler's step, in x_ve; ours in x_t."""
     schedule, theirs = karras_schedule(count), EDMEulerScheduler()
     theirs.set_timesteps(count)
-    steps = subsequence(count, count)
-    assert torch.allclose((schedule.noise / schedule.signal)[steps].float(), theirs.sigmas, rtol=1e-5)
+    steps = evenly_spaced(count, count)
+    assert torch.allclose(
+        (schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar)[steps].float(), theirs.sigmas, rtol=1e-5
+    )
     x = e / 4  # so that no estimate is clipped, which diffusers does not
-    y = x / schedule.signal[count]
+    y = x / schedule.sqrt_alpha_bar[count]
     for number, (t, s) in enumerate(zip(steps[:-1], steps[1:], strict=True)):
         t_, s_ = torch.full((8,), t), torch.full((8,), s)
         seen = net_input("edm", x, t_, schedule)
         timestep = theirs.timesteps[number]
         assert torch.allclose(seen, theirs.scale_model_input(y, timestep).double(), atol=1e-4), t
         output = 0.1 * torch.sin(seen + t / 10)
-        x0h = clean_estimate("edm", output, x, t_, schedule)
-        assert x0h.abs().max() < 1
-        x = ddim_step(x, x0h, t_, s_, schedule)
+        x0_hat = clean_estimate("edm", output, x, t_, schedule)
+        assert x0_hat.abs().max() < 1
+        x = ddim_step(x, x0_hat, t_, s_, schedule)
         y = theirs.step(output.float(), timestep, y).prev_sample
-        assert torch.allclose(x / schedule.signal[s], y.double(), atol=1e-4), t
+        assert torch.allclose(x / schedule.sqrt_alpha_bar[s], y.double(), atol=1e-4), t

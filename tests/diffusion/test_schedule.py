@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.cli.main import preset_names, preset_text
+from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params_file import parse_params
 from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, karras_schedule, linear_schedule
 
@@ -19,11 +19,11 @@ anything = given(name=st.sampled_from(sorted(SCHEDULES)), steps=st.integers(2, 2
 @anything
 def test_schedule_runs_from_image_to_noise(name: str, steps: int) -> None:
     schedule = SCHEDULES[name](steps)
-    alpha_bar = schedule.signal**2
+    alpha_bar = schedule.sqrt_alpha_bar**2
     assert schedule.steps == steps
     assert alpha_bar[0] == 1
     assert (alpha_bar.diff() < 0).all()
-    assert torch.allclose(alpha_bar + schedule.noise**2, torch.ones_like(alpha_bar))
+    assert torch.allclose(alpha_bar + schedule.sqrt_one_minus_alpha_bar**2, torch.ones_like(alpha_bar))
     assert alpha_bar[-1] < 1e-3
 
 
@@ -39,18 +39,18 @@ def test_kappa_is_not_negative_for_any_earlier_step(name: str, steps: int) -> No
 def test_textbook_betas_would_not_reach_noise_at_100_steps() -> None:
     textbook = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100, dtype=torch.float64), 0)
     assert textbook[-1] == pytest.approx(0.364, abs=1e-3)
-    assert linear_schedule(100).signal[-1] ** 2 == pytest.approx(2.0e-5, rel=0.05)
+    assert linear_schedule(100).sqrt_alpha_bar[-1] ** 2 == pytest.approx(2.0e-5, rel=0.05)
 
 
 def test_linear_at_1000_steps_is_ddpm() -> None:
     theirs = DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02).alphas_cumprod
-    assert np.allclose(linear_schedule(1000).signal[1:] ** 2, theirs, atol=1e-6)
+    assert np.allclose(linear_schedule(1000).sqrt_alpha_bar[1:] ** 2, theirs, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [100, 1000])
 def test_cosine_is_the_published_one(steps: int) -> None:
     theirs = DDPMScheduler(steps, beta_schedule="squaredcos_cap_v2").alphas_cumprod
-    assert np.allclose(cosine_schedule(steps).signal[1:] ** 2, theirs, atol=1e-5)
+    assert np.allclose(cosine_schedule(steps).sqrt_alpha_bar[1:] ** 2, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [2, 18, 100, 1000])
@@ -58,31 +58,31 @@ def test_karras_is_the_published_one(steps: int) -> None:
     """Karras et al. (2022), eq. 5: sigma_i for i = 0..N-1, with i = T - t."""
     schedule = karras_schedule(steps)
     sigma = [(80 ** (1 / 7) + i / (steps - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(steps)]
-    ours = (schedule.noise / schedule.signal)[1:].flip(0)
+    ours = (schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar)[1:].flip(0)
     assert np.allclose(ours, sigma, rtol=1e-9)
-    assert schedule.signal[-1] ** 2 == pytest.approx(1 / 6401)
+    assert schedule.sqrt_alpha_bar[-1] ** 2 == pytest.approx(1 / 6401)
 
 
 @anything
 def test_kappa_is_that_of_eulers_step_in_sigma(name: str, steps: int) -> None:
     """kappa(t, s) / sqrt(ab_s) = 1 - sigma_s / sigma_t."""
     schedule = SCHEDULES[name](steps)
-    sigma = schedule.noise / schedule.signal
+    sigma = schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar
     t = torch.arange(1, steps + 1)
     for s in (torch.zeros_like(t), t // 2, t - 1):
-        assert torch.allclose(schedule.kappa(t, s) / schedule.signal[s], 1 - sigma[s] / sigma[t])
+        assert torch.allclose(schedule.kappa(t, s) / schedule.sqrt_alpha_bar[s], 1 - sigma[s] / sigma[t])
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_ends_in_noise(name: str) -> None:
-    import yaml
-
-    diffusion = parse_params(yaml.safe_load(preset_text(name)), name).diffusion
-    assert SCHEDULES[diffusion.schedule](diffusion.steps).signal[-1] ** 2 < 1e-3
+    diffusion = parse_params(read_preset(name).tree, name).diffusion
+    assert SCHEDULES[diffusion.schedule](diffusion.steps).sqrt_alpha_bar[-1] ** 2 < 1e-3
 
 
 def test_float32_keeps_the_small_noise_of_the_first_step() -> None:
     """sqrt(1 - ab_1) formed in float32 would be off by 1e-3; the cast comes last."""
     exact = linear_schedule(1000)
-    assert math.isclose(exact.to(torch.device("cpu")).noise[1], exact.noise[1], rel_tol=1e-6)
+    assert math.isclose(
+        exact.to(torch.device("cpu")).sqrt_one_minus_alpha_bar[1], exact.sqrt_one_minus_alpha_bar[1], rel_tol=1e-6
+    )
     assert isinstance(exact, Schedule)

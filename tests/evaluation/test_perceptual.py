@@ -12,10 +12,10 @@ import pytest
 import torch
 from torchvision.models import alexnet, vgg16
 
-from cspipe.config.params import Lpips
 from cspipe.evaluation import perceptual
 from cspipe.evaluation.extractors import find_extractor
 from cspipe.evaluation.perceptual import TRUNKS, Perceptual, open_perceptual
+from cspipe.evaluation.settings import LpipsSettings
 from cspipe.ingest.images import Form
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
@@ -51,7 +51,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
         authors = lpips.LPIPS(net=name, pnet_rand=True, verbose=False)
     for part in (authors.net.slice1, authors.net.slice2, authors.net.slice3, authors.net.slice4, authors.net.slice5):
         part.load_state_dict({key: net.features.state_dict()[key] for key in part.state_dict()})
-    return open_perceptual(Lpips(net=name, weights=weights), TINY, CPU), authors
+    return open_perceptual(LpipsSettings(net=name, weights=weights), TINY, CPU), authors
 
 
 @pytest.mark.parametrize("opened", ["alex", "vgg"], indirect=True)
@@ -121,10 +121,10 @@ def test_weights_that_are_missing_or_others_are_told(
     net: Any, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Missing: the distance in features stands in, under its own name. Others: an error."""
-    assert open_perceptual(Lpips(net=net, weights=tmp_path / file), TINY, CPU).label == "tiny_distance"
+    assert open_perceptual(LpipsSettings(net=net, weights=tmp_path / file), TINY, CPU).label == "tiny_distance"
     told = capsys.readouterr().err
     for part in (str(tmp_path / file), f"https://download.pytorch.org/models/{file}", "tiny_distance stands in"):
         assert part in told
     (tmp_path / file).write_bytes(b"half a download")
     with pytest.raises(UserError, match=rf"not {file} \(sha256 [0-9a-f]{{8}}, not {file[-12:-4]}\)"):
-        open_perceptual(Lpips(net=net, weights=tmp_path / file), TINY, CPU)
+        open_perceptual(LpipsSettings(net=net, weights=tmp_path / file), TINY, CPU)

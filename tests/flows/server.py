@@ -90,13 +90,12 @@ class Server:
         return self.start(name, *command, "--name", name, *slots, CSPIPE_HOME=str(self.folder))
 
 
-def write_project(folder: Path, deployments: str, settings: bool = True) -> None:
+def write_project(folder: Path, deployments: str) -> None:
     """A folder with the flows above, a prefect.yaml and this project's Prefect settings."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.py").write_text(FLOW)
     (folder / "prefect.yaml").write_text(f"pull:\n  - flows.home.enter: {{}}\ndeployments:\n{deployments}")
-    if settings:
-        shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copy(ROOT / "pyproject.toml", folder)
 
 
 @contextmanager

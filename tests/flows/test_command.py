@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 
 from flows.command import Step, as_step, end_tree, run_command
 
@@ -43,20 +42,10 @@ def test_progress_is_thinned_but_its_end_is_told(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
-@pytest.mark.parametrize(
-    ("line", "step"),
-    [
-        (
-            "train: 3200/48000 (7 %), 280 images/s, 160 s left  loss 0.2",
-            Step("train", 3200, 48000, 280, 160),
-        ),
-        ("sample cs-10: 16/16 (100 %), 131 images/s, 0 s left", Step("sample cs-10", 16, 16, 131, 0)),
-        ("Running stage 'train':", None),
-        ("", None),
-    ],
-)
-def test_what_stages_print_is_understood(line: str, step: Step | None) -> None:
-    assert as_step(line) == step
+def test_what_stages_print_is_understood() -> None:
+    step = as_step("train: 3200/48000 (7 %), 280 images/s, 160 s left  loss 0.2")
+    assert step == Step("train", 3200, 48000, 280, 160)
+    assert as_step("Running stage 'train':") is None
 
 
 def test_after_its_time_the_command_and_what_it_started_are_ended(tmp_path: Path) -> None:

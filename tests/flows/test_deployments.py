@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cspipe.cli.main import preset_names
+from cspipe.config.overlays import preset_names
 from flows.local.workers import SLOTS, SWEEPS
 from flows.supervise import NIGHTLY, TAG
 from tests.conftest import ROOT

@@ -1,23 +1,88 @@
-"""Stages that are queued for workers, and whose drivers end before one has begun."""
+"""Stages that are queued for workers: pending until one begins, and what becomes of them when their driver ends."""
 
 from __future__ import annotations
 
-from uuid import UUID
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.states import Cancelling, Completed, Running, Scheduled, State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterName
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled, State
 
-from flows.dispatch import begun, cancel_queued, wait
-from flows.failures import StageFailed
+from cspipe.runtime.ends import End
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
+from flows.dispatch import cancel_queued, failed, queue_after, until_begun
+from flows.failures import StageFailed, Transient
+from flows.handover import Place
 
 pytestmark = pytest.mark.usefixtures("prefect")
+SENT = uuid4()
 
 
 @flow
 def stage() -> None:
     pass
+
+
+@task
+def first(fails: bool) -> None:
+    if fails:
+        raise ValueError("the first stage failed")
+
+
+@task(name="second")
+def second(queued: UUID | Exception) -> UUID:
+    if isinstance(queued, Exception):
+        raise queued
+    return queued
+
+
+@flow
+def two_stages(queue: Callable[[], UUID], fails: bool) -> UUID:
+    upstream = first.submit(fails)
+    with ThreadPoolExecutor(1) as threads:
+        return second.submit(queue_after(threads, [upstream], queue), wait_for=[upstream]).result()
+
+
+def test_its_task_is_pending_until_a_worker_has_begun() -> None:
+    seen: list[str] = []
+
+    def queue() -> UUID:
+        with get_client(sync_client=True) as client:
+            mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+            named = TaskRunFilter(name=TaskRunFilterName(any_=["second"]))
+            seen.extend(
+                run.state.type.value for run in client.read_task_runs(flow_run_filter=mine, task_run_filter=named)
+            )
+        return SENT
+
+    assert two_stages(queue, False) == SENT
+    assert "RUNNING" not in seen
+
+
+def test_why_it_cannot_be_queued_is_what_its_task_fails_with() -> None:
+    def queue() -> UUID:
+        raise UserError("no deployment run-stage")
+
+    with pytest.raises(UserError, match="no deployment run-stage"):
+        two_stages(queue, False)
+
+
+def test_nothing_is_queued_after_a_failure_upstream() -> None:
+    asked: list[int] = []
+
+    def queue() -> UUID:
+        asked.append(1)
+        return SENT
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 (Prefect's own, for a stage that did not start)
+        two_stages(queue, True)
+    assert not asked
 
 
 def made(name: str, state: State) -> UUID:
@@ -37,22 +102,45 @@ def state_of(run: UUID) -> str:
 
 def test_a_stage_that_no_worker_has_begun_is_cancelled_with_its_driver() -> None:
     queued, driver = made("train of a", Scheduled()), made("a", Cancelling())
-    with pytest.raises(StageFailed, match="train of a: not begun, and its driver no longer runs"):
-        wait(queued, "train", "gpu", print, until=begun, driver=driver)
+    with pytest.raises(StageFailed, match="train of a"):
+        until_begun(queued, "train of a", "gpu", driver, print)
     assert state_of(queued) == "CANCELLED"
 
 
 def test_a_stage_that_has_begun_is_left_to_its_worker() -> None:
     """It sees for itself that its driver is gone, and keeps its state."""
     running, driver = made("train of b", Running()), made("b", Cancelling())
-    assert wait(running, "train", "gpu", print, until=begun, driver=driver).id == running
+    assert until_begun(running, "train of b", "gpu", driver, print) == running
     assert state_of(running) == "RUNNING"
 
 
 def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_else() -> None:
-    names = ("sample@cs-1 of c", "sample@cs-1 of c, attempt 2", "sample@cs-10 of c", "sample@cs-1 of d")
+    names = ("sample@cs-1 of c", "sample@cs-10 of c", "sample@cs-1 of d")
     queued = [made(name, Scheduled()) for name in names]
     ended, running = made(names[0], Completed()), made(names[0], Running())
     cancel_queued("sample@cs-1 of c")
-    assert [state_of(run) for run in queued] == ["CANCELLED", "CANCELLED", "SCHEDULED", "SCHEDULED"]
+    assert [state_of(run) for run in queued] == ["CANCELLED", "SCHEDULED", "SCHEDULED"]
     assert (state_of(ended), state_of(running)) == ("COMPLETED", "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        (Failed(name="PREEMPTED", message="train: preempted"), End.PREEMPTED),
+        (Failed(name="KILLED", message="train: killed"), End.KILLED),
+        (Failed(name="S3_AWAY", message="S3"), End.S3_AWAY),
+        (Failed(name="FAILED", message="train: a bad value"), None),
+        (Failed(message="Flow run encountered an exception: KeyError: 'a'"), None),
+        (Crashed(message="worker lost"), End.PREEMPTED),
+        (Cancelled(), None),
+    ],
+)
+def test_how_a_worker_ended_is_how_the_stage_ends_here(state: State, end: End | None, bucket: Bucket) -> None:
+    place = Place(bucket, "run", "train")
+    place.bucket.put_json(place.progress, {"what": "train", "done": 320, "total": 640, "rate": 1, "left": 320})
+    error = failed(state, place)
+    if end is None:
+        assert isinstance(error, StageFailed)
+    else:
+        assert isinstance(error, Transient)
+        assert (error.end, error.reached) == (end, 320)

@@ -7,85 +7,71 @@ from typing import Any
 import pytest
 from prefect.states import Failed
 
+from cspipe.runtime.ends import End, StageEnd
 from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Ended
 from flows.dvc_stage import PATIENCE
-from flows.failures import AWAY_SECONDS, Away, Killed, StageFailed, Transient, failure, worth_another_attempt
+from flows.failures import AWAY_SECONDS, StageFailed, Transient, failure, worth_another_attempt
 
-
-def ended(*lines: str, timed_out: bool = False) -> Ended:
-    return Ended(1, 1.0, lines, timed_out)
+FAILED = Ended(255, ("cspipe train: in words", "ERROR: failed to reproduce 'train'"))
 
 
 def again(condition: Any, error: Exception) -> bool:
     return bool(condition(None, None, Failed(data=error)))
 
 
-def test_a_preempted_stage_is_transient_and_says_how_far_it_was() -> None:
-    error = failure("train", ended("ERROR: failed to reproduce 'train': failed to run: x, exited with 75"), 1, 320)
-    assert isinstance(error, Transient)
-    assert error.reached == 320
+@pytest.mark.parametrize("end", set(End) - {End.DONE})
+def test_the_end_of_a_stage_decides_what_becomes_of_it(end: End) -> None:
+    error = failure("train", FAILED, StageEnd("train", end, "at 320 images"), 1, 320)
+    passing = end in (End.PREEMPTED, End.TAKEN_OVER, End.S3_AWAY, End.KILLED)
+    assert type(error) is (Transient if passing else StageFailed)
+    assert error.end is (end if passing else End.FAILED)
+    assert "320 images" in str(error)
+    assert again(worth_another_attempt(), error) == passing
 
 
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (("cspipe train: the loss stopped being finite at 640 images", "ERROR: failed to reproduce"), "640 images"),
+        (("cspipe train: no such key", "ERROR: failed to reproduce"), "no such key"),
         (("ERROR: no stage", "ERROR: failed to reproduce 'x'"), "no stage"),
         (("something odd",), "something odd"),
         ((), "without a word"),
     ],
 )
-def test_other_ends_fail_at_once_with_the_line_that_tells_why(lines: tuple[str, ...], says: str) -> None:
-    error = failure("train", ended(*lines), 1, 0)
+def test_before_a_stage_begins_a_failure_says_the_line_that_tells_why(lines: tuple[str, ...], says: str) -> None:
+    error = failure("train", Ended(255, lines), None, 1, 0)
     assert isinstance(error, StageFailed)
     assert says in str(error)
-    assert not again(worth_another_attempt(), error)
 
 
-def test_a_stage_that_found_s3_away_is_told_apart() -> None:
-    error = failure("train", ended("cspipe train: S3 at http://x is unreachable (refused, to list y); start it"), 1, 0)
-    assert isinstance(error, Away)
-
-
-@pytest.mark.parametrize(
-    "killed",
-    [
-        ended("ERROR: failed to reproduce 'train': failed to run: python -m cspipe.stages.train, exited with -9"),
-        ended("ERROR: failed to reproduce 'train': failed to run: python -m cspipe.stages.train, exited with 137"),
-        Ended(-9, 1.0, ()),
-    ],
-)
-def test_a_killed_stage_is_tried_once_more_and_then_says_what_is_likely(killed: Ended) -> None:
-    error = failure("train", killed, 1, 640)
-    assert isinstance(error, Killed)
-    assert "signal 9" in str(error)
+def test_a_killed_stage_is_tried_once_more_and_says_what_is_likely() -> None:
+    error = failure("train", Ended(-9, ()), None, 1, 640)
+    assert error.end is End.KILLED
     assert "memory" in str(error)
-    assert "640 images" in str(error)
     condition = worth_another_attempt()
-    assert again(condition, Transient("preempted", 1000))
+    assert again(condition, Transient("preempted", End.PREEMPTED, 1000))
     assert again(condition, error)  # although it got less far
-    assert not again(condition, Killed("killed", 1280))  # although it got further
+    assert not again(condition, Transient("killed", End.KILLED, 1280))  # although it got further
 
 
 def test_a_timeout_is_not_tried_again() -> None:
-    error = failure("train", ended(timed_out=True), 2, 0)
+    error = failure("train", Ended(-15, (), timed_out=True), StageEnd("train", End.PREEMPTED), 2, 0)
     assert isinstance(error, StageFailed)
     assert "2 hours" in str(error)
 
 
 def test_a_transient_cause_is_tried_again_while_there_is_progress() -> None:
     condition = worth_another_attempt()
-    assert again(condition, Transient("preempted", 0))
-    assert again(condition, Transient("preempted", 100))
-    assert again(condition, Transient("preempted", 200))
-    assert not again(condition, Transient("preempted", 200))
+    for reached in (0, 100, 200):
+        assert again(condition, Transient("preempted", End.PREEMPTED, reached))
+    assert not again(condition, Transient("preempted", End.PREEMPTED, 200))
 
 
 def test_never_twice_without_progress() -> None:
     condition = worth_another_attempt()
-    assert again(condition, Transient("worker lost", 0))
-    assert not again(condition, Transient("worker lost", 0))
+    assert again(condition, Transient("worker lost"))
+    assert not again(condition, Transient("worker lost"))
 
 
 def test_an_outage_of_s3_is_no_lack_of_progress() -> None:
@@ -93,10 +79,10 @@ def test_an_outage_of_s3_is_no_lack_of_progress() -> None:
     condition = worth_another_attempt()
     for _ in range(5):
         assert again(condition, Unreachable("S3 does not answer"))
-        assert again(condition, Away("S3 does not answer"))
-    assert again(condition, Transient("preempted", 100))
-    assert again(condition, Away("S3 does not answer"))
-    assert not again(condition, Transient("preempted", 100))
+        assert again(condition, Transient("S3 does not answer", End.S3_AWAY))
+    assert again(condition, Transient("preempted", End.PREEMPTED, 100))
+    assert again(condition, Transient("S3 does not answer", End.S3_AWAY))
+    assert not again(condition, Transient("preempted", End.PREEMPTED, 100))
 
 
 def test_a_transfer_waits_half_an_hour_for_s3() -> None:

@@ -12,8 +12,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.graph import Node
 from flows.handover import Place, hand_over, lock_entry, merge_lock, take_over
-from tests.s3_server import S3
-from tests.stages.conftest import run_in
+from tests.stages.conftest import new_repository
 
 ENTRY = {"cmd": "true", "outs": [{"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}]}
 NODE = Node("train", "gpu", 1.0, (), (), ("curves/loss.tsv", "curves/plots"))
@@ -21,19 +20,12 @@ NODE = Node("train", "gpu", 1.0, (), (), ("curves/loss.tsv", "curves/plots"))
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An empty DVC repository."""
-    folder = tmp_path / "repo"
-    folder.mkdir()
-    run_in(folder, "git", "init", "-q")
-    run_in(folder, "dvc", "init", "-q")
-    return folder
+    return new_repository(tmp_path / "repo")
 
 
 @pytest.fixture
-def place(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    return Place(Bucket.from_url(f"s3://{s3.new_bucket()}/x"), "run", "train")
+def place(bucket: Bucket) -> Place:
+    return Place(bucket, "run", "train")
 
 
 def test_many_workers_at_once_lose_nothing(root: Path) -> None:

@@ -14,7 +14,6 @@ from cspipe.runtime.storage import Bucket
 from flows.graph import read_graph
 from flows.handover import Place, hand_over, take_over
 from tests.conftest import Tree, change
-from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
 
 PAIRS = {"data.avatars.paired": "glasses", "task": "deocclude", "evaluate.kid_subset_size": 4}
@@ -31,13 +30,6 @@ CHOICES: dict[str, Tree] = {
     "deocclude": PAIRS,
     "deocclude, plain": {**PAIRS, "train.method": "plain"},
 }
-
-
-@pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    return Bucket(s3.new_bucket(), "x")
 
 
 def handed_over(finished: Path, folder: Path, bucket: Bucket, tree: Tree) -> None:

@@ -125,7 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_a_refused_run_is_not_created_and_a_good_one_is(server: Server) -> None:
     for typed, says in [
         (("train-demo", "-p", "preset=nope"), "'nope'"),
-        (("pipeline/train-demo", "--params", '{"overrides": {"train.imagez": 1}}'), "'train.imagez'"),
+        (("pipeline/train-demo", "--params", '{"overrides": {"train.imagez": 1}}'), "train.imagez"),
         (("train-broken", "-p", "overrides={}"), "'broken'"),
     ]:
         done = server.prefect("deployment", "run", *typed, check=False)

@@ -69,9 +69,9 @@ def test_cells_outlive_the_workspace_and_old_results_do_not_pass_for_new_ones(tm
     (root / ".cspipe/study/small").mkdir()
     assert (clone / ".cspipe/study/small").is_dir()
     with pytest.raises(StageFailed, match=r"^small: no key a; correct it$"):
-        read_cells(root, "small", Ended(1, 2.0, ("error before it", "cspipe: no key a; correct it")))
+        read_cells(root, "small", Ended(1, ("error before it", "cspipe: no key a; correct it")))
     with pytest.raises(StageFailed, match=r"^small: not done after "):
-        read_cells(root, "small", Ended(-15, 2.0, (), timed_out=True))
+        read_cells(root, "small", Ended(-15, (), timed_out=True))
 
 
 @pytest.mark.usefixtures("prefect")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from cspipe.config.overlays import read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.nets.build import build_compensation, build_main, count_parameters
+from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import open_device
-from cspipe.stages.train import new_trainee
-from cspipe.training.examples import Batch, Examples
-from tests.conftest import ROOT, Pictures, Tree, change
+from cspipe.stages.train import new_trainer
+from cspipe.training.stream import Batch, TrainingSet
+from tests.conftest import Pictures, Tree, change
 from tests.infra.conftest import INFRA
 
 FLOAT = 4
@@ -24,18 +24,15 @@ PICTURES = {"demo": 4608, "cifar10": 60_000, "celeba64": 202_599, "ffhq256": 70_
 
 
 def preset(name: str) -> Params:
-    text = (ROOT / "cspipe" / "presets" / f"{name}.yaml").read_text()
-    return parse_params(yaml.safe_load(text), name)
+    return parse_params(read_preset(name).tree, name)
 
 
 def counts(params: Params) -> tuple[int, int]:
     """Parameters of the main net and of the module, without allocating them."""
-    place = {"image_channels": params.data.channels, "condition_channels": 0, "size": params.data.size}
+    channels, size = params.data.channels, params.data.size
     with torch.device("meta"):
-        return tuple(
-            count_parameters(net)
-            for net in (build_main(params.model, **place), build_compensation(params.compensation, **place))
-        )
+        nets = [section.build(channels, channels, size) for section in (params.model, params.compensation)]
+    return count_parameters(nets[0]), count_parameters(nets[1])
 
 
 def state_bytes(main: int, module: int) -> int:
@@ -80,7 +77,7 @@ def test_a_row_says_what_the_preset_needs(name: str) -> None:
 def test_a_real_state_is_as_large_as_the_rule_says(demo: Tree, pictures: Pictures, tmp_path: Path) -> None:
     changes = {"compute.device": "cpu", "train.batch": 2, "train.micro_batch": 2, "compensation.batch": 2}
     params = parse_params(change(demo, changes), "demo")
-    trainee = new_trainee(params, Examples(pictures), open_device(params.compute))  # type: ignore[arg-type]
-    trainee.step(Batch(torch.zeros(params.train.batch, 3, 16, 16), None), 0)  # Adam's moments exist after a step
-    stored = Checkpoints(tmp_path, "key").save(params.train.batch, trainee.state_dict()).stat().st_size
+    trainer = new_trainer(params, TrainingSet(pictures), open_device(params.compute))  # type: ignore[arg-type]
+    trainer.step(Batch(torch.zeros(params.train.batch, 3, 16, 16), None), 0)  # Adam's moments exist after a step
+    stored = Checkpoints(tmp_path, "key").save(params.train.batch, trainer.state_dict()).stat().st_size
     assert stored == pytest.approx(state_bytes(*counts(params)), rel=0.05)

@@ -16,16 +16,16 @@ import pytest
 from PIL import Image
 
 import cspipe.sources
-from cspipe.config.params import Data
 from cspipe.data import shards
 from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import names_in
 from cspipe.sources import find_source
 
-Settings = Callable[..., Data]
+Settings = Callable[..., DataSettings]
 
 STRIPES = '''
 """A source in one file."""
@@ -55,7 +55,9 @@ class Stripes:
 
 
 @pytest.fixture
-def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Callable[..., Data]]:
+def stripes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> Iterator[Callable[..., DataSettings]]:
     """The data section of a source that stands in a file of its own."""
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin/stripes.py").write_text(STRIPES)

@@ -16,16 +16,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from cspipe.config.params import Data
 from cspipe.data import shards
 from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
+from cspipe.ingest.settings import DataSettings
 from cspipe.sources import Picture, Skipped, Split
 from tests.conftest import ROOT, Tree, change
 from tests.ingest.test_prepare import hashes
 
-Settings = Callable[..., Data]
+Settings = Callable[..., DataSettings]
 COUNT = 100
 
 

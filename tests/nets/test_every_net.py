@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cspipe.config import params
-from cspipe.nets.build import build_compensation, build_main
+from cspipe.compensation import COMPENSATORS, CompensationSettings
+from cspipe.nets.backbone import BACKBONES
 from cspipe.runtime.registry import find, names_in
 from tests.conftest import MODELS
 
 Build = Callable[..., nn.Module]
-MAIN, COMPENSATION = names_in(params.BACKBONES), names_in(params.NETS)
+MAIN, COMPENSATION = names_in(BACKBONES), names_in(COMPENSATORS)
 
 
 @pytest.fixture(params=[*(f"main {name}" for name in MAIN), *COMPENSATION])
@@ -24,17 +24,17 @@ def build(request: pytest.FixtureRequest) -> Build:
     No group of its norms holds a single channel: such a norm swallows the bias before it, whose gradient is then 0.
     """
 
-    def make(channels: int, size: int, told: int = 0) -> nn.Module:
+    def make(channels: int, size: int, condition: int = 0) -> nn.Module:
         torch.manual_seed(0)
         if request.param.startswith("main"):
             keys = MODELS[request.param.removeprefix("main ")]
             moved = {"attention": [size // 2]} if "attention" in keys else {}
-            model = find(params.BACKBONES, keys["name"], "Settings")(**{**keys, **moved})
-            return build_main(model, image_channels=channels, condition_channels=told, size=size).eval()
-        module = params.Compensation(
+            model = find(BACKBONES, keys["name"], "Settings")(**{**keys, **moved})
+            return model.build(channels + condition, channels, size).eval()
+        module = CompensationSettings(
             net=request.param, channels=48, epochs=1, batch=1, learning_rate=1e-3, loss="l2", states="forward"
         )
-        return build_compensation(module, image_channels=channels, condition_channels=told, size=size).eval()
+        return module.build(channels + condition, channels, size).eval()
 
     return make
 

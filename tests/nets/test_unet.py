@@ -1,4 +1,4 @@
-"""The U-Net: published sizes, where it attends, labels."""
+"""The U-Net: published sizes, and where it attends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cspipe.nets.attention import PixelAttention
-from cspipe.nets.build import count_parameters
+from cspipe.nets.blocks import count_parameters
 from cspipe.nets.unet import UNet
 
 TINY: dict[str, Any] = {
@@ -25,17 +25,16 @@ TINY: dict[str, Any] = {
 
 # Millions of parameters of guided-diffusion's nets (six output channels: it learns the variance).
 PUBLISHED = {
-    "ImageNet-64, class-conditional": (64, 192, 3, (1, 2, 3, 4), (32, 16, 8), 1000, 295.9),
-    "CIFAR-10": (32, 128, 3, (1, 2, 2, 2), (16, 8), None, 57.1),
-    "CelebA-64": (64, 192, 3, (1, 2, 3, 4), (32, 16, 8), None, 295.1),
-    "256 pixels": (256, 256, 2, (1, 1, 2, 2, 4, 4), (32, 16, 8), None, 552.8),
-    "FFHQ-256, small": (256, 128, 1, (1, 1, 2, 2, 4, 4), (16,), None, 93.6),
+    "CIFAR-10": (32, 128, 3, (1, 2, 2, 2), (16, 8), 57.1),
+    "CelebA-64": (64, 192, 3, (1, 2, 3, 4), (32, 16, 8), 295.1),
+    "256 pixels": (256, 256, 2, (1, 1, 2, 2, 4, 4), (32, 16, 8), 552.8),
+    "FFHQ-256, small": (256, 128, 1, (1, 1, 2, 2, 4, 4), (16,), 93.6),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_parameter_counts(name: str) -> None:
-    size, channels, blocks, multipliers, attention, classes, millions = PUBLISHED[name]
+    size, channels, blocks, multipliers, attention, millions = PUBLISHED[name]
     with torch.device("meta"):
         net = UNet(
             in_channels=3,
@@ -47,7 +46,6 @@ def test_published_parameter_counts(name: str) -> None:
             attention=attention,
             head_channels=64,
             dropout=0.1,
-            classes=classes,
         )
     assert round(count_parameters(net) / 1e6, 1) == millions
 
@@ -64,16 +62,3 @@ def test_attends_at_the_named_resolutions_and_in_the_middle(attention: tuple[int
             module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[-1]))
     net(torch.randn(1, 3, 16, 16), torch.tensor([500.0]))
     assert seen == resolutions
-
-
-def test_labels_matter(stir) -> None:
-    net = stir(UNet(**TINY, classes=3))
-    x, t = torch.randn(1, 3, 16, 16), torch.tensor([500.0])
-    assert not torch.allclose(net(x, t, torch.tensor([0])), net(x, t, torch.tensor([2])), atol=1e-3)
-
-
-@pytest.mark.parametrize("classes", [None, 3])
-def test_labels_must_fit_the_net(classes: int | None) -> None:
-    y = torch.tensor([0]) if classes is None else None
-    with pytest.raises(ValueError, match="labels"):
-        UNet(**TINY, classes=classes)(torch.randn(1, 3, 16, 16), torch.tensor([500.0]), y)

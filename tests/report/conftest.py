@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
@@ -121,29 +120,18 @@ def write_curves(folder: Path, steps: int) -> None:
 
 
 def write_pictures(root: Path) -> None:
-    """Preview, film strip, grids and neighbour sheets of made-up faces."""
-    _save(_faces(64, 0), 8, root / "data/prepared/preview.png")
-    _save(_faces(64, 1, noise=40), 16, root / "models/main/progress.png")
+    """Preview, film strip, grids and neighbour sheets of coloured noise."""
+    _save(root / "data/prepared/preview.png", 0)
+    _save(root / "models/main/progress.png", 1, columns=16)
     for seed, name in enumerate(VARIANTS, start=2):
-        _save(_faces(64, seed, noise=6 * seed), 8, root / f"samples/{name}/grid.png")
-        _save(_faces(72, seed, noise=10), 9, root / f"neighbours/{name}.png")
+        _save(root / f"samples/{name}/grid.png", seed)
+        _save(root / f"neighbours/{name}.png", seed, columns=9)
 
 
-def _faces(n: int, seed: int, noise: float = 0.0) -> NDArray[np.uint8]:
-    """(n, 3, 16, 16) crude faces: a disc, two eyes and a mouth in random colours."""
-    rng = np.random.default_rng(seed)
-    faces = np.repeat(np.repeat(rng.integers(90, 255, (n, 3, 1, 1)), 16, 2), 16, 3).astype(float)
-    y, x = np.mgrid[:16, :16]
-    disc = (y - 8) ** 2 + (x - 7.5) ** 2 < 36
-    faces[:, :, disc] = rng.integers(60, 240, (n, 3, 1))
-    faces[:, :, 6, [5, 10]] = 20
-    faces[:, :, 11, 6:10] = rng.integers(0, 200, (n, 3, 1))
-    return np.clip(faces + rng.normal(0, noise, faces.shape), 0, 255).astype(np.uint8)
-
-
-def _save(faces: NDArray[np.uint8], columns: int, path: Path) -> None:
+def _save(path: Path, seed: int, columns: int = 8) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(grid(faces, columns, scale=4), path)
+    images = np.random.default_rng(seed).integers(0, 255, (8 * columns, 3, 16, 16), np.uint8)
+    save_png(grid(images, columns, scale=4), path)
 
 
 def _index(settings: dict[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from dvclive import Live
 from PIL import Image
 
 from cspipe.config.params import Params
-from cspipe.report.collect import collect
-from cspipe.report.readers import WIDEST, read_picture
+from cspipe.report.collect import WIDEST, collect, read_picture
 from cspipe.runtime.errors import UserError
 from tests.report.conftest import VARIANTS, write_json
 
@@ -43,14 +42,14 @@ def test_reads_what_was_written(tree: Path, params: Params) -> None:
     report = collect(tree, params)
     assert [r.name for r in report.results] == list(VARIANTS)
     assert report.results[1].scores.kid == 0.0214
-    assert report.results[1].nearest_ratio == 0.98
+    assert report.results[1].metrics.nearest_ratio == 0.98
     assert (report.parameters, report.module_parameters) == (1234567, 89012)
     assert report.provenance.images_seen == 64000
     assert report.provenance.model_dump()["code"] == {"cspipe/evaluation": "0123456789abcdef"}
     assert report.index.splits["test"].images == 553
-    assert len(report.curves.loss["step"]) == len(report.curves.loss["loss"]) == 50
-    assert math.isnan(report.curves.schedule["kappa"][0])
-    assert report.curves.schedule["kappa"][1] == pytest.approx(1)
+    assert len(report.curves["loss"]["step"]) == len(report.curves["loss"]["loss"]) == 50
+    assert math.isnan(report.curves["schedule"]["kappa"][0])
+    assert report.curves["schedule"]["kappa"][1] == pytest.approx(1)
     assert yaml.safe_load(report.params_text) == yaml.safe_load((tree / "params.yaml").read_text())
 
 
@@ -100,7 +99,7 @@ def test_a_score_that_is_null_is_nan(tree: Path, params: Params) -> None:
     content = json.loads(path.read_text())
     content["memorisation"]["nearest_ratio"] = None
     write_json(path, content)
-    assert math.isnan(collect(tree, params).results[2].nearest_ratio)
+    assert math.isnan(collect(tree, params).results[2].metrics.nearest_ratio)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_plain_training_has_no_share(tree: Path, params: Params) -> None:
     (tree / "curves/train-norm.tsv").write_text("t\tnorm_ratio\terror\n")
     plain = params.model_copy(update={"train": params.train.model_copy(update={"method": "plain"})})
     curves = collect(tree, plain).curves
-    assert curves.share["step"] == curves.train_norm["t"] == []
+    assert curves["share"]["step"] == curves["train_norm"]["t"] == []
 
 
 def test_reads_the_tables_that_dvclive_writes(tree: Path, params: Params) -> None:
@@ -129,7 +128,7 @@ def test_reads_the_tables_that_dvclive_writes(tree: Path, params: Params) -> Non
         for step, loss in ((64, 0.5), (128, math.nan), (192, 0.25)):
             live.step = step
             live.log_metric("loss", loss)
-    columns = collect(tree, params).curves.module_loss
+    columns = collect(tree, params).curves["module_loss"]
     assert columns["step"] == [64, 128, 192]
     assert columns["loss"] == [0.5, pytest.approx(math.nan, nan_ok=True), 0.25]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,8 @@ import yaml
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.report.collect import collect
-from cspipe.report.page import correction_words, render, sampler_words
+from cspipe.report.page import correction_words, render, sampler_words, scale_position
+from cspipe.report.results import Bracket
 from tests.report.conftest import VARIANTS, write_json, write_tree
 
 STAGES = ["prepare", "train", "sample@cs-100", "report"]
@@ -93,7 +95,7 @@ def test_rows_follow_params_between_the_brackets(html: str) -> None:
     body = html[html.index("<tbody>") : html.index("</tbody>")]
     rows = re.findall(r'<th scope="row">([^<]+)', body)
     assert rows == ["held-out real pictures", *VARIANTS, "uniform noise"]
-    assert len(re.findall('<svg class="bar"', body)) == len(rows)
+    assert len(re.findall('<div class="bar"', body)) == len(rows)
     assert body.count('class="bracket"') == 2
     assert body.index("21.4 ± 1.8") < body.index("19.3") < body.index("0.736")
 
@@ -152,7 +154,7 @@ def test_plain_training_has_no_compensated_charts(tree: Path, params: Params) ->
     plain = params.model_copy(update={"train": params.train.model_copy(update={"method": "plain"})})
     html = render(collect(tree, plain), STAGES)
     assert "Compensated share" not in html
-    assert "in training</text>" not in html
+    assert "in training<" not in html
 
 
 def test_same_inputs_same_bytes(html: str, tmp_path: Path) -> None:
@@ -197,3 +199,22 @@ def test_settings_in_words(params: Params) -> None:
     times = "\N{MULTIPLICATION SIGN}"
     words = [correction_words(v.correction) for v in variants.values()]
     assert words == ["none", "kappa", f"0.5 {times} 0.5, cap 0.3", "none"]
+
+
+def bracket(best: float, worst: float) -> Bracket:
+    return Bracket(heldout_kid=best, heldout_frechet=1.0, noise_kid=worst, noise_frechet=9.0)
+
+
+def test_bar_is_a_log_scale_from_real_to_noise_that_keeps_what_lies_outside_at_its_ends() -> None:
+    places = [scale_position(kid, bracket(0.001, 0.1)) for kid in (-0.2, 0.001, 0.01, 0.1, 0.7)]
+    assert places == [0, 0, 50, 100, 100]
+
+
+@pytest.mark.parametrize("best", [0.0, -0.0004, math.nan])
+def test_bar_without_a_positive_best_spans_four_decades(best: float) -> None:
+    assert scale_position(0.005, bracket(best, 0.5)) == 50
+
+
+@pytest.mark.parametrize(("value", "worst"), [(math.nan, 0.1), (0.1, math.nan), (0.1, 0.0), (0.1, 0.001)])
+def test_bar_is_empty_without_a_scale(value: float, worst: float) -> None:
+    assert scale_position(value, bracket(0.001, worst)) is None

@@ -17,9 +17,8 @@ from cspipe.config.params import Params
 from cspipe.runtime import device as compute
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.errors import UserError
-from cspipe.stages.train import new_trainee
-from cspipe.training.batches import batches
-from cspipe.training.examples import Batch, Examples
+from cspipe.stages.train import new_trainer
+from cspipe.training.stream import Batch, TrainingSet, batches
 from tests.conftest import Pictures
 
 Make = Callable[..., Params]
@@ -91,11 +90,11 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_outside(params: Make, p
     """The GPU's autocast, on the CPU: a step close to the float32 one, with weights and losses in float32."""
     losses = []
     for precision in (torch.float32, torch.bfloat16):
-        trainee = new_trainee(params(), Examples(pictures), Device(CPU, precision, compile=False))  # type: ignore[arg-type]
-        torch.nn.init.normal_(list(trainee.net.parameters())[-2], std=0.1)
+        trainer = new_trainer(params(), TrainingSet(pictures), Device(CPU, precision, compile=False))  # type: ignore[arg-type]
+        torch.nn.init.normal_(list(trainer.net.parameters())[-2], std=0.1)
         batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
-        losses.append(trainee.step(batch, 0)["loss"])
-        assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in trainee.net.parameters())
+        losses.append(trainer.step(batch, 0)["loss"])
+        assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in trainer.net.parameters())
     assert losses[0] != losses[1]
     assert torch.isclose(*losses, rtol=0.05)
 
@@ -108,5 +107,5 @@ def test_set_that_fits_the_device_gives_the_same_batches(pictures: Pictures) -> 
             return 10**9
 
     host, device = (kind(CPU, torch.float32, compile=False) for kind in (Device, Roomy))
-    ours, theirs = (itertools.islice(batches(Examples(pictures), 16, 3, 0, d), 4) for d in (host, device))
+    ours, theirs = (itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, d), 4) for d in (host, device))
     assert all(torch.equal(a.x0, b.x0) for a, b in zip(ours, theirs, strict=True))

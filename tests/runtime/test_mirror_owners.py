@@ -16,7 +16,7 @@ import pytest
 from cspipe.runtime import mirror
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.mirror import Mirror, RemoteState, TakenOver, forget
-from cspipe.runtime.preemption import Preempted, deferred, heeded
+from cspipe.runtime.preemption import Preempted, sigterm_deferred, sigterm_raises
 from cspipe.runtime.storage import Bucket
 from tests.fixtures import FOLDER, Machine
 from tests.runtime.test_mirror import CPU, manifest, save
@@ -104,9 +104,9 @@ def test_sigterm_ends_the_wait(machine: Machine) -> None:
     first.load(CPU)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
-    with pytest.raises(Preempted), heeded(), deferred():
+    with pytest.raises(Preempted), sigterm_raises(), sigterm_deferred():
         second.load(CPU)
-    with heeded():
+    with sigterm_raises():
         pass  # the signal is forgotten
     first.mirror.ask()
 

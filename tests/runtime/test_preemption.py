@@ -6,14 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from cspipe.runtime import preemption
-from cspipe.runtime.preemption import Preempted, deferred, heeded
+from cspipe.runtime.preemption import Preempted, sigterm_deferred, sigterm_raises, stop_if_asked
 from tests.conftest import ROOT
+
+PATIENT = """
+import time
+from cspipe.runtime import preemption
+preemption.SAME_REQUEST = 0
+with preemption.sigterm_raises(), preemption.sigterm_deferred() as stopping:
+    print("ready", flush=True)
+    while not stopping():
+        time.sleep(0.01)
+    print("saving", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +39,9 @@ def terminate() -> None:
 
 def work(steps: list[str], *, ends_early: bool = False, times: int = 1) -> None:
     """A stage that saves its work in the middle and is told to stop before it does."""
-    with heeded():
+    with sigterm_raises():
         steps.append("start")
-        with deferred() as stopping:
+        with sigterm_deferred() as stopping:
             assert not stopping()
             for _ in range(times):
                 terminate()
@@ -43,17 +53,28 @@ def work(steps: list[str], *, ends_early: bool = False, times: int = 1) -> None:
 
 
 def impatient_work(steps: list[str]) -> None:
-    with heeded():
+    with sigterm_raises():
         steps.append("start")
         terminate()
         steps.append("end")
 
 
-def test_work_stops_at_once() -> None:
+def waiting_work() -> None:
+    """Work that waits for something before it has anything to save."""
+    with sigterm_raises(), sigterm_deferred():
+        stop_if_asked()
+        terminate()
+        stop_if_asked()
+        raise AssertionError("waited on")
+
+
+def test_work_stops_at_once_and_the_next_does_not_hear_of_it() -> None:
     steps: list[str] = []
     with pytest.raises(Preempted):
         impatient_work(steps)
     assert steps == ["start"]
+    with sigterm_raises(), sigterm_deferred() as stopping:
+        assert not stopping()
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -65,36 +86,24 @@ def test_work_that_saves_itself_is_asked_to_and_stops_after_it(times: int) -> No
     assert steps == ["start", "saved"]
 
 
+def test_a_wait_before_there_is_work_ends_early() -> None:
+    with pytest.raises(Preempted):
+        waiting_work()
+
+
 def test_error_on_the_way_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         work([], ends_early=True)
 
 
-def test_signal_of_an_earlier_run_is_forgotten() -> None:
-    with pytest.raises(Preempted):
-        impatient_work([])
-    with heeded(), deferred() as stopping:
-        assert not stopping()
-
-
 def test_later_signal_ends_the_process() -> None:
-    program = (
-        "import time\nfrom cspipe.runtime import preemption\npreemption.SAME_REQUEST = 0.5\n"
-        "with preemption.heeded(), preemption.deferred():\n    print('ready', flush=True)\n    time.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", PATIENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.terminate()
-        time.sleep(0.8)
-        assert process.poll() is None
-        process.terminate()
+        for said in ("ready\n", "saving\n"):
+            assert process.stdout.readline() == said
+            process.terminate()
         assert process.wait(5) == -signal.SIGTERM
     finally:
         process.kill()
         process.wait()
-
-
-def test_status_is_that_of_a_temporary_failure() -> None:
-    assert preemption.EXIT_STATUS == os.EX_TEMPFAIL == 75

@@ -5,11 +5,12 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from cspipe.diffusion.process import clean_estimate, diffuse, noise_in
+from cspipe.diffusion.ddim import ddim_step, evenly_spaced
+from cspipe.diffusion.process import add_noise, clean_estimate, eps_from_x0
 from cspipe.diffusion.schedule import Schedule, cosine_schedule, linear_schedule
-from cspipe.samplers import Walk
-from cspipe.samplers.ddim import ddim_step, step
-from cspipe.sampling.reverse import sample, subsequence
+from cspipe.samplers.ddim import step
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
@@ -40,22 +41,22 @@ def test_ddim_equals_diffusers_step_by_step(prediction: str, eta: float, steps: 
 
 
 def test_cold_diffusion_with_the_estimated_noise_is_ddim(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """x_s = x_t - D(x0h, eh, t) + D(x0h, eh, s) (Bansal et al. 2022, algorithm 2), for an x0h that is not x0."""
+    """x_s = x_t - D(x0_hat, eps_hat, t) + D(x0_hat, eps_hat, s) (Bansal et al. 2022, algorithm 2)."""
     t, s = torch.full((8,), 70), torch.full((8,), 55)
-    x_t, x0h = diffuse(x0, e, t, schedule), (x0 * 0.5).clamp(-1, 1)
-    eh = noise_in(x_t, x0h, t, schedule)
-    cold = x_t - diffuse(x0h, eh, t, schedule) + diffuse(x0h, eh, s, schedule)
-    assert torch.allclose(cold, ddim_step(x_t, x0h, t, s, schedule), atol=1e-9)
+    x_t, x0_hat = add_noise(x0, e, t, schedule), (x0 * 0.5).clamp(-1, 1)
+    eps_hat = eps_from_x0(x_t, x0_hat, t, schedule)
+    cold = x_t - add_noise(x0_hat, eps_hat, t, schedule) + add_noise(x0_hat, eps_hat, s, schedule)
+    assert torch.allclose(cold, ddim_step(x_t, x0_hat, t, s, schedule), atol=1e-9)
 
 
 @pytest.mark.parametrize(("t", "s"), [(100, 99), (100, 10), (57, 30), (2, 1), (1, 0)])
 def test_is_eulers_step_in_sigma(t: int, s: int, schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """Of dx_ve / dsigma = (x_ve - x0h) / sigma, in x_ve = x_t / sqrt(ab_t) (Karras et al. 2022, eq. 4)."""
-    sigma = schedule.noise / schedule.signal
-    x_ve = e / schedule.signal[t]
+    """Of dx_ve / dsigma = (x_ve - x0_hat) / sigma, in x_ve = x_t / sqrt(ab_t) (Karras et al. 2022, eq. 4)."""
+    sigma = schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar
+    x_ve = e / schedule.sqrt_alpha_bar[t]
     euler = x_ve + (sigma[s] - sigma[t]) * (x_ve - x0) / sigma[t]
     ours = ddim_step(e, x0, torch.full((8,), t), torch.full((8,), s), schedule)
-    assert torch.allclose(ours / schedule.signal[s], euler, atol=1e-9)
+    assert torch.allclose(ours / schedule.sqrt_alpha_bar[s], euler, atol=1e-9)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -69,13 +70,13 @@ def test_gaussian_is_recovered(eta: float) -> None:
     cov = torch.tensor([[0.02, 0.012], [0.012, 0.015]], dtype=torch.float64)
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        signal, noise = schedule.signal[t[0]], schedule.noise[t[0]]
+        signal, noise = schedule.sqrt_alpha_bar[t[0]], schedule.sqrt_one_minus_alpha_bar[t[0]]
         gain = signal * cov @ torch.linalg.inv(signal**2 * cov + noise**2 * torch.eye(2, dtype=torch.float64))
         return (mean + (x.reshape(-1, 2) - signal * mean) @ gain.T).reshape(x.shape)
 
     generator = torch.Generator().manual_seed(0)
     noise = lambda: torch.randn(20_000, 2, 1, 1, generator=generator, dtype=torch.float64)  # noqa: E731
-    walk = Walk(schedule, subsequence(1000, 1000), eta, noise)
-    x = sample(denoise, noise(), step, walk).reshape(-1, 2)
+    state = SamplerState(schedule, evenly_spaced(1000, 1000), eta, noise)
+    x = sample(denoise, noise(), step, state).reshape(-1, 2)
     assert torch.allclose(x.mean(0), mean, atol=0.005)
     assert torch.allclose(x.T.cov(), cov, atol=0.001)

@@ -7,14 +7,18 @@ import torch
 from diffusers import HeunDiscreteScheduler
 from torch import Tensor
 
-from cspipe.corrections.compensation import Compensation, CompensationWeight
+from cspipe.compensation import Compensation, Weighting
+from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.process import per_image
 from cspipe.diffusion.schedule import Schedule
-from cspipe.samplers import Walk, ddim, find_step
+from cspipe.samplers import ddim
+from cspipe.sampling.correction import on_estimates
 from cspipe.sampling.repaint import Known, resampled
-from cspipe.sampling.reverse import sample, subsequence
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState, find_step
 
 heun = find_step("heun")
+KAPPA = Weighting(weight="kappa", scale=1.0, cap=None)
 
 
 def curve(x: Tensor, t: Tensor) -> Tensor:
@@ -22,43 +26,51 @@ def curve(x: Tensor, t: Tensor) -> Tensor:
     return torch.tanh(2 * x + t.reshape(-1, 1, 1, 1) / 50) * 0.8
 
 
-def module(x0h: Tensor, t: Tensor) -> Tensor:
+def module(x0_hat: Tensor, t: Tensor) -> Tensor:
     """A C that depends on the estimate and the step."""
-    return 0.2 * torch.sin(3 * x0h + t.reshape(-1, 1, 1, 1) / 20)
+    return 0.2 * torch.sin(3 * x0_hat + t.reshape(-1, 1, 1, 1) / 20)
 
 
 def compensation(schedule: Schedule, kind: str | float = "kappa") -> Compensation:
-    return Compensation(module, CompensationWeight(schedule, kind))
+    return Compensation(module, schedule, Weighting(weight=kind, scale=1.0, cap=None))
+
+
+def compensated_sample(x_T: Tensor, state: SamplerState, correction: Compensation) -> Tensor:
+    """Heun's sampler with the correction on its estimates."""
+    denoise, hook = on_estimates(curve, correction)
+    return sample(denoise, x_T, heun, state, hook)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 18, 100])
 def test_equals_diffusers_step_by_step(count: int, schedule: Schedule, e: Tensor) -> None:
-    steps = subsequence(100, count)
+    steps = evenly_spaced(100, count)
     theirs = HeunDiscreteScheduler(prediction_type="sample", clip_sample=False)
     theirs.set_timesteps(count)
-    levels = schedule.noise[steps] / schedule.signal[steps]  # by hand: its own are rounded to float32
+    levels = (
+        schedule.sqrt_one_minus_alpha_bar[steps] / schedule.sqrt_alpha_bar[steps]
+    )  # by hand: its own are rounded to float32
     theirs.sigmas = torch.cat([levels[:1], levels[1:-1].repeat_interleave(2), levels[-1:]])
     theirs.set_begin_index(0)
     asked = [torch.full((8,), t) for number, t in enumerate(steps[:-1]) for _ in range(2 if number else 1)]
-    y = e / schedule.signal[100]
+    y = e / schedule.sqrt_alpha_bar[100]
     for number, t in enumerate(asked):  # it asks at s, then steps; the same net at the same states
-        estimate = curve(y * per_image(schedule.signal[t]), t)
+        estimate = curve(y * per_image(schedule.sqrt_alpha_bar[t]), t)
         y = theirs.step(estimate, theirs.timesteps[number], y).prev_sample
-    assert torch.allclose(sample(curve, e, heun, Walk(schedule, steps)), y, atol=1e-9)
+    assert torch.allclose(sample(curve, e, heun, SamplerState(schedule, steps)), y, atol=1e-9)
 
 
 def test_equals_algorithm_1_of_its_paper(schedule: Schedule, e: Tensor) -> None:
-    steps = subsequence(100, 7)
-    sigma = schedule.noise / schedule.signal
-    ve = e / schedule.signal[100]
+    steps = evenly_spaced(100, 7)
+    sigma = schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar
+    ve = e / schedule.sqrt_alpha_bar[100]
     for t, s in zip(steps[:-1], steps[1:], strict=True):
-        slope = (ve - curve(ve * schedule.signal[t], torch.full((8,), t))) / sigma[t]
+        slope = (ve - curve(ve * schedule.sqrt_alpha_bar[t], torch.full((8,), t))) / sigma[t]
         there = ve + (sigma[s] - sigma[t]) * slope
         if s > 0:
-            second = (there - curve(there * schedule.signal[s], torch.full((8,), s))) / sigma[s]
+            second = (there - curve(there * schedule.sqrt_alpha_bar[s], torch.full((8,), s))) / sigma[s]
             there = ve + (sigma[s] - sigma[t]) * (slope + second) / 2
         ve = there
-    assert torch.allclose(sample(curve, e, heun, Walk(schedule, steps)), ve, atol=1e-9)
+    assert torch.allclose(sample(curve, e, heun, SamplerState(schedule, steps)), ve, atol=1e-9)
 
 
 def test_net_is_asked_twice_a_step_and_once_at_the_last(schedule: Schedule, e: Tensor) -> None:
@@ -68,12 +80,12 @@ def test_net_is_asked_twice_a_step_and_once_at_the_last(schedule: Schedule, e: T
         asked.append(int(t[0]))
         return curve(x, t)
 
-    sample(denoise, e, heun, Walk(schedule, [100, 60, 20, 0]))
+    sample(denoise, e, heun, SamplerState(schedule, [100, 60, 20, 0]))
     assert asked == [100, 60, 60, 20, 20]
 
 
 def test_step_to_zero_is_eulers_bit_for_bit(schedule: Schedule, e: Tensor) -> None:
-    walked = [sample(curve, e, step, Walk(schedule, [100, 0])) for step in (heun, ddim.step)]
+    walked = [sample(curve, e, step, SamplerState(schedule, [100, 0])) for step in (heun, ddim.step)]
     assert torch.equal(*walked)
 
 
@@ -81,63 +93,64 @@ def test_kappa_equals_heun_on_the_corrected_estimate(schedule: Schedule, e: Tens
     """The identity of DDIM, for a module that sees the estimates of both ends of a step."""
 
     def corrected(x: Tensor, t: Tensor) -> Tensor:
-        x0h = curve(x, t)
-        return x0h + module(x0h, t)
+        x0_hat = curve(x, t)
+        return x0_hat + module(x0_hat, t)
 
-    steps = subsequence(100, 10)
-    compensated = sample(curve, e, heun, Walk(schedule, steps), compensation(schedule))
-    assert torch.allclose(compensated, sample(corrected, e, heun, Walk(schedule, steps)), atol=1e-9)
-    assert not torch.allclose(compensated, sample(curve, e, heun, Walk(schedule, steps)), atol=1e-2)
+    steps = evenly_spaced(100, 10)
+    compensated = compensated_sample(e, SamplerState(schedule, steps), compensation(schedule))
+    assert torch.allclose(compensated, sample(corrected, e, heun, SamplerState(schedule, steps)), atol=1e-9)
+    assert not torch.allclose(compensated, sample(curve, e, heun, SamplerState(schedule, steps)), atol=1e-2)
 
 
 def test_adding_the_correction_after_the_whole_step_would_break_that(schedule: Schedule, e: Tensor) -> None:
-    t, s = torch.full((8,), 60), torch.full((8,), 40)
-    whole, walk = Walk(schedule, [60, 40, 0], denoise=curve), Walk(schedule, [60, 40, 0])
-    walk.denoise, walk.correction = curve, compensation(schedule)
-    x0h = curve(e, t)
-    after = compensation(schedule)(heun(e, x0h, t, s, whole), x0h, t, s)
-    assert not torch.allclose(heun(e, x0h, t, s, walk), after, atol=1e-4)
+    steps = evenly_spaced(100, 3)
+    after = sample(curve, e, heun, SamplerState(schedule, steps), compensation(schedule))
+    assert not torch.allclose(
+        compensated_sample(e, SamplerState(schedule, steps), compensation(schedule)), after, atol=1e-4
+    )
 
 
 def test_perfect_module_leads_to_the_picture(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    oracle = Compensation(lambda x0h, t: x0 - x0h, CompensationWeight(schedule))
-    assert torch.allclose(sample(curve, e, heun, Walk(schedule, subsequence(100, 10)), oracle), x0, atol=1e-9)
+    oracle = Compensation(lambda x0_hat, t: x0 - x0_hat, schedule, KAPPA)
+    state = SamplerState(schedule, evenly_spaced(100, 10))
+    assert torch.allclose(compensated_sample(e, state, oracle), x0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("kind", "share"), [("kappa", 1.0), ("signal", 1.0), (0.25, 0.25)])
 def test_weight_at_zero_is_the_one_that_counts(kind: str | float, share: float, schedule: Schedule, e: Tensor) -> None:
     def corrected(x: Tensor, t: Tensor) -> Tensor:
-        x0h = curve(x, t)
-        return x0h + share * module(x0h, t)
+        x0_hat = curve(x, t)
+        return x0_hat + share * module(x0_hat, t)
 
-    steps = subsequence(100, 6)
-    compensated = sample(curve, e, heun, Walk(schedule, steps), compensation(schedule, kind))
-    assert torch.allclose(compensated, sample(corrected, e, heun, Walk(schedule, steps)), atol=1e-9)
+    steps = evenly_spaced(100, 6)
+    compensated = compensated_sample(e, SamplerState(schedule, steps), compensation(schedule, kind))
+    assert torch.allclose(compensated, sample(corrected, e, heun, SamplerState(schedule, steps)), atol=1e-9)
 
 
 def test_zero_module_changes_no_bit(schedule: Schedule, e: Tensor) -> None:
-    single = Schedule(schedule.signal.float(), schedule.noise.float())
-    nothing = Compensation(lambda x0h, t: torch.zeros_like(x0h), CompensationWeight(single))
-    walked = [sample(curve, e.float(), heun, Walk(single, subsequence(100, 10)), c) for c in (None, nothing)]
-    assert torch.equal(*walked)
+    single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
+    nothing = Compensation(lambda x0_hat, t: torch.zeros_like(x0_hat), single, KAPPA)
+    plain, with_it = (SamplerState(single, evenly_spaced(100, 10)) for _ in range(2))
+    assert torch.equal(sample(curve, e.float(), heun, plain), compensated_sample(e.float(), with_it, nothing))
 
 
 def test_single_precision_is_enough(schedule: Schedule, e: Tensor) -> None:
-    single = Schedule(schedule.signal.float(), schedule.noise.float())
+    single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
     smooth = lambda x, t: curve(x / 4, t)  # noqa: E731
     exact, rounded = (
-        sample(smooth, x, heun, Walk(which, subsequence(100, 100))) for x, which in ((e, schedule), (e.float(), single))
+        sample(smooth, x, heun, SamplerState(which, evenly_spaced(100, 100)))
+        for x, which in ((e, schedule), (e.float(), single))
     )
     assert rounded.dtype == torch.float32
     assert torch.allclose(exact.float(), rounded, atol=1e-4)
 
 
 def test_goes_back_up_with_known_pixels(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """The end of a walk is reached more than once; each time the step is Euler's."""
+    """The end of a state is reached more than once; each time the step is Euler's."""
     hole = torch.zeros(8, 1, 4, 4, dtype=torch.bool)
     hole[..., :2] = True
     steps = resampled([100, 40, 0], 3)
-    walk = Walk(schedule, steps, noise=lambda: torch.randn(e.shape, dtype=e.dtype), known=Known(x0, hole))
-    x = sample(curve, e, heun, walk)
+    state = SamplerState(schedule, steps, noise=lambda: torch.randn(e.shape, dtype=e.dtype), known=Known(x0, hole))
+    x = sample(curve, e, heun, state)
     assert torch.isfinite(x).all()
     assert torch.allclose(x[..., 2:], x0[..., 2:])

@@ -16,9 +16,9 @@ from cspipe.data.pixels import normalise
 from cspipe.diffusion.schedule import cosine_schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
-from cspipe.samplers import find_step
 from cspipe.sampling.apply import as_image, as_pixels, deocclude, inpaint, square_around
 from cspipe.sampling.batches import Corrected, Sampler
+from cspipe.sampling.state import find_step
 
 SIZE = 8
 CPU = Device(torch.device("cpu"), torch.float32, False)

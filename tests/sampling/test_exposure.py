@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.process import diffuse, per_image
+from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.diffusion.process import add_noise, per_image
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
-from cspipe.samplers import Walk, find_step
 from cspipe.sampling.exposure import exposure_rows, pixel_variance
 from cspipe.sampling.repaint import resampled
-from cspipe.sampling.reverse import sample, subsequence
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState, find_step
 
 COUNT, CLEAN = 1000, 0.09
 """Images, of 8 x 8 normal pixels with mean 0 and this variance."""
@@ -27,18 +28,18 @@ def gaussian(schedule: Schedule, factor: float = 1.0) -> Callable[[Tensor, Tenso
     """`factor` times E[x0 | x_t]."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        signal, noise = per_image(schedule.signal[t]), per_image(schedule.noise[t])
+        signal, noise = per_image(schedule.sqrt_alpha_bar[t]), per_image(schedule.sqrt_one_minus_alpha_bar[t])
         return factor * signal * CLEAN / (signal**2 * CLEAN + noise**2) * x
 
     return denoise
 
 
 def rows(name: str, steps: int, x_T: Tensor, denoise: Callable[[Tensor, Tensor], Tensor], schedule: Schedule) -> Tensor:
-    """(t, sampled, forward) of a walk, (steps + 1, 3)."""
-    walk = Walk(schedule, subsequence(schedule.steps, steps))
-    sample(denoise, x_T, find_step(name), walk)
-    sampled = torch.stack(walk.variances).numpy() / COUNT
-    return torch.tensor([list(row.values()) for row in exposure_rows(walk.steps, sampled, CLEAN, schedule)])
+    """(t, sampled, forward) of a state, (steps + 1, 3)."""
+    state = SamplerState(schedule, evenly_spaced(schedule.steps, steps))
+    sample(denoise, x_T, find_step(name), state)
+    sampled = torch.stack(state.variances).numpy() / COUNT
+    return torch.tensor([list(row.values()) for row in exposure_rows(state.timesteps, sampled, CLEAN, schedule)])
 
 
 @pytest.mark.parametrize("kind", sorted(SCHEDULES))
@@ -56,7 +57,7 @@ def test_best_denoiser_of_a_gaussian_has_none(name: str, kind: str) -> None:
 def test_oracle_walks_through_the_forward_process(schedule: Schedule) -> None:
     """With x0 known the states are those of the forward process, for any steps."""
     x0, e = CLEAN**0.5 * images(1), images(3)
-    x_T = diffuse(x0, e, torch.full((COUNT,), 100), schedule)
+    x_T = add_noise(x0, e, torch.full((COUNT,), 100), schedule)
     _, sampled, forward = rows("ddim", 7, x_T, lambda x, t: x0, schedule).T
     assert torch.allclose(sampled, forward, rtol=0.02)
 
@@ -78,13 +79,13 @@ def test_every_state_of_a_walk_is_measured(schedule: Schedule, e: Tensor) -> Non
     """After correction; those that go back up are among them."""
     seen = [e]
 
-    def keep(x_s: Tensor, x0h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def keep(x_s: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
         seen.append(x_s + 0.1 * e)
         return seen[-1]
 
-    walk = Walk(schedule, [100, 50, 0])
-    sample(lambda x, t: torch.tanh(x), e, find_step("ddim"), walk, keep)
-    assert [float(v) for v in walk.variances] == [float(pixel_variance(x)) for x in seen]
-    rising = Walk(schedule, resampled([100, 50, 0], 2), noise=lambda: e)
+    state = SamplerState(schedule, [100, 50, 0])
+    sample(lambda x, t: torch.tanh(x), e, find_step("ddim"), state, keep)
+    assert [float(v) for v in state.variances] == [float(pixel_variance(x)) for x in seen]
+    rising = SamplerState(schedule, resampled([100, 50, 0], 2), noise=lambda: e)
     sample(lambda x, t: torch.tanh(x), e, find_step("ddim"), rising)
-    assert len(rising.variances) == len(rising.steps) == 7
+    assert len(rising.variances) == len(rising.timesteps) == 7

@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cspipe.diffusion.process import diffuse
+from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.diffusion.process import add_noise
 from cspipe.diffusion.schedule import Schedule, cosine_schedule
-from cspipe.samplers import Walk, ddim
+from cspipe.samplers import ddim
 from cspipe.sampling.repaint import Known, renoise, resampled
-from cspipe.sampling.reverse import sample, subsequence
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState
 
 SCHEDULE = cosine_schedule(20)
 
@@ -30,17 +32,17 @@ def test_noise_that_goes_back_in_leads_to_the_forward_process(s: int, t: int) ->
     generator = torch.Generator().manual_seed(0)
     e, z = torch.randn((2, 40_000, 1, 1, 1), generator=generator, dtype=torch.float64)
     x0 = torch.full_like(e, 0.7)
-    x_s = diffuse(x0, e, steps(s, len(e)), SCHEDULE)
+    x_s = add_noise(x0, e, steps(s, len(e)), SCHEDULE)
     x_t = renoise(x_s, steps(s, len(e)), steps(t, len(e)), z, SCHEDULE)
-    assert float(x_t.mean()) == pytest.approx(0.7 * float(SCHEDULE.signal[t]), abs=0.02)
-    assert float(x_t.std()) == pytest.approx(float(SCHEDULE.noise[t]), rel=0.02)
+    assert float(x_t.mean()) == pytest.approx(0.7 * float(SCHEDULE.sqrt_alpha_bar[t]), abs=0.02)
+    assert float(x_t.std()) == pytest.approx(float(SCHEDULE.sqrt_one_minus_alpha_bar[t]), rel=0.02)
 
 
 def gaussian(mean: Tensor, covariance: Tensor, schedule: Schedule):
     """The best clean estimate of two pixels with a joint normal distribution."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        signal, noise = schedule.signal[t[0]], schedule.noise[t[0]]
+        signal, noise = schedule.sqrt_alpha_bar[t[0]], schedule.sqrt_one_minus_alpha_bar[t[0]]
         gain = signal * covariance @ torch.linalg.inv(signal**2 * covariance + noise**2 * torch.eye(2))
         flat = x.flatten(1)
         return (mean + (flat - signal * mean) @ gain.T).reshape(x.shape)
@@ -57,9 +59,9 @@ def filled(rounds: int, given: float, correlation: float, count: int = 4000) -> 
     hole = torch.tensor([False, True]).reshape(1, 1, 1, 2).expand(count, 1, 1, 2)
     x0 = torch.zeros(count, 1, 1, 2)
     x0[..., 0] = given
-    path = resampled(subsequence(50, 50), rounds)
-    walk = Walk(schedule, path, 1.0, lambda: torch.randn(x_T.shape, generator=generator), Known(x0, hole))
-    x = sample(gaussian(torch.zeros(2), covariance, schedule), x_T, ddim.step, walk)
+    path = resampled(evenly_spaced(50, 50), rounds)
+    state = SamplerState(schedule, path, 1.0, lambda: torch.randn(x_T.shape, generator=generator), Known(x0, hole))
+    x = sample(gaussian(torch.zeros(2), covariance, schedule), x_T, ddim.step, state)
     assert torch.equal(x[..., 0], x0[..., 0]), "known pixels come back as they were given"
     return x[..., 1]
 
@@ -80,6 +82,6 @@ def test_uncorrelated_pixels_are_not_moved_by_what_is_known() -> None:
 
 def test_known_pixels_and_rising_steps_need_noise() -> None:
     with pytest.raises(ValueError, match="need a noise source"):
-        Walk(SCHEDULE, [20, 10, 0], known=Known(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1) > 0))
+        SamplerState(SCHEDULE, [20, 10, 0], known=Known(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1) > 0))
     with pytest.raises(ValueError, match="need a noise source"):
-        Walk(SCHEDULE, [20, 10, 20, 0])
+        SamplerState(SCHEDULE, [20, 10, 20, 0])

@@ -13,13 +13,13 @@ import pytest
 from dicebear import Avatar, Style
 from numpy.typing import NDArray
 
-from cspipe.config.params import Data
 from cspipe.ingest.images import Form
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture
 from cspipe.sources.avatars import OCCLUDERS, Faces, Renderer, _licence, looks, open_source
 
-Settings = Callable[..., Data]
+Settings = Callable[..., DataSettings]
 THOUSAND_FACES = "6e4b4b4a1a71bc3f42050f6f556392aea52551b858742a0ebbfabe5953cd4326"
 """sha256 of the first 1,000 pixel-art faces, (N, H, W, C): computed once by other code, with the pinned versions."""
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.config.params import SOURCES, Data
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 from cspipe.sources import Picture, Skipped, _celeba
@@ -44,7 +44,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data]) -> Open:
+def opened(settings: Callable[..., DataSettings]) -> Open:
     """Open a folder as one of the crops; size 128 leaves the pixels of DDIM's as they are."""
 
     def opened(path: Path, source: str = "celeba64_ddim", **values: object) -> Files:

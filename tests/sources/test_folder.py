@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.config.params import Data
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture, Skipped
 from cspipe.sources._files import Files
@@ -55,7 +55,7 @@ def numbers(source: Files, workers: int = 1) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data]) -> Open:
+def opened(settings: Callable[..., DataSettings]) -> Open:
     """Open a folder or zip as a source."""
     return lambda path, **values: open_source(settings(source="folder", path=path, **values))
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_a_source(tmp_path: Path, opened: Open) -> None:
         opened(fill(tmp_path / "one", ["a.png"]))
 
 
-def test_no_permission_is_told(settings: Callable[..., Data]) -> None:
+def test_no_permission_is_told(settings: Callable[..., DataSettings]) -> None:
     """A folder inside that may not be read is no reason to go on without its pictures."""
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name:

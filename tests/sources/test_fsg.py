@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.config.params import Data
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture, Skipped
 from cspipe.sources._files import Files
@@ -20,7 +20,7 @@ Open = Callable[..., Files]
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data]) -> Open:
+def opened(settings: Callable[..., DataSettings]) -> Open:
     """Open a folder or zip as the source."""
     return lambda path, **values: open_source(settings(source="fsg", path=path, **values))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cspipe.config.params import Data
 from cspipe.ingest.images import Form
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.sources import Picture
 from cspipe.sources.npz import ArrayFile, open_source
@@ -19,7 +19,7 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8)
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data]) -> Open:
+def opened(settings: Callable[..., DataSettings]) -> Open:
     """Open a file as a source."""
     return lambda path, **values: open_source(settings(source="npz", path=path, **values))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.config.params import SOURCES, Data
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find, names_in
 from cspipe.sources import Picture, Skipped, celebahq256, celebahq256_occluded, ffhq256
@@ -28,7 +28,7 @@ every_set = pytest.mark.parametrize(("source", "names", "published"), SETS)
 
 
 @pytest.fixture
-def opened(settings: Callable[..., Data]) -> Open:
+def opened(settings: Callable[..., DataSettings]) -> Open:
     """Open a folder or zip as a source; at most 30 pictures, as many as the fixtures have."""
 
     def opened(source: str, path: Path, **values: object) -> Files:

@@ -11,8 +11,8 @@ from cspipe.config.params import Params
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.stages.early_checks import check_before_training
-from cspipe.stages.train import new_trainee
-from cspipe.training.examples import Examples
+from cspipe.stages.train import new_trainer
+from cspipe.training.stream import TrainingSet
 from tests.conftest import Pictures, Tree
 
 Make = Callable[..., Params]
@@ -30,7 +30,7 @@ INCEPTION = {"evaluate.extractor": "inception-v3-compat", "evaluate.weights": "n
 def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pictures: Pictures) -> None:
     settings = params(changes)
     with pytest.raises(UserError, match=r"^params\.yaml: ") as error:
-        new_trainee(settings, Examples(pictures), open_device(settings.compute))  # type: ignore[arg-type]
+        new_trainer(settings, TrainingSet(pictures), open_device(settings.compute))  # type: ignore[arg-type]
     assert all(words in str(error.value) for words in told)
 
 

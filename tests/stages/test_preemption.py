@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
@@ -49,8 +50,8 @@ def machine(finished: Path, tmp_path: Path) -> Machine:
     return new
 
 
-def start(folder: Path, name: str, **environment: str) -> subprocess.Popen[str]:
-    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}"], subprocess.PIPE
+def start(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}", *arguments], subprocess.PIPE
     env = {**os.environ, **environment, "PYTHONPATH": str(folder)}
     return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
 
@@ -106,15 +107,13 @@ def test_sampling_stops_at_once_and_keeps_its_finished_parts(machine: Machine, f
     def parts() -> list[Path]:
         return sorted((folder / ".cspipe/states/sample").glob("*/*.npy"))
 
-    command = [sys.executable, "-m", "cspipe.stages.sample", "ddim-100"]
-    process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, stderr=subprocess.PIPE, text=True
-    )
+    process = start(folder, "sample", "ddim-100")
     wait_until(lambda: len(parts()) > 2, process)
     process.terminate()
     _, told = process.communicate(timeout=400)
-    assert process.returncode == 75
-    assert "cspipe sample@ddim-100: stopped by SIGTERM; the same command goes on" in told
+    assert process.returncode == End.PREEMPTED == os.EX_TEMPFAIL == 75
+    assert "cspipe sample@ddim-100: stopped by SIGTERM" in told
+    assert read_end(folder, "sample@ddim-100").end is End.PREEMPTED
     assert not (folder / "samples").exists() or not list((folder / "samples").rglob("*.npy"))
     np.save(parts()[0], np.full_like(np.load(parts()[0]), 7))  # a mark, to see that it is not made again
     stage(folder, "sample", "ddim-100")
@@ -166,7 +165,9 @@ def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3
     slow.send_signal(signal.SIGCONT)
     _, told = slow.communicate(timeout=400)
     fast.communicate(timeout=400)
-    assert (slow.returncode, fast.returncode) == (1, 0), told
+    assert (slow.returncode, fast.returncode) == (End.TAKEN_OVER, 0), told
+    assert read_end(first, "train").end is End.TAKEN_OVER
+    assert read_end(second, "train").end is End.DONE
     assert "Traceback" not in told
     assert "another worker " in told.strip().splitlines()[-1]
     assert not (first / "models/main").exists()
@@ -191,21 +192,25 @@ def test_outage_of_s3_does_not_disturb_training(machine: Machine, finished: Path
 
 
 @pytest.mark.parametrize(
-    ("wrong", "expected"),
+    ("wrong", "named", "end"),
     [
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "S3 at http://127.0.0.1:9 is unreachable"),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "wrong credentials"),
-        ({"CSPIPE_S3": "s3://not-here/x"}, "there is no bucket 'not-here'"),
-        ({"CSPIPE_S3": "not-here"}, "not an address of the form s3://bucket/prefix"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9", End.S3_AWAY),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS_SECRET_ACCESS_KEY", End.FAILED),
+        ({"CSPIPE_S3": "s3://not-here/x"}, "'not-here'", End.FAILED),
+        ({"CSPIPE_S3": "not-here"}, "s3://bucket/prefix", End.FAILED),
     ],
 )
-def test_unusable_s3_is_told_before_any_work(wrong: dict[str, str], expected: str, machine: Machine, s3: S3) -> None:
+def test_unusable_s3_is_told_before_any_work(
+    wrong: dict[str, str], named: str, end: End, machine: Machine, s3: S3
+) -> None:
     folder = machine("a")
     environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/x", **wrong}
     process = start(folder, "train", **environment)
     _, told = process.communicate(timeout=400)
-    assert process.returncode == 1
-    assert told.strip().splitlines()[-1].startswith("cspipe train: ")
-    assert expected in told
+    assert process.returncode == end
+    said = read_end(folder, "train")
+    assert said.end is end
+    assert told.strip().splitlines()[-1] == f"cspipe train: {said.message}"
+    assert named in said.message
     assert "Traceback" not in told
     assert not (folder / "models/main").exists()

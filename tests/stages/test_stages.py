@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from cspipe.runtime.ends import End
 from cspipe.runtime.files import sha256_file
 from cspipe.stages.stage import stage as run_stage
 from cspipe.stages.stage import state_key
@@ -87,15 +88,20 @@ def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> N
 def test_bad_parameters_stop_every_stage_before_any_work(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(text.replace("prediction: v", "prediction: w"))
-    before = sorted(path for path in clone.rglob("*") if ".git" not in path.parts and "__pycache__" not in path.parts)
+    before = files(clone)
     for name in ("prepare", "train", "compensate", "report"):
         failed = stage(clone, name, check=False)
         assert failed.returncode == 1
         assert "params.yaml" in failed.stderr
         assert "diffusion.prediction" in failed.stderr
         assert "Traceback" not in failed.stderr
-    after = sorted(path for path in clone.rglob("*") if ".git" not in path.parts and "__pycache__" not in path.parts)
-    assert before == after
+    assert files(clone) == before
+
+
+def files(folder: Path) -> list[Path]:
+    """All but git's, Python's, and how stages ended."""
+    left_out = {".git", "__pycache__", ".cspipe"}
+    return sorted(path for path in folder.rglob("*") if not left_out & set(path.parts))
 
 
 def test_corrupt_shard_is_named_with_what_to_do(clone: Path) -> None:
@@ -144,7 +150,7 @@ def test_foreign_model_is_refused(clone: Path) -> None:
 def test_full_disk_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped, run_stage("train"), open("/dev/full", "w") as file:  # noqa: PTH123
         file.write("x" * 100_000)
-    assert stopped.value.code == 1
+    assert stopped.value.code == End.CANNOT_WRITE
     assert "the disk is full" in capsys.readouterr().err
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 from cspipe.study.statistics import (
@@ -23,14 +22,6 @@ def test_interval_of_two_values_is_their_range() -> None:
     """A resample of two is (a, a) in a quarter of all draws, so both ends are the values themselves."""
     found = interval([1.0, 3.0])
     assert (found.mean, found.low, found.high) == (2.0, 1.0, 3.0)
-
-
-def test_interval_of_many_values_is_that_of_the_normal_distribution() -> None:
-    values = np.random.Generator(np.random.PCG64(7)).standard_normal(400)
-    found = interval(list(values))
-    half = 1.96 * values.std() / math.sqrt(400)
-    assert found.low == pytest.approx(values.mean() - half, abs=0.01)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.01)
 
 
 def test_interval_is_the_same_every_time_and_of_one_value_that_value() -> None:
@@ -78,20 +69,20 @@ def test_images_to_reach_a_score(target: float, lower: bool, expected: float | N
 
 
 def test_speedup_of_a_curve_that_is_there_at_half_of_the_images_is_two() -> None:
-    found = speedup([1000.0, 2000.0, 4000.0], [[8.0, 4.0, 2.0]], [[16.0, 8.0, 4.0]], lower=True)
-    assert found.factor.mean == pytest.approx(2.0)
-    assert found.censored == 0
+    factor, bounds = speedup([1000.0, 2000.0, 4000.0], [[8.0, 4.0, 2.0]], [[16.0, 8.0, 4.0]], lower=True)
+    assert factor.mean == pytest.approx(2.0)
+    assert bounds == 0
 
 
 def test_speedup_of_a_curve_that_never_gets_there_is_a_bound_and_counted() -> None:
-    found = speedup([1000.0, 2000.0], [[16.0, 9.0], [8.0, 4.0]], [[16.0, 8.0], [8.0, 4.0]], lower=True)
-    assert found.censored == 1
-    assert found.factor.mean == pytest.approx(1.0)
+    factor, bounds = speedup([1000.0, 2000.0], [[16.0, 9.0], [8.0, 4.0]], [[16.0, 8.0], [8.0, 4.0]], lower=True)
+    assert bounds == 1
+    assert factor.mean == pytest.approx(1.0)
 
 
 def test_speedup_of_a_score_that_should_be_high() -> None:
-    found = speedup([1000.0, 2000.0, 4000.0], [[0.2, 0.4, 0.6]], [[0.1, 0.2, 0.4]], lower=False)
-    assert found.factor.mean == pytest.approx(2.0)
+    factor, _ = speedup([1000.0, 2000.0, 4000.0], [[0.2, 0.4, 0.6]], [[0.1, 0.2, 0.4]], lower=False)
+    assert factor.mean == pytest.approx(2.0)
 
 
 def test_equal_time_compares_at_the_end_of_the_faster() -> None:

@@ -11,21 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from cspipe.config.params import METHODS, Params
+from cspipe.config.params import Params
 from cspipe.data.shards import INDEX, ShardWriter, sha256_of
-from cspipe.diffusion.denoiser import Timed
+from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.registry import names_in
-from cspipe.stages.examples import open_examples
-from cspipe.stages.nets import denoiser, new_main, new_module
-from cspipe.stages.train import new_trainee
-from cspipe.training.examples import Batch, Examples
+from cspipe.stages.examples import open_training_set
+from cspipe.stages.nets import new_compensator, new_denoiser, new_main
+from cspipe.stages.train import new_trainer
+from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
+from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, crossed, run
-from cspipe.training.main_net import MainNet
-from cspipe.training.module import FinishedFit, ModuleFit, module_norms
+from cspipe.training.settings import METHODS
+from cspipe.training.stream import Batch, TrainingSet
 from tests.conftest import Pictures, Tree
 
 Make = Callable[..., Params]
@@ -40,46 +41,48 @@ def plan(params: Params) -> Plan:
     return Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
 
 
-def weights(trainee: MainNet | FinishedFit) -> list[Tensor]:
-    if isinstance(trainee, FinishedFit):
-        return list(trainee.fit.module.state_dict().values())
-    return [*trainee.net.state_dict().values(), *trainee.ema.net.state_dict().values()]
+def weights(trainer: DiffusionTrainer | CompensatorTrainer) -> list[Tensor]:
+    if isinstance(trainer, CompensatorTrainer):
+        return list(trainer.fit.net.state_dict().values())
+    return [*trainer.net.state_dict().values(), *trainer.ema.net.state_dict().values()]
 
 
-def examples_of(params: Params, pictures: Pictures) -> Examples:
-    return open_examples(params, pictures)  # type: ignore[arg-type]  # what it reads of shards
+def examples_of(params: Params, pictures: Pictures) -> TrainingSet:
+    return open_training_set(params, pictures)  # type: ignore[arg-type]  # what it reads of shards
 
 
-def new_main_net(params: Params, pictures: Pictures) -> MainNet:
-    return new_trainee(params, examples_of(params, pictures), open_device(params.compute))
+def new_main_net(params: Params, pictures: Pictures) -> DiffusionTrainer:
+    return new_trainer(params, examples_of(params, pictures), open_device(params.compute))
 
 
-def new_fit(params: Params, pictures: Pictures) -> FinishedFit:
+def new_fit(params: Params, pictures: Pictures) -> CompensatorTrainer:
     device = open_device(params.compute)
-    net, module = new_main(params, device), new_module(params, device)
+    net, module = new_main(params, device), new_compensator(params, device)
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
-    denoise = denoiser(net.eval().requires_grad_(False), params.diffusion, device)
-    fit = ModuleFit(module, Timed(module, params.diffusion.steps, device), params.compensation)
-    return FinishedFit(fit, denoise, params.seed, flip=True, micro_batch=params.train.micro_batch)
+    denoise = new_denoiser(net.eval().requires_grad_(False), params.diffusion, device)
+    fit = CompensatorFit(module, TimestepScaledNet(module, params.diffusion.steps, device), params.compensation)
+    return CompensatorTrainer(fit, denoise, params.seed, flip=True, micro_batch=params.train.micro_batch)
 
 
-def train(trainee: MainNet | FinishedFit, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0) -> list:
+def train(
+    trainer: DiffusionTrainer | CompensatorTrainer, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0
+) -> list:
     log = []
 
     def record(seen: int, values: dict[str, float]) -> None:
         log.append((seen, dict(values)))
 
     if kill_at:
-        step = trainee.step
+        step = trainer.step
 
         def dying_step(batch: Batch, seen: int) -> dict[str, Tensor]:
             if seen == kill_at:
                 raise Killed
             return step(batch, seen)
 
-        trainee.step = dying_step  # type: ignore[method-assign]
+        trainer.step = dying_step  # type: ignore[method-assign]
     device = open_device(params.compute)
-    run(trainee, examples_of(params, pictures), plan(params), device, Checkpoints(folder, "key"), "test", record)
+    run(trainer, examples_of(params, pictures), plan(params), device, Checkpoints(folder, "key"), "test", record)
     return log
 
 
@@ -111,7 +114,11 @@ CHANGES = {
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_six_steps_equal_three_a_kill_and_three(
-    new: Callable[..., MainNet | FinishedFit], changes: Tree, params: Make, pictures: Pictures, tmp_path: Path
+    new: Callable[..., DiffusionTrainer | CompensatorTrainer],
+    changes: Tree,
+    params: Make,
+    pictures: Pictures,
+    tmp_path: Path,
 ) -> None:
     """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
     p = params({"task": "deocclude" if "condition.occluders" in changes else "generate", **changes})
@@ -123,7 +130,7 @@ def test_six_steps_equal_three_a_kill_and_three(
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
     assert resumed == curve
     assert [seen for seen, _ in curve] == [16, 32, 48]
-    if isinstance(whole, MainNet) and isinstance(second, MainNet):
+    if isinstance(whole, DiffusionTrainer) and isinstance(second, DiffusionTrainer):
         assert all(torch.equal(a, b) for a, b in zip(whole.rows, second.rows, strict=True))
         assert whole.norms == second.norms
         assert len(whole.rows) == 2
@@ -131,7 +138,7 @@ def test_six_steps_equal_three_a_kill_and_three(
 
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
 def test_run_stopped_after_every_step_equals_an_undisturbed_one(
-    new: Callable[..., MainNet | FinishedFit], params: Make, pictures: Pictures, tmp_path: Path
+    new: Callable[..., DiffusionTrainer | CompensatorTrainer], params: Make, pictures: Pictures, tmp_path: Path
 ) -> None:
     """Asked to stop between the points of the curves too; neither they nor the states' schedule may move."""
     p = params({"train.log_every": 24, "train.checkpoint_every": 32})
@@ -165,14 +172,14 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
     }
     results = []
     for micro_batch in (8, 2):
-        trainee = new_main_net(params({**changes, "train.micro_batch": micro_batch}), pictures)
-        for parameter in trainee.net.parameters():
+        trainer = new_main_net(params({**changes, "train.micro_batch": micro_batch}), pictures)
+        for parameter in trainer.net.parameters():
             parameter.data += 0.05
-        trainee.optimizer = torch.optim.SGD(trainee.net.parameters(), lr=1.0)
+        trainer.optimizer = torch.optim.SGD(trainer.net.parameters(), lr=1.0)
         batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
-        before = [parameter.detach().clone() for parameter in trainee.net.parameters()]
-        scalars = trainee.step(batch, 0)
-        moved = [after.detach() - b for after, b in zip(trainee.net.parameters(), before, strict=True)]
+        before = [parameter.detach().clone() for parameter in trainer.net.parameters()]
+        scalars = trainer.step(batch, 0)
+        moved = [after.detach() - b for after, b in zip(trainer.net.parameters(), before, strict=True)]
         results.append((scalars["loss"], torch.cat([m.flatten() for m in moved])))
     (loss, gradient), (parts_loss, parts_gradient) = results
     assert torch.isclose(loss, parts_loss, rtol=1e-5)
@@ -190,33 +197,33 @@ def test_compensated_training_with_no_share_is_plain_training(params: Make, pict
 
 
 def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, pictures: Pictures) -> None:
-    trainee = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
+    trainer = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
     batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
-    module = trainee.objective.fit.module
+    module = trainer.fit.net
 
     def moved_by(seen: int) -> bool:
         before = torch.cat([w.flatten() for w in module.parameters()]).detach().clone()
-        trainee.step(batch, seen)
+        trainer.step(batch, seen)
         return not torch.equal(before, torch.cat([w.flatten() for w in module.parameters()]))
 
     assert moved_by(0)
     assert moved_by(32)
     assert not moved_by(40)
-    assert trainee.objective.share(40) == 1.0
+    assert trainer.share(40) == 1.0
 
 
 def test_share_fades_linearly(params: Make, pictures: Pictures) -> None:
-    trainee = new_main_net(
+    trainer = new_main_net(
         params({"train.images": 100, "train.compensation.share": 0.8, "train.compensation.fade": 0.5}), pictures
     )
-    assert [trainee.objective.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
+    assert [trainer.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
 
 
 def test_path_and_fit_wait_for_their_start(params: Make, pictures: Pictures) -> None:
     changes = {"train.images": 100, "train.compensation.start": 40, "train.compensation.fade": 0.5}
-    objective = new_main_net(params(changes), pictures).objective
-    assert [objective.share(seen) for seen in (0, 39, 40, 65, 90)] == pytest.approx([0.0, 0.0, 1.0, 0.5, 0.0])
-    assert [objective.fits(seen) for seen in (0, 39, 40, 79, 80)] == [False, False, True, True, False]
+    trainer = new_main_net(params(changes), pictures)
+    assert [trainer.share(seen) for seen in (0, 39, 40, 65, 90)] == pytest.approx([0.0, 0.0, 1.0, 0.5, 0.0])
+    assert [trainer.fits(seen) for seen in (0, 39, 40, 79, 80)] == [False, False, True, True, False]
 
 
 def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
@@ -224,11 +231,11 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
 ) -> None:
     flat = Pictures(pictures.pixels // 64 * 10 + 100)
     p = params({"train.images": 1200, "train.log_every": 200, "train.checkpoint_every": 1200, "train.grid_every": 1200})
-    trainee = new_main_net(p, flat)
-    curve = train(trainee, p, flat, tmp_path)
+    trainer = new_main_net(p, flat)
+    curve = train(trainer, p, flat, tmp_path)
     assert curve[-1][1]["loss"] < 0.7 * curve[0][1]["loss"]
     assert {"loss", "grad_norm", "share", "module_loss", "step"} == set(curve[0][1])
-    norms = module_norms(trainee.denoise, trainee.objective.fit.c, Examples(flat), 0, 8, "norm")
+    norms = compensator_norms(trainer.denoise, trainer.fit.C, TrainingSet(flat), 0, 8, "norm")
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 
@@ -237,7 +244,7 @@ def test_untrained_module_leaves_the_error_as_it_is_and_progress_is_shown(
     params: Make, pictures: Pictures, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit = new_fit(params(), pictures)
-    rows = module_norms(fit.denoise, fit.fit.c, Examples(pictures), 0, 8, "norm", count=20)
+    rows = compensator_norms(fit.denoise, fit.fit.C, TrainingSet(pictures), 0, 8, "norm", count=20)
     assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
     assert capsys.readouterr().err.startswith("norm: 200/200 (100 %)"), "10 steps, 20 images each"
 
@@ -246,15 +253,15 @@ def test_diverged_run_ends_with_place_seed_and_last_good_state(
     params: Make, pictures: Pictures, tmp_path: Path
 ) -> None:
     p = params({"train.method": "plain"})
-    trainee = new_main_net(p, pictures)
-    step = trainee.step
+    trainer = new_main_net(p, pictures)
+    step = trainer.step
 
     def poisoned(batch: Batch, seen: int) -> dict[str, Tensor]:
         return step(Batch(batch.x0 * float("nan"), None) if seen == 24 else batch, seen)
 
-    trainee.step = poisoned  # type: ignore[method-assign]
+    trainer.step = poisoned  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"being finite at 24 images seen \(seed of that step \d+\)") as error:
-        train(trainee, p, pictures, tmp_path)
+        train(trainer, p, pictures, tmp_path)
     assert "last good state" in str(error.value)
     assert "000000000016-" in str(error.value)
 

@@ -1,0 +1,57 @@
+"""`cspipe params`: presets, and checks of params.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cspipe.config.overlays import preset_names, read_preset
+from cspipe.config.params_file import load_params, parse_params
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, help="Presets: values of params.yaml, one set per data set and size.")
+Name = Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")]
+
+
+@app.command("list")
+def list_presets() -> None:
+    """Print the presets, each with the first line of its file."""
+    for name in preset_names():
+        print(f"{name:20} {read_preset(name).header.splitlines()[0].removeprefix('# ')}")
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Print every value of a preset with the file it is from, and what follows: sizes, work, memory, passes."""
+    preset = read_preset(name)
+    print(preset.text(origins=True), flush=True)
+    from cspipe.config.workload import derived  # torch takes seconds to import
+
+    print(derived(parse_params(preset.tree, f"preset {name}")), end="")
+
+
+@app.command()
+def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
+    """Make a preset the params.yaml of this folder, complete and with comments."""
+    text = read_preset(name).text()
+    if (
+        PARAMS.exists()
+        and not force
+        and PARAMS.read_text() not in (read_preset(each).text() for each in preset_names())
+    ):
+        raise UserError(f"{PARAMS} has changes that no preset has; keep a copy, then use --force")
+    with whole_file(PARAMS) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(f"{PARAMS} is now {name}; `dvc repro` runs it")
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) -> None:
+    """Check a params file as every stage does before it works."""
+    params = load_params(file)
+    print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")

@@ -1,0 +1,162 @@
+"""Params files in layers: one is complete, the others say only what differs from the file that they extend.
+
+The key `extends` of a file names another, relative to its folder; a file without it is complete. A value that a file
+gives takes the place of that below, key by key; `model` and `variants`, and what is in them, are replaced whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from cspipe.config.params_file import ParamsError, read_text, read_yaml
+from cspipe.runtime.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+EXTENDS = "extends"
+REPLACED = ("model", "variants")
+"""Sections that are a choice: another name in them means other keys."""
+
+
+@dataclass(frozen=True)
+class Layered:
+    """A params file with those that it extends."""
+
+    tree: dict[str, Any]
+    """All values, as in a complete file; not validated."""
+    comments: dict[str, str]
+    """Of dotted keys, from the file that gives the value, else from the complete file, whose comments explain keys."""
+    origins: dict[str, str]
+    """Names of the files that give the values, by dotted key."""
+    header: str
+    """Comment lines at the top of the file itself."""
+
+    def text(self, tree: Mapping[str, Any] | None = None, *, origins: bool = False) -> str:
+        """A complete params.yaml with comments; of another `tree` if given, and with the origin of each value."""
+        lines = _lines(tree or self.tree, self.comments, self.origins if origins else {})
+        return self.header + "".join(f"{line}\n" for line in lines)
+
+
+def preset_names(folder: Path = PRESETS) -> list[str]:
+    """Names of the presets in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def read_preset(name: str, folder: Path = PRESETS) -> Layered:
+    """A preset. Raises UserError for a name that is none, listing those there are."""
+    if name not in preset_names(folder):
+        raise UserError(f"no preset {name!r}; there are {', '.join(preset_names(folder))}")
+    return read_layers(folder / f"{name}.yaml")
+
+
+def read_layers(file: Path) -> Layered:
+    """A params file merged with those that it extends. Raises ParamsError naming file and key."""
+    complete, *overlays = _chain(file)
+    tree, explained = complete.tree, complete.comments
+    comments, origins = dict(explained), dict.fromkeys(explained, complete.path.stem)
+    for overlay in overlays:
+        tree = set_keys(tree, overlay.tree, str(overlay.path))
+        comments |= {key: comment or explained.get(key, "") for key, comment in overlay.comments.items()}
+        origins |= dict.fromkeys(overlay.comments, overlay.path.stem)
+    return Layered(tree, comments, origins, _header(file))
+
+
+def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A copy of a params tree with dotted keys set, such as {"train.images": 1000}.
+
+    A mapping changes the keys that it has, but in `model` and `variants`, where it replaces. Raises ParamsError naming
+    `where` and the key if the tree has no such key.
+    """
+    key = ""
+    try:
+        config = OmegaConf.create(dict(tree), flags={"struct": True})
+        for key, value in changes.items():
+            OmegaConf.update(config, key, value, merge=key.split(".")[0] not in REPLACED)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        known = "correct its spelling, `cspipe params show demo` prints all keys"
+        raise ParamsError(f"{where}: no key {error.full_key or key}; {known}") from None
+    except OmegaConfBaseException as error:
+        raise ParamsError(f"{where}: {error.full_key or key}: {str(error).splitlines()[0]}; change the value") from None
+    copy: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]  # a mapping stays one
+    return copy
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    extends: str | None
+    tree: dict[str, Any]
+    comments: dict[str, str]
+    """Of all its dotted keys; "" for those without."""
+
+
+def _read(path: Path) -> _File:
+    found = read_yaml(path)
+    if not isinstance(found, Mapping):
+        raise ParamsError(f"{path}: not a mapping; `cspipe params show demo` prints a complete file")
+    tree = {str(key): value for key, value in found.items()}
+    extends = tree.pop(EXTENDS, None)
+    if extends is not None and not (isinstance(extends, str) and (path.parent / extends).is_file()):
+        raise ParamsError(f"{path}: {EXTENDS}: no file {extends!r} beside it; name one relative to its folder")
+    return _File(path, extends, tree, _comments(read_text(path)))
+
+
+def _chain(file: Path) -> list[_File]:
+    """A file and those that it extends, the complete one first. Raises ParamsError."""
+    chain = [_read(file)]
+    while chain[-1].extends is not None:
+        path = (chain[-1].path.parent / chain[-1].extends).resolve()
+        if path in [each.path.resolve() for each in chain]:
+            raise ParamsError(f"{chain[-1].path}: {EXTENDS}: {chain[-1].extends} extends this file; name another")
+        chain.append(_read(path))
+    return chain[::-1]
+
+
+def _header(file: Path) -> str:
+    found = re.match(r"(#.*\n)*", read_text(file))
+    return found[0] if found else ""
+
+
+def _comments(text: str) -> dict[str, str]:
+    """The dotted keys of a YAML mapping, each with the comment at the end of its line, "" if there is none."""
+    lines = [*text.splitlines(), ""]
+
+    def walk(node: yaml.Node | None, parent: str) -> Iterator[tuple[str, str]]:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            block = isinstance(value, yaml.MappingNode) and not value.flow_style
+            end = key.end_mark if block else value.end_mark
+            comment = re.match(r":?\s*#\s*(.*)", lines[end.line][end.column :])
+            yield parent + key.value, comment[1] if comment else ""
+            yield from walk(value, f"{parent}{key.value}.")
+
+    return {key: comment for key, comment in walk(yaml.compose(text), "") if key != EXTENDS}
+
+
+def _lines(
+    tree: Mapping[str, Any], comments: Mapping[str, str], origins: Mapping[str, str], parents: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Lines of YAML: sections, and sections and variants in them, as blocks; what is deeper stands in its line."""
+    for key, value in tree.items():
+        name = ".".join(map(str, (*parents, key)))
+        section = isinstance(value, Mapping) and bool(value) and len(parents) < 2
+        if section and not parents:
+            yield ""
+        entry = "  " * len(parents) + (f"{_flow([key])}:" if section else _flow({key: value}))
+        note = [comments.get(name), None if section else origins.get(name)]
+        comment = ": ".join(part for part in reversed(note) if part)
+        yield f"{entry:24} # {comment}" if comment else entry
+        if section:
+            yield from _lines(value, comments, origins, (*parents, str(key)))
+
+
+def _flow(value: object) -> str:
+    """YAML of a mapping or a list in one line, without the brackets around it."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1_000_000)
+    return text.strip()[1:-1]

@@ -1,0 +1,22 @@
+"""The section `condition` of params.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from cspipe.runtime.settings import Section, file_of
+
+MASKS, OCCLUDERS = "cspipe.data.masks", "cspipe.data.occluders"
+
+
+class ConditionSettings(Section):
+    """What the net sees beside x_t, in the tasks inpaint and deocclude."""
+
+    masks: list[Annotated[str, file_of(MASKS)]] = Field(description="inpaint: families, one drawn for each image")
+    mask_folder: Path | None = Field(description="inpaint: own masks, white where the hole is; null: none")
+    occluders: list[Annotated[str, file_of(OCCLUDERS)]] = Field(
+        description="deocclude: drawn in front of the clean images; []: the pairs of the data"
+    )

@@ -1,0 +1,46 @@
+"""What a net is trained on: states of any origin and the targets that belong to them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cspipe.diffusion.process import Prediction, add_noise, eps_from_x0, per_image, training_target
+from cspipe.diffusion.schedule import Schedule
+
+
+class TrainingPair(NamedTuple):
+    """States (N, C, H, W), their timesteps (N,), the net's targets there, and the weight of each image in the loss."""
+
+    x: Tensor
+    t: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def loss(self, output: Tensor) -> Tensor:
+        """Weighted mean square of the net's output against the target: a scalar."""
+        return ((output - self.target).square().flatten(1).mean(1) * self.weight).mean()
+
+    def replace_first(self, other: TrainingPair) -> TrainingPair:
+        """The other images in place of as many first ones."""
+        count = len(other.t)
+        return TrainingPair(*(torch.cat([new, old[count:]]) for new, old in zip(other, self, strict=True)))
+
+
+def plain_pair(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> TrainingPair:
+    """x_t from the forward process and its target (Ho et al. 2020, algorithm 1)."""
+    target = training_target(prediction, x0, eps, t, schedule)
+    return TrainingPair(add_noise(x0, eps, t, schedule), t, target, x0.new_ones(len(t)))
+
+
+def pair_at(prediction: Prediction, x0: Tensor, x_s: Tensor, s: Tensor, schedule: Schedule) -> TrainingPair:
+    """A state of any origin; its target is for the noise that it holds, (x_s - sqrt(ab_s) x0) / sqrt(1 - ab_s)."""
+    target = training_target(prediction, x0, eps_from_x0(x_s, x0, s, schedule), s, schedule)
+    return TrainingPair(x_s, s, target, x0.new_ones(len(s)))
+
+
+def perturbed(pair: TrainingPair, xi: Tensor, gamma: float, schedule: Schedule) -> TrainingPair:
+    """Input perturbation (Ning et al. 2023): gamma sqrt(1 - ab_t) xi, xi ~ N(0, I), more noise than the target says."""
+    return pair._replace(x=pair.x + per_image(gamma * schedule.sqrt_one_minus_alpha_bar[pair.t]) * xi)

@@ -1,0 +1,74 @@
+"""The sections `sample` and `variants` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from cspipe.runtime.registry import find, names_in
+from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of
+from cspipe.sampling.correction import CorrectionSettings
+from cspipe.sampling.state import SAMPLERS
+
+MASKS = "cspipe.data.masks"
+CORRECTIONS = "cspipe.corrections"
+"""Packages whose files are choices: what they are called in params.yaml is the name of the file."""
+
+AnyCorrection = Annotated[SerializeAsAny[CorrectionSettings] | None, SettingsOf(CORRECTIONS, CorrectionSettings)]
+
+
+class SampleSettings(Section):
+    """How many samples, from which seeds."""
+
+    images: Count = Field(description="samples per variant")
+    batch: Count = Field(description="samples per forward pass; does not change them")
+    seed: WholeNumber = Field(description="seed of the first sample; sample i takes seed + i")
+
+
+class Repaint(Section):
+    """Inpainting with a net that was trained without conditions (RePaint, Lugmayr et al. 2022)."""
+
+    rounds: Count = Field(description="times that each step is taken; between two of them noise goes back in")
+    masks: list[Annotated[str, file_of(MASKS)]] = Field(min_length=1, description="families of holes")
+
+
+class Variant(Section):
+    """A row of the table: a sampler and what corrects it."""
+
+    sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
+    steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
+    eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
+    reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
+    correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
+    repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Variant:
+        least, most = find(SAMPLERS, self.sampler, "ETAS")
+        if not least <= self.eta <= most:
+            known = f"{most:g}" if least == most else f"{least:g}..{most:g}"
+            raise ValueError(f"eta must be {known} with sampler {self.sampler}; {_samplers_for(self.eta)}")
+        if self.repaint is not None and find(SAMPLERS, self.sampler, "REMEMBERS"):
+            free = [name for name in names_in(SAMPLERS) if not find(SAMPLERS, name, "REMEMBERS")]
+            raise ValueError(
+                f"repaint must be null with sampler {self.sampler}, which remembers the steps before and cannot go "
+                f"back up; to repaint use sampler {' or '.join(free)}"
+            )
+        correction = self.correction
+        if correction is not None and correction.deterministic and self.eta > 0:
+            raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
+        reads = "models" if correction is not None and correction.needs_compensator else "models/main"
+        if self.reads != reads:
+            if correction is None:
+                raise ValueError(f"reads must be {reads} without a correction")
+            needs = "needs" if correction.needs_compensator else "does not need"
+            raise ValueError(f"reads must be {reads} with correction {correction.name}, which {needs} C")
+        return self
+
+
+def _samplers_for(eta: float) -> str:
+    """Which samplers know an eta, in words."""
+    ranges = {name: find(SAMPLERS, name, "ETAS") for name in names_in(SAMPLERS)}
+    fitting = [name for name, (least, most) in ranges.items() if least <= eta <= most]
+    return f"for eta {eta:g} use sampler {' or '.join(fitting)}"

@@ -1,0 +1,182 @@
+"""docs/results: NAME.json of each study, the page and figure made of it, and README.md with the claims of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cspipe.report.numbers import DASH, count, significant
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.wording import readable_seconds
+from cspipe.study.claims import decide, in_words, sentence
+from cspipe.study.definition import BETTER, NEARER
+from cspipe.study.figure import figure
+from cspipe.study.results import RESULTS, Results, read_results
+from cspipe.study.statistics import best_with_ties, interval
+
+INTRODUCTION = """\
+# Does compensation sampling do what the paper says?
+
+The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small pictures,
+small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers:
+a tie. Three seeds agree by chance in one case of four: a verdict is a measurement, not a proof. Each study is one
+command; its page has the table with intervals, the cost of each line, the commit, the machine.
+"""
+NOTICE = """\
+**Not decided yet.** Verdicts marked as withdrawn no longer stand: their study says why, and is to be repeated.
+"""
+FIRST = "convergence"
+"""The study whose figure stands on top of the README: score against images and against time."""
+COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
+FEW = 3
+"""Seeds of which a resample is all of one seed more often than in 2.5 % of the draws."""
+
+
+def write_pages(results: Results, root: Path) -> Path:
+    """Write docs/results/NAME.json, NAME.md, NAME.png and the README.md of all studies; return the study's page.
+
+    Raises UserError if the results of another study are damaged.
+    """
+    files = {"json": results.to_json().encode(), "md": page(results).encode(), "png": figure(results)}
+    for suffix, content in files.items():
+        with whole_file(root / RESULTS / f"{results.name}.{suffix}") as beside:
+            beside.write_bytes(content)
+    studies = [read_results(path) for path in sorted((root / RESULTS).glob("*.json"))]
+    with whole_file(root / RESULTS / "README.md") as beside:
+        beside.write_text(overview(studies), encoding="utf-8")
+    return root / RESULTS / f"{results.name}.md"
+
+
+def page(results: Results) -> str:
+    """The page as Markdown; the same results give the same text."""
+    study = results.study
+    parts = [
+        f"# {results.name}",
+        study.question,
+        study.notice,
+        "\n".join(f"- {sentence(claim, results)}" for claim in study.claims),
+        f"![{study.scores[0]}]({results.name}.png)",
+        study.discussion.strip(),
+        "\n".join(table(results)),
+        "\n".join(f"- {line}" for line in notes(results)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(results: Results) -> list[str]:
+    """Lines of the table: one per line of the study and point, scores with intervals, then costs."""
+    study = results.study
+    pointed = [study.axis] if study.points else []
+    heads = ["", *pointed, *(f"{score} {_arrow(score)}" for score in study.scores), *COSTS]
+    aligned = ["---", *("---:" for _ in heads[1:])]
+    rows = [heads, aligned]
+    for point in results.points:
+        bold = {score: _best(results, point, score) for score in study.scores}
+        for line in study.lines():
+            scores = [_scores(results, line, point, score, line in bold[score]) for score in study.scores]
+            rows.append([line, *([point] if point else []), *scores, *_costs(results, line, point)])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def notes(results: Results) -> list[str]:
+    """What the numbers are of, and how they were made."""
+    setting, study = results.setting, results.study
+    seeds = ", ".join(map(str, study.seeds))
+    inception = setting.extractor == "inception-v3-compat"
+    features = setting.extractor if inception else f"{setting.extractor}, whose scores are not Inception FID"
+    chance = f"it is their range, which leaves out 0 by chance alone in one case of {2 ** (len(study.seeds) - 1)}"
+    few = f"; of so few seeds {chance}" if len(study.seeds) <= FEW else ""
+    lines = [
+        f"Scores: mean over seeds {seeds} and its 95 % bootstrap interval{few}; **bold**: the best at its point, and "
+        "all that tie with it (paired bootstrap over seeds).",
+        f"N = {setting.images:,} of each side of a comparison; features of {features}.",
+        f"Data: {setting.data}.",
+        "GFLOP/image: forward and backward pass of the main net for an image in training, with what the "
+        "path of its method adds on average. Seconds: mean over seeds, of training, of fitting the "
+        "module that the samples need, and of drawing all samples of a cell.",
+        f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
+        f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
+        f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
+        f"python {setting.python}, torch {setting.torch}.",
+    ]
+    failed = [f"`{cell.experiment}` ({cell.failed})" for cell in results.cells if cell.failed is not None]
+    return [*lines, *([f"**Failed**: {'; '.join(failed)}."] if failed else [])]
+
+
+def _best(results: Results, point: str | None, score: str) -> set[str]:
+    """Lines with the best score at a point, or a tie with it, among those that have every seed that any of them has."""
+    found = {line: results.scores(line, point, score) for line in results.study.lines()}
+    seeds = {seed for scores in found.values() for seed in scores}
+    whole = {line: [scores[seed] for seed in sorted(seeds)] for line, scores in found.items() if set(scores) == seeds}
+    if not seeds or not whole:
+        return set()
+    ranked = [[abs(value) if BETTER[score] == NEARER else value for value in values] for values in whole.values()]
+    best = best_with_ties(ranked, BETTER[score] != "higher")
+    return {line for line, wins in zip(whole, best, strict=True) if wins}
+
+
+def _scores(results: Results, line: str, point: str | None, score: str, bold: bool) -> str:
+    values = results.scores(line, point, score)
+    found = interval(list(values.values()))
+    if not found.known:
+        return DASH
+    text = in_words(found) if len(values) > 1 else significant(found.mean)
+    missing = len(results.study.seeds) - len(values)
+    return (f"**{text}**" if bold else text) + (f" ({missing} missing)" if missing else "")
+
+
+def _costs(results: Results, line: str, point: str | None) -> list[str]:
+    runs = list(results.runs(line, point).values())
+    if not runs:
+        return [DASH] * len(COSTS)
+    cell = runs[0][0]
+    return [
+        count(cell.parameters),
+        significant(cell.flop / 1e9),
+        count(cell.images),
+        _mean(cell.train_seconds for cell, _ in runs),
+        _mean(sampled.compensate_seconds for _, sampled in runs),
+        _mean(sampled.sample_seconds for _, sampled in runs),
+    ]
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return significant(sum(known) / len(known)) if known else DASH
+
+
+def _arrow(score: str) -> str:
+    arrows = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
+    return arrows[BETTER[score]]
+
+
+def overview(studies: Sequence[Results]) -> str:
+    """The page as Markdown; studies without claims are left out."""
+    ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
+    title, _, introduction = INTRODUCTION.partition("\n\n")
+    parts = [f"{title}\n", *([NOTICE] if any(each.study.withdrawn for each in ordered) else []), introduction]
+    if ordered and ordered[0].name == FIRST:
+        parts.append(f"![score against images seen and against seconds]({FIRST}.png)\n")
+    return "\n".join([*parts, *map(_claims, ordered)])
+
+
+def _claims(results: Results) -> str:
+    """The section of a study: its question, command and data, then a row for each claim."""
+    study = results.study
+    rows = [(claim.text, decide(claim, results)) for claim in study.claims]
+    lines = [
+        f"## {results.name}",
+        "",
+        f"[{study.question}]({results.name}.md) `{_command(results)}`; {results.setting.data}",
+        "",
+        *([study.notice, ""] if study.notice else []),
+        "| claim | verdict | numbers |",
+        "|---|---|---|",
+        *(f"| {text} | **{verdict.word}** | {verdict.numbers} |" for text, verdict in rows),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _command(results: Results) -> str:
+    return f"uv run cspipe study {results.name} --jobs {results.setting.jobs}"

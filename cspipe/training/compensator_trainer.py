@@ -1,0 +1,128 @@
+"""The fit of C to x0 - x0_hat, beside the young main net or against the finished one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cspipe.compensation import CompensationSettings, compensator_loss, estimate_to_fit
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
+from cspipe.diffusion.process import add_noise
+from cspipe.runtime.progress import Progress
+from cspipe.training.optim import adamw, all_finite
+from cspipe.training.stream import Batch, TrainingSet, normalised
+from cspipe.training.train_sample import TrainSample, TrainSampler
+
+NORM_STEPS = 20
+"""Timesteps at which the size of C is measured."""
+
+
+class CompensatorFit:
+    """C with its optimizer. `backward` adds gradients, `update` makes the step."""
+
+    def __init__(self, net: nn.Module, C: TimestepScaledNet, settings: CompensationSettings) -> None:
+        self.net, self.C, self.settings = net, C, settings
+        self.optimizer = adamw(net, settings.learning_rate)
+
+    @torch.no_grad()
+    def estimate(self, denoise: NetDenoiser, sample: TrainSample) -> Tensor:
+        """The main net's clean estimates (N, C, H, W) that C learns from, at the states that settings.states names."""
+        x0, eps, t = sample.x0, sample.eps, sample.t
+        denoise = denoise.with_condition(sample.condition)
+        return estimate_to_fit(denoise, x0, eps, t, denoise.schedule, self.settings.states)
+
+    def backward(self, sample: TrainSample, x0_hat: Tensor, share: float) -> Tensor:
+        """Add the gradient of `share` times the loss on a sample and its estimates; returns that product."""
+        c = self.C.with_condition(sample.condition)(x0_hat, sample.t)
+        loss = compensator_loss(c, sample.x0, x0_hat, self.settings.loss) * share
+        loss.backward()
+        return loss.detach()
+
+    def update(self) -> Tensor:
+        """One optimizer step; returns the gradient's norm, clipped at 1."""
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer."""
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@dataclass
+class CompensatorTrainer:
+    """Trainer of the compensate stage: C against a finished main net, which does not change."""
+
+    fit: CompensatorFit
+    denoise: NetDenoiser
+    seed: int
+    flip: bool
+    micro_batch: int
+    """Images per forward pass."""
+
+    def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """One step of C on states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0_hat)."""
+        sample = TrainSampler(self.seed, self.denoise.schedule.steps, self.flip)(batch, seen)
+        loss, count = batch.x0.new_zeros(()), len(sample.t)
+        for start in range(0, count, self.micro_batch):
+            part = sample.slice(start, min(start + self.micro_batch, count))
+            x0_hat = self.fit.estimate(self.denoise, part)
+            loss = loss + self.fit.backward(part, x0_hat, len(part.t) / count)
+        return {"loss": loss, "grad_norm": self.fit.update()}
+
+    def after(self, seen: int, batch: int) -> None:
+        """Nothing happens between steps."""
+
+    def finite(self) -> bool:
+        """Whether every weight of C is finite."""
+        return all_finite(self.fit.net.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fit's."""
+        return self.fit.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The fit's."""
+        self.fit.load_state_dict(state)
+
+
+@torch.no_grad()
+def compensator_norms(
+    denoise: NetDenoiser, C: TimestepScaledNet, data: TrainingSet, seed: int, micro_batch: int, name: str,
+    count: int = 256,
+) -> list[dict[str, float]]:  # fmt: skip
+    """||C|| / ||x0 - x0_hat|| and ||x0 - x0_hat - C|| / ||x0 - x0_hat|| at about 20 steps t, over the first images.
+
+    The second is what is left of the error: 1 means that C does nothing, less that it helps, more that it harms.
+    Its progress is shown as `name`.
+    """
+    schedule, device = denoise.schedule, denoise.net.device
+    x0, condition = normalised(data.gather(np.arange(min(count, len(data))), device, "norms"))
+    eps = torch.randn(x0.shape, generator=device.generator(derive_seed(seed, "norms")), device=x0.device)
+    steps = sorted({1 + round(i * (schedule.steps - 1) / (NORM_STEPS - 1)) for i in range(NORM_STEPS)})
+    rows = []
+    with Progress(name, len(steps) * len(x0)) as progress:
+        for step in steps:
+            t = torch.full((len(x0),), step, device=x0.device)
+            whole, squares = TrainSample(x0, condition, t, eps), torch.zeros(3, device=x0.device)
+            for start in range(0, len(x0), micro_batch):
+                part = whole.slice(start, min(start + micro_batch, len(x0)))
+                x_t = add_noise(part.x0, part.eps, part.t, schedule)
+                x0_hat = denoise.with_condition(part.condition)(x_t, part.t)
+                c, error = C.with_condition(part.condition)(x0_hat, part.t), part.x0 - x0_hat
+                squares += torch.stack([each.square().sum() for each in (c, error, error - c)])
+                progress.advance(len(part.t))
+            size, whole_error, left = squares.sqrt().tolist()
+            rows.append({"t": step, "norm_ratio": size / whole_error, "error": left / whole_error})
+    return rows

@@ -1,0 +1,202 @@
+"""Training of the main net: its loss, its steps, its moving average, and what is measured on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cspipe.compensation import Compensation
+from cspipe.data.pixels import quantise
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.ddim import ddim_sample, evenly_spaced
+from cspipe.diffusion.denoiser import NetDenoiser
+from cspipe.diffusion.training_pair import TrainingPair, perturbed, plain_pair
+from cspipe.training.compensator_trainer import CompensatorFit, compensator_norms
+from cspipe.training.loop import crossed
+from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
+from cspipe.training.reverse_step import ReverseStep
+from cspipe.training.settings import TrainSettings
+from cspipe.training.stream import Batch, TrainingSet, normalised
+from cspipe.training.train_sample import TimestepPath, TrainSample, TrainSampler
+
+GRID_IMAGES, GRID_STEPS = 10, 50
+"""Size of a row of samples along the way, and the DDIM steps it takes."""
+
+
+@dataclass
+class DiffusionTrainer:
+    """Trainer of the train stage."""
+
+    net: nn.Module
+    denoise: NetDenoiser
+    """The same net."""
+    settings: TrainSettings
+    method: ModuleType
+    """A file of cspipe/methods."""
+    fit: CompensatorFit | None
+    """Of C, if the method uses it."""
+    data: TrainingSet
+    seed: int
+    rows: list[Tensor] = field(default_factory=list)
+    """Samples along the way, one row per train.grid_every images."""
+    norms: list[dict[str, float]] = field(default_factory=list)
+    """Size of C over t when it was frozen."""
+
+    def __post_init__(self) -> None:
+        settings, schedule = self.settings, self.denoise.schedule
+        device = schedule.sqrt_alpha_bar.device
+        path = TimestepPath.of(schedule.steps, settings.compensation.path, settings.compensation.gap, device)
+        perturbed = settings.perturbation > 0
+        self.draw = TrainSampler(self.seed, schedule.steps, settings.flip, path, perturbed, self.method.DRAWS_NOISE)
+        self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
+        self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)
+        self.fit_until = settings.compensation.start + settings.compensation.epochs * len(self.data)
+        """Images seen when C is frozen."""
+
+    def share(self, seen: int) -> float:
+        """Share of a batch on the method's path after so many images: 0 until train.compensation.start."""
+        since = seen - self.settings.compensation.start
+        return 0.0 if since < 0 else float(self.method.share(self.settings.compensation, since / self.settings.images))
+
+    def fits(self, seen: int) -> bool:
+        """Whether C learns in the step that starts there."""
+        return self.fit is not None and self.settings.compensation.start <= seen < self.fit_until
+
+    def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """One optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
+        settings, x0 = self.settings, batch.x0
+        sample = self.draw(batch, seen, self.share(seen))
+        fit = self.fit if self.fits(seen) else None
+        loss, fit_loss = x0.new_zeros(()), x0.new_zeros(())
+        for start in range(0, settings.batch, settings.micro_batch):
+            part = sample.slice(start, start + settings.micro_batch)
+            part_loss, part_fit_loss = self._backward(part, fit)
+            loss, fit_loss = loss + part_loss, fit_loss + part_fit_loss
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
+        factor = rate_factor(seen, settings.images, settings.warmup, settings.cooldown)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update(self.net)
+        scalars = {"loss": loss, "grad_norm": norm}
+        if settings.method != "plain":
+            scalars["share"] = x0.new_full((), sample.on_method / settings.batch)
+        if fit is not None:
+            fit.update()
+            scalars["module_loss"] = fit_loss
+        return scalars
+
+    def _backward(self, part: TrainSample, fit: CompensatorFit | None) -> tuple[Tensor, Tensor]:
+        """Add the gradients of a micro-batch; returns its parts of the batch's (loss, loss of C's fit)."""
+        share_of_batch = self.settings.micro_batch / self.settings.batch
+        denoise, fit_loss = self.denoise.with_condition(part.condition), part.x0.new_zeros(())
+        pair = plain_pair(denoise.prediction, part.x0, part.eps, part.t, denoise.schedule)
+        with self.frozen():
+            x0_hat = self._estimates(part, pair, fit)
+            to_fit = x0_hat if fit is None or fit.settings.states == "forward" else fit.estimate(denoise, part)
+            if part.on_method:
+                pair = pair.replace_first(self._method_pair(part, pair, x0_hat))
+            if part.xi is not None:
+                pair = perturbed(pair, part.xi, self.settings.perturbation, denoise.schedule)
+            if denoise.net.self_conditioned and part.self_cond:
+                denoise = denoise.with_self_cond(denoise(pair.x, pair.t))
+        if fit is not None:
+            fit_loss = fit.backward(part, to_fit, share_of_batch)
+        loss = pair.loss(denoise.output(pair.x, pair.t)) * share_of_batch
+        loss.backward()
+        return loss.detach(), fit_loss
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The net as in sampling: without dropout and gradient."""
+        self.net.eval()
+        with torch.no_grad():
+            yield
+        self.net.train()
+
+    def _estimates(self, part: TrainSample, pair: TrainingPair, fit: CompensatorFit | None) -> Tensor:
+        """x0_hat of the forward states that need one: the first images, on the method's path, or all for the fit."""
+        every = fit is not None and fit.settings.states == "forward"
+        count = len(part.t) if every else part.on_method
+        if not count:
+            return part.x0[:0]
+        first = part.slice(0, count)
+        return self.denoise.with_condition(first.condition)(pair.x[:count], first.t)
+
+    def _method_pair(self, part: TrainSample, pair: TrainingPair, x0_hat: Tensor) -> TrainingPair:
+        """The training pair of the images on the method's path."""
+        count, first, schedule = part.on_method, part.slice(0, part.on_method), self.denoise.schedule
+        assert first.timesteps is not None, "drawn with these images"
+        compensation = None
+        if self.fit is not None:
+            C = self.fit.C.with_condition(first.condition)
+            compensation = Compensation(C, schedule, self.settings.compensation)
+        step = ReverseStep(
+            first.x0,
+            first.eps,
+            pair.x[:count],
+            x0_hat[:count],
+            first.timesteps,
+            first.z,
+            self.denoise.with_condition(first.condition),
+            self.denoise.prediction,
+            schedule,
+            compensation,
+        )
+        made: TrainingPair = self.method.pair(step)
+        return made
+
+    def after(self, seen: int, batch: int) -> None:
+        """Measure C when it is frozen; add a row to the samples along the way."""
+        if self.fit is not None and seen - batch < self.fit_until <= seen:
+            with self.frozen():
+                micro_batch = self.settings.micro_batch
+                self.norms = compensator_norms(
+                    self.denoise, self.fit.C, self.data, self.seed, micro_batch, "train-norm"
+                )
+        if crossed(seen, batch, self.settings.grid_every):
+            self.rows.append(self._row())
+
+    @torch.no_grad()
+    def _row(self) -> Tensor:
+        """A row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise and conditions each time."""
+        schedule, net = self.denoise.schedule, self.denoise.net
+        generator = net.device.generator(derive_seed(self.seed, "grid"))
+        indices = np.arange(GRID_IMAGES) % len(self.data)
+        x0, condition = normalised(self.data.gather(indices, net.device, "grid"))
+        x_T = torch.randn(x0.shape, generator=generator, device=x0.device)
+        denoise = replace(self.denoise, net=replace(net, net=self.ema.net, condition=condition)).along_trajectory()
+        timesteps = evenly_spaced(schedule.steps, min(GRID_STEPS, schedule.steps))
+        return quantise(ddim_sample(denoise, x_T, timesteps, schedule)).cpu()
+
+    def finite(self) -> bool:
+        """Whether every weight is finite."""
+        return all_finite(self.net.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on, and what was measured on the way."""
+        return {
+            "net": self.net.state_dict(),
+            "ema": self.ema.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "fit": None if self.fit is None else self.fit.state_dict(),
+            "rows": self.rows,
+            "norms": self.norms,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.net.load_state_dict(state["net"])
+        self.ema.net.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.fit is not None:
+            self.fit.load_state_dict(state["fit"])
+        self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]

@@ -1,0 +1,52 @@
+"""The section `train` of params.yaml; every length is in images seen."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StrictBool, model_validator
+
+from cspipe.compensation import Weighting
+from cspipe.runtime.settings import Count, Number, Rate, Section, Share, WholeNumber, file_of
+
+METHODS = "cspipe.methods"
+
+
+class TrainCompensation(Weighting):
+    """The part of training on the net's own reverse steps (not used with method plain)."""
+
+    share: Share = Field(description="share of each batch on that path when it starts")
+    fade: Share = Field(description="fraction of training over which the share falls to 0; 0: constant")
+    start: WholeNumber = Field(description="images of plain training before the path and the fit of C start")
+    epochs: Count = Field(description="passes in which C is fit beside the young main net, then frozen")
+    path: Count | None = Field(description="steps of the sampler that is trained for; null: all native steps")
+    gap: Count = Field(description="steps of it from t to s")
+
+
+class TrainSettings(Section):
+    """Training of the main net."""
+
+    method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
+    perturbation: Share = Field(description="input perturbation: extra noise in units of the noise of x_t; 0: none")
+    images: Count = Field(description="images to see in all")
+    batch: Count = Field(description="images per optimizer step")
+    micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch")
+    learning_rate: Rate = Field(description="AdamW step size after the warm-up")
+    warmup: WholeNumber = Field(description="images of linear warm-up")
+    cooldown: Share = Field(description="fraction of training, at its end, over which the step size falls to 0")
+    weight_decay: Share = Field(description="AdamW decoupled weight decay")
+    clip: Annotated[Number, Field(gt=0)] = Field(description="largest gradient norm")
+    ema_half_life: Count = Field(description="images after which the EMA forgets half")
+    flip: StrictBool = Field(description="mirror half of the images")
+    checkpoint_every: Count = Field(description="images between training states: the most a kill can lose")
+    log_every: Count = Field(description="images between points of the curves")
+    grid_every: Count = Field(description="images between the sample rows of progress.png")
+    compensation: TrainCompensation
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> TrainSettings:
+        if self.batch % self.micro_batch:
+            raise ValueError(f"train.micro_batch {self.micro_batch} must divide train.batch {self.batch}")
+        if self.images < self.batch:
+            raise ValueError(f"train.images {self.images} must be at least one train.batch ({self.batch})")
+        return self

@@ -1,0 +1,116 @@
+"""The random part of a step, drawn for the whole batch at once: micro-batches of any size see the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cspipe.data.seeds import derive_seed
+from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.training.stream import Batch
+
+
+@dataclass(frozen=True)
+class TrainSample:
+    """A batch with its timesteps and noise; the first `on_method` images take the path of the training method."""
+
+    x0: Tensor
+    condition: Tensor | None
+    t: Tensor
+    eps: Tensor
+    on_method: int = 0
+    timesteps: Tensor | None = None
+    """(gap + 1, on_method) native timesteps of these images, from t down to s; None if there are none."""
+    xi: Tensor | None = None
+    """Noise of the input perturbation."""
+    z: Tensor | None = None
+    """Noise that the training method asks for."""
+    self_cond: bool = False
+    """Whether a self-conditioned net sees its estimate, rather than zeros: in half of the steps."""
+
+    def slice(self, start: int, stop: int) -> TrainSample:
+        """Images start..stop of the batch."""
+        on_method = min(max(self.on_method - start, 0), stop - start)
+
+        def cut(images: Tensor | None) -> Tensor | None:
+            """Those images of a tensor, if there is one."""
+            return None if images is None else images[start:stop]
+
+        return TrainSample(
+            self.x0[start:stop],
+            cut(self.condition),
+            self.t[start:stop],
+            self.eps[start:stop],
+            on_method,
+            None if self.timesteps is None else self.timesteps[:, start : start + on_method],
+            cut(self.xi),
+            cut(self.z),
+            self.self_cond,
+        )
+
+
+@dataclass(frozen=True)
+class TimestepPath:
+    """Where reverse steps of training start and end: `gap` steps down a sampler's path of the native timesteps."""
+
+    timesteps: Tensor
+    """0 .. T of the path, rising, on the device."""
+    gap: int
+
+    @staticmethod
+    def of(native: int, steps: int | None, gap: int, device: torch.device) -> TimestepPath:
+        """The path that a sampler of `steps` steps takes over `native` ones; None: all of them."""
+        return TimestepPath(torch.tensor(evenly_spaced(native, steps or native)[::-1], device=device), gap)
+
+    def down(self, u: Tensor) -> Tensor:
+        """Uniform u (N,) in 0..1 to timesteps (gap + 1, N), neighbours on the path, falling, the last above 0."""
+        count = self.gap + 1
+        start = count + (u * (len(self.timesteps) - count)).long()
+        return torch.stack([self.timesteps[start - down] for down in range(count)])
+
+
+@dataclass(frozen=True)
+class TrainSampler:
+    """Draws a TrainSample for each step."""
+
+    seed: int
+    steps: int
+    """T."""
+    flip: bool
+    """Mirror half of the images."""
+    path: TimestepPath | None = None
+    """Of the images that take the path of the training method; None if none does."""
+    perturbed: bool = False
+    draws_z: bool = False
+
+    def __call__(self, batch: Batch, seen: int, share: float = 0.0) -> TrainSample:
+        """eps ~ N(0, I) and t uniform in 1..T; on the method's path uniform over it.
+
+        Everything follows from (seed, seen). The number of images on that path has mean share * N. Also seeds torch's
+        global generators, from which dropout draws.
+        """
+        x0, condition = batch
+        step_seed = derive_seed(self.seed, "step", seen)
+        torch.manual_seed(step_seed)
+        generator = torch.Generator(x0.device).manual_seed(step_seed)
+
+        def gauss() -> Tensor:
+            """N(0, I) in the shape of the images."""
+            return torch.randn(x0.shape, generator=generator, device=x0.device)
+
+        n = len(x0)
+        u, mirror = torch.rand((2, n), generator=generator, device=x0.device)
+        eps = gauss()
+        on_method = int(share * n + (step_seed % 2**20) / 2**20)
+        t, timesteps = 1 + (u * self.steps).long(), None
+        if self.path is not None and on_method:
+            timesteps = self.path.down(u[:on_method])
+            t = torch.cat([timesteps[0], t[on_method:]])
+        if self.flip:
+            mirrored = mirror.reshape(-1, 1, 1, 1) < 0.5
+            x0 = torch.where(mirrored, x0.flip(3), x0)
+            condition = None if condition is None else torch.where(mirrored, condition.flip(3), condition)
+        xi, z = gauss() if self.perturbed else None, gauss() if self.draws_z else None
+        return TrainSample(x0, condition, t, eps, on_method, timesteps, xi, z, self_cond=bool(step_seed >> 20 & 1))

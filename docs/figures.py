@@ -1,0 +1,64 @@
+"""Draw the images of README.md from finished runs.
+
+`uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
+`uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cspipe.data.grid import comparison, grid, save_png
+from cspipe.data.shards import open_split
+
+COLUMNS, ROWS, SCALE, MARGIN, HEADING, NARROWEST = 6, 4, 3, 24, 34, 380
+TASK_ROWS, TASK_VARIANT = 7, "ddim-10"
+
+
+def overview() -> dict[str, Image.Image]:
+    """Data, plain samples and compensated samples."""
+    count = COLUMNS * ROWS
+    panels = {
+        "pictures to learn from": open_split(Path("data/prepared"), "train").gather(np.arange(count)),
+        "sampled: DDIM": np.load("samples/ddim-100/samples.npy")[:count],
+        "sampled: DDIM + compensation": np.load("samples/cs-100/samples.npy")[:count],
+    }
+    return {title: grid(images, COLUMNS, SCALE) for title, images in panels.items()}
+
+
+def task(run: Path) -> Image.Image:
+    """Some results of a run beside inputs and truths."""
+    folder = run / "samples" / TASK_VARIANT
+    families = len(json.loads((folder / "samples.json").read_text())["families"])
+    chosen = np.arange(TASK_ROWS) * (families + 1 if families > 1 else 1)  # another image and family in each row
+    results, inputs = (np.load(folder / name)[chosen] for name in ("samples.npy", "inputs.npy"))
+    truths = open_split(run / "data/prepared", "test").gather(chosen // families)
+    return comparison(inputs[:, : results.shape[1]], results, truths, pairs=1)
+
+
+def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
+    """Panels of one size under their titles."""
+    width, height = next(iter(panels.values())).size
+    width = max(width, narrowest)
+    canvas = Image.new("RGB", (len(panels) * (width + MARGIN) + MARGIN, height + HEADING + MARGIN), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=17)
+    for column, (title, image) in enumerate(panels.items()):
+        left = MARGIN + column * (width + MARGIN)
+        draw.text((left, 8), title, fill="black", font=font)
+        canvas.paste(image, (left, HEADING))
+    return canvas
+
+
+if __name__ == "__main__":
+    if runs := sys.argv[1:]:
+        names = (f"{name}: input, result, truth, difference" for name in ("inpainting", "de-occlusion"))
+        tasks = dict(zip(names, map(task, map(Path, runs)), strict=True))
+        save_png(side_by_side(tasks, NARROWEST), Path("docs/tasks.png"))
+    else:
+        save_png(side_by_side(overview()), Path("docs/overview.png"))

@@ -1,0 +1,81 @@
+"""The page of a study and that of all claims, from results alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cspipe.runtime.errors import UserError
+from cspipe.study.pages import overview, page, table, write_pages
+from cspipe.study.results import RESULTS, read_results
+from tests.study.conftest import Make
+
+CLAIM = {"text": "It is better.", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
+
+
+def test_table_has_means_intervals_and_costs(made: Make) -> None:
+    rows = table(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, 2.0]}))
+    assert rows[0].startswith("|  | frechet \N{DOWNWARDS ARROW} | recall \N{UPWARDS ARROW} | parameters")
+    assert rows[2].startswith("| plain | 15.0 [10.0, 20.0] | **0.500 [0.500, 0.500]** | 208,947 | 0.0286 | 1,000 |")
+    assert rows[3].startswith("| cs | **1.50 [1.00, 2.00]** |")
+
+
+def test_best_is_bold_at_each_point_with_what_ties(made: Make) -> None:
+    scores = {
+        ("plain", "1000"): [9.0, 9.5], ("cs", "1000"): [5.0, 6.0], ("ip", "1000"): [5.5, 5.6],
+        ("plain", "2000"): [1.0, 1.5], ("cs", "2000"): [5.0, 6.0], ("ip", "2000"): [5.5, 5.6],
+    }  # fmt: skip
+    bold = ["| **" in row.replace(row.split("|")[4], "") for row in table(made(scores))[2:]]
+    assert bold == [False, True, True, True, False, False]
+
+
+def test_cell_that_failed_is_named_and_its_seed_missing(made: Make) -> None:
+    text = page(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, None]}))
+    assert "| cs | 1.00 (1 missing) |" in text
+    assert "**Failed**: `made-cs-None-1` (cspipe train: out of memory)." in text
+
+
+def test_page_says_question_verdict_and_how_it_was_made(made: Make) -> None:
+    text = page(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, 2.0]}, [CLAIM]))
+    assert text.startswith("# made\n\nIs it better?\n\n- It is better: **held** (")
+    made_of = ("![frechet](made.png)", "seeds 0, 1", "N = 128", "not Inception FID", "avatars pixel-art")
+    made_by = ("`uv run cspipe study made --jobs 2`", "commit aaaaaaaaaaaa", "2 min of wall-clock", "a processor")
+    for part in ("by chance alone in one case of 2; ", *made_of, *made_by):
+        assert part in text
+
+
+def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_path) -> None:
+    results = made({("plain", "1000"): [9.0, 9.5], ("plain", "2000"): [4.0, 5.0]})
+    first, again = (write_pages(results, tmp_path / name) for name in ("a", "b"))
+    for suffix in (".json", ".md", ".png"):
+        assert first.with_suffix(suffix).read_bytes() == again.with_suffix(suffix).read_bytes()
+    assert read_results(first.with_suffix(".json")) == results
+
+
+def test_withdrawn_study_says_why_before_its_verdicts_and_marks_each(made: Make) -> None:
+    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    withdrawn = results.model_copy(update={"study": results.study.model_copy(update={"withdrawn": "The\nsampler.\n"})})
+    for text in (page(withdrawn), overview([withdrawn])):
+        assert text.index("> **Withdrawn.** The sampler.") < text.index("**withdrawn (was: held)**")
+        assert "**held**" not in text
+    assert "withdrawn" not in page(results) + overview([results])
+
+
+def test_every_claim_has_a_row_with_its_verdict_and_the_main_study_stands_first(made: Make) -> None:
+    better = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    worse = made({("plain", None): [10.0, 10.0], ("cs", None): [12.0, 13.0]}, [CLAIM])
+    text = overview([better, worse.model_copy(update={"name": "convergence"})])
+    rows = [line for line in text.splitlines() if line.startswith("| It is better.")]
+    assert [row.split("|")[2].strip() for row in rows] == ["**not held**", "**held**"]
+    assert text.index("(convergence.png)") < text.index("## convergence") < text.index("## made")
+    assert "`uv run cspipe study made --jobs 2`" in text
+
+
+def test_overview_is_made_of_what_lies_in_the_folder_and_damage_is_named(made: Make, tmp_path: Path) -> None:
+    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    write_pages(results, tmp_path)
+    assert (tmp_path / RESULTS / "README.md").read_text() == overview([results])
+    (tmp_path / RESULTS / "other.json").write_text("{}")
+    with pytest.raises(UserError, match=r"other\.json"):
+        write_pages(results, tmp_path)

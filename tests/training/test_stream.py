@@ -1,0 +1,101 @@
+"""The stream of batches: every image once per pass, the same stream from any start."""
+
+import itertools
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspipe.data.pixels import normalise, quantise
+from cspipe.runtime.device import Device
+from cspipe.training.stream import Batch, TrainingSet, batches, stream_indices
+from cspipe.training.train_sample import TimestepPath, TrainSampler
+from tests.conftest import Pictures
+
+CPU = Device(torch.device("cpu"), torch.float32, compile=False)
+
+
+@given(count=st.integers(1, 50), start=st.integers(0, 200), length=st.integers(0, 120))
+def test_stream_is_the_same_from_any_start(count: int, start: int, length: int) -> None:
+    whole = stream_indices(count, 7, 0, start + length)
+    assert np.array_equal(whole[start:], stream_indices(count, 7, start, length))
+
+
+@given(count=st.integers(1, 50), passes=st.integers(1, 4))
+def test_each_pass_has_each_image_once(count: int, passes: int) -> None:
+    stream = stream_indices(count, 7, 0, count * passes).reshape(passes, count)
+    assert (np.sort(stream, 1) == np.arange(count)).all()
+
+
+def test_passes_differ_in_order() -> None:
+    first, second = stream_indices(50, 7, 0, 100).reshape(2, 50)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, stream_indices(50, 8, 0, 50))
+
+
+def test_batches_resume_in_the_stream(pictures: Pictures) -> None:
+    first = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, CPU), 4))
+    later = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 32, CPU), 2))
+    assert all(torch.equal(a.x0, b.x0) for a, b in zip(first[2:], later, strict=True))
+    assert torch.equal(first[0].x0, normalise(torch.from_numpy(pictures.pixels[stream_indices(40, 3, 0, 16)])))
+    assert first[0].condition is None
+
+
+def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_stream(pictures: Pictures) -> None:
+    def conditions(numbers, pixels, seeds):
+        assert np.array_equal(pixels, pictures.pixels[numbers])
+        return np.stack([np.full((2, 8, 8), seed % 256, np.uint8) for seed in seeds])
+
+    examples = TrainingSet(pictures, conditions, 1)
+    first = list(itertools.islice(batches(examples, 16, 3, 0, CPU), 6))
+    later = list(itertools.islice(batches(examples, 16, 3, 32, CPU), 4))
+    assert all(torch.equal(a.condition, b.condition) for a, b in zip(first[2:], later, strict=True))
+    drawn = torch.cat([batch.condition[:, 0, 0, 0] for batch in first])
+    assert len(drawn.unique()) > 60  # 96 draws of 256 values: a picture is told something else in its next pass
+    other = next(batches(TrainingSet(pictures, conditions, 2), 16, 3, 0, CPU))
+    assert not torch.equal(other.condition, first[0].condition)
+
+
+def test_pixels_survive_the_way_to_the_net_and_back() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8)
+    assert normalise(pixels).min() == -1
+    assert normalise(pixels).max() == 1
+    assert torch.equal(quantise(normalise(pixels)), pixels)
+    assert torch.equal(quantise(torch.tensor([-3.0, 3.0])), torch.tensor([0, 255], dtype=torch.uint8))
+
+
+def test_draw_depends_on_the_images_seen_alone() -> None:
+    x0 = torch.rand(64, 3, 8, 8)
+    one, again, other = (TrainSampler(5, 100, True)(Batch(x0, None), seen) for seen in (640, 640, 704))
+    assert torch.equal(one.eps, again.eps)
+    assert torch.equal(one.t, again.t)
+    assert not torch.equal(one.eps, other.eps)
+
+
+def test_draw_covers_all_steps_evenly() -> None:
+    counts = TrainSampler(5, 10, False)(Batch(torch.rand(4000, 1, 1, 1), None), 0).t.bincount(minlength=11)
+    assert counts[0] == 0
+    assert counts[1:].min() > 320  # 400 each, standard deviation 19
+
+
+def test_share_is_met_on_average() -> None:
+    path = TimestepPath.of(10, None, 1, CPU.device)
+    drawn = [TrainSampler(5, 10, False, path)(Batch(torch.rand(10, 1, 2, 2), None), seen, 0.25) for seen in range(400)]
+    assert {draw.on_method for draw in drawn} == {2, 3}
+    assert abs(np.mean([draw.on_method for draw in drawn]) - 2.5) < 0.1
+
+
+def test_condition_is_mirrored_with_its_picture() -> None:
+    x0 = torch.rand(400, 1, 2, 2)
+    d = TrainSampler(5, 10, True)(Batch(x0, torch.cat([x0, 1 - x0], 1)), 0)
+    assert torch.equal(d.condition, torch.cat([d.x0, 1 - d.x0], 1))
+    assert torch.equal(d.slice(3, 7).condition, d.condition[3:7])
+
+
+def test_flip_mirrors_about_half() -> None:
+    x0 = torch.rand(400, 1, 2, 2)
+    drawn = TrainSampler(5, 10, True)(Batch(x0, None), 0).x0
+    mirrored, same = (drawn == x0.flip(3)).flatten(1).all(1), (drawn == x0).flatten(1).all(1)
+    assert (mirrored | same).all()
+    assert 150 < mirrored.sum() < 250

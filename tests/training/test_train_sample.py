@@ -1,0 +1,64 @@
+"""What is drawn for a step: the timesteps of each image, and that it all follows from the images seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cspipe.training.stream import Batch
+from cspipe.training.train_sample import TimestepPath, TrainSampler
+
+CPU = torch.device("cpu")
+BATCH = Batch(torch.linspace(-1, 1, 4000 * 4).reshape(4000, 1, 2, 2), None)
+
+
+@pytest.mark.parametrize(("path", "gap"), [(None, 1), (None, 7), (10, 1), (4, 2)])
+def test_timesteps_lie_on_the_samplers_path_and_end_above_zero(path: int | None, gap: int) -> None:
+    draws = TrainSampler(0, 100, False, TimestepPath.of(100, path, gap, CPU))
+    d = draws(BATCH, seen=0, share=1.0)
+    assert d.timesteps is not None
+    assert d.timesteps.shape == (gap + 1, 4000)
+    path_steps = range(0, 101, 100 // (path or 100))
+    places = [[path_steps.index(int(step)) for step in column] for column in d.timesteps.T[:50]]
+    assert all(a - b == 1 for column in places for a, b in zip(column, column[1:], strict=False))
+    last = path_steps[1 : len(path_steps) - gap]  # from the last step above 0 to the highest
+    assert set(d.timesteps[-1].tolist()) == set(last)
+    assert torch.equal(d.timesteps[0], d.t)
+
+
+def test_images_off_the_path_see_every_step() -> None:
+    d = TrainSampler(0, 20, False, TimestepPath.of(20, None, 3, CPU))(BATCH, seen=0, share=0.25)
+    assert d.on_method in (1000, 1001)
+    assert d.timesteps is not None
+    assert d.timesteps.shape[1] == d.on_method
+    assert set(d.t[: d.on_method].tolist()) == set(range(4, 21))
+    assert set(d.t[d.on_method :].tolist()) == set(range(1, 21))
+
+
+def test_slices_hold_what_the_whole_holds() -> None:
+    draws = TrainSampler(0, 20, True, TimestepPath.of(20, None, 1, CPU), perturbed=True, draws_z=True)
+    d = draws(BATCH, seen=64, share=0.5)
+    parts = [d.slice(start, start + 1000) for start in range(0, 4000, 1000)]
+    for name in ("x0", "t", "eps", "xi", "z"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(d, name))
+    assert sum(part.on_method for part in parts) == d.on_method
+    assert d.timesteps is not None
+    timesteps = [part.timesteps for part in parts if part.timesteps is not None]
+    assert torch.equal(torch.cat(timesteps, dim=1), d.timesteps)
+
+
+def test_noise_of_a_rival_does_not_change_what_the_others_draw() -> None:
+    bare = TrainSampler(3, 20, True)(BATCH, 64)
+    rival = TrainSampler(3, 20, True, perturbed=True, draws_z=True)(BATCH, 64)
+    assert bare.xi is None
+    assert rival.xi is not None
+    assert rival.z is not None
+    assert not torch.equal(rival.xi, rival.z)
+    for name in ("x0", "t", "eps", "self_cond"):
+        assert torch.equal(torch.as_tensor(getattr(bare, name)), torch.as_tensor(getattr(rival, name)))
+
+
+def test_estimate_is_used_in_half_of_the_steps() -> None:
+    small = Batch(BATCH.x0[:1], None)
+    used = [TrainSampler(0, 20, False)(small, seen).self_cond for seen in range(400)]
+    assert 160 < sum(used) < 240
