@@ -1,1 +1,1 @@
-"""The parts of the nightly re-evaluation: registered versions, restoring them, the two checks, and earlier nights."""
+"""The parts of the nightly re-evaluation: registered versions, restoring them, the two checks, the noise band."""

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from dvc.utils.serialize import modify_yaml
 from numpy.typing import NDArray
-from PIL import Image
 
-from cspipe.data.grid import display_scale, grid
 from flows.artifacts import StageProgress
 from flows.command import run_command
 from flows.failures import StageFailed, reason
@@ -30,8 +28,10 @@ LEVELS = 1.0
 """Of 255, on average over all values: how much another device may change samples of the same seeds."""
 CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
 PACKAGES = ("torch", "torchvision", "torch_fidelity")
-"""Keys of a metrics file's provenance."""
-SHOWN, COLUMNS = 32, 4
+MAY_DIFFER = ("device", "code")
+"""Keys of a metrics file's provenance; a change of the last two alone is no drift."""
+SHORT = 24
+"""Characters of a fact that are shown."""
 Scores = dict[str, float | None]
 Metrics = dict[str, Any]
 
@@ -45,11 +45,10 @@ class Bench:
     log: Callable[[str], None]
     progress: StageProgress = field(default_factory=lambda: StageProgress("reevaluate"))
 
-    def score(self, variant: str, seed: int | None = None) -> Metrics:
-        """Metrics of samples drawn anew, from `seed` on if it is not that of params.yaml. Raises StageFailed."""
-        if seed is not None:
-            with modify_yaml(str(self.root / "params.yaml")) as tree:
-                tree["sample"]["seed"] = seed
+    def score(self, variant: str, seed: int) -> Metrics:
+        """Metrics of samples drawn anew from the seeds `seed`, `seed` + 1, ... Raises StageFailed."""
+        with modify_yaml(str(self.root / "params.yaml")) as tree:
+            tree["sample"]["seed"] = seed
         for stage in ("sample", "evaluate"):
             ended = run_command(
                 [sys.executable, "-m", f"cspipe.stages.{stage}", variant],
@@ -86,8 +85,8 @@ class Finding:
     images: int
     changed: int
     """How many of the images of the same seeds differ at all."""
-    differs: list[str]
-    """What was recorded and is not so now."""
+    differs: dict[str, str]
+    """Facts of the record that are not so now."""
     problems: list[str]
     now: Scores = field(default_factory=dict)
     """Scores of fresh seeds."""
@@ -97,16 +96,16 @@ class Finding:
     """Sets of fresh seeds that later nights may count on: their first seed and scores."""
 
 
-def check_same_seeds(bench: Bench, variant: str) -> tuple[Finding, Image.Image]:
+def check_same_seeds(bench: Bench, variant: str) -> Finding:
     """Check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
 
-    Also returns pairs of then and now as an image. Raises StageFailed.
+    Raises StageFailed.
     """
     then, kept = bench.metrics(variant), bench.root / ".cspipe" / "recorded"
     kept.mkdir(exist_ok=True)
     shutil.move(bench.root / "samples" / variant, kept)
     recorded: NDArray[np.uint8] = np.load(kept / variant / "samples.npy", mmap_mode="r")
-    again = bench.score(variant)
+    again = bench.score(variant, then["provenance"][0]["seed"])
     images = bench.images(variant)
     changed, levels = compare_images(recorded, images)
     exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]
@@ -124,7 +123,7 @@ def check_same_seeds(bench: Bench, variant: str) -> tuple[Finding, Image.Image]:
         other = [key for key in then if key != "provenance" and repr(then[key]) != repr(again.get(key))]
         if other and not found.problems:
             found.problems.append(f"{', '.join(other)} of the same samples changed")
-    return found, pairs(recorded[:SHOWN], images[:SHOWN])
+    return found
 
 
 def check_fresh_seeds(found: Finding, bench: Bench, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
@@ -185,26 +184,17 @@ def compare_images(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[int
     return changed, total / max(then.size, 1)
 
 
-def differences(then: Metrics, now: Metrics) -> list[str]:
-    """Which recorded facts differ between two metrics files: content, packages, device, code.
+def differences(then: Metrics, now: Metrics) -> dict[str, str]:
+    """Recorded facts that differ between two metrics files: content, packages, device, code; then and now of each.
 
     Builds of packages (+cu130) count on the same device alone.
     """
     a, b = then["provenance"][0], now["provenance"][0]
-    same_device = a["device"] == b["device"]
-    texts = []
-    for key in (*CONTENT, *PACKAGES, "device"):
+    found = {}
+    for key in (*CONTENT, *PACKAGES, *MAY_DIFFER):
         old, new = (str(facts.get(key)) for facts in (a, b))
-        if key in PACKAGES and not same_device:
+        if key in PACKAGES and a["device"] != b["device"]:
             old, new = old.partition("+")[0], new.partition("+")[0]
-        if key in CONTENT:
-            old, new = old[:12], new[:12]
         if old != new:
-            texts.append(f"{key} {old} then, {new} now")
-    return texts + (["the revision's code is not what made the recorded files"] if a["code"] != b["code"] else [])
-
-
-def pairs(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> Image.Image:
-    """Images (N, C, H, W) of the same seeds beside each other: then on the left, now on the right of each pair."""
-    images = np.stack([then, now], axis=1).reshape(-1, *then.shape[1:])
-    return grid(images, 2 * COLUMNS, display_scale(then.shape[-1]))
+            found[key] = "is not what made the record" if key == "code" else f"{old[:SHORT]} then, {new[:SHORT]} now"
+    return found

@@ -140,10 +140,9 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert two["bands"]["kid"]["repeats"] == 4
     assert two["repeats"][0]["seed"] not in {repeat["seed"] for repeat in one["repeats"]}
     assert two["then"] == two["again"] == one["then"] != two["now"] != one["now"]
-    assert (two["images"], two["changed"], two["differs"]) == (16, 0, [])
+    assert (two["images"], two["changed"], two["differs"]) == (16, 0, {})
     assert two["verdict"] != "regressed"
     assert "reevaluation" in artifacts("table")
-    assert "then-and-now-cs-10" in artifacts("markdown")
     assert run_in(project.clone, "git", "for-each-ref").stdout == before
     assert run_in(project.clone, "git", "status", "--porcelain").stdout == ""
     assert set(project.bucket.list("dvc/")) == stored
@@ -226,7 +225,6 @@ def test_nothing_registered_says_so_and_succeeds(project: Project) -> None:
     state = project.night()
     assert state.is_completed()
     assert (state.message or "").startswith("nothing registered")
-    assert "main" in (state.message or "")
     assert project.records() == []
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
-from flows.nightly.checks import Finding, compare_images, differences, moved, scales
+from flows.command import Ended
+from flows.nightly.checks import Bench, Finding, check_fresh_seeds, check_same_seeds, compare_images, differences
+from flows.nightly.drift import BETTER
 from flows.reevaluate import Checked, table
 from tests.evaluation.tiny import blobs
 
@@ -14,23 +20,19 @@ FACTS = {"torch": "2.15.0+cu130", "torchvision": "0.29", "device": "H200", "mode
 SCORES: dict[str, float | None] = {"kid": 0.1, "frechet": 20.0, "precision": 0.5, "recall": 0.5}
 
 
-def differing(**changes: Any) -> list[str]:
+def differing(**changes: Any) -> dict[str, str]:
     """What differs after changes of the provenance."""
     return differences({"provenance": [FACTS]}, {"provenance": [FACTS | changes]})
 
 
 def test_what_differs_is_named_then_and_now() -> None:
-    assert differing() == []
-    assert differing(torch="2.16.0", model_sha256="b" * 64) == [
-        "model_sha256 aaaaaaaaaaaa then, bbbbbbbbbbbb now",
-        "torch 2.15.0+cu130 then, 2.16.0 now",
-    ]
-    assert len(differing(code={"a": "2"})) == 1
+    assert differing() == {}
+    assert list(differing(torch="2.16.0", model_sha256="b" * 64, code={"a": "2"})) == ["model_sha256", "torch", "code"]
+    assert differing(torch="2.15.0") == {"torch": "2.15.0+cu130 then, 2.15.0 now"}
 
 
 def test_another_build_for_another_device_is_no_other_version() -> None:
-    assert differing(torch="2.15.0", device="cpu") == ["device H200 then, cpu now"]
-    assert differing(torch="2.15.0") == ["torch 2.15.0+cu130 then, 2.15.0 now"]
+    assert differing(torch="2.15.0", device="cpu") == {"device": "H200 then, cpu now"}
 
 
 def test_images_are_compared_value_by_value() -> None:
@@ -44,17 +46,61 @@ def test_images_are_compared_value_by_value() -> None:
         compare_images(then, now[:2])
 
 
-def test_scores_that_moved_are_named() -> None:
-    bracket = {"noise_kid": 2.4, "heldout_kid": 0.0, "noise_frechet": 900.0, "heldout_frechet": 40.0}
-    allowed = {name: 0.01 * scale for name, scale in scales(bracket).items()}
-    assert moved(SCORES, SCORES | {"kid": 0.12, "frechet": 27.0}, allowed) == []
-    assert moved(SCORES, SCORES | {"kid": 0.13, "recall": 0.48}, allowed) == ["kid", "recall"]
-    assert moved(SCORES, {**SCORES, "kid": None}, allowed) == ["kid"]
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A workspace of two variants whose stages draw noise, and score it by its mean."""
+
+    def run_command(command: list[str], root: Path, **_: Any) -> Ended:
+        """Stand-in for both stages: the samples follow from params.yaml's seed, the scores from the samples."""
+        name, seed = command[-1], yaml.safe_load((root / "params.yaml").read_text())["sample"]["seed"]
+        samples = root / "samples" / name
+        if "sample" in command[-2]:
+            samples.mkdir(parents=True, exist_ok=True)
+            np.save(samples / "samples.npy", blobs(8, seed=seed % 2**31))
+        mean = float(np.load(samples / "samples.npy").mean())
+        scores = dict.fromkeys(BETTER, mean) | {"kid": mean + (100 if (root / "broken").exists() and seed > 7 else 0)}
+        (root / "metrics").mkdir(exist_ok=True)
+        (root / "metrics" / f"{name}.json").write_text(
+            json.dumps({"tiny": scores, "provenance": [FACTS | {"seed": 7}]})
+        )
+        return Ended(0, 1.0, ())
+
+    monkeypatch.setattr("flows.nightly.checks.run_command", run_command)
+    (tmp_path / ".cspipe").mkdir()
+    (tmp_path / "params.yaml").write_text("sample: {seed: 7}\n")
+    made = Bench(tmp_path, "nightly", print)
+    for variant in ("a", "b"):
+        made.score(variant, 7)
+    return made
+
+
+def night(bench: Bench, variant: str) -> Finding:
+    found = check_same_seeds(bench, variant)
+    check_fresh_seeds(found, bench, [], repeats=6, tests=4, seed=1000)
+    return found
+
+
+def test_every_variant_is_drawn_from_its_recorded_seeds_and_fresh_ones(bench: Bench) -> None:
+    for found in (night(bench, "a"), night(bench, "b")):
+        assert found.problems == []
+        assert (found.verdict, found.changed) == ("same", 0)
+        assert found.again == found.then != found.now
+        assert len({repeat["seed"] for repeat in found.repeats}) == 6
+
+
+def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(bench: Bench) -> None:
+    known = night(bench, "a").repeats
+    (bench.root / "broken").touch()
+    found = check_same_seeds(bench, "b")
+    check_fresh_seeds(found, bench, [repeat["scores"] for repeat in known], repeats=6, tests=4, seed=10**7)
+    assert found.verdict == "regressed"
+    assert [problem.split(" ")[0] for problem in found.problems] == ["kid"]
+    assert found.repeats == []  # no band learns from it
 
 
 def finding(variant: str, *problems: str) -> Finding:
     """A variant whose samples and scores are the recorded ones, or whose samples are not."""
-    found = Finding(variant, SCORES, SCORES, 16, len(problems), [], list(problems), now=SCORES)
+    found = Finding(variant, SCORES, SCORES, 16, len(problems), {}, list(problems), now=SCORES)
     found.bands = dict.fromkeys(SCORES)
     return found
 
