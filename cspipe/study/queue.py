@@ -46,12 +46,12 @@ class Ended:
 
 
 class Queue:
-    """The queue of a clone; `lender` is whose lineage records and features the stages use."""
+    """The queue of a clone; `shared` is whose lineage records and features the stages use."""
 
-    def __init__(self, clone: Clone, lender: Path) -> None:
+    def __init__(self, clone: Clone, shared: Path) -> None:
         self.clone = clone
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self.environment = {**os.environ, "PATH": programs, LENDER: str(lender), "DVC_NO_ANALYTICS": "1"}
+        self.environment = {**os.environ, "PATH": programs, LENDER: str(shared), "DVC_NO_ANALYTICS": "1"}
 
     def put(self, cell: Cell) -> None:
         """Queue a cell. Raises UserError if DVC refuses."""
