@@ -154,7 +154,7 @@ def test_plain_training_has_no_compensated_charts(tree: Path, params: Params) ->
     plain = params.model_copy(update={"train": params.train.model_copy(update={"method": "plain"})})
     html = render(collect(tree, plain), STAGES)
     assert "Compensated share" not in html
-    assert "in training<" not in html
+    assert ">in training<" not in html
 
 
 def test_same_inputs_same_bytes(html: str, tmp_path: Path) -> None:
