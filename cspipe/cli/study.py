@@ -37,8 +37,8 @@ def study(
 
     defined_study = define(root, name)
     if verify:
-        raise typer.Exit(0 if compare(defined_study, root, jobs, _tell) else 1)
-    results = run_study(defined_study, root, jobs, _tell)
+        raise typer.Exit(0 if compare(defined_study, root, jobs, _log) else 1)
+    results = run_study(defined_study, root, jobs, _log)
     path = write_pages(results, root)
     print("\n".join(table(results)))
     print(path.relative_to(root))
@@ -46,5 +46,5 @@ def study(
         raise typer.Exit(1)
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cspipe.config.params import Params
-from cspipe.report.results import Columns, Index, Metrics, ModelConfig, Picture, Report, VariantResult
+from cspipe.report.results import Columns, EmbeddedImage, Index, Metrics, ModelConfig, Report, VariantResult
 from cspipe.runtime.errors import UserError
 from cspipe.sampling.settings import Variant
 
@@ -56,8 +56,8 @@ def collect(root: Path, params: Params) -> Report:
         params=params,
         params_text=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False),
         index=index,
-        preview=read_picture(prepared / "preview.png", PREPARE),
-        progress=read_picture(main / "progress.png", TRAIN),
+        preview=read_image(prepared / "preview.png", PREPARE),
+        progress=read_image(main / "progress.png", TRAIN),
         parameters=_parameters(main / "config.json", TRAIN),
         module_parameters=_parameters(module / "config.json", COMPENSATE),
         results=results,
@@ -84,11 +84,11 @@ def remove_gone(root: Path, variants: Collection[str]) -> list[str]:
 
 
 def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
-    """The scores and pictures of one variant."""
+    """The scores and images of one variant."""
     with reading(root / f"metrics/{name}.json", EVALUATE) as content:
         metrics = Metrics.model_validate_json(content)
-    grid = read_picture(root / f"samples/{name}/grid.png", SAMPLE)
-    return VariantResult(name, settings, metrics, grid, read_picture(root / f"neighbours/{name}.png", EVALUATE))
+    grid = read_image(root / f"samples/{name}/grid.png", SAMPLE)
+    return VariantResult(name, settings, metrics, grid, read_image(root / f"neighbours/{name}.png", EVALUATE))
 
 
 def _check_comparable(root: Path, params: Params, results: list[VariantResult]) -> None:
@@ -100,7 +100,7 @@ def _check_comparable(root: Path, params: Params, results: list[VariantResult]) 
             raise _unusable(where, f"scored with {found.extractor}, params.yaml says {wanted}", EVALUATE)
         if found.reference_sha256 != first.metrics.provenance[0].reference_sha256:
             raise UserError(
-                f"{where}: scored against other pictures than metrics/{first.name}.json; `{EVALUATE}` scores all anew"
+                f"{where}: scored against other images than metrics/{first.name}.json; `{EVALUATE}` scores all anew"
             )
 
 
@@ -149,20 +149,20 @@ def read_columns(path: Path, names: tuple[str, ...], command: str) -> Columns:
     return columns
 
 
-def read_picture(path: Path, command: str) -> Picture:
+def read_image(path: Path, command: str) -> EmbeddedImage:
     """A PNG as a data URI; one wider than WIDEST pixels is reduced to that and becomes a JPEG, to keep pages light."""
     with reading(path, command) as content:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
         except (OSError, SyntaxError):
-            raise ValueError("is not a whole picture") from None
+            raise ValueError("is not a whole image") from None
     if image.width <= WIDEST:
-        return Picture(_data_uri("png", content), image.width, image.height)
+        return EmbeddedImage(_data_uri("png", content), image.width, image.height)
     small = image.convert("RGB").resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
     jpeg = io.BytesIO()
     small.save(jpeg, format="JPEG", quality=JPEG_QUALITY)
-    return Picture(_data_uri("jpeg", jpeg.getvalue()), small.width, small.height)
+    return EmbeddedImage(_data_uri("jpeg", jpeg.getvalue()), small.width, small.height)
 
 
 def _data_uri(kind: str, content: bytes) -> str:

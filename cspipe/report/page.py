@@ -59,7 +59,7 @@ def render(report: Report, stages: Sequence[str]) -> str:
 
 
 def data_words(data: DataSettings) -> str:
-    """The pictures in a few words: 'pixel-art avatars'; for files their name, without the folders above."""
+    """The images in a few words: 'pixel-art avatars'; for files their name, without the folders above."""
     if data.source == "avatars":
         return f"{data.avatars.style} avatars"
     return data.path.stem if data.path else data.source
@@ -71,7 +71,7 @@ def summary_facts(report: Report) -> list[str]:
     colour = "grey" if index.channels == 1 else "RGB"
     return [
         f"{index.size} {TIMES} {index.size} {colour}",
-        f"{count(index.splits['train'].images)} training pictures",
+        f"{count(index.splits['train'].images)} training images",
         f"{count(report.provenance.images_seen)} images seen",
         f"{compact(report.parameters)} parameters (module {compact(report.module_parameters)})",
         f"T = {params.diffusion.steps}, {params.diffusion.schedule}, {params.diffusion.prediction}-prediction",
@@ -91,7 +91,7 @@ def correction_words(correction: CorrectionSettings | None) -> str:
 
 
 def scale_position(value: float, bracket: Bracket) -> float | None:
-    """Per cent of the way of a KID from held-out real pictures (0) to noise (100), in its logarithm; None: no scale.
+    """Per cent of the way of a KID from held-out real images (0) to noise (100), in its logarithm; None: no scale.
 
     The scale spans four decades at most (an unbiased KID may be 0 or negative); what lies outside is at its end.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cspipe.report.results import Interval, PairedScores, VariantResult
 
-WORDS = {"input": "input as it is", "mean": "mean of the training pictures", "nearest": "nearest training picture"}
+WORDS = {"input": "input as it is", "mean": "mean of the training images", "nearest": "nearest training image"}
 """Rivals that cost nothing, as evaluate names them, in words."""
 MEASURES = {"psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "l1": "L1, of 255 ↓"}
 """Columns that every task has; the perceptual distance, whose name says what it is, follows."""

@@ -26,7 +26,7 @@ class Scores(BaseModel):
 
 
 class Bracket(BaseModel):
-    """The same scores for real pictures that are not the reference (best to hope for) and uniform noise (worst)."""
+    """The same scores for real images that are not the reference (best to hope for) and uniform noise (worst)."""
 
     heldout_kid: Number
     heldout_frechet: Number
@@ -65,7 +65,7 @@ class Metrics(BaseModel):
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
     nearest_ratio: Number = Field(validation_alias=AliasPath("memorisation", "nearest_ratio"))
-    """Distance to the nearest training picture, samples over held-out ones."""
+    """Distance to the nearest training image, samples over held-out ones."""
     paired: list[dict[str, PairedScores]] = Field(max_length=1, default=[])
     """Against the truth: of the result, and of rivals that cost nothing; empty for samples of noise alone."""
     bracket: Bracket
@@ -85,14 +85,14 @@ class Split(BaseModel):
 
 
 class Skipped(BaseModel):
-    """A picture that could not be used."""
+    """An image that could not be used."""
 
     name: str
     reason: str
 
 
 class Index(BaseModel):
-    """data/prepared/index.json: the facts about the pictures."""
+    """data/prepared/index.json: the facts about the images."""
 
     source: str
     style: str | None = None
@@ -109,8 +109,8 @@ class Index(BaseModel):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture inside the page: a data URI, and its width and height in pixels."""
+class EmbeddedImage:
+    """An image inside the page: a data URI, and its width and height in pixels."""
 
     uri: str
     width: int
@@ -124,8 +124,8 @@ class VariantResult:
     name: str
     settings: Variant
     metrics: Metrics
-    grid: Picture
-    neighbours: Picture
+    grid: EmbeddedImage
+    neighbours: EmbeddedImage
 
     @property
     def scores(self) -> Scores:
@@ -152,8 +152,8 @@ class Report:
     params: Params
     params_text: str
     index: Index
-    preview: Picture
-    progress: Picture
+    preview: EmbeddedImage
+    progress: EmbeddedImage
     parameters: int
     module_parameters: int
     results: list[VariantResult]
@@ -171,8 +171,8 @@ class Report:
 
     @property
     def real(self) -> str:
-        """The real pictures of the bracket, in words: the split that is not the reference."""
-        return "held-out real pictures" if self.params.evaluate.reference == "train" else "real training pictures"
+        """The real images of the bracket, in words: the split that is not the reference."""
+        return "held-out real images" if self.params.evaluate.reference == "train" else "real training images"
 
     @property
     def comparable_with_published(self) -> bool:

@@ -16,7 +16,7 @@ HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
 
 def text_table(report: Report) -> str:
-    """Real pictures, the variants in the order of params, uniform noise; with a task, its scores against the truth."""
+    """Real images, the variants in the order of params, uniform noise; with a task, its scores against the truth."""
     bracket = report.bracket
     rows = [(report.real, kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
     for result in report.results:
@@ -54,7 +54,7 @@ def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
 
 
 def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> str:
-    """Which variant is nearest to the reference, or which tie, and where noise and `real` pictures (words) stand."""
+    """Which variant is nearest to the reference, or which tie, and where noise and `real` images (words) stand."""
     first = leaders(results)
     ends = (
         f"where {real} score {kid(bracket.heldout_kid)} "

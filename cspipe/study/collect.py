@@ -24,10 +24,10 @@ MOMENTS = 1000
 
 @dataclass(frozen=True)
 class Collector:
-    """Reads what finished cells of a clone have measured; `lender` has their lineage records."""
+    """Reads what finished cells of a clone have measured; `shared` has their lineage records."""
 
     clone: Clone
-    lender: Path
+    shared: Path
 
     def result(self, cell: Cell, ref: str | None, failed: str | None) -> Result:
         """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
@@ -71,7 +71,7 @@ class Collector:
         return tree
 
     def _record(self, sha256: str) -> Record:
-        return find_here(sha256, self.lender) or {}
+        return find_here(sha256, self.shared) or {}
 
 
 def scores_of(metrics: dict[str, Any]) -> dict[str, float]:

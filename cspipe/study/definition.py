@@ -90,15 +90,13 @@ class Study(Section):
             raise ValueError(f"seeds has one twice: {self.seeds}")
         if self.points and not self.axis:
             raise ValueError("axis must say what the points are")
+        known = {"row": self.lines(), "than": self.lines(), "score": self.scores}
+        known |= {"point": self.points, "than_point": self.points}
         for number, claim in enumerate(self.claims):
-            for key, line in (("row", claim.row), ("than", claim.than)):
-                if line not in self.lines():
-                    raise ValueError(f"claims.{number}.{key}: no line {line!r}; there are {', '.join(self.lines())}")
-            if claim.score not in self.scores:
-                raise ValueError(f"claims.{number}.score: {claim.score} is not among scores; add it there")
-            for key, point in (("point", claim.point), ("than_point", claim.than_point)):
-                if point is not None and point not in self.points:
-                    raise ValueError(f"claims.{number}.{key}: no point {point!r}; there are {', '.join(self.points)}")
+            for key, names in known.items():
+                name = getattr(claim, key)
+                if name is not None and name not in names:
+                    raise ValueError(f"claims.{number}.{key}: no {name!r} here; there are {', '.join(names)}")
             if claim.kind in ("speedup", "equal-time") and not self.is_curve:
                 raise ValueError(f"claims.{number}.kind: {claim.kind} needs two points or more with numeric names")
         return self

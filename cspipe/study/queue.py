@@ -7,6 +7,7 @@ stopping are what `dvc queue status`, `kill`, `stop` and `remove` call, in this 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from cspipe.runtime.shared_cache import LENDER
 from cspipe.study.clone import Clone, experiments, git
 from cspipe.study.definition import Cell
 
+EXPERIMENTS = Path(".dvc/tmp/exps")
+"""Where DVC keeps the workers' files and the workspaces of running experiments."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_WITHOUT_WORKERS = 20.0
 """After which what has not ended is taken for lost: workers need a moment to appear."""
@@ -43,12 +46,12 @@ class Ended:
 
 
 class Queue:
-    """The queue of a clone; `lender` is whose lineage records and features the stages use."""
+    """The queue of a clone; `shared` is whose lineage records and features the stages use."""
 
-    def __init__(self, clone: Clone, lender: Path) -> None:
+    def __init__(self, clone: Clone, shared: Path) -> None:
         self.clone = clone
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self.environment = {**os.environ, "PATH": programs, LENDER: str(lender), "DVC_NO_ANALYTICS": "1"}
+        self.environment = {**os.environ, "PATH": programs, LENDER: str(shared), "DVC_NO_ANALYTICS": "1"}
 
     def put(self, cell: Cell) -> None:
         """Queue a cell. Raises UserError if DVC refuses."""
@@ -102,6 +105,8 @@ class Queue:
             del queue.proc[revision]  # its process id may be another's by now
         queue.kill(left)  # marks them as failed
         queue.clear(queued=True, failed=True, success=True)
+        for folder in (self.clone.root / EXPERIMENTS).glob("tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)  # DVC leaves the workspace of one that was killed
 
     def _queue(self) -> Any:
         """DVC's own queue of the clone."""
@@ -112,7 +117,7 @@ class Queue:
     def _workers(self) -> list[psutil.Process]:
         """Workers that are alive."""
         found = []
-        for file in (self.clone.root / ".dvc/tmp/exps/celery").glob("*.pid"):
+        for file in (self.clone.root / EXPERIMENTS / "celery").glob("*.pid"):
             try:
                 process = psutil.Process(int(file.read_text()))
                 if Path(process.cwd()).is_relative_to(self.clone.root) and process.status() != psutil.STATUS_ZOMBIE:
@@ -122,7 +127,7 @@ class Queue:
         return found
 
     def _worker_log(self) -> Path | None:
-        return next(iter(sorted((self.clone.root / ".dvc/tmp/exps/celery").glob("*.out"))), None)
+        return next(iter(sorted((self.clone.root / EXPERIMENTS / "celery").glob("*.out"))), None)
 
     def _dvc(self, *arguments: str) -> None:
         """Run DVC. Its output goes to a file: the workers that it starts would hold a pipe open until they end."""

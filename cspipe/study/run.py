@@ -1,4 +1,4 @@
-"""Running a study: cells that are not done go through DVC's queue, and every finished one is told."""
+"""Running a study: cells that are not done go through DVC's queue, and each that ends is logged."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from cspipe.study.results import Results
 
 LAST_LINES = 5
 """Of the log of a failed cell that are shown."""
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Path | None = None) -> Results:
+def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path | None = None) -> Results:
     """Run what is not done of a study and return all its results; a cell that fails does not stop the others.
 
     With `folder` everything is made there, nothing taken from the repository's DVC cache, and no experiment given to
@@ -34,11 +34,11 @@ def run_study(defined: Defined, home: Path, jobs: int, tell: Tell, *, folder: Pa
         collector = Collector(clone, folder or home)
         done = _done(clone, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
-        tell(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
+        log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
         failed: dict[str, str] = {}
         try:
             if todo:
-                failed = _run(collector, todo, jobs, defined.study.scores[0], tell)
+                failed = _run(collector, todo, jobs, defined.study.scores[0], log)
         finally:
             done = _done(clone, defined)
             if folder is None:
@@ -52,10 +52,10 @@ def _done(clone: Clone, defined: Defined) -> dict[str, str]:
     return {cell.name: known[cell.name] for cell in defined.cells if clone.done(cell, known.get(cell.name))}
 
 
-def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, tell: Tell) -> dict[str, str]:
+def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
     """Run cells, telling each one's `score`; the last line of the log of each that failed."""
     clone = collector.clone
-    queue = Queue(clone, collector.lender)
+    queue = Queue(clone, collector.shared)
     failed: dict[str, str] = {}
     begun = time.monotonic()
     try:
@@ -63,17 +63,17 @@ def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, tell: T
         for cell in cells:
             forget(clone.root, cell.name)
             queue.put(cell)
-        tell(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
+        log(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
         started = time.monotonic()
         queue.start(jobs)
         for count, ended in enumerate(queue.watch(cells), 1):
             if ended.done:
                 line = _summary(ended, collector, score)
             else:
-                failed[ended.cell.name] = _keep_log(ended, clone.folder, tell)
+                failed[ended.cell.name] = _keep_log(ended, clone.folder, log)
                 line = f"{ended.cell.name}: failed"
             left = (time.monotonic() - started) / count * (len(cells) - count)
-            tell(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
+            log(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
     finally:
         queue.stop()
         _clock(clone.folder, time.monotonic() - begun)
@@ -89,16 +89,16 @@ def _summary(ended: Ended, collector: Collector, score: str) -> str:
     return f"{cell.row}{point}  seed {cell.seed}  {scores}  ({readable_seconds(ended.seconds)})"
 
 
-def _keep_log(ended: Ended, folder: Path, tell: Tell) -> str:
-    """Keep the log of a failed cell, tell its end, and return its last line that says something."""
+def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
+    """Keep the log of a failed cell, log its end, and return its last line that says something."""
     kept = folder / f"{ended.cell.name}.log"
     if ended.log is None or not ended.log.is_file():
         return "DVC's workers ended before it was run"
     shutil.copyfile(ended.log, kept)
     lines = [line for line in kept.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
     for line in lines[-LAST_LINES:]:
-        tell(f"    {line}")
-    tell(f"    {kept} has all")
+        log(f"    {line}")
+    log(f"    {kept} has all")
     own = [line for line in lines if line.startswith("cspipe ")]
     return (own or lines or ["no message"])[-1]
 

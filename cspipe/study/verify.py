@@ -10,11 +10,11 @@ from cspipe.study.claims import in_words
 from cspipe.study.clone import FOLDER, code_of, succeeds
 from cspipe.study.definition import Defined
 from cspipe.study.results import RESULTS, Results, read_results
-from cspipe.study.run import Tell, run_study
+from cspipe.study.run import Log, run_study
 from cspipe.study.statistics import interval
 
 
-def verify(defined: Defined, root: Path, jobs: int, tell: Tell) -> bool:
+def verify(defined: Defined, root: Path, jobs: int, log: Log) -> bool:
     """Run a study in a clone and a DVC cache of their own; whether docs/results/NAME.json is reproduced.
 
     To the printed digits where processor, torch and code are those of the file; elsewhere each mean within the
@@ -30,13 +30,13 @@ def verify(defined: Defined, root: Path, jobs: int, tell: Tell) -> bool:
     if weights.is_dir():
         (folder / "data").mkdir(parents=True)
         (folder / "data/weights").symlink_to(weights)
-    found = run_study(defined, root, jobs, tell, folder=folder)
+    found = run_study(defined, root, jobs, log, folder=folder)
     reasons = differences(committed, found, root)
-    tell("compared to the printed digits" if not reasons else f"compared within intervals: {'; '.join(reasons)}")
+    log("compared to the printed digits" if not reasons else f"compared within intervals: {'; '.join(reasons)}")
     rows = differing(committed, found, exact=not reasons)
     for row in rows:
-        tell(f"differs: {row}")
-    tell(f"{file} is {'not ' if rows else ''}reproduced")
+        log(f"differs: {row}")
+    log(f"{file} is {'not ' if rows else ''}reproduced")
     return not rows
 
 

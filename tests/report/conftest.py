@@ -62,7 +62,7 @@ def write_tree(root: Path) -> Path:
     write_json(root / "models/main/config.json", {"parameters": 1234567, "images_seen": 64000})
     write_json(root / "models/compensation/config.json", {"parameters": 89012})
     write_curves(root / "curves", settings["diffusion"]["steps"])
-    write_pictures(root)
+    write_images(root)
     for name, variant in VARIANTS.items():
         write_json(root / f"metrics/{name}.json", metrics(name, variant))
     return root
@@ -119,7 +119,7 @@ def write_curves(folder: Path, steps: int) -> None:
     write_table(folder / "schedule.tsv", t=[0.0, *t], alpha_bar=list(alpha_bar), kappa=kappa)
 
 
-def write_pictures(root: Path) -> None:
+def write_images(root: Path) -> None:
     """Preview, film strip, grids and neighbour sheets of coloured noise."""
     _save(root / "data/prepared/preview.png", 0)
     _save(root / "models/main/progress.png", 1, columns=16)

@@ -15,12 +15,12 @@ Point = tuple[float, float]
 
 
 def element(svg: Markup) -> ET.Element:
-    return ET.fromstring(svg.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1))
+    return ET.fromstring(str(svg).replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1))
 
 
 def lines(svg: Markup, colour: str = "line-0") -> list[list[Point]]:
     """Unbroken runs of points of the lines of a colour, in pixels."""
-    paths = [p.attrib["d"] for p in element(svg).iter("path") if f"stroke: var(--{colour})" in p.get("style", "")]
+    paths = [p.get("d", "") for p in element(svg).iter("path") if f"stroke: var(--{colour})" in p.get("style", "")]
     runs = [run for path in paths for run in path.split("M") if "L" in run]
     return [[(float(x), float(y)) for x, y in re.findall(r"([\d.-]+) ([\d.-]+)", run)] for run in runs]
 

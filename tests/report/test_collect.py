@@ -15,7 +15,7 @@ from dvclive import Live
 from PIL import Image
 
 from cspipe.config.params import Params
-from cspipe.report.collect import WIDEST, collect, read_picture
+from cspipe.report.collect import WIDEST, collect, read_image
 from cspipe.runtime.errors import UserError
 from tests.report.conftest import VARIANTS, write_json
 
@@ -75,7 +75,7 @@ def test_a_malformed_file_is_named_with_its_command(tree: Path, params: Params, 
 def test_a_picture_cut_short_is_not_shown(tree: Path, params: Params) -> None:
     path = tree / "samples/cs-10/grid.png"
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"cs-10/grid\.png: is not a whole picture"):
+    with pytest.raises(UserError, match=r"cs-10/grid\.png: is not a whole image"):
         collect(tree, params)
 
 
@@ -104,7 +104,7 @@ def test_a_score_that_is_null_is_nan(tree: Path, params: Params) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
-    [("extractor", "inception-v3-compat", "params.yaml says"), ("reference_sha256", "00", "other pictures")],
+    [("extractor", "inception-v3-compat", "params.yaml says"), ("reference_sha256", "00", "other images")],
 )
 def test_scores_that_cannot_be_compared(tree: Path, params: Params, key: str, value: str, message: str) -> None:
     path = tree / "metrics/cs-10.json"
@@ -135,8 +135,8 @@ def test_reads_the_tables_that_dvclive_writes(tree: Path, params: Params) -> Non
 
 def test_a_small_picture_is_embedded_as_it_is(tree: Path) -> None:
     path = tree / "data/prepared/preview.png"
-    picture = read_picture(path, "make it")
-    kind, content = picture.uri.split(",")
+    image = read_image(path, "make it")
+    kind, content = image.uri.split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content) == path.read_bytes()
 
@@ -144,8 +144,8 @@ def test_a_small_picture_is_embedded_as_it_is(tree: Path) -> None:
 def test_a_wide_picture_is_reduced(tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
     Image.fromarray(np.full((500, 2 * WIDEST, 3), (200, 40, 90), np.uint8)).save(path)
-    picture = read_picture(path, "make it")
-    assert (picture.width, picture.height) == (WIDEST, 250)
-    embedded = Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1])))
+    image = read_image(path, "make it")
+    assert (image.width, image.height) == (WIDEST, 250)
+    embedded = Image.open(io.BytesIO(base64.b64decode(image.uri.split(",")[1])))
     assert embedded.size == (WIDEST, 250)
     assert np.asarray(embedded)[100, 100].astype(int) == pytest.approx((200, 40, 90), abs=3)

@@ -94,7 +94,7 @@ def test_links_lead_somewhere(page: Page) -> None:
 def test_rows_follow_params_between_the_brackets(html: str) -> None:
     body = html[html.index("<tbody>") : html.index("</tbody>")]
     rows = re.findall(r'<th scope="row">([^<]+)', body)
-    assert rows == ["held-out real pictures", *VARIANTS, "uniform noise"]
+    assert rows == ["held-out real images", *VARIANTS, "uniform noise"]
     assert len(re.findall('<div class="bar"', body)) == len(rows)
     assert body.count('class="bracket"') == 2
     assert body.index("21.4 ± 1.8") < body.index("19.3") < body.index("0.736")
@@ -103,8 +103,8 @@ def test_rows_follow_params_between_the_brackets(html: str) -> None:
 def test_against_the_test_split_the_real_pictures_are_those_of_training(tree: Path, params: Params) -> None:
     settings = params.evaluate.model_copy(update={"reference": "test"})
     html = render(collect(tree, params.model_copy(update={"evaluate": settings})), STAGES)
-    assert '<th scope="row">real training pictures</th>' in html
-    assert "held-out real pictures" not in html
+    assert '<th scope="row">real training images</th>' in html
+    assert "held-out real images" not in html
 
 
 def test_ties_are_marked(html: str) -> None:
@@ -113,9 +113,9 @@ def test_ties_are_marked(html: str) -> None:
 
 
 def test_every_picture_is_shown_and_described(page: Page) -> None:
-    pictures = page.all("img")
-    assert len(pictures) == 2 + 2 * len(VARIANTS)
-    assert all(image["alt"] and "pixels" in image["class"] for image in pictures)
+    images = page.all("img")
+    assert len(images) == 2 + 2 * len(VARIANTS)
+    assert all(image["alt"] and "pixels" in image["class"] for image in images)
 
 
 def test_large_pictures_are_not_drawn_as_blocks(tree: Path, params: Params) -> None:
@@ -154,7 +154,7 @@ def test_plain_training_has_no_compensated_charts(tree: Path, params: Params) ->
     plain = params.model_copy(update={"train": params.train.model_copy(update={"method": "plain"})})
     html = render(collect(tree, plain), STAGES)
     assert "Compensated share" not in html
-    assert "in training<" not in html
+    assert ">in training<" not in html
 
 
 def test_same_inputs_same_bytes(html: str, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_rivals_come_first_then_the_variants_with_a_truth(tree: Path, params: Pa
     assert table is not None
     assert table.header == ["", "PSNR, dB \u2191", "SSIM \u2191", "efflite0 distance \u2193"]
     first, second = list(params.variants)[:2]
-    assert [row[0] for row in table.rows] == ["input as it is", "nearest training picture", first, second]
+    assert [row[0] for row in table.rows] == ["input as it is", "nearest training image", first, second]
     assert table.rows[2][1:] == ["25.00 [24.00, 26.00]", "0.900 [-0.100, 1.900]", "12.3 [11.3, 13.3]"]
 
 
@@ -55,7 +55,7 @@ def test_verdict_sets_the_best_variant_against_the_best_rival(
     assert told is not None
     assert told.startswith(f"Nearest to the truth is {list(params.variants)[1]}: PSNR {psnr:.2f}")
     assert words in told
-    assert "nearest training picture: 20.00" in told
+    assert "nearest training image: 20.00" in told
 
 
 def test_without_a_truth_nothing_is_told(tree: Path, params: Params) -> None:
@@ -69,7 +69,7 @@ def test_page_and_terminal_show_the_tables(tree: Path, params: Params) -> None:
     report = collect(tree, params)
     for shown in (render(report, ["train"]), text_table(report)):
         assert "25.00 [24.00, 26.00]" in shown
-        assert "nearest training picture" in shown
+        assert "nearest training image" in shown
 
 
 @pytest.mark.parametrize(("mean", "shown"), [(0.0, "0.00"), (123.4, "123"), (0.01234, "0.0123")])

@@ -15,7 +15,7 @@ from cspipe.report.summary import leaders, module_effects, text_table, verdict
 from cspipe.stages import report as stage
 from tests.report.conftest import VARIANTS
 
-REAL = "held-out real pictures"
+REAL = "held-out real images"
 PIPELINE = "stages:\n  prepare: {cmd: a}\n  sample:\n    foreach: ${variants}\n    do: {cmd: b}\n  report: {cmd: c}\n"
 
 
@@ -23,7 +23,7 @@ def test_rows_and_columns(tree: Path, params: Params) -> None:
     title, header, *rows = text_table(collect(tree, params)).splitlines()
     assert title == "efficientnet-lite0 features, N = 512 samples"
     assert header.split() == ["variant", "KID", "x1000", "Frechet", "precision", "recall"]
-    assert [row.split("  ")[0] for row in rows] == ["held-out real pictures", *VARIANTS, "uniform noise"]
+    assert [row.split("  ")[0] for row in rows] == ["held-out real images", *VARIANTS, "uniform noise"]
     assert rows[2].split() == ["cs-100", "21.4", "±", "1.8", "19.3", "0.736", "0.550"]
     assert len({len(line) for line in (header, *rows)}) == 1
 
@@ -110,7 +110,7 @@ def scored(result: VariantResult, kid: float, spread: float) -> VariantResult:
 def test_a_winner(results: list[VariantResult]) -> None:
     results = [results[0], results[1]]
     assert verdict(results, results[0].metrics.bracket, REAL) == (
-        "Of the variants, cs-100 is nearest to the reference: KID 21.4 ± 1.8, where held-out real pictures score 0.70 "
+        "Of the variants, cs-100 is nearest to the reference: KID 21.4 ± 1.8, where held-out real images score 0.70 "
         "and uniform noise scores 710.0 (KID \N{MULTIPLICATION SIGN} 1000, lower is better)."
     )
 
