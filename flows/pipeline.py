@@ -33,7 +33,7 @@ from prefect.settings import (
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cspipe.explain import Explanation, explain_all, table
+from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
 from flows.artifacts import (
     CurvesLink,
@@ -128,9 +128,9 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
         own = link_own_files(clone, workspace.root)
         check_data(workspace.root, params.data, one_clone=one_clone)
         tell_own_files(own, log)
-        plan, nodes = explain_all(workspace.root), read_graph(workspace.root)
-        tell_plan(plan, name, log)
-        run = Run(name, workspace, dispatch, Slots(), settle(workspace, plan, nodes, log))
+        nodes = read_graph(workspace.root)
+        run = Run(name, workspace, dispatch, Slots(), settle(workspace, nodes, log))
+        tell_plan(workspace.root, name, log)
         outcomes = run_stages(run, nodes)
         verify(workspace)
         save_experiment(workspace, name, log)
@@ -146,11 +146,12 @@ def tell_own_files(own: Sequence[Path], log: Callable[[str], None]) -> None:
         log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
 
 
-def tell_plan(plan: Sequence[Explanation], run: str, log: Callable[[str], None]) -> None:
+def tell_plan(root: Path, run: str, log: Callable[[str], None]) -> None:
     """What will run and why, before it does."""
-    for line in table(plan).splitlines():
+    plan = [str(each) for each in explain(root)]
+    for line in plan:
         log(line)
-    show_plan("\n\n".join(stage.markdown() for stage in plan), run)
+    show_plan("\n".join(f"- {line}" for line in plan), run)
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
