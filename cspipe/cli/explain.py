@@ -16,8 +16,7 @@ from ruamel.yaml import YAML
 from cspipe.cli.experiments import MISSING, differences, dvc_output
 from cspipe.runtime.errors import UserError
 
-SHOWN = 3
-"""Reasons in the line of a stage."""
+SHOWN = 3  # reasons in the line of a stage
 STATES = {"deleted": "is missing", "not in cache": "is missing, here and in the cache (`dvc pull` may bring it)"}
 """DVC's words for the state of an output."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cspipe.cli.main import preset_names, preset_text
 from cspipe.config.params import NETS, Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
+from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_images
 from cspipe.data.conditions import condition_channels
 from cspipe.nets.build import build_compensation, build_main, count_parameters
 from cspipe.runtime.registry import names_in
@@ -26,10 +26,10 @@ OFFICIAL = {"data.source": "cifar10", "data.path": "cifar", "data.limit": None, 
 def nets(params: Params) -> tuple[nn.Module, nn.Module, Tensor]:
     """The real nets on the CPU, and an input of theirs."""
     channels, size = params.data.channels, params.data.size
-    told = condition_channels(params.task, channels)
-    shape = {"image_channels": channels, "condition_channels": told, "size": size}
+    condition = condition_channels(params.task, channels)
+    shape = {"image_channels": channels, "condition_channels": condition, "size": size}
     main, module = build_main(params.model, **shape), build_compensation(params.compensation, **shape)
-    return main, module, torch.randn(1, channels + told, size, size)
+    return main, module, torch.randn(1, channels + condition, size, size)
 
 
 def kept_in_memory(net: nn.Module, *inputs: Tensor) -> int:
@@ -51,10 +51,10 @@ def test_parameters_are_those_of_the_built_nets(params: Callable[..., Params], t
     assert counted[0] == sum(weight.numel() for weight in main.parameters())
 
 
-def test_a_net_that_is_told_its_estimate_reads_as_many_channels_more(params: Callable[..., Params]) -> None:
-    plain, told = costs(params()), costs(params({"diffusion.self_condition": True}))
-    assert told[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
-    assert told[1] == plain[1]
+def test_self_conditioning_adds_the_channels_of_an_image(params: Callable[..., Params]) -> None:
+    plain, more = costs(params()), costs(params({"diffusion.self_condition": True}))
+    assert more[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
+    assert more[1] == plain[1]
 
 
 def test_a_linear_layer_takes_two_flop_per_weight_and_its_gradient_as_many() -> None:
@@ -97,7 +97,7 @@ def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("changes", "pictures"),
+    ("changes", "images"),
     [
         ({}, 64),  # 80 of which a fifth is held out
         (CELEBAHQ, 27_000),
@@ -105,20 +105,20 @@ def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., 
         ({"data.source": "folder", "data.path": "faces", "data.limit": None}, None),
     ],
 )
-def test_passes_are_over_the_training_pictures_that_are_known(
-    params: Callable[..., Params], changes: dict[str, object], pictures: int | None
+def test_passes_are_over_the_training_images_that_are_known(
+    params: Callable[..., Params], changes: dict[str, object], images: int | None
 ) -> None:
     chosen = params(changes)
-    assert training_pictures(chosen.data) == pictures
-    assert (f"over {pictures:,} pictures" if pictures else "passes unknown") in derived(chosen)
+    assert training_images(chosen.data) == images
+    assert (f"over {images:,} images" if images else "passes unknown") in derived(chosen)
 
 
-def test_an_official_split_has_the_pictures_that_its_source_names(
+def test_an_official_split_has_the_images_that_its_source_names(
     params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_PICTURES", 50_000, raising=False)
-    assert training_pictures(params(OFFICIAL).data) == 50_000
-    assert training_pictures(params({**OFFICIAL, "data.limit": 1000}).data) is None
+    assert training_images(params(OFFICIAL).data) == 50_000
+    assert training_images(params({**OFFICIAL, "data.limit": 1000}).data) is None
 
 
 @pytest.mark.parametrize("name", preset_names())
