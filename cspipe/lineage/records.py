@@ -52,8 +52,9 @@ def keep_records(run: Facts) -> None:
             for sha256, record in records.items():
                 with suppress(Lost):  # the bucket has one
                     Bucket.from_url(url).put_json(f"lineage/{sha256}.json", record, if_absent=True)
-    except (OSError, UserError) as error:
-        print(f"warning: {run['stage']}: no complete record of its lineage: {error}", file=sys.stderr)
+    except (OSError, UserError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"warning: {run['stage']}: no complete record of its lineage: {why}", file=sys.stderr)
 
 
 def find_here(sha256: str, root: Path) -> dict[str, Any] | None:
@@ -63,15 +64,12 @@ def find_here(sha256: str, root: Path) -> dict[str, Any] | None:
 
 
 def _written(stage: str) -> Iterator[Path]:
-    """Models, samples and metrics of a stage such as "train" or "sample@cs-100", by dvc.yaml. Raises UserError."""
+    """Models, samples and metrics of a stage such as "train" or "sample@cs-100", by dvc.yaml."""
     name, _, cell = stage.partition("@")
-    try:
-        entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
-        entry = entry.get("do", entry)
-        listed = [*entry.get("outs", []), *entry.get("metrics", [])]
-        paths = [next(iter(each)) if isinstance(each, dict) else each for each in listed]
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"dvc.yaml: the outputs of stage {stage} cannot be read ({error!r})") from None
+    entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+    entry = entry.get("do", entry)
+    listed = [*entry.get("outs", []), *entry.get("metrics", [])]
+    paths = [next(iter(each)) if isinstance(each, dict) else each for each in listed]
     for path in (Path(each.replace("${key}", cell)) for each in paths if each.startswith(RECORDED)):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         yield from (file for file in files if file.is_file() and file.suffix in KINDS)

@@ -50,13 +50,10 @@ class Origin:
 
 
 def trace(target: str, root: Path) -> Origin:
-    """Where a model, samples or metrics file comes from; `target` is a path or an s3:// address.
+    """Where a model, samples or metrics come from; `target` is a path or an s3:// address, `root` a clone to look in.
 
-    `root`: a clone of the project, whose history, records and files are looked at. Raises UserError if the file is
-    missing or damaged, or says nothing of itself and nobody has a record of it.
+    Raises UserError if the file is missing or damaged, or says nothing of itself and nobody has a record of it.
     """
-    inside = (Path(target) / name for name in ("model.safetensors", "samples.npy"))
-    target = next((str(path) for path in inside if path.is_file()), target)
     try:
         with explained("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
             fs, path = url_to_fs(target)

@@ -87,7 +87,11 @@ def test_metrics_lead_back_to_samples_models_images_and_commit(made_at: str) -> 
     assert (samples.kind, samples.place, samples.facts["images"]) == ("samples", str(SAMPLES), 6)
     assert (main.kind, main.place, main.facts["images_seen"]) == ("main model", str(MAIN), 96)
     assert (module.kind, module.made_from[1].sha256) == ("compensation module", sha256_file(MAIN))
-    assert (reference.kind, reference.facts["source"], reference.facts["split"]) == ("images", "avatars", "train")
+    assert (reference.kind, reference.facts["source"], reference.facts["split"]) == (
+        "reference images",
+        "avatars",
+        "train",
+    )
     assert {*metrics.commits.values(), *main.commits.values(), *module.commits.values()} == {made_at}
     lines = text(metrics).splitlines()
     assert f"  code of train, sample: commit {made_at[:12]}" in lines
@@ -186,7 +190,7 @@ def test_samples_of_real_stages_lead_back_from_a_copy_to_commit_flow_run_and_mai
         assert (each.record["commit"], each.record["flow_run"]) == (at, "brave-fox")
         assert each.record["params_sha256"] == sha256_file(root / "params.yaml")
     assert main.sha256 == sha256_file(root / MAIN)
-    in_clone = trace(str(root / "samples/ddim-100"), root)
+    in_clone = trace(str(root / "samples/ddim-100/samples.npy"), root)
     assert set(in_clone.commits.values()) == {at}
     images = in_clone.made_from[0].made_from[0]
     assert (images.kind, images.facts["split"]) == ("images", "train")
