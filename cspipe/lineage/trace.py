@@ -23,17 +23,15 @@ from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import explained
 from cspipe.runtime.wording import readable_seconds
 
-PARENTS = {
+PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
     "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "compensation module",
     "samples_sha256": "samples", "data_sha256": "images", "reference_sha256": "reference images",
 }  # fmt: skip
-"""Facts that are the sha256 of what a file was made from, and its kind."""
-SHOWN = (
+SHOWN = (  # of the facts, in the text; the JSON has all
     "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
     "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
     "compensation", "reference", "extractor", "source", "split", "torch", "device",
 )  # fmt: skip
-"""Facts that the text shows; the JSON has all."""
 
 
 @dataclass(frozen=True)
