@@ -29,7 +29,7 @@ stages:
   sample:
     foreach: ${variants}
     do:
-    XX
+      cmd: cat models/main params.yaml > ${key}.txt
       params: ['variants.${key}']
       deps: [models]
       outs: ['${key}.txt']
