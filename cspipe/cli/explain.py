@@ -64,7 +64,7 @@ def explain(root: Path) -> list[Explanation]:
     for stage in nx.topological_sort(graph):
         upstream = tuple(name for name in graph.predecessors(stage) if found[name].runs)
         reasons = list(_changes(root, status.get(stage, []), locked.get(stage), made))
-        runs = bool(reasons or upstream or set(missing[stage].values()) - {"deleted"})
+        runs = bool(reasons or upstream or "not in cache" in missing[stage].values())
         if not reasons and not upstream:
             reasons = [f"{path} {STATES.get(state, f'{state} by hand')}" for path, state in missing[stage].items()]
         downstream = nx.topological_sort(graph.subgraph(nx.descendants(graph, stage)))
