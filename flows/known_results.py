@@ -4,45 +4,56 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from cspipe.explain import Explanation, Verdict
-from cspipe.runtime.wording import readable_bytes
+from cspipe.cli.experiments import dvc_output
+from cspipe.runtime.errors import UserError
 from flows.command import run_command
-from flows.dvc_stage import RESTORED, UP_TO_DATE, How, Outcome
-from flows.dvc_steps import ADOPT, BEGINS, PUSH_KEPT
+from flows.dvc_stage import DVC, RESTORED, Outcome
+from flows.dvc_steps import BEGINS, PUSH_KEPT
 from flows.failures import reason
 from flows.graph import HOURS, Node
 from flows.workspace import Workspace
 
-FILE = Path(".cspipe/known-results.json")
-"""In the workspace: what the step `adopt` reads."""
+RUN_NOTHING = {"SHELL": "false"}
+"""DVC runs commands of stages by $SHELL: with this one they fail at once, and what was done before is restored."""
 
 
-def settle(
-    workspace: Workspace, plan: Sequence[Explanation], nodes: Sequence[Node], tell: Callable[[str], None]
-) -> dict[str, Outcome]:
-    """Take over what need not run into the workspace. Returns how each stage was settled.
+def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> dict[str, Outcome]:
+    """Let DVC restore into the workspace what need not run. Returns how each of these stages was settled.
 
-    What only this machine has is pushed, so that the workers of other stages find it. If anything fails, that is told
-    and the stages are left to their workers, which can do the same. Without a bucket nothing is settled.
+    What only this machine has is pushed, so that the workers of other stages find it. If S3 fails, that is told and
+    the stages are left to their workers, which can do the same.
     """
-    known = {each.stage: each for each in plan if each.verdict is not Verdict.RUN}
-    if not known or workspace.bucket is None:
+    try:
+        if workspace.bucket is not None:
+            workspace.bucket.check()
+        known = _restore(workspace, nodes)
+        if workspace.bucket is not None and known:
+            _push(workspace, known)
+    except UserError as error:
+        tell(f"known results could not be taken over here ({error}); workers do it")
         return {}
-    kept = {node.name: node.files for node in nodes}
-    results = {name: {"entry": each.entry, "kept": kept[name]} for name, each in known.items()}
-    (workspace.root / FILE).write_text(json.dumps(results))
-    # All are pushed: of one that needs a pull, too, a part may be here alone. What is there is only looked for.
-    kept_by_git = [[PUSH_KEPT, name] for name in known if kept[name]]
-    steps = [[ADOPT, str(FILE)], ["pull", *known], ["push", "--run-cache", *known], *kept_by_git]
-    if size := sum(each.pull_bytes for each in known.values()):
-        tell(f"fetching {readable_bytes(size)} of known results")
+    return {node.name: Outcome(node.name, RESTORED, 0.0) for node in known}
+
+
+def _restore(workspace: Workspace, nodes: Sequence[Node]) -> list[Node]:
+    """The stages that DVC had or restored from its caches, here or in the bucket. Raises UserError."""
+    pull = ["--pull"] if workspace.bucket is not None else []
+    command = [*DVC, "repro", "--keep-going", *pull]
+    run_command(command, workspace.root, tell=lambda line: None, hours=HOURS, environment=RUN_NOTHING)
+    left = json.loads(dvc_output(workspace.root, "status", "--json"))
+    known: dict[str, Node] = {}
+    for node in nodes:  # each after those that it reads from
+        if node.name not in left and known.keys() >= set(node.upstream):
+            known[node.name] = node
+    return list(known.values())
+
+
+def _push(workspace: Workspace, known: Sequence[Node]) -> None:
+    """Push results, and those of their files that git keeps, as a restore needs them too. Raises UserError."""
+    kept_by_git = [[PUSH_KEPT, node.name] for node in known if node.files]
+    steps = [["push", "--run-cache", *(node.name for node in known)], *kept_by_git]
     command = ["python", "-m", "flows.dvc_steps", json.dumps(steps)]
     ended = run_command(command, workspace.root, tell=lambda line: None, hours=HOURS)
     if ended.status:
-        lines = [line for line in ended.lines if not line.startswith(BEGINS)]
-        tell(f"known results could not be taken over here ({reason(lines)}); workers do it")
-        return {}
-    hows: dict[Verdict, How] = {Verdict.SKIP: UP_TO_DATE, Verdict.RESTORE: RESTORED, Verdict.PULL: RESTORED}
-    return {name: Outcome(name, hows[each.verdict], 0.0) for name, each in known.items()}
+        raise UserError(reason([line for line in ended.lines if not line.startswith(BEGINS)]))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from threading import Semaphore
 from typing import Any
 from uuid import UUID
@@ -33,7 +34,7 @@ from prefect.settings import (
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from cspipe.explain import explain_all, table
+from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
@@ -110,12 +111,10 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
         for path in link_raw_files(clone, workspace.root):
             log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
         check_data(workspace.root, params.data)
-        plan, nodes = explain_all(workspace.root), read_graph(workspace.root)
-        for line in table(plan).splitlines():
-            log(line)
-        show_plan("\n\n".join(stage.markdown() for stage in plan), name)
+        nodes = read_graph(workspace.root)
         slots = {node.pool: Semaphore(max(1, len(visible_gpus())) if node.pool == "gpu" else 1) for node in nodes}
-        known = settle(workspace, plan, nodes, log)
+        known = settle(workspace, nodes, log)
+        show_what_runs(workspace.root, name, log)
         outcomes = run_stages(Run(name, workspace, bucket if dispatch else None, slots, known), nodes)
         verify(workspace)
         save_experiment(workspace, name, log)
@@ -123,6 +122,14 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
         show_report(workspace, name)
     counts = Counter(outcome.how for outcome in outcomes)
     return Completed(message=f"{name}: " + ", ".join(f"{count} {how}" for how, count in counts.items()), data=name)
+
+
+def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
+    """What will run and why, before it does."""
+    plan = [str(each) for each in explain(root)]
+    for line in plan:
+        log(line)
+    show_plan("\n".join(f"- {line}" for line in plan), run)
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:

@@ -20,6 +20,27 @@ from cspipe.report.numbers import kid, significant
 from cspipe.runtime.errors import UserError
 
 Tree = Mapping[str, Any]
+MISSING = object()
+"""In place of a value that a tree of parameters lacks."""
+
+
+def dvc_output(root: Path, *arguments: str) -> str:
+    """What a command of DVC prints. Raises UserError with the last line of its error."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
+        raise UserError(f"dvc {' '.join(arguments[:2])} in {root.resolve()}: {reason}")
+    return done.stdout
+
+
+def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old, new) of every value that differs between two trees; MISSING where one lacks it."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            name = f"{path}.{key}" if path else key
+            yield from differences(before.get(key, MISSING), now.get(key, MISSING), name)
+    elif before != now:
+        yield path, before, now
 
 
 @dataclass(frozen=True)
@@ -39,11 +60,7 @@ def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
 
     Raises UserError with DVC's words if it has none to show.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"dvc exp show: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
-    workspace, *rows = json.loads(done.stdout)
+    workspace, *rows = json.loads(dvc_output(root, "exp", "show", "--json", "--num", str(commits)))
     groups = [[_experiment(row), *_derived(row)] for row in rows]
     if groups:
         here, head = _experiment(workspace), groups[0][0]
@@ -70,17 +87,9 @@ def _scores(metrics: Tree) -> Tree:
     return next((part for part in metrics.values() if isinstance(part, dict) and "kid" in part), {})
 
 
-def differing(before: Tree, now: Tree, path: str = "") -> Iterator[str]:
-    """What differs between two trees of parameters, as `dvc exp run -S` takes it: "train.images=96000"."""
-    for key in dict.fromkeys([*before, *now]):
-        if key not in now:
-            yield f"{path}{key} left out"
-        elif key not in before:
-            yield f"{path}{key} added"
-        elif isinstance(before[key], dict) and isinstance(now[key], dict):
-            yield from differing(before[key], now[key], f"{path}{key}.")
-        elif before[key] != now[key]:
-            yield f"{path}{key}={json.dumps(now[key])}"
+def change(key: str, old: Any, new: Any) -> str:
+    """What differs, as `dvc exp run -S` takes it: "train.images=96000"."""
+    return f"{key} left out" if new is MISSING else f"{key} added" if old is MISSING else f"{key}={json.dumps(new)}"
 
 
 def table(groups: Sequence[Sequence[Experiment]]) -> Table:
@@ -91,11 +100,11 @@ def table(groups: Sequence[Sequence[Experiment]]) -> Table:
         shown.add_column(score, justify="right", no_wrap=True)
     for commit, *others in groups:
         for each in (commit, *others):
-            differences = [] if each is commit else list(differing(commit.params, each.params))
+            changes = [change(*found) for found in differences(commit.params, each.params)]
             name = each.name if each is commit else f"  {each.name}"
             shown.add_row(
                 f"{name} ({each.state})" if each.state else name,
-                "\n".join(differences),
+                "\n".join(changes),
                 "\n".join(each.scores),
                 "\n".join(kid(scores.get("kid"), scores.get("kid_std")) for scores in each.scores.values()),
                 "\n".join(significant(scores.get("frechet")) for scores in each.scores.values()),

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="print all that is known as JSON")]
+from cspipe.runtime.errors import UserError
 
 
 def explain(
     stage: Annotated[str, typer.Argument(help="such as train or sample@cs-100; without it, a line for each")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """Tell why a stage would run or be skipped, before it does."""
-    from cspipe.explain import explain, explain_all, table  # DVC takes seconds to import
+    from cspipe.cli.explain import SHOWN, explain
 
-    found = [explain(Path(), stage)] if stage else explain_all(Path())
-    if as_json:
-        trees = [each.as_json() for each in found]
-        print(json.dumps(trees[0] if stage else trees, indent=2))
-    else:
-        print(found[0].text() if stage else table(found))
+    found = {each.stage: each for each in explain(Path())}
+    if stage and stage not in found:
+        raise UserError(f"no stage {stage!r} in dvc.yaml; it has {', '.join(found)}")
+    for each in [found[stage]] if stage else found.values():
+        print(each)
+    for reason in found[stage].reasons[SHOWN:] if stage else ():
+        print(f"  {reason}")
 
 
 def lineage(
     file: Annotated[str, typer.Argument(help="a model, samples, metrics, or an s3:// address of one")],
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print all that is known as JSON")] = False,
 ) -> None:
     """Tell where a file comes from: code, parameters, data, machine, and the files it was made from."""
-    from cspipe.lineage.text import as_json as tree_of
-    from cspipe.lineage.text import text
-    from cspipe.lineage.trace import trace
+    from cspipe.lineage.trace import text, trace
 
     origin = trace(file, Path())
-    print(json.dumps(tree_of(origin), indent=2) if as_json else text(origin))
+    print(json.dumps(asdict(origin), indent=2) if as_json else text(origin))
 
 
 def experiments(

@@ -6,6 +6,7 @@ The work itself is run by `dvc repro`, or by the flows. What only some commands 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -23,16 +24,11 @@ app = typer.Typer(
     "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
     "from, and start servers and workers for `prefect deployment run`.",
 )
-app.command()(explain)
-app.command()(lineage)
-app.command()(experiments)
-app.command()(inpaint)
-app.command()(deocclude)
-app.command()(study)
+for command in (explain, lineage, experiments, inpaint, deocclude, study):
+    app.command()(command)
 app.add_typer(params.app, name="params")
 
 
-@app.command()
 def up(
     detach: Annotated[bool, typer.Option("--detach", help="return when all is ready; `cspipe down` stops it")] = False,
     s3: Annotated[str | None, typer.Option(help="s3://bucket/prefix to use; a store here if not given")] = None,
@@ -44,7 +40,6 @@ def up(
     up(detach, s3, port)
 
 
-@app.command()
 def down() -> None:
     """Stop what `cspipe up` started in this folder."""
     from flows.local.stack import down
@@ -52,7 +47,6 @@ def down() -> None:
     down()
 
 
-@app.command()
 def status() -> None:
     """Show what runs and whether it is well; exit status 1 if not."""
     from flows.local.stack import status
@@ -60,12 +54,35 @@ def status() -> None:
     raise typer.Exit(0 if status() else 1)
 
 
-@app.command()
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:
     """Start this machine's workers of a pool, one per GPU for gpu; the server's address is PREFECT_API_URL."""
     from flows.local.workers import worker
 
     worker(pool)
+
+
+def add_offered(app: typer.Typer) -> None:
+    """Add the commands that others offer as entry points of `cspipe.commands`: functions, or a typer.Typer of several.
+
+    One whose module is not there is left out: flows is code of the repository, not of the wheel.
+    """
+    for entry in sorted(entry_points(group="cspipe.commands"), key=lambda entry: entry.name):
+        try:
+            command = entry.load()
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != entry.module.partition(".")[0]:
+                raise
+            continue
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+
+
+add_offered(app)
+if not entry_points(group="cspipe.commands"):  # until flows offers them
+    for name, stack_command in (("up", up), ("down", down), ("status", status), ("worker", worker)):
+        app.command(name)(stack_command)
 
 
 def main() -> None:

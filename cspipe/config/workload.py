@@ -91,15 +91,15 @@ def _place(tensor: Tensor) -> int:
 def costs(params: Params) -> tuple[Cost, Cost]:
     """The cost of the main net and of the module."""
     image, size = params.data.channels, params.data.size
-    told = condition_channels(params.task, image)
-    told_too = told + (image if params.diffusion.self_condition else 0)
+    condition = condition_channels(params.task, image)
+    with_estimate = condition + (image if params.diffusion.self_condition else 0)
     with torch.device("meta"):
         t = torch.empty(1)
-        main = params.model.build(image + told_too, image, size)
-        module = params.compensation.build(image + told, image, size)
+        main = params.model.build(image + with_estimate, image, size)
+        module = params.compensation.build(image + condition, image, size)
         return (
-            cost_of(main, torch.empty(1, image + told_too, size, size), t),
-            cost_of(module, torch.empty(1, image + told, size, size), t),
+            cost_of(main, torch.empty(1, image + with_estimate, size, size), t),
+            cost_of(module, torch.empty(1, image + condition, size, size), t),
         )
 
 
@@ -113,8 +113,8 @@ def training_memory(main: Cost) -> int:
     return copies_memory(main) + main.activations
 
 
-def training_pictures(data: DataSettings) -> int | None:
-    """Pictures of the train split, as far as params.yaml and the published size of the source tell; else None.
+def training_images(data: DataSettings) -> int | None:
+    """Images of the train split, as far as params.yaml and the published size of the source tell; else None.
 
     A source of a published size has `PUBLISHED`, its `pictures` in all, or `TRAIN_PICTURES` of its official split.
     """
@@ -162,9 +162,9 @@ def _giga(flop: int) -> str:
 
 
 def _passes(params: Params) -> str:
-    """How often each picture is seen, in words."""
-    pictures = training_pictures(params.data)
-    if pictures is None:
-        return f"passes unknown: how many pictures {params.data.source} has is seen when they are prepared"
+    """How often each image is seen, in words."""
+    images = training_images(params.data)
+    if images is None:
+        return f"passes unknown: how many images {params.data.source} has is seen when they are prepared"
     at_most = " at most" if params.data.limit is not None and params.data.path is not None else ""
-    return f"{params.train.images / pictures:,.4g} passes over {pictures:,} pictures{at_most}"
+    return f"{params.train.images / images:,.4g} passes over {images:,} images{at_most}"

@@ -1,6 +1,6 @@
-"""Records of who made a file, found by the file's content: what may not stand in the file itself.
+"""What a file says of its origin, and records of who made it, found by its content: what may not stand in the file.
 
-One JSON per file, named by the sha256 of its bytes, on this machine and, with CSPIPE_S3, in the bucket.
+A record is a JSON named by the sha256 of the file's bytes, on this machine and, with CSPIPE_S3, in the bucket.
 """
 
 from __future__ import annotations
@@ -8,77 +8,111 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cspipe.lineage.stage_files import stage_files
+import yaml
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from numpy.lib import format as npy
+
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 
 FOLDER = Path(".cspipe/lineage")
-RECORDED = ("models", "samples", "metrics")
+RECORDED = ("models/", "samples/", "metrics/")
 KINDS = (".safetensors", ".npy", ".json")
-CODE = "cspipe"
-"""Dependencies on code, which the commit tells."""
+KIND_BY_FACT = {
+    "samples_sha256": "metrics", "variant": "samples", "main_sha256": "compensation module", "data_sha256": "main model"
+}  # fmt: skip
+LOCAL = LocalFileSystem()
+Facts = Mapping[str, Any]
 
 
-def keep_records(facts: Mapping[str, Any]) -> None:
-    """Record what a finished stage of the current folder wrote; `facts` as `RunLog.facts` gives them.
+def keep_records(run: Facts) -> None:
+    """Record what a finished stage of the current folder wrote; `run` as `RunLog.facts` gives it.
 
     A file that has a record keeps it: whoever made these bytes first is their origin. A stage's results are good
     without a record, so whatever fails here is a warning.
     """
     try:
-        files = stage_files(Path(), facts["stage"])
-        read = [path for dep in files.reads if dep.parts[0] != CODE for path in _inputs(dep)]
-        inputs = {str(path): sha256_file(path) for path in read}
-        written = [path for out in files.writes if out.parts[0] in RECORDED for path in _files(out)]
-        records = {sha256_file(path): {"file": str(path), **facts, "inputs": inputs} for path in written}
+        paths = {sha256_file(path): path for path in _written(run["stage"])}
+        records = {key: {"file": str(path), **run, "facts": read_facts(str(path))} for key, path in paths.items()}
         for sha256, record in records.items():
-            _keep_here(sha256, record)
-        if os.environ.get("CSPIPE_S3"):
-            _keep_in_s3(records)
-    except (OSError, UserError) as error:
-        print(f"warning: {facts['stage']}: no complete record of its lineage: {error}", file=sys.stderr)
+            path = FOLDER / f"{sha256}.json"
+            if not path.exists():
+                with whole_file(path) as beside:
+                    beside.write_text(json.dumps(record, indent=2) + "\n")
+        if url := os.environ.get("CSPIPE_S3"):
+            from cspipe.runtime.storage import Bucket  # boto3 takes a second to import
+            from cspipe.runtime.storage_errors import Lost
+
+            for sha256, record in records.items():
+                with suppress(Lost):  # the bucket has one
+                    Bucket.from_url(url).put_json(f"lineage/{sha256}.json", record, if_absent=True)
+    except (OSError, UserError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"warning: {run['stage']}: no complete record of its lineage: {why}", file=sys.stderr)
 
 
 def find_here(sha256: str, root: Path) -> dict[str, Any] | None:
     """The record that this machine has of a file's content, or None."""
-    try:
-        record = json.loads((root / FOLDER / f"{sha256}.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+    path = root / FOLDER / f"{sha256}.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else None
 
 
-def _files(path: Path) -> list[Path]:
-    """The models, arrays and JSON files that a path names or holds."""
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [file for file in found if file.is_file() and file.suffix in KINDS]
+def _written(stage: str) -> Iterator[Path]:
+    """Models, samples and metrics of a stage such as "train" or "sample@cs-100", by dvc.yaml."""
+    name, _, cell = stage.partition("@")
+    entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
+    entry = entry.get("do", entry)
+    listed = [*entry.get("outs", []), *entry.get("metrics", [])]
+    paths = [next(iter(each)) if isinstance(each, dict) else each for each in listed]
+    for path in (Path(each.replace("${key}", cell)) for each in paths if each.startswith(RECORDED)):
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (file for file in files if file.is_file() and file.suffix in KINDS)
 
 
-def _inputs(path: Path) -> list[Path]:
-    """Files that stand for a dependency; a prepared folder's index has the hashes of its shards."""
-    index = path / "index.json"
-    return [index] if index.is_file() else _files(path)
+def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
+    """Parameters, seeds, hashes and code that a model, samples or metrics name; empty if it is none, or says nothing.
 
-
-def _keep_here(sha256: str, record: dict[str, Any]) -> None:
-    path = FOLDER / f"{sha256}.json"
-    if not path.exists():
-        with whole_file(path) as beside:
-            beside.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def _keep_in_s3(records: Mapping[str, dict[str, Any]]) -> None:
-    """Put the records that the bucket lacks. Raises UserError."""
-    from cspipe.runtime.storage import Bucket  # boto3 takes a second to import
-    from cspipe.runtime.storage_errors import Lost
-
-    bucket = Bucket.from_url(os.environ["CSPIPE_S3"])
-    for sha256, record in records.items():
+    path: in `fs`, a disk or S3; only the head of a large file is read, and its name does not matter. Raises UserError
+    if a model is shorter than its header says, or samples.json beside samples is that of others.
+    """
+    with fs.open(path) as file:
+        start = file.read(16)
+        file.seek(0)
+        if start.startswith(npy.MAGIC_PREFIX):
+            return _beside(path, fs, file)
         try:
-            bucket.put_json(f"lineage/{sha256}.json", record, if_absent=True)
-        except Lost:
-            continue
+            if start[8:9] == b"{":  # safetensors: a header behind its length
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+                tree = json.loads(header.pop("__metadata__", {}).get("cspipe", "{}"))
+                expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+                if fs.size(path) != expected:
+                    raise UserError(f"{path}: damaged: it has not the {expected} bytes that its header says")
+            else:
+                tree = json.load(file) if start[:1] == b"{" else {}
+            facts: Facts = tree["provenance"][0] if "provenance" in tree else tree
+            return facts if kind_of(facts) else {}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return {}
+
+
+def kind_of(facts: Facts) -> str:
+    """What a file with these facts is; "" if none of this project's."""
+    return next((kind for key, kind in KIND_BY_FACT.items() if key in facts), "")
+
+
+def _beside(path: str, fs: AbstractFileSystem, file: Any) -> Facts:
+    """What samples.json beside an array says of it."""
+    beside = f"{path.rpartition('/')[0] or '.'}/samples.json"
+    facts = read_facts(beside, fs) if fs.exists(beside) else {}
+    npy.read_magic(file)
+    shape = npy.read_array_header_1_0(file)[0]
+    if facts and facts.get("images") != shape[0]:
+        raise UserError(f"{beside}: describes {facts.get('images')} images, but {path} has {shape[0]}")
+    return facts

@@ -1,24 +1,37 @@
-"""The tree of origins: a file, what made it, and the files that it was made from, as far back as is known here."""
+"""Where a file comes from: what it says of itself, who made it, and the files that it was made from."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cspipe.lineage.contents import Contents, read_contents
-from cspipe.lineage.history import Commits, History
-from cspipe.lineage.records import FOLDER, find_here
-from cspipe.lineage.sources import LocalFile, S3Object, open_source
+from fsspec.core import url_to_fs
+
+from cspipe.lineage.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import explained
+from cspipe.runtime.wording import readable_seconds
 
-DEPTH = 5
-"""Longest chain there is: metrics, samples, module, main model, pictures."""
-KIND_OF_INPUT = {"model.safetensors": "model", "samples.npy": "samples", "index.json": "pictures"}
+PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
+    "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "compensation module",
+    "samples_sha256": "samples", "data_sha256": "images", "reference_sha256": "reference images",
+}  # fmt: skip
+SHOWN = (  # of the facts, in the text; the JSON has all
+    "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
+    "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
+    "compensation", "reference", "extractor", "source", "split", "torch", "device",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,123 +39,144 @@ class Origin:
     """One file of the tree."""
 
     kind: str
-    place: str
-    """Where it is, or was when it was made; empty if only its hash is known."""
+    place: str  # where it is, or was when it was made; "" if unknown
     sha256: str
-    facts: Mapping[str, Any]
-    """What it says of how it was made: parameters, seeds, images seen, versions."""
-    code: Mapping[str, Commits | None]
-    """By stage, the commits that have its code; None if it names code and there are no commits here."""
-    record: Mapping[str, Any] | None
-    """Who made these bytes first: stage, commit, flow run, host, device, versions, seconds."""
+    facts: Facts
+    commits: Mapping[str, str]  # by stage, the newest one here that has its code; "" if none has
+    record: Mapping[str, Any] | None  # who made these bytes first, as `keep_records` writes it
     made_from: tuple[Origin, ...]
 
 
 def trace(target: str, root: Path) -> Origin:
-    """Where a model, samples or metrics file comes from; `target` is a path or an s3:// address.
+    """Where a model, samples or metrics come from; `target` is a path or an s3:// address, `root` a clone to look in.
 
-    `root`: a clone of the project, whose history, records and files are looked at. Raises UserError if the file is
-    missing, damaged, of another kind, or says nothing of itself and nobody has a record of it.
+    Raises UserError if the file is missing or damaged, or says nothing of itself and nobody has a record of it.
     """
-    contents = read_contents(open_source(target))
-    tracer = _Tracer(root)
-    origin = tracer.origin(contents, DEPTH)
+    try:
+        with explained("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
+            fs, path = url_to_fs(target)
+            facts = read_facts(path, fs)
+            sha256 = fs.metadata(path).get("sha256") if hasattr(fs, "metadata") else None  # as Bucket.put_file has it
+            with fs.open(path) as file:
+                sha256 = sha256 or hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{target}: cannot be read ({error}); give a model, samples or metrics") from None
+    url = os.environ.get("CSPIPE_S3")
+    tracer = _Tracer(root, Bucket.from_url(url) if url else None)
+    origin = tracer.origin(sha256, "file", target, facts or tracer.scored(sha256))
     if not origin.facts and origin.record is None:
-        looked = "; ".join([*tracer.looked_at(contents), *tracer.trouble])
-        raise UserError(f"{target}: nothing is known of it (sha256 {origin.sha256}); looked at {looked}")
+        looked = f"{root / FOLDER} and {url or 'no bucket (CSPIPE_S3 is not set)'}"
+        raise UserError(f"{target}: says nothing of its origin; no record of its sha256 {sha256} in {looked}")
     return origin
 
 
+@dataclass
 class _Tracer:
-    def __init__(self, root: Path) -> None:
-        self.root, self.history = root, History(root)
-        self.trouble: list[str] = []
-        self._hashes: dict[str, dict[str, Path]] = {}
+    root: Path
+    bucket: Bucket | None
 
-    def origin(self, contents: Contents, depth: int) -> Origin:
-        """The origin of a file that is here, with what it was made from."""
-        sha256 = contents.source.sha256
-        record = self._record(sha256)
-        facts, code, made_from = contents.facts, contents.code, dict(contents.made_from)
-        if not facts and contents.kind == "samples":
-            told = self._scored_samples(sha256)
-            if told is not None:
-                made_from = {kind: value for kind, value in told.made_from.items() if value != sha256}
-                facts, code = told.facts, told.code
-        parents = [self._parent(kind, value, depth - 1) for kind, value in made_from.items()]
-        if not made_from and record is not None:
-            parents = list(self._recorded_parents(record, depth - 1))
-        commits = {stage: self.history.find(ids) for stage, ids in code.items()}
-        return Origin(contents.kind, contents.source.name, sha256, facts, commits, record, tuple(parents))
-
-    def looked_at(self, contents: Contents) -> list[str]:
-        """Where something about a file was sought."""
-        inside = {"safetensors file": "its metadata", "samples": "samples.json beside it and metrics/*.json"}
-        places = [inside.get(contents.kind, "its content"), f"records in {self.root / FOLDER}"]
-        shared = os.environ.get("CSPIPE_S3")
-        return [*places, f"records in {shared.rstrip('/')}/lineage" if shared else "no bucket (CSPIPE_S3 is not set)"]
-
-    def _parent(self, kind: str, sha256: str, depth: int) -> Origin:
+    def origin(self, sha256: str, kind: str, place: str = "", facts: Facts | None = None) -> Origin:
         """The origin of a file of which the hash is known, and perhaps more."""
-        if "pictures" in kind:
-            return Origin(kind, *self._pictures(sha256), {}, None, ())
-        path = self._here(kind, sha256)
-        if path is not None and depth > 0:
-            return self.origin(read_contents(LocalFile(path)), depth)
-        record = self._record(sha256)
-        parents = tuple(self._recorded_parents(record, depth - 1)) if record is not None and depth > 0 else ()
-        place = str(record["file"]) if record is not None else ""
-        return Origin(kind, place, sha256, {}, {}, record, parents)
+        record = self.record(sha256)
+        if not facts:
+            recorded = (record["file"], record.get("facts", {})) if record else ("", {})
+            found, facts = self.known.get(sha256, recorded)
+            place = place or found
+        parents = [(PARENTS[key], value) for key, value in facts.items() if key in PARENTS and value]
+        made_from = tuple(self.origin(value, parent) for parent, value in parents if value != sha256)
+        return Origin(kind_of(facts) or kind, place, sha256, facts, self.commits(facts), record, made_from)
 
-    def _recorded_parents(self, record: Mapping[str, Any], depth: int) -> Iterator[Origin]:
-        for name, sha256 in record.get("inputs", {}).items():
-            kind = KIND_OF_INPUT.get(Path(name).name)
-            if kind is not None:
-                parent = self._parent(kind, sha256, depth)
-                yield replace(parent, place=parent.place or name)
-
-    def _record(self, sha256: str) -> Mapping[str, Any] | None:
+    def record(self, sha256: str) -> Mapping[str, Any] | None:
+        """This machine's record, or the bucket's, which is asked no more once it failed."""
         record = find_here(sha256, self.root)
-        shared = os.environ.get("CSPIPE_S3")
-        return record if record is not None or not shared else self._record_in_s3(shared, sha256)
-
-    def _record_in_s3(self, shared: str, sha256: str) -> Mapping[str, Any] | None:
-        """The bucket's record; after a failure, which `trouble` then tells, it is asked no more."""
-        try:
-            found = S3Object(f"{shared.rstrip('/')}/lineage/{sha256}.json")
-            record = json.loads(found.read(0, found.size)) if not self.trouble and found.exists() else None
-        except (UserError, ValueError) as error:
-            self.trouble.append(str(error))
-            return None
-        return record if isinstance(record, dict) else None
-
-    def _here(self, kind: str, sha256: str) -> Path | None:
-        """The clone's model or samples with this content."""
-        pattern = "samples/*/samples.npy" if kind == "samples" else "models/*/model.safetensors"
-        if pattern not in self._hashes:
-            self._hashes[pattern] = {sha256_file(path): path for path in self.root.glob(pattern)}
-        return self._hashes[pattern].get(sha256)
-
-    def _pictures(self, sha256: str) -> tuple[str, str, dict[str, Any]]:
-        """(place, sha256, facts) of prepared pictures, by the hash of a split or of the whole index."""
-        path = self.root / "data/prepared/index.json"
-        try:
-            index = json.loads(path.read_text())
-            told = {key: value for key, value in index.items() if isinstance(value, str | int)}
-            if sha256_file(path) == sha256:
-                return str(path), sha256, told
-            split, entry = next(item for item in index["splits"].items() if item[1]["sha256"] == sha256)
-            return str(path.parent), sha256, {**told, "split": split, "images": entry["images"]}
-        except (OSError, ValueError, LookupError, TypeError, StopIteration):
-            return "", sha256, {}
-
-    def _scored_samples(self, sha256: str) -> Contents | None:
-        """What a metrics file of the clone says of these samples."""
-        for path in sorted(self.root.glob("metrics/*.json")):
+        if record is None and self.bucket is not None:
             try:
-                told = read_contents(LocalFile(path))
-            except UserError:
-                continue
-            if told.made_from.get("samples") == sha256:
-                return told
-        return None
+                record, *_ = self.bucket.get_json(f"lineage/{sha256}.json") or (None,)
+            except UserError as error:
+                print(f"warning: no records of other machines: {error}", file=sys.stderr)
+                self.bucket = None
+        return record
+
+    @cached_property
+    def known(self) -> dict[str, tuple[str, Facts]]:
+        """(place, facts) by hash of the models, samples and images in the clone."""
+        found: dict[str, tuple[str, Facts]] = {}
+        index = self.root / "data/prepared/index.json"
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            tree = json.loads(index.read_text())
+            about = {key: value for key, value in tree.items() if isinstance(value, str | int)}
+            for split, entry in tree["splits"].items():
+                found[entry["sha256"]] = str(index.parent), {**about, "split": split, "images": entry["images"]}
+        for pattern in ("models/*/model.safetensors", "samples/*/samples.npy"):
+            found |= {sha256_file(path): (str(path), read_facts(str(path))) for path in self.root.glob(pattern)}
+        return found
+
+    def scored(self, sha256: str) -> Facts:
+        """What a metrics file of the clone says of these samples; empty if none scores them."""
+        metrics = (read_facts(str(path)) for path in self.root.glob("metrics/*.json"))
+        facts = next((found for found in metrics if found.get("samples_sha256") == sha256), {})
+        return {key: value for key, value in facts.items() if key not in ("samples_sha256", "reference_sha256")}
+
+    def commits(self, facts: Facts) -> dict[str, str]:
+        """The newest commit on any branch with the git object ids of each stage's code."""
+        code = facts.get("code", {})
+        if not all(isinstance(ids, dict) for ids in code.values()):
+            code = {"compensate" if "main_sha256" in facts else "train": code}
+        commits = self._git("rev-list", "HEAD", "--branches", "--tags", "--remotes")
+        newest = {}
+        for stage, ids in code.items():
+            asked = "".join(f"{commit}:{path}\n" for commit in commits for path in ids)
+            found = self._git("cat-file", "--batch-check=%(objectname)", asked=asked)
+            rows = (found[start : start + len(ids)] for start in range(0, len(found), len(ids) or 1))
+            same = (all(map(str.startswith, row, ids.values())) for row in rows)
+            newest[stage] = next((commit for commit, has in zip(commits, same, strict=False) if has), "")
+        return newest
+
+    def _git(self, *arguments: str, asked: str = "") -> list[str]:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=self.root, input=asked, capture_output=True, text=True).stdout.splitlines()
+
+
+def text(origin: Origin) -> str:
+    """A short tree: some lines per file, what it was made from below it and further in; nothing twice."""
+    return "\n".join(_lines(origin, set()))
+
+
+def _lines(origin: Origin, seen: set[str]) -> Iterator[str]:
+    place = f" {origin.place}" if origin.place else ""
+    again = ", as above" if origin.sha256 in seen else ""
+    yield f"{origin.kind}{place} (sha256 {origin.sha256[:12]}{again})"
+    if again:
+        return
+    seen.add(origin.sha256)
+    if facts := ", ".join(_facts(origin.facts)):
+        yield f"  {facts}"
+    for commit in dict.fromkeys(origin.commits.values()):
+        stages = ", ".join(stage for stage, found in origin.commits.items() if found == commit)
+        yield f"  code of {stages}: {f'commit {commit[:12]}' if commit else 'in no commit here'}"
+    if origin.record is not None:
+        yield from (f"  {line}" for line in _record(origin.record))
+    elif not origin.facts:
+        yield "  not in this clone, and no record of it"
+    for parent in origin.made_from:
+        yield from (f"    {line}" for line in _lines(parent, seen))
+
+
+def _facts(facts: Facts) -> Iterator[str]:
+    for key in SHOWN:
+        section, _, name = key.rpartition(".")
+        value = facts.get(section, {}).get(name) if section else facts.get(name)
+        if isinstance(value, Mapping):
+            value = " ".join(f"{name} {item}" for name, item in value.items() if item is not None)
+        if value is not None:
+            yield f"{name.replace('_', ' ')} {value}"
+
+
+def _record(record: Mapping[str, Any]) -> Iterator[str]:
+    flow = f", flow run {record['flow_run']}" if record["flow_run"] else ""
+    started, took = record["started"].replace("T", " ")[:16], readable_seconds(record["seconds"])
+    yield f"made by {record['stage']}, {started} UTC in {took}{flow}"
+    changed = f" with changes to {', '.join(record['changed'][:4])}" if record["changed"] else ""
+    yield f"at commit {record['commit'][:12]}{changed}, params.yaml {record['params_sha256'][:12]}"
+    versions = f"Python {record['python']}, torch {record['torch']}, CUDA {record['cuda'] or 'none'}"
+    yield f"on {record['host']}: {record['device']}, {versions}"

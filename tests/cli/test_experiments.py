@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cspipe.cli.experiments import Experiment, differing, read_experiments, table
+from cspipe.cli.experiments import Experiment, change, differences, read_experiments, table
 from cspipe.runtime.errors import UserError
 
 SCORES = {"kid": 0.422024, "kid_std": 0.0260814, "frechet": 193.075}
@@ -16,8 +16,9 @@ SCORES = {"kid": 0.422024, "kid_std": 0.0260814, "frechet": 193.075}
 def test_differences_are_typed_like_those_of_dvc_and_new_parts_are_one() -> None:
     before = {"train": {"images": 64, "method": "plain"}, "variants": {"a": {"steps": 10}, "old": {"steps": 1}}}
     now = {"train": {"images": 96, "method": "plain"}, "variants": {"a": {"steps": 10}, "new": {"steps": 5, "eta": 0}}}
-    assert list(differing(before, now)) == ["train.images=96", "variants.old left out", "variants.new added"]
-    assert list(differing(now, now)) == []
+    changes = [change(*found) for found in differences(before, now)]
+    assert changes == ["train.images=96", "variants.old left out", "variants.new added"]
+    assert list(differences(now, now)) == []
 
 
 def test_table_fits_a_terminal_and_says_what_is_not_done() -> None:
@@ -35,5 +36,5 @@ def test_table_fits_a_terminal_and_says_what_is_not_done() -> None:
 
 
 def test_outside_of_a_repository_dvc_says_why(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dvc exp show: .*not inside of a DVC repository"):
+    with pytest.raises(UserError, match="not inside of a DVC repository"):
         read_experiments(tmp_path, 1)

@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from typer.testing import CliRunner
 
+from cspipe.cli import main
+from cspipe.cli.main import add_offered
 from cspipe.config.overlays import read_preset
 from tests.conftest import ROOT
 
@@ -16,11 +21,26 @@ def cspipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_without_arguments_it_explains_itself(tmp_path: Path) -> None:
-    for arguments in ((), ("params",)):
-        shown = cspipe(*arguments, cwd=tmp_path)
-        assert "Usage" in shown.stdout + shown.stderr
-        assert "params" in shown.stdout + shown.stderr
+def test_help_comes_without_torch() -> None:
+    code = "import sys; from cspipe.cli.main import app; app(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "explain" in done.stdout
+    assert "torch" not in done.stdout.splitlines()[-1].split()
+
+
+def test_offered_commands_are_added_and_those_of_no_checkout_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"twice": "tests.cli.test_main:hello", "presets": "cspipe.cli.main:params_app", "up": "flows_gone.up:up"}
+    entries = [EntryPoint(name, value, "cspipe.commands") for name, value in offered.items()]
+    monkeypatch.setattr(main, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
+    app = typer.Typer()
+    add_offered(app)
+    assert CliRunner().invoke(app, ["twice", "2"]).stdout == "hello\nhello\n"
+    assert "demo" in CliRunner().invoke(app, ["presets", "list"]).stdout
+    assert CliRunner().invoke(app, ["up"]).exit_code == 2
+
+
+def hello(times: int) -> None:
+    print("\n".join(["hello"] * times))
 
 
 def test_demo_is_the_params_file_as_shipped() -> None:
@@ -39,7 +59,7 @@ def test_a_preset_can_be_listed_shown_used_and_checked(name: str, tmp_path: Path
     assert cspipe("params", "check", cwd=tmp_path).stdout.startswith("params.yaml: fine")
 
 
-def test_own_changes_are_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_changes_of_a_person_are_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("mine: 1\n")
     refused = cspipe("params", "use", "demo", cwd=tmp_path)
     assert refused.returncode == 1
@@ -51,8 +71,8 @@ def test_own_changes_are_not_overwritten_unasked(tmp_path: Path) -> None:
 
 def test_errors_are_messages_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("seed: 0", "seed: -4"))
-    for arguments, message in ((("params", "use", "nope"), "no preset 'nope'"), (("params", "check"), "seed")):
+    for arguments, key in ((("params", "use", "nope"), "nope"), (("params", "check"), "seed"), (("explain",), "DVC")):
         failed = cspipe(*arguments, cwd=tmp_path)
         assert failed.returncode == 1
-        assert message in failed.stderr
+        assert key in failed.stderr
         assert "Traceback" not in failed.stderr

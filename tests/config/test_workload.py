@@ -13,7 +13,7 @@ from cspipe.compensation import COMPENSATORS
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_pictures
+from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_images
 from cspipe.data.conditions import condition_channels
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.registry import names_in
@@ -27,9 +27,9 @@ OFFICIAL = {"data.source": "cifar10", "data.path": "cifar", "data.limit": None, 
 def nets(params: Params) -> tuple[nn.Module, nn.Module, Tensor]:
     """The real nets on the CPU, and an input of theirs."""
     channels, size = params.data.channels, params.data.size
-    told = condition_channels(params.task, channels)
-    main, module = (part.build(channels + told, channels, size) for part in (params.model, params.compensation))
-    return main, module, torch.randn(1, channels + told, size, size)
+    condition = condition_channels(params.task, channels)
+    main, module = (part.build(channels + condition, channels, size) for part in (params.model, params.compensation))
+    return main, module, torch.randn(1, channels + condition, size, size)
 
 
 def kept_in_memory(net: nn.Module, *inputs: Tensor) -> int:
@@ -51,10 +51,10 @@ def test_parameters_are_those_of_the_built_nets(params: Callable[..., Params], t
     assert counted[0] == sum(weight.numel() for weight in main.parameters())
 
 
-def test_a_net_that_is_told_its_estimate_reads_as_many_channels_more(params: Callable[..., Params]) -> None:
-    plain, told = costs(params()), costs(params({"diffusion.self_condition": True}))
-    assert told[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
-    assert told[1] == plain[1]
+def test_self_conditioning_adds_the_channels_of_an_image(params: Callable[..., Params]) -> None:
+    plain, more = costs(params()), costs(params({"diffusion.self_condition": True}))
+    assert more[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
+    assert more[1] == plain[1]
 
 
 def test_a_linear_layer_takes_two_flop_per_weight_and_its_gradient_as_many() -> None:
@@ -98,7 +98,7 @@ def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("changes", "pictures"),
+    ("changes", "images"),
     [
         ({}, 64),  # 80 of which a fifth is held out
         (CELEBAHQ, 27_000),
@@ -106,20 +106,20 @@ def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., 
         ({"data.source": "folder", "data.path": "faces", "data.limit": None}, None),
     ],
 )
-def test_passes_are_over_the_training_pictures_that_are_known(
-    params: Callable[..., Params], changes: dict[str, object], pictures: int | None
+def test_passes_are_over_the_training_images_that_are_known(
+    params: Callable[..., Params], changes: dict[str, object], images: int | None
 ) -> None:
     chosen = params(changes)
-    assert training_pictures(chosen.data) == pictures
-    assert (f"over {pictures:,} pictures" if pictures else "passes unknown") in derived(chosen)
+    assert training_images(chosen.data) == images
+    assert (f"over {images:,} images" if images else "passes unknown") in derived(chosen)
 
 
-def test_an_official_split_has_the_pictures_that_its_source_names(
+def test_an_official_split_has_the_images_that_its_source_names(
     params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_PICTURES", 50_000, raising=False)
-    assert training_pictures(params(OFFICIAL).data) == 50_000
-    assert training_pictures(params({**OFFICIAL, "data.limit": 1000}).data) is None
+    assert training_images(params(OFFICIAL).data) == 50_000
+    assert training_images(params({**OFFICIAL, "data.limit": 1000}).data) is None
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.explain import explain_all
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import Outcome, StageRunner
 from flows.graph import read_graph
@@ -51,8 +50,8 @@ class Place:
         """What the driver of a clone settles; `then_run`: and runs the others. The workspace is gone afterwards."""
         head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
         with open_workspace(clone, head, "run", self.bucket) as workspace:
-            plan, nodes = explain_all(workspace.root), read_graph(workspace.root)
-            known = settle(workspace, plan, nodes, self.told.append)
+            nodes = read_graph(workspace.root)
+            known = settle(workspace, nodes, self.told.append)
             for node in nodes if then_run else []:
                 if node.name not in known:
                     StageRunner(workspace, "known", print, lambda step: None)(node)  # no run of a test beside this one

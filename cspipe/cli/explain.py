@@ -1,0 +1,120 @@
+"""Which stages `dvc repro` would run and why, by `dvc status` and `dvc dag`, with the values and files that changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import networkx as nx
+from ruamel.yaml import YAML
+
+from cspipe.cli.experiments import MISSING, differences, dvc_output
+from cspipe.runtime.errors import UserError
+
+SHOWN = 3  # reasons in the line of a stage
+STATES = {"deleted": "is missing", "not in cache": "is missing, here and in the cache (`dvc pull` may bring it)"}
+"""DVC's words for the state of an output."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `dvc repro` would do with a stage: run it, restore its outputs from the cache, or nothing."""
+
+    stage: str
+    runs: bool
+    reasons: tuple[str, ...]
+    """What changed or is missing."""
+    upstream: tuple[str, ...]
+    """Stages that it reads from and that would run."""
+    downstream: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """One line, with the first reasons."""
+        more = [f"and {len(self.reasons) - SHOWN} more"] if self.reasons[SHOWN:] else []
+        reasons = ", ".join([*self.reasons[:SHOWN], *more])
+        if not self.runs:
+            return f"{self.stage}: {f'would be restored from the cache: {reasons}' if reasons else 'up to date'}"
+        after = f"after {', '.join(self.upstream)}" if self.upstream else ""
+        then = f"then {', '.join(self.downstream)}" if reasons and self.downstream else ""
+        return f"{self.stage}: would run: {'; '.join(filter(None, [reasons, after, then]))}"
+
+
+def explain(root: Path) -> list[Explanation]:
+    """What `dvc repro` would do with each stage of `root`, each after those that it reads from.
+
+    Raises UserError if DVC cannot tell, for instance while it runs a stage, or if there are no stages.
+    """
+    status: dict[str, list[Any]] = json.loads(dvc_output(root, "status", "--json"))
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for stage, reader in re.findall(r'^"(.+?)"(?: -> "(.+)")?;', dvc_output(root, "dag", "--dot"), re.MULTILINE):
+        graph.add_edges_from([(stage, reader)] if reader else [])
+        graph.add_node(stage)
+    graph.remove_nodes_from([stage for stage in graph if stage.endswith(".dvc")])  # tracked data
+    if not graph:
+        raise UserError(f"{root.resolve()}: no stages in dvc.yaml; run this in a clone of the project")
+    locked = _read(root / "dvc.lock").get("stages", {})
+    missing = {stage: dict(_entries(status.get(stage, []), "changed outs")) for stage in graph}
+    made = [PurePosixPath(path) for paths in missing.values() for path in paths]
+    found: dict[str, Explanation] = {}
+    for stage in nx.topological_sort(graph):
+        upstream = tuple(name for name in graph.predecessors(stage) if found[name].runs)
+        reasons = list(_changes(root, status.get(stage, []), locked.get(stage), made))
+        runs = bool(reasons or upstream or "not in cache" in missing[stage].values())
+        if not reasons and not upstream:
+            reasons = [f"{path} {STATES.get(state, f'{state} by hand')}" for path, state in missing[stage].items()]
+        downstream = nx.topological_sort(graph.subgraph(nx.descendants(graph, stage)))
+        found[stage] = Explanation(stage, runs, tuple(reasons), upstream, tuple(downstream))
+    return list(found.values())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A YAML file as DVC reads it (1e-5 is a number); empty if there is none."""
+    return dict(YAML(typ="safe").load(path) or {}) if path.exists() else {}
+
+
+def _entries(entries: list[Any], kind: str) -> Iterator[tuple[str, Any]]:
+    for entry in entries:
+        yield from entry.get(kind, {}).items() if isinstance(entry, dict) else ()
+
+
+def _changes(
+    root: Path, entries: list[Any], locked: Mapping[str, Any] | None, made: list[PurePosixPath]
+) -> Iterator[str]:
+    """What changed of a stage's command, parameters and files; not of files `made` by stages that come first."""
+    if locked is None and entries:
+        yield "it has not run yet"
+        return
+    yield from (entry for entry in entries if isinstance(entry, str))  # such as "changed command"
+    for name, state in _entries(entries, "changed deps"):
+        path = PurePosixPath(name)
+        if isinstance(state, dict):
+            old, new = (locked or {}).get("params", {}).get(name, {}), _read(root / name)
+            for key in state:
+                for changed, *values in differences(old.get(key, MISSING), _value(new, key), key):
+                    yield f"{changed} {' -> '.join('none' if one is MISSING else json.dumps(one) for one in values)}"
+        elif not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
+            yield f"{name} {state}{_files_changed(root, name)}"
+
+
+def _value(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part, MISSING) if isinstance(tree, dict) else MISSING
+    return tree
+
+
+def _files_changed(root: Path, folder: str) -> str:
+    """Names of the files of a folder that differ from the commit of dvc.lock; "" if git does not tell."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
+
+    commit = git("log", "-1", "--format=%H", "--", "dvc.lock")
+    if not commit or not (root / folder).is_dir() or git("status", "--porcelain", "--", "dvc.lock"):
+        return ""
+    names = git("diff", "--relative", "--name-only", commit, "--", folder).replace(f"{folder}/", "").splitlines()
+    return f" ({', '.join(names[:6])}{', ...' if names[6:] else ''})" if names else ""

@@ -1,0 +1,123 @@
+"""What `cspipe explain` says of a small pipeline, compared with what the real `dvc repro` then does."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cspipe.cli.explain import Explanation, explain
+from cspipe.cli.inspect import explain as explain_command
+from cspipe.runtime.errors import UserError
+from tests.stages.conftest import commit, new_repository, run_in
+
+PIPELINE = """\
+stages:
+  prepare:
+    cmd: cat raw/* code/* > prepared
+    params: [size]
+    deps: [raw, code]
+    outs: [prepared]
+  train:
+    cmd: mkdir -p models && cat prepared params.yaml > models/main && echo 1 > curve.json
+    params: [train]
+    deps: [prepared]
+    outs: [models/main]
+    metrics: [curve.json: {cache: false}]
+  sample:
+    foreach: ${variants}
+    do:
+      cmd: cat models/main params.yaml > ${key}.txt
+      params: ['variants.${key}']
+      deps: [models]
+      outs: ['${key}.txt']
+"""
+FILES = {
+    "dvc.yaml": PIPELINE,
+    "params.yaml": "size: 8\ntrain: {images: 100, rate: 0.00001}\nvariants:\n  a: {steps: 3}\n  b: {steps: 4}\n",
+    "raw/one.txt": "image\n",
+    "code/scale.py": "2\n",
+    ".gitignore": "/prepared\n/models\n/a.txt\n/b.txt\n",
+}
+ALL = {"prepare", "train", "sample@a", "sample@b"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = new_repository(tmp_path_factory.mktemp("explain") / "project")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    run_in(folder, "dvc", "repro")
+    commit(folder, "done")
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project, cache and all."""
+    return shutil.copytree(finished, tmp_path / "project", symlinks=True)
+
+
+def explained(root: Path) -> dict[str, Explanation]:
+    return {each.stage: each for each in explain(root)}
+
+
+def test_nothing_changed_means_that_every_stage_is_up_to_date(finished: Path) -> None:
+    assert {str(each) for each in explain(finished)} == {f"{stage}: up to date" for stage in ALL}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "stage", "reason"),
+    [
+        ("params.yaml", "images: 100", "images: 200", "train", "train.images 100 -> 200"),
+        ("params.yaml", "images: 100", "images: 100, decay: 0.5", "train", "train.decay none -> 0.5"),
+        ("params.yaml", ", rate: 0.00001", "", "train", "train.rate 1e-05 -> none"),
+        ("params.yaml", "b: {steps: 4}", "b: {steps: 5}", "sample@b", "variants.b.steps 4 -> 5"),
+        ("code/scale.py", "2", "3", "prepare", "code modified (scale.py)"),
+        ("dvc.yaml", "cat raw/*", "cat ./raw/*", "prepare", "changed command"),
+    ],
+)
+def test_a_change_is_named_with_its_stage_and_dvc_agrees(
+    project: Path, name: str, old: str, new: str, stage: str, reason: str
+) -> None:
+    text = (project / name).read_text()
+    (project / name).write_text(text.replace(old, new, 1))
+    found = explained(project)
+    assert found[stage].reasons == (reason,)
+    assert f"{stage}: would run: {reason}" in str(found[stage])
+    ran = set(re.findall(r"^Running stage '(.+)':", run_in(project, "dvc", "repro").stdout, re.MULTILINE))
+    assert {stage} == {each.stage for each in found.values() if each.reasons}
+    assert {stage} <= ran <= {each.stage for each in found.values() if each.runs} == {stage, *found[stage].downstream}
+
+
+def test_missing_or_changed_outputs_come_from_the_cache_or_else_run(project: Path) -> None:
+    (project / "models/main").unlink()
+    (project / "curve.json").write_text("2")
+    found = explained(project)
+    assert not any(each.runs for each in found.values())
+    assert "restored from the cache: models/main is missing, curve.json modified" in str(found["train"])
+    assert "Running stage" not in run_in(project, "dvc", "repro").stdout
+    shutil.rmtree(project / ".dvc/cache")
+    assert {name for name, each in explained(project).items() if each.runs} == ALL
+
+
+def test_a_stage_that_never_ran_and_those_after_it_say_so(project: Path) -> None:
+    (project / "dvc.lock").unlink()
+    found = explained(project)
+    assert {each.reasons for each in found.values()} == {("it has not run yet",)}
+    assert str(found["train"]).endswith("after prepare; then sample@a, sample@b")
+
+
+def test_what_cannot_be_explained_is_one_line(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(UserError, match=r"'trian'.*train.*sample@a"):
+        explain_command("trian")
+    (project / "params.yaml").write_text("size: [1,\n")
+    for root in (project, tmp_path, new_repository(tmp_path / "empty")):
+        with pytest.raises(UserError) as caught:
+            explain(root)
+        assert str(root) in str(caught.value)
+        assert "\n" not in str(caught.value)
