@@ -15,9 +15,8 @@ from cspipe.runtime.mirror import forget
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.command import Ended, Step, end_tree, run_command
-from flows.dvc_steps import BEGINS, GPUS, PUSH_KEPT
+from flows.dvc_steps import BEGINS, PUSH_KEPT
 from flows.failures import StageFailed, failure, reason
-from flows.gpus import wanted
 from flows.graph import Node
 from flows.workspace import Workspace
 
@@ -86,15 +85,12 @@ class StageRunner:
 
     def _steps(self, node: Node) -> list[list[str]]:
         """What DVC is to do: fetch what the stage reads, run it or restore what was run anywhere, push what it made."""
-        several = wanted(node)
-        gpus = [[GPUS, *several]] if several else []
         repro = ["repro", "--single-item", node.name]
         if self.workspace.bucket is None:
-            return [*gpus, repro]
+            return [repro]
         needed = [*node.upstream, *node.data]
         return [
             *([["pull", *needed]] if needed else []),
-            *gpus,
             [*repro, "--pull"],
             ["push", "--run-cache", node.name],
             *([[PUSH_KEPT, node.name]] if node.files else []),

@@ -7,40 +7,29 @@ a workspace. Ends with the status of the first that fails.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from cspipe.runtime import gpu_lock
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
 BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
-GPUS, PUSH_KEPT, ADOPT = "take-gpus", "push-kept", "adopt"
+PUSH_KEPT, ADOPT = "push-kept", "adopt"
 
 
 def run(steps: Sequence[Sequence[str]]) -> int:
     """Run the steps in the current folder, DVC's commands and those below; 0 or the status that ended them."""
     from dvc.cli import main as dvc  # here: the constants above are wanted by processes that leave DVC to this one
 
-    own: dict[str, Callable[..., int]] = {GPUS: take_gpus, PUSH_KEPT: push_kept_by_git, ADOPT: adopt}
+    own: dict[str, Callable[..., int]] = {PUSH_KEPT: push_kept_by_git, ADOPT: adopt}
     for place, (name, *rest) in enumerate(steps):
         print(f"{BEGINS}{place}", flush=True)
         status = own[name](*rest) if name in own else dvc(["--wait-for-lock", name, *rest])
         if status:
             return status
-    return 0
-
-
-def take_gpus(count: str, *names: str) -> int:
-    """Lock GPUs for the steps that follow, which see no others; waits while too few are free."""
-    taken = gpu_lock.take_several(names, int(count))
-    os.environ[gpu_lock.GRANTED] = ",".join(taken)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(f"GPU-{name}" for name in taken)
     return 0
 
 

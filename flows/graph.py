@@ -29,14 +29,12 @@ class Node:
     """The .dvc files of tracked data that it reads."""
     files: tuple[str, ...]
     """Its outputs that git keeps, not DVC's cache: metrics and curves."""
-    gpus: int = 1
-    """How many GPUs of its worker's machine it gets, on the pool gpu."""
 
 
 def read_graph(root: Path) -> list[Node]:
     """The stages of `root`/dvc.yaml with its params.yaml, each after those it reads from.
 
-    Raises UserError if dvc.yaml cannot be read, a stage has no `meta.pool`, or its `meta.gpus` is no number of GPUs.
+    Raises UserError if dvc.yaml cannot be read, or a stage has no `meta.pool`.
     """
     import networkx as nx  # here, with DVC: a stage's worker is given its node, and they take a second to import
     from dvc.exceptions import DvcException
@@ -55,9 +53,6 @@ def _node(stage: Any, graph: nx.DiGraph[Any], root: Path) -> Node:
     meta = stage.meta or {}
     if "pool" not in meta:
         raise UserError(f"dvc.yaml: stage {stage.name} has no meta.pool; give it cpu or gpu")
-    gpus = meta.get("gpus", 1)
-    if type(gpus) is not int or gpus < 1 or (gpus > 1 and meta["pool"] != "gpu"):
-        raise UserError(f"dvc.yaml: stage {stage.name} has meta.gpus {gpus!r}; a number from 1, with meta.pool gpu")
     uncached = (out for out in stage.outs if not out.use_cache)
     return Node(
         stage.name,
@@ -66,5 +61,4 @@ def _node(stage: Any, graph: nx.DiGraph[Any], root: Path) -> Node:
         tuple(sorted(other.name for other in graph.successors(stage) if other.cmd)),
         tuple(sorted(other.path_in_repo for other in graph.successors(stage) if not other.cmd)),
         tuple(sorted(str(Path(out.fs_path).relative_to(root.resolve())) for out in uncached)),
-        gpus,
     )

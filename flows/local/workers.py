@@ -25,8 +25,6 @@ SLOTS = {"cpu": 4, "gpu": 1}
 """Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""
 SWEEPS = "sweeps"
 """Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
-GPUS_OF_ALL = "CSPIPE_WORKER_GPUS"
-"""Variable of a gpu worker: the GPUs of all workers that were started with it, for a stage that asks for several."""
 GRACE = 28.0
 """Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
 HEARTBEAT = 30
@@ -59,7 +57,7 @@ def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[s
     if pool != "gpu":
         return [_program(pool, pool, home, shared)]
     return [
-        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu, GPUS_OF_ALL: ",".join(gpus)})
+        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu})
         for number, gpu in enumerate(gpus or [""])
     ]
 

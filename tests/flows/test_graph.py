@@ -60,21 +60,6 @@ def test_a_stage_without_a_pool_is_named(root: Path) -> None:
         read_graph(root)
 
 
-def test_a_stage_gets_the_gpus_that_it_asks_for(root: Path) -> None:
-    assert {node.gpus for node in read_graph(root)} == {1}
-    text = (root / "dvc.yaml").read_text()
-    (root / "dvc.yaml").write_text(text.replace("meta: {pool: gpu}", "meta: {pool: gpu, gpus: 2}", 1))
-    assert {node.name: node.gpus for node in read_graph(root)}["train"] == 2
-
-
-@pytest.mark.parametrize("meta", ["{pool: gpu, gpus: 0}", "{pool: gpu, gpus: all}", "{pool: cpu, gpus: 2}"])
-def test_gpus_that_cannot_be_given_are_named(root: Path, meta: str) -> None:
-    text = (root / "dvc.yaml").read_text()
-    (root / "dvc.yaml").write_text(text.replace("meta: {pool: gpu}", f"meta: {meta}", 1))
-    with pytest.raises(UserError, match=r"stage train has meta\.gpus .*; a number from 1, with meta\.pool gpu"):
-        read_graph(root)
-
-
 def test_a_dvc_yaml_that_is_none_is_named(root: Path) -> None:
     (root / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UserError, match=r"dvc\.yaml"):
