@@ -40,7 +40,7 @@ from prefect.settings import get_current_settings
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from cspipe.runtime.errors import UserError
-from flows.local.interrupted import STOPPED
+from flows.local.stopping import STOPPED
 
 TAG = "cspipe"
 """On all deployments of prefect.yaml."""

@@ -6,6 +6,7 @@ The work itself is run by `dvc repro`, or by the flows. What only some commands 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -89,40 +90,12 @@ def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) ->
     print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")
 
 
-@app.command()
-def up(
-    detach: Annotated[bool, typer.Option("--detach", help="return when all is ready; `cspipe down` stops it")] = False,
-    s3: Annotated[str | None, typer.Option(help="s3://bucket/prefix to use; a store here if not given")] = None,
-    port: Annotated[int | None, typer.Option(help="of Prefect's server; 4200 or another free one if not given")] = None,
-) -> None:
-    """Start Prefect's server, an S3 store and workers on this machine, and register all deployments."""
-    from flows.local.stack import up
-
-    up(detach, s3, port)
-
-
-@app.command()
-def down() -> None:
-    """Stop what `cspipe up` started in this folder."""
-    from flows.local.stack import down
-
-    down()
-
-
-@app.command()
-def status() -> None:
-    """Show what runs and whether it is well; exit status 1 if not."""
-    from flows.local.stack import status
-
-    raise typer.Exit(0 if status() else 1)
-
-
-@app.command()
-def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:
-    """Start this machine's workers of a pool, one per GPU for gpu; the server's address is PREFECT_API_URL."""
-    from flows.local.workers import worker
-
-    worker(pool)
+for command in sorted(entry_points(group="cspipe.commands"), key=lambda found: found.name):
+    try:
+        app.command(command.name)(command.load())
+    except ModuleNotFoundError as error:
+        if not f"{command.module}.".startswith(f"{error.name}."):
+            raise  # else the module is of a checkout, and this is an installed wheel
 
 
 def main() -> None:

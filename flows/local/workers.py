@@ -20,13 +20,9 @@ from cspipe.runtime.errors import UserError
 from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
+from flows.local.stopping import GRACE
+from flows.setup import SLOTS
 
-SLOTS = {"cpu": 4, "gpu": 1}
-"""Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""
-SWEEPS = "sweeps"
-"""Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
-GRACE = 28.0
-"""Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
 HEARTBEAT = 30
 """Seconds between signs of life of a flow run; Prefect allows no fewer."""
 
@@ -91,15 +87,16 @@ def worker(pool: str) -> None:
         print(f"stopping; stages store their state, at most {GRACE:.0f} s", flush=True)
     finally:
         processes.deaf_to_signals()
-        processes.stop(*parts)
-        processes.sweep(environment[processes.MARK], GRACE)
+        processes.stop([part.process for part in parts], GRACE)
+        processes.stop(processes.marked(environment[processes.MARK]), GRACE)
 
 
-def online(client: SyncPrefectClient, pool: str, since: float) -> set[str]:
-    """Names of a pool's workers that have given a sign of life after `since` (seconds since 1970)."""
+def online(client: SyncPrefectClient, since: float) -> set[str]:
+    """Names of the workers that have given a sign of life after `since` (seconds since 1970)."""
+    found = (worker for pool in SLOTS for worker in client.read_workers_for_work_pool(pool))
     return {
         worker.name
-        for worker in client.read_workers_for_work_pool(pool)
+        for worker in found
         if worker.status.value == "ONLINE"
         and worker.last_heartbeat_time is not None
         and worker.last_heartbeat_time.timestamp() >= since
@@ -111,7 +108,7 @@ def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -
         sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process",
         "--name", worker_name(name), "--limit", str(SLOTS.get(pool, 1)), "--no-create-pool-if-not-found",
     ]  # fmt: skip
-    return Program(name, command, home, environment, GRACE)
+    return Program(name, command, home, environment)
 
 
 def _checks(pool: str, home: Path) -> list[Callable[[], str | None]]:

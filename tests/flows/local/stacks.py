@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.local import stack
-from flows.local.stack import STACK, Stack
+from flows.local import record
+from flows.local.record import STACK, Stack
 
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
@@ -19,7 +19,8 @@ DEPLOYMENTS = """
 DRIVER = """
 import sys
 from cspipe.runtime.errors import UserError
-from flows.local.stack import down, status, up
+from flows.local.stack import down, up
+from flows.local.status import status
 from flows.local.workers import worker
 try:
     sys.exit(0 if {call} in (None, True) else 1)
@@ -47,14 +48,14 @@ def run(folder: Path, command: list[str], **variables: str) -> subprocess.Comple
 
 
 def read(folder: Path) -> Stack:
-    found = stack.read(folder)
+    found = record.read(folder)
     assert found is not None
     return found
 
 
-def kill(record: Stack, *names: str) -> None:
+def kill(stack: Stack, *names: str) -> None:
     """Kill parts, not what they have started."""
-    for part in record.parts:
+    for part in stack.parts:
         if part.name in names:
             os.kill(part.pid, signal.SIGKILL)
 

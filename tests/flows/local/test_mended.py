@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.local import processes
-from flows.local.stack import STACK
+from flows.local.record import STACK
 from tests.flows.local.stacks import PREFECT, kill, read, run, typed
 from tests.flows.server import free_port, wait_for
 

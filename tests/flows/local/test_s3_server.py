@@ -10,8 +10,7 @@ import botocore.exceptions
 import pytest
 
 from cspipe.runtime.errors import UserError
-from flows.local.s3_server import launch_s3, remove_sockets, start_s3
-from tests.flows.server import wait_for
+from flows.local.s3_server import remove_sockets, start_s3
 from tests.s3_server import S3, SECRET_KEY
 
 
@@ -47,12 +46,12 @@ def test_taken_port_is_named(s3: S3, tmp_path: Path) -> None:
 
 
 def test_no_socket_file_is_left_of_a_killed_server(tmp_path: Path) -> None:
-    server = launch_s3(tmp_path, None, "a", "b")
+    server = start_s3(tmp_path, None, "a", "b")
 
     def left() -> list[Path]:
         return [path for number in server.ports.values() for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
 
-    wait_for(left, 60)
+    assert left()
     server.process.kill()
     server.process.wait()
     assert left()
