@@ -1,22 +1,24 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
-A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
-crashed training, sweep or study is scheduled again, a few times, and one that `cspipe down` has stopped each time; of a
-nightly re-evaluation that did not run it warns.
-What it knows is on the server, so it can be restarted.
+A run that gives no sign of life for a window of time is marked CRASHED; a crashed training, sweep or study is scheduled
+again, a few times, and one that `cspipe down` has stopped each time; of a nightly re-evaluation that did not run it
+warns. What it knows is on the server, so it can be restarted.
+
+Prefect's documented automation for zombie runs marks lost runs as well, but counts the time in which the server itself
+was away: after an outage of its window it crashes healthy runs. It also never sees a run that gave no heartbeat, or one
+that stays pending. A cancelled run whose worker is lost is ended by Prefect's server, five minutes later.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import typer
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import (
@@ -37,7 +39,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder, EventResourceFilter
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
-from prefect.states import AwaitingRetry, Cancelled, Crashed
+from prefect.states import AwaitingRetry, Crashed
 
 from cspipe.runtime.errors import UserError
 from flows.local.stopping import STOPPED
@@ -55,6 +57,8 @@ NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
 NIGHTS = ["Completed", "Drifted", "Running"]
 """States of a night that ran, or does; one that was skipped, failed or crashed has found out nothing."""
 
+OURS = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+
 log = logging.getLogger("cspipe.supervise")
 
 
@@ -70,21 +74,19 @@ class Watch:
     """Since when the server has answered without a gap. Only what was missing in this time is held against a run."""
     last: datetime | None = None
 
-    def look(self, client: SyncPrefectClient) -> None:
+    def look(self, client: SyncPrefectClient, now: datetime | None = None) -> None:
         """One round. Raises what the client raises if the server does not answer."""
-        now = datetime.now(UTC)
+        now = now or datetime.now(UTC)
         if self.seeing is None or self.last is None or (now - self.last).total_seconds() > self.window / 2:
             self.seeing = now  # started, or the server or this machine was away
-        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         if (now - self.seeing).total_seconds() >= self.window:
-            for state in (StateType.RUNNING, StateType.CANCELLING, StateType.PENDING):
-                window = max(self.window, PENDING) if state is StateType.PENDING else self.window
-                for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
+            for state, window in ((StateType.RUNNING, self.window), (StateType.PENDING, max(self.window, PENDING))):
+                for run in client.read_flow_runs(deployment_filter=OURS, flow_run_filter=_in(state)):
                     _mark_if_lost(client, run, now, window)
         recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
         stopped = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[STOPPED])))
         for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep", "study"])):
-            drivers = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=name)
+            drivers = DeploymentFilter(tags=OURS.tags, name=name)
             for ended in (recent, stopped):
                 for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=ended):
                     if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
@@ -94,21 +96,20 @@ class Watch:
 
 
 def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window: float) -> None:
-    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window; CANCELLED if it was to be.
-
-    The worker that should have ended a cancelled run may be gone itself.
-    """
+    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
     started = run.state.timestamp if run.state else run.start_time
     signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
     silent = (now - max(signs)).total_seconds() if signs else window
     if silent >= window:
-        lost = f"worker lost: no heartbeat for {silent:.0f} s"
-        cancelled = run.state is not None and run.state.type is StateType.CANCELLING
-        _set(client, run, Cancelled(message=f"cancelled; {lost}") if cancelled else Crashed(message=lost))
+        _set(client, run, Crashed(message=f"worker lost: no heartbeat for {silent:.0f} s"))
 
 
-def watch(window: float, every: float) -> None:
-    """Look every `every` seconds, for ever. Raises UserError if the window is shorter than three heartbeats."""
+def watch(window: float = 120.0, every: float = 30.0) -> None:
+    """Watch, for ever.
+
+    window: seconds without a sign of life after which a run is lost. every: seconds between two looks. Raises UserError
+    if the window is shorter than three heartbeats.
+    """
     beat = get_current_settings().flows.heartbeat_frequency or 0
     if window < 3 * beat or not beat:
         raise UserError(
@@ -164,7 +165,7 @@ def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
 
 def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) -> None:
     """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run well."""
-    nightly = DeploymentFilter(name=DeploymentFilterName(any_=[NIGHTLY]), tags=DeploymentFilterTags(all_=[TAG]))
+    nightly = DeploymentFilter(name=DeploymentFilterName(any_=[NIGHTLY]), tags=OURS.tags)
     for deployment in client.read_deployments(deployment_filter=nightly):
         schedules = [schedule for schedule in deployment.schedules if schedule.active and schedule.created]
         if deployment.paused or not schedules:
@@ -190,22 +191,10 @@ def _said(client: SyncPrefectClient, after: datetime) -> bool:
     return any(artifact.created is not None and artifact.created > after for artifact in known)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: watch until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m flows.supervise", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--window", type=float, default=120.0, help="seconds without a sign of life: lost")
-    parser.add_argument("--every", type=float, default=30.0, help="seconds between two looks")
-    options = parser.parse_args(arguments)
+if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
     try:
-        watch(options.window, options.every)
+        typer.run(watch)
     except UserError as error:
-        print(f"cspipe: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit(f"cspipe: {error}")
