@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -30,12 +29,9 @@ SWEEPS = "sweeps"
 JOB_TEMPLATE = Path(__file__).parent.parent / "infra" / "kubernetes" / "gpu-job-template.json"
 
 
-def create_bucket(url: str, **client: Any) -> None:
-    """Create the bucket of s3://bucket/prefix if there is none; `client`: arguments of boto3's.
-
-    Raises botocore's ClientError if the keys are wrong.
-    """
-    s3, place = boto3.client("s3", **client), urlsplit(url)
+def create_bucket(url: str) -> None:
+    """Create the bucket of s3://bucket/prefix if there is none. Raises botocore's ClientError if the keys are wrong."""
+    s3, place = boto3.client("s3"), urlsplit(url)
     try:
         s3.list_objects_v2(Bucket=place.netloc, Prefix=place.path.strip("/"), MaxKeys=1)
     except s3.exceptions.NoSuchBucket:

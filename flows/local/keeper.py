@@ -83,4 +83,4 @@ class Keeper:
 
 
 def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+    processes.say(f"{time.strftime('%H:%M:%S')} {text}")

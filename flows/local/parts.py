@@ -10,17 +10,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.config import Config
 from prefect.client.orchestration import SyncPrefectClient
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.storage import Bucket
 from flows.local import processes, s3_server, workers
-from flows.local.processes import Part, Program
+from flows.local.processes import Part, Program, say
 from flows.local.record import STACK, Stack
 from flows.local.stopping import S3, SERVER, SUPERVISOR
 from flows.setup import SLOTS, create_bucket, create_pools, deploy
@@ -37,24 +35,24 @@ def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | 
     """Start every part, each ready before the next that needs it. Raises UserError with the last lines of its log."""
     stack.api = f"http://127.0.0.1:{_port(port)}/api"
     stack.gpus = workers.visible_gpus() if gpus is None else gpus
-    _say(f"the stack of {stack.home}: everything lies in {STACK}; a minute or so")
+    say(f"the stack of {stack.home}: everything lies in {STACK}; a minute or so")
     if s3 is None:
         _start_store(stack)
     else:
         Bucket.from_url(s3).check()
         stack.s3 = s3
-    _say(f"S3: {stack.s3} {stack.endpoint}")
+    say(f"S3: {stack.s3} {stack.endpoint}")
     server = start(stack, SERVER)
     _until(stack, lambda: answers(stack.api), server)
-    _say(f"Prefect server: {stack.ui}")
+    say(f"Prefect server: {stack.ui}")
     with SyncPrefectClient(stack.api) as client:
         create_pools(client)
         since = time.time()
         started = [start(stack, name) for name in (*_worker_names(stack), SUPERVISOR)]
-        _say(f"deployments: {', '.join(deploy(client, stack.home, _base(stack)))}")
+        say(f"deployments: {', '.join(deploy(client, stack.home, _base(stack)))}")
         names = {workers.worker_name(name) for name in _worker_names(stack)}
         _until(stack, lambda: names <= workers.online(client, since), *started)
-        _say(f"workers: {', '.join(sorted(names))}")
+        say(f"workers: {', '.join(sorted(names))}")
 
 
 def start(stack: Stack, name: str) -> Part:
@@ -90,20 +88,29 @@ def _start_store(stack: Stack) -> None:
     """Start SeaweedFS and make the bucket."""
     stack.s3 = f"s3://{BUCKET}/stack"
     part = start(stack, S3)
-    ports = json.loads((stack.folder / "s3" / "ports.json").read_text())
+    ports = s3_server.read_ports(stack.folder / "s3")
     stack.endpoint = s3_server.endpoint(ports)
     _until(stack, lambda: s3_server.ready(ports), part)
-    create_bucket(stack.s3, **store_access(stack))
+    use_bucket(stack)
+    create_bucket(stack.s3)
 
 
 def _store(stack: Stack) -> Program:
-    folder, keys = stack.folder / "s3", _keys(stack)
-    ports = s3_server.prepare(folder, None, keys["access_key"], keys["secret_key"])
+    folder = stack.folder / "s3"
+    ports = s3_server.prepare(folder, **_keys(stack))
     return Program(S3, s3_server.command(folder, ports), folder, _base(stack))
 
 
+def use_bucket(stack: Stack) -> None:
+    """Give this process the variables that reach the bucket, and no others of AWS."""
+    wanted = _aws(stack)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(wanted)
+
+
 def _aws(stack: Stack) -> dict[str, str]:
-    """The variables that reach the bucket."""
+    """The variables that reach the bucket: of the stack's store, or those of the environment."""
     if not stack.endpoint:
         return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     keys = _keys(stack)
@@ -113,18 +120,6 @@ def _aws(stack: Stack) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-    }
-
-
-def store_access(stack: Stack) -> dict[str, Any]:
-    """Arguments of a boto3 client of the stack's store, whatever the environment says."""
-    keys = _keys(stack)
-    return {
-        "endpoint_url": stack.endpoint,
-        "aws_access_key_id": keys["access_key"],
-        "aws_secret_access_key": keys["secret_key"],
-        "region_name": REGION,
-        "config": Config(connect_timeout=5, read_timeout=20),
     }
 
 
@@ -148,7 +143,7 @@ def _port(wanted: int | None) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         other = int(probe.getsockname()[1])
-    _say(f"port {PORT} is taken by something else; the server gets {other}")
+    say(f"port {PORT} is taken by something else; the server gets {other}")
     return other
 
 
@@ -189,7 +184,3 @@ def answers(api: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -127,3 +127,9 @@ def deaf_to_signals() -> None:
 def tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, "" if there is none."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else ""
+
+
+def say(text: str) -> None:
+    """Print a line; nothing if the terminal is gone, since what is stopped then must be stopped all the same."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)

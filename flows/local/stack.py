@@ -23,6 +23,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from flows.local import parts, processes, stopping
 from flows.local.keeper import AGAIN, Keeper
+from flows.local.processes import say
 from flows.local.record import STACK, Stack, read
 from flows.local.stopping import GRACE, KEEPER
 
@@ -54,16 +55,16 @@ def down() -> None:
     """Stop the stack of this folder, wherever it was started. Says so if there is none."""
     home = clone()
     if (stack := read(home)) is None:
-        return _say("nothing to stop: no stack runs in this folder")
+        return say("nothing to stop: no stack runs in this folder")
     processes.deaf_to_signals()
     if keeper := next((part.process for part in stack.parts if part.name == KEEPER), None):
-        _say(f"stopping; what runs stores its state, at most {GRACE:.0f} s")
+        say(f"stopping; what runs stores its state, at most {GRACE:.0f} s")
         keeper.terminate()
         psutil.wait_procs([keeper], timeout=SECONDS_TO_STOP)
     if (left := read(home)) is not None:  # it was killed, or takes too long
         processes.kill([process for part in left.parts if part.name == KEEPER and (process := part.process)])
         _stop(left)
-    _say(STOPPED)
+    say(STOPPED)
 
 
 def clone() -> Path:
@@ -92,7 +93,7 @@ def _run(home: Path, detached: bool = False, **options: Any) -> None:
         stack.add(processes.as_part(KEEPER, os.getpid()))
         parts.start_all(stack, **options)
         _connect(stack)
-        _say(_ready(stack, detached))
+        say(_ready(stack, detached))
         if detached:
             _write_to(stack.log(KEEPER))
         stack.ready = True
@@ -104,7 +105,7 @@ def _run(home: Path, detached: bool = False, **options: Any) -> None:
     finally:
         processes.deaf_to_signals()
         _stop(stack)
-    _say(STOPPED)
+    say(STOPPED)
 
 
 def _run_apart(home: Path, **options: Any) -> None:
@@ -143,7 +144,7 @@ def _mend(home: Path) -> None:
     if stack is None or not stack.ready:
         raise UserError("another `cspipe up` starts or ends the stack of this folder; wait for it")
     if ended := ", ".join(part.name for part in stack.ended()):
-        _say(f"the stack runs, but not {ended}; starting that again ...")
+        say(f"the stack runs, but not {ended}; starting that again ...")
         os.kill(stack.parts[0].pid, AGAIN)
     patience = time.monotonic() + parts.PATIENCE
     while (stack := read(home)) is not None and (stack.ended() or not parts.answers(stack.api)):
@@ -151,7 +152,7 @@ def _mend(home: Path) -> None:
             raise UserError(f"not all is there after {parts.PATIENCE:.0f} s; `cspipe status` and {STACK}/logs say more")
         time.sleep(1)
     if stack is not None:
-        _say(f"already running: {stack.ui}, S3 {stack.s3}; `cspipe status` says more, `cspipe down` stops it")
+        say(f"already running: {stack.ui}, S3 {stack.s3}; `cspipe status` says more, `cspipe down` stops it")
 
 
 def _connect(stack: Stack) -> None:
@@ -180,10 +181,6 @@ def _ready(stack: Stack, detach: bool) -> str:
         lines.append(f"first  export PREFECT_API_URL={stack.api}    ({why})")
     lines.append("next  uv run prefect deployment run train-demo    (in this folder, another terminal)")
     return "\n".join([*lines, "stop  uv run cspipe down" if detach else "stop  Ctrl-C"])
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def main() -> None:

@@ -12,22 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-import boto3
 import httpx
-from botocore.exceptions import BotoCoreError, ClientError
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterType,
-    FlowFilter,
-    FlowFilterId,
-    FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import ArtifactFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -36,7 +23,7 @@ from prefect.settings import get_current_settings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.artifacts import key
-from flows.local.parts import BUCKET, answers, store_access
+from flows.local.parts import answers, use_bucket
 from flows.local.record import Stack, read
 from flows.local.stack import clone
 from flows.setup import SLOTS
@@ -118,12 +105,10 @@ def _pools(client: SyncPrefectClient) -> Iterator[Line]:
 
 
 def _s3(stack: Stack) -> tuple[bool, str]:
+    use_bucket(stack)
     try:
-        if stack.endpoint:
-            boto3.client("s3", **store_access(stack)).head_bucket(Bucket=BUCKET)
-        else:
-            Bucket.from_url(stack.s3).check()
-    except (UserError, BotoCoreError, ClientError) as error:
+        Bucket.from_url(stack.s3).check()
+    except UserError as error:
         return False, str(error).splitlines()[0]
     return True, stack.s3
 
@@ -133,12 +118,11 @@ def run_lines(client: SyncPrefectClient) -> list[str]:
 
     At most 100 characters each. Raises what the client raises.
     """
-    due = FlowRunFilterExpectedStartTime(before_=datetime.now(UTC))
-    unfinished = FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))
-    found = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=unfinished, expected_start_time=due))
-    if not found:
+    due = {"state": {"type": {"any_": OPEN}}, "expected_start_time": {"before_": datetime.now(UTC)}}
+    if not (found := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(due))):
         return []
-    named = client.read_flows(flow_filter=FlowFilter(id=FlowFilterId(any_=list({run.flow_id for run in found}))))
+    ids = {"id": {"any_": {run.flow_id for run in found}}}
+    named = client.read_flows(flow_filter=FlowFilter.model_validate(ids))
     flows = {flow.id: flow.name for flow in named}
     stages = [run for run in found if flows[run.flow_id] == STAGE]
     bars = _bars(client, [run.id for run in found])
@@ -158,7 +142,7 @@ def _name(run: FlowRun, flow: str) -> str:
 
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
     """The tasks of a run that have not ended, by the newest attempt: one that was killed leaves its own as running."""
-    of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    of = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
     newest = {task.name: task for task in sorted(client.read_task_runs(flow_run_filter=of), key=_created)}
     return [task for task in newest.values() if task.state_type in UNFINISHED]
 
@@ -169,9 +153,7 @@ def _created(task: TaskRun) -> str:
 
 def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, str], Artifact]:
     """The newest bar of each run and stage."""
-    wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=list(runs)), type=ArtifactFilterType(any_=["progress"])
-    )
+    wanted = ArtifactFilter.model_validate({"flow_run_id": {"any_": runs}, "type": {"any_": ["progress"]}})
     found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.UPDATED_DESC)
     return {(bar.flow_run_id, bar.key): bar for bar in reversed(found) if bar.flow_run_id and bar.key}
 

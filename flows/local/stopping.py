@@ -32,7 +32,7 @@ def stop(stack: Stack) -> None:
     parts = {part.name: part.process for part in stack.parts if part.name != KEEPER}
     names = [name for name in reversed(parts) if name not in (SUPERVISOR, SERVER, S3)]
     for name in (name for name in (SUPERVISOR, *names, SERVER, S3) if name in parts):
-        print(f"stopping {name}" if parts[name] else f"{name} has ended", flush=True)
+        processes.say(f"stopping {name}" if parts[name] else f"{name} has ended")
     processes.stop([parts.get(SUPERVISOR)], grace=5)
     pause_pools(stack.api)
     processes.kill([process for name in names if (process := parts[name])])  # SIGTERM would end the runs' engines

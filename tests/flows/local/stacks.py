@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from flows.local import record
+from flows.local import record, s3_server
 from flows.local.record import STACK, Stack
 
 DEPLOYMENTS = """
@@ -62,5 +61,5 @@ def kill(stack: Stack, *names: str) -> None:
 
 def sockets(project: Path) -> list[Path]:
     """What is left of the stack's S3 server in the temporary folder."""
-    numbers = json.loads((project / STACK / "s3" / "ports.json").read_text()).values()
-    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+    ports = s3_server.read_ports(project / STACK / "s3").values()
+    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-*{str(port)[-4:]}.sock")]
