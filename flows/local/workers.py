@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
 from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
@@ -69,9 +70,9 @@ def worker(pool: str) -> None:
     Raises UserError, one line per failure, before anything is started; and when all workers have ended by themselves.
     """
     home = Path.cwd()
-    failures = [failure for check in _checks(pool, home) if (failure := check())]
-    if failures:
-        raise UserError("\n".join([f"no worker started; {len(failures)} check(s) failed", *failures]))
+    checks = [_server_problem(pool), _s3_problem(), _git_problem(home), _home_problem(home)]
+    if problems := [problem for problem in checks if problem]:
+        raise UserError("\n".join([f"no worker started; {len(problems)} check(s) failed", *problems]))
     api = str(get_current_settings().api.url)
     environment = dict(os.environ) | {"PREFECT_API_URL": api, processes.MARK: os.urandom(8).hex()}
     processes.interrupted_by_signals()
@@ -111,11 +112,7 @@ def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -
     return Program(name, command, home, environment)
 
 
-def _checks(pool: str, home: Path) -> list[Callable[[], str | None]]:
-    return [lambda: _check_server(pool), _check_s3, lambda: _check_git(home), lambda: _check_home(home)]
-
-
-def _check_server(pool: str) -> str | None:
+def _server_problem(pool: str) -> str | None:
     """What is wrong with the server or the pool, None if nothing is."""
     url = get_current_settings().api.url
     if url is None:
@@ -126,14 +123,12 @@ def _check_server(pool: str) -> str | None:
     except ObjectNotFound:
         return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
     except (httpx.HTTPError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         return f"Prefect: the server at {url} gives no answer ({reason}); is PREFECT_API_URL right?"
     return None
 
 
-def _check_s3() -> str | None:
-    from cspipe.runtime.storage import Bucket
-
+def _s3_problem() -> str | None:
     url = os.environ.get("CSPIPE_S3")
     if not url:
         return "S3: CSPIPE_S3 is not set; set it to the s3://bucket/prefix that the machines share"
@@ -147,21 +142,21 @@ def _check_s3() -> str | None:
     return None
 
 
-def _check_git(home: Path) -> str | None:
+def _git_problem(home: Path) -> str | None:
     """Revisions come from the clone's origin."""
     command = ["git", "ls-remote", "--exit-code", "origin", "HEAD"]
     quiet = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
     try:
-        done = subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=False)
+        subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=True)
     except subprocess.TimeoutExpired:
         return f"git: origin of {home} gives no answer in 30 s; check `git remote -v`"
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["it has no HEAD"])[0]
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().partition("\n")[0] or "it has no HEAD"
         return f"git: origin of {home} cannot be read ({reason}); check `git remote -v` and the key"
     return None
 
 
-def _check_home(home: Path) -> str | None:
+def _home_problem(home: Path) -> str | None:
     if not (home / "prefect.yaml").is_file():
         return f"clone: {home} holds no prefect.yaml; start the worker in a clone of the project"
     return None

@@ -19,6 +19,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from cspipe.runtime.errors import UserError
@@ -175,9 +176,8 @@ def test_a_night_that_ran_is_not_missed_whatever_it_found(
     assert said(client) == 1, "nothing ran in the last seconds of that hour"
 
 
-def test_a_window_that_would_end_healthy_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-    with pytest.raises(UserError, match="90 or more"):
+def test_a_window_that_would_end_healthy_runs_is_refused() -> None:
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}), pytest.raises(UserError, match="90 or more"):
         watch(window=60.0)
 
 
