@@ -42,7 +42,6 @@ class Keeper:
 
     def keep(self) -> None:
         """Keep the stack, for ever."""
-        signal.signal(AGAIN, lambda number, frame: self.forget())
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             self.look(time.monotonic())

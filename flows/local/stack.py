@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,9 +97,11 @@ def _run(home: Path, detached: bool = False, **options: Any) -> None:
         say(_ready(stack, detached))
         if detached:
             _write_to(stack.log(KEEPER))
+        keeper = Keeper(stack)
+        signal.signal(AGAIN, lambda number, frame: keeper.forget())
         stack.ready = True
         stack.save()
-        Keeper(stack).keep()
+        keeper.keep()
     except KeyboardInterrupt:
         if not stack.ready:
             raise
@@ -141,11 +144,12 @@ def _stop(stack: Stack) -> None:
 def _mend(home: Path) -> None:
     """Have the keeper start again what has ended, also what it has given up, and wait until all is there."""
     stack = read(home)
-    if stack is None or not stack.ready:
+    keeper = stack.parts[0].process if stack is not None and stack.ready else None
+    if stack is None or keeper is None:
         raise UserError("another `cspipe up` starts or ends the stack of this folder; wait for it")
     if ended := ", ".join(part.name for part in stack.ended()):
         say(f"the stack runs, but not {ended}; starting that again ...")
-        os.kill(stack.parts[0].pid, AGAIN)
+        keeper.send_signal(AGAIN)
     patience = time.monotonic() + parts.PATIENCE
     while (stack := read(home)) is not None and (stack.ended() or not parts.answers(stack.api)):
         if time.monotonic() > patience:

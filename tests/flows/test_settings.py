@@ -39,8 +39,6 @@ def test_without_overrides_it_is_the_preset_byte_for_byte(root: Path) -> None:
         ("dmeo", {}, "no preset 'dmeo' in this revision; it has"),
         ("demo", {"train.imagse": 5}, "'train.imagse': params.yaml has no such key"),
         ("demo", {"train.images.all": 5}, "no such key"),
-        ("demo", {"nothing.at.all": 5}, "no such key"),
-        ("demo", {"train.images": "many"}, "train.images"),
         ("demo", {"train.batch": 7}, "train.micro_batch"),
     ],
 )
