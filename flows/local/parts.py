@@ -48,9 +48,9 @@ def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | 
     with SyncPrefectClient(stack.api) as client:
         create_pools(client)
         since = time.time()
-        started = [start(stack, name) for name in (*_worker_names(stack), SUPERVISOR)]
+        started = [start(stack, name) for name in (*_workers(stack, {}), SUPERVISOR)]
         say(f"deployments: {', '.join(deploy(client, stack.home, _base(stack)))}")
-        names = {workers.worker_name(name) for name in _worker_names(stack)}
+        names = {workers.worker_name(name) for name in _workers(stack, {})}
         _until(stack, lambda: names <= workers.online(client, since), *started)
         say(f"workers: {', '.join(sorted(names))}")
 
@@ -60,28 +60,28 @@ def start(stack: Stack, name: str) -> Part:
 
     Raises UserError if something else has its port meanwhile.
     """
-    program = _programs(stack)[name]()
-    return stack.add(processes.start(program, stack.log(name)))
+    return stack.add(processes.start(_program(stack, name), stack.log(name)))
 
 
-def _programs(stack: Stack) -> dict[str, Callable[[], Program]]:
-    """All parts, the same each time, from the record and keys; those of a given bucket are the environment's."""
-    base = _base(stack)
-    whole = base | _aws(stack) | {"CSPIPE_S3": stack.s3, "CSPIPE_ONE_CLONE": "1"}
-    port = str(urlsplit(stack.api).port)
-    server = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", "127.0.0.1", "--port", port]
-    watcher = [sys.executable, "-m", "flows.supervise"]
-    at_work = [program for pool in SLOTS for program in workers.programs(pool, stack.home, whole, stack.gpus)]
-    return {
-        S3: lambda: _store(stack),
-        SERVER: lambda: Program(SERVER, server, stack.home, base),
-        SUPERVISOR: lambda: Program(SUPERVISOR, watcher, stack.home, base),
-        **{program.name: lambda program=program: program for program in at_work},  # type: ignore[misc]
-    }
+def _program(stack: Stack, name: str) -> Program:
+    """A part, the same each time, from the record and the keys; those of a given bucket are the environment's."""
+    if name == S3:
+        folder = stack.folder / "s3"
+        ports = s3_server.prepare(folder, **_keys(stack))
+        return Program(S3, s3_server.command(folder, ports), folder, _base(stack))
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    place = ["--host", "127.0.0.1", "--port", str(urlsplit(stack.api).port)]
+    if name == SERVER:
+        return Program(SERVER, [*prefect, "server", "start", *place], stack.home, _base(stack))
+    if name == SUPERVISOR:
+        return Program(SUPERVISOR, [sys.executable, "-m", "flows.supervise"], stack.home, _base(stack))
+    variables = _base(stack) | _aws(stack) | {"CSPIPE_S3": stack.s3, "CSPIPE_ONE_CLONE": "1"}
+    return _workers(stack, variables)[name]
 
 
-def _worker_names(stack: Stack) -> list[str]:
-    return [program.name for pool in SLOTS for program in workers.programs(pool, stack.home, {}, stack.gpus)]
+def _workers(stack: Stack, variables: dict[str, str]) -> dict[str, Program]:
+    found = (program for pool in SLOTS for program in workers.programs(pool, stack.home, variables, stack.gpus))
+    return {program.name: program for program in found}
 
 
 def _start_store(stack: Stack) -> None:
@@ -93,12 +93,6 @@ def _start_store(stack: Stack) -> None:
     _until(stack, lambda: s3_server.ready(ports), part)
     use_bucket(stack)
     create_bucket(stack.s3)
-
-
-def _store(stack: Stack) -> Program:
-    folder = stack.folder / "s3"
-    ports = s3_server.prepare(folder, **_keys(stack))
-    return Program(S3, s3_server.command(folder, ports), folder, _base(stack))
 
 
 def use_bucket(stack: Stack) -> None:
