@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.local import parts, processes, record, stack
+from flows.local import parts, processes, record
 from flows.local.processes import Part
 from flows.local.record import STACK, Stack
-from flows.local.stack import MINE, SETTINGS
+from flows.local.stack import SETTINGS
 from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, sockets, typed, user
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
@@ -208,12 +208,6 @@ def test_a_taken_port_that_was_asked_for_is_an_error(project: Path) -> None:
         done = run(project, typed(f"up(port={port})"))
     assert (done.returncode, record.read(project)) == (1, None)
     assert f"port {port} of 127.0.0.1 is taken" in done.stderr
-
-
-def test_a_settings_file_of_a_dead_stack_is_replaced(project: Path) -> None:
-    (project / SETTINGS).write_text(MINE + '[api]\nurl = "http://127.0.0.1:1/api"\n')
-    stack._connect(Stack(project, mark="", api="http://127.0.0.1:2/api"))
-    assert 'url = "http://127.0.0.1:2/api"' in (project / SETTINGS).read_text()
 
 
 def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:
