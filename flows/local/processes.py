@@ -112,13 +112,13 @@ def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return list(found.values())
 
 
-def interrupted_by_signals() -> None:
+def signals_interrupt() -> None:
     """Make SIGTERM and a closed terminal end this process as Ctrl-C does: by KeyboardInterrupt."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
-def deaf_to_signals() -> None:
+def ignore_signals() -> None:
     """Let this process finish its stopping whatever comes; everything it waits for has a limit."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -29,7 +29,9 @@ from flows.local.record import STACK, Stack, read
 from flows.local.stopping import GRACE, KEEPER
 
 SETTINGS = Path("prefect.toml")
-MINE = "# Written by `cspipe up`, removed when the stack ends: the server that `prefect ...` in this folder talks to.\n"
+HEADER = (
+    "# Written by `cspipe up`, removed when the stack ends: the server that `prefect ...` in this folder talks to.\n"
+)
 SECONDS_TO_STOP = 2 * GRACE + 30
 STOPPED = f"stopped; data and logs stay in {STACK}"
 
@@ -57,7 +59,7 @@ def down() -> None:
     home = clone()
     if (stack := read(home)) is None:
         return say("nothing to stop: no stack runs in this folder")
-    processes.deaf_to_signals()
+    processes.ignore_signals()
     if keeper := next((part.process for part in stack.parts if part.name == KEEPER), None):
         say(f"stopping; what runs stores its state, at most {GRACE:.0f} s")
         keeper.terminate()
@@ -86,7 +88,7 @@ def _lock(home: Path) -> Iterator[None]:
 
 def _run(home: Path, detached: bool = False, **options: Any) -> None:
     """Start the stack, keep it until a signal comes, and stop it."""
-    processes.interrupted_by_signals()
+    processes.signals_interrupt()
     if (left := read(home)) is not None:  # the machine went down, or somebody killed the keeper
         _stop(left)
     stack = Stack(home, mark=os.urandom(8).hex())
@@ -106,7 +108,7 @@ def _run(home: Path, detached: bool = False, **options: Any) -> None:
         if not stack.ready:
             raise
     finally:
-        processes.deaf_to_signals()
+        processes.ignore_signals()
         _stop(stack)
     say(STOPPED)
 
@@ -137,7 +139,7 @@ def _write_to(log: Path) -> None:
 def _stop(stack: Stack) -> None:
     stopping.stop(stack)
     settings = stack.home / SETTINGS
-    if settings.is_file() and settings.read_text().startswith(MINE):
+    if settings.is_file() and settings.read_text().startswith(HEADER):
         settings.unlink()
 
 
@@ -162,17 +164,17 @@ def _mend(home: Path) -> None:
 def _connect(stack: Stack) -> None:
     """Make `prefect ...` in this folder find the server: prefect.toml goes before a user's profiles."""
     settings = stack.home / SETTINGS
-    if not _foreign(settings):
+    if not _is_users(settings):
         with whole_file(settings) as beside:
-            beside.write_text(f'{MINE}[api]\nurl = "{stack.api}"\n')
+            beside.write_text(f'{HEADER}[api]\nurl = "{stack.api}"\n')
 
 
-def _foreign(settings: Path) -> bool:
-    return settings.is_file() and not settings.read_text().startswith(MINE)
+def _is_users(settings: Path) -> bool:
+    return settings.is_file() and not settings.read_text().startswith(HEADER)
 
 
 def _ready(stack: Stack, detach: bool) -> str:
-    foreign = _foreign(stack.home / SETTINGS)
+    others = _is_users(stack.home / SETTINGS)
     store = f" at {stack.endpoint}, keys in {STACK / 'keys.json'}" if stack.endpoint else ""
     lines = [
         "all is up; what ends by itself is started again",
@@ -180,8 +182,8 @@ def _ready(stack: Stack, detach: bool) -> str:
         f"S3    {stack.s3}{store}    (results, training states)",
         f"logs  {stack.folder}/logs    (a file for each part)",
     ]
-    if foreign or os.environ.get("PREFECT_API_URL", stack.api) != stack.api:
-        why = "this folder has another prefect.toml" if foreign else "PREFECT_API_URL is another server's here"
+    if others or os.environ.get("PREFECT_API_URL", stack.api) != stack.api:
+        why = "this folder has another prefect.toml" if others else "PREFECT_API_URL is another server's here"
         lines.append(f"first  export PREFECT_API_URL={stack.api}    ({why})")
     lines.append("next  uv run prefect deployment run train-demo    (in this folder, another terminal)")
     return "\n".join([*lines, "stop  uv run cspipe down" if detach else "stop  Ctrl-C"])

@@ -75,7 +75,7 @@ def worker(pool: str) -> None:
         raise UserError("\n".join([f"no worker started; {len(problems)} check(s) failed", *problems]))
     api = str(get_current_settings().api.url)
     environment = dict(os.environ) | {"PREFECT_API_URL": api, processes.MARK: os.urandom(8).hex()}
-    processes.interrupted_by_signals()
+    processes.signals_interrupt()
     parts: list[Part] = []
     try:
         for program in programs(pool, home, environment, visible_gpus()):
@@ -87,7 +87,7 @@ def worker(pool: str) -> None:
     except KeyboardInterrupt:
         print(f"stopping; stages store their state, at most {GRACE:.0f} s", flush=True)
     finally:
-        processes.deaf_to_signals()
+        processes.ignore_signals()
         processes.stop([part.process for part in parts], GRACE)
         processes.stop(processes.marked(environment[processes.MARK]), GRACE)
 
