@@ -64,12 +64,11 @@ def _check_request(argv: Sequence[str], name: str) -> None:
     from flows.request import check, given_parameters
 
     start = next(place for place, word in enumerate(argv) if word in {"deployment", "deployments"})
-    given = given_parameters(argv[start + 1 :])
-    check(flow, {**_own_parameters(name), **given})
+    check(flow, {**_deployed_parameters(name), **given_parameters(argv[start + 1 :])})
 
 
-def _own_parameters(name: str) -> dict[str, Any]:
-    """The parameters that a deployment has by itself; none if the server does not tell, as Prefect is to say why."""
+def _deployed_parameters(name: str) -> dict[str, Any]:
+    """The parameters of a deployment; none if the server does not answer, as Prefect is to say why."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound

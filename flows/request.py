@@ -15,7 +15,7 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL
 
 from cspipe.runtime.errors import UserError
-from flows.local.stack import read
+from flows.local.record import read
 from flows.settings import PRESETS, write_params
 from flows.workspace import FULL_ID, git, home
 

@@ -1,46 +1,38 @@
 """Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
 
-A run that gives no sign of life for a window of time is marked CRASHED, or CANCELLED if a person had cancelled it; a
-crashed training, sweep or study is scheduled again, a few times, and one that `cspipe down` has stopped each time; of a
-nightly re-evaluation that did not run it warns.
-What it knows is on the server, so it can be restarted.
+A run that gives no sign of life for a window of time is marked CRASHED; a crashed training, sweep or study is scheduled
+again, a few times, and one that `cspipe down` has stopped each time; of a nightly re-evaluation that did not run it
+warns. What it knows is on the server, so it can be restarted.
+
+Prefect's documented automation for zombie runs marks lost runs as well, but counts the time in which the server itself
+was away: after an outage of its window it crashes healthy runs. It also never sees a run that gave no heartbeat, or one
+that stays pending. A cancelled run whose worker is lost is ended by Prefect's server, five minutes later.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
 
 import httpx
+import typer
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterKey,
-    DeploymentFilter,
-    DeploymentFilterName,
-    DeploymentFilterTags,
-    FlowRunFilter,
-    FlowRunFilterEndTime,
-    FlowRunFilterStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateName,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import ArtifactFilter, DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventOrder, EventResourceFilter
+from prefect.events.filters import EventFilter
 from prefect.exceptions import PrefectException
 from prefect.settings import get_current_settings
-from prefect.states import AwaitingRetry, Cancelled, Crashed
+from prefect.states import AwaitingRetry, Crashed
 
 from cspipe.runtime.errors import UserError
-from flows.local.interrupted import STOPPED
+from flows.local.stopping import STOPPED
 
 TAG = "cspipe"
 """On all deployments of prefect.yaml."""
@@ -54,6 +46,10 @@ PENDING = 600.0
 NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
 NIGHTS = ["Completed", "Drifted", "Running"]
 """States of a night that ran, or does; one that was skipped, failed or crashed has found out nothing."""
+DRIVERS = {"like_": "train-"}, {"any_": ["sweep", "study"]}
+"""Names of the deployments whose runs are scheduled again."""
+
+Filter = dict[str, Any]
 
 log = logging.getLogger("cspipe.supervise")
 
@@ -70,45 +66,40 @@ class Watch:
     """Since when the server has answered without a gap. Only what was missing in this time is held against a run."""
     last: datetime | None = None
 
-    def look(self, client: SyncPrefectClient) -> None:
+    def look(self, client: SyncPrefectClient, now: datetime | None = None) -> None:
         """One round. Raises what the client raises if the server does not answer."""
-        now = datetime.now(UTC)
+        now = now or datetime.now(UTC)
         if self.seeing is None or self.last is None or (now - self.last).total_seconds() > self.window / 2:
             self.seeing = now  # started, or the server or this machine was away
-        ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
         if (now - self.seeing).total_seconds() >= self.window:
-            for state in (StateType.RUNNING, StateType.CANCELLING, StateType.PENDING):
-                window = max(self.window, PENDING) if state is StateType.PENDING else self.window
-                for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=_in(state)):
+            for state, window in (("RUNNING", self.window), ("PENDING", max(self.window, PENDING))):
+                for run in _runs(client, {}, {"state": {"type": {"any_": [state]}}}):
                     _mark_if_lost(client, run, now, window)
-        recent = _in(StateType.CRASHED, FlowRunFilterEndTime(after_=now - MEMORY))
-        stopped = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=[STOPPED])))
-        for name in (DeploymentFilterName(like_="train-"), DeploymentFilterName(any_=["sweep", "study"])):
-            drivers = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]), name=name)
-            for ended in (recent, stopped):
-                for run in client.read_flow_runs(deployment_filter=drivers, flow_run_filter=ended):
-                    if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
-                        _schedule_again(client, run)
+        recent: Filter = {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": {"after_": now - MEMORY}}
+        stopped: Filter = {"state": {"name": {"any_": [STOPPED]}}}
+        for name, ended in product(DRIVERS, (recent, stopped)):
+            for run in _runs(client, {"name": name}, ended):
+                if run.parent_task_run_id is None:  # a point of a sweep belongs to its sweep
+                    _schedule_again(client, run)
         _warn_of_missed(client, now, self.nightly)
         self.last = now
 
 
 def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window: float) -> None:
-    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window; CANCELLED if it was to be.
-
-    The worker that should have ended a cancelled run may be gone itself.
-    """
+    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
     started = run.state.timestamp if run.state else run.start_time
     signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
     silent = (now - max(signs)).total_seconds() if signs else window
     if silent >= window:
-        lost = f"worker lost: no heartbeat for {silent:.0f} s"
-        cancelled = run.state is not None and run.state.type is StateType.CANCELLING
-        _set(client, run, Cancelled(message=f"cancelled; {lost}") if cancelled else Crashed(message=lost))
+        _set(client, run, Crashed(message=f"worker lost: no heartbeat for {silent:.0f} s"))
 
 
-def watch(window: float, every: float) -> None:
-    """Look every `every` seconds, for ever. Raises UserError if the window is shorter than three heartbeats."""
+def watch(window: float = 120.0, every: float = 30.0) -> None:
+    """Watch, for ever.
+
+    window: seconds without a sign of life after which a run is lost. every: seconds between two looks. Raises UserError
+    if the window is shorter than three heartbeats.
+    """
     beat = get_current_settings().flows.heartbeat_frequency or 0
     if window < 3 * beat or not beat:
         raise UserError(
@@ -126,20 +117,25 @@ def watch(window: float, every: float) -> None:
         time.sleep(every)
 
 
-def _in(state: StateType, ended: FlowRunFilterEndTime | None = None) -> FlowRunFilter:
-    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])), end_time=ended)
+def _runs(client: SyncPrefectClient, of: Filter, runs: Filter) -> list[FlowRun]:
+    """Flow runs of our deployments, by Prefect's filters."""
+    return client.read_flow_runs(deployment_filter=_ours(of), flow_run_filter=FlowRunFilter.model_validate(runs))
+
+
+def _ours(more: Filter) -> DeploymentFilter:
+    return DeploymentFilter.model_validate({"tags": {"all_": [TAG]}} | more)
 
 
 def _heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
     """When the server received the run's newest heartbeat: its clock, not the worker's, which may be wrong."""
     now = datetime.now(UTC)
-    wanted = EventFilter(
-        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
-        resource=EventResourceFilter(id=[f"prefect.flow-run.{run.id}"]),
-        occurred=EventOccurredFilter(since=now - timedelta(days=2), until=now + timedelta(days=2)),
-        order=EventOrder.DESC,
-    )
-    events = client.read_events(wanted, limit=1).events
+    wanted = {
+        "event": {"name": ["prefect.flow-run.heartbeat"]},
+        "resource": {"id": [f"prefect.flow-run.{run.id}"]},
+        "occurred": {"since": now - timedelta(days=2), "until": now + timedelta(days=2)},
+        "order": "DESC",
+    }
+    events = client.read_events(EventFilter.model_validate(wanted), limit=1).events
     return events[0].received if events else None
 
 
@@ -164,18 +160,13 @@ def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
 
 def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) -> None:
     """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run well."""
-    nightly = DeploymentFilter(name=DeploymentFilterName(any_=[NIGHTLY]), tags=DeploymentFilterTags(all_=[TAG]))
-    for deployment in client.read_deployments(deployment_filter=nightly):
-        schedules = [schedule for schedule in deployment.schedules if schedule.active and schedule.created]
-        if deployment.paused or not schedules:
+    name = {"name": {"any_": [NIGHTLY]}}
+    ran = {"start_time": {"after_": now - limit}, "state": {"name": {"any_": NIGHTS}}}
+    for deployment in client.read_deployments(deployment_filter=_ours(name)):
+        since = [schedule.created for schedule in deployment.schedules if schedule.active and schedule.created]
+        if deployment.paused or not since or now - min(since) < limit:
             continue
-        since = min(schedule.created for schedule in schedules if schedule.created)
-        ran = FlowRunFilter(
-            start_time=FlowRunFilterStartTime(after_=now - limit),
-            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=NIGHTS)),
-        )
-        recently = client.read_flow_runs(deployment_filter=nightly, flow_run_filter=ran, limit=1)
-        if now - since < limit or recently or _said(client, now - limit):
+        if _runs(client, name, ran) or _said(client, now - limit):
             continue
         text = (
             f"{NIGHTLY} has not run for {limit.total_seconds() / 3600:.0f} h although its schedule is active; "
@@ -186,26 +177,14 @@ def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) 
 
 
 def _said(client: SyncPrefectClient, after: datetime) -> bool:
-    known = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[MISSED])))
+    known = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [MISSED]}}))
     return any(artifact.created is not None and artifact.created > after for artifact in known)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: watch until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m flows.supervise", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--window", type=float, default=120.0, help="seconds without a sign of life: lost")
-    parser.add_argument("--every", type=float, default=30.0, help="seconds between two looks")
-    options = parser.parse_args(arguments)
+if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
     try:
-        watch(options.window, options.every)
+        typer.run(watch)
     except UserError as error:
-        print(f"cspipe: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-if __name__ == "__main__":
-    main()
+        sys.exit(f"cspipe: {error}")

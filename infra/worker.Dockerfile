@@ -33,7 +33,6 @@ WORKDIR /srv/cspipe
 COPY --chown=1000:1000 pyproject.toml README.md LICENSE ./
 RUN uv sync --no-dev --no-install-project
 COPY --chown=1000:1000 cspipe cspipe
-COPY --chown=1000:1000 flows flows
 # The project is installed as a link to this folder, then the folder is emptied: at the start the clone takes its place.
 RUN uv sync --no-dev && sed -n '/^constraint-dependencies/,$p' pyproject.toml > /opt/venv/pins.toml \
     && find . -mindepth 1 -delete

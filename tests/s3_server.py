@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import boto3
 
-from flows.local.s3_server import S3Server, start_s3
+from flows.local import processes, s3_server
+from flows.local.processes import Part, Program
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-never-to-be-printed"
 
@@ -19,8 +22,10 @@ class S3:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = itertools.count(1)
-        self._server: S3Server = start_s3(folder, None, ACCESS_KEY, SECRET_KEY)
-        self.url, self.port = self._server.url, self._server.port
+        self._part = Part("s3", 0, 0.0)
+        self.start()
+        ports = s3_server.read_ports(folder)
+        self.url, self.port = s3_server.endpoint(ports), ports["s3"]
 
     @property
     def env(self) -> dict[str, str]:
@@ -48,10 +53,18 @@ class S3:
 
     def stop(self) -> None:
         """Begin an outage; nothing happens if it is one already."""
-        if self._server.process.poll() is None:
-            self._server.stop()
+        processes.stop([self._part.process], grace=3)  # it waits 15 s for its connections to end
+        s3_server.remove_sockets(self._folder)
 
     def start(self) -> None:
-        """End the outage: the same folder and port."""
-        if self._server.process.poll() is not None:
-            self._server = start_s3(self._folder, self.port, ACCESS_KEY, SECRET_KEY)
+        """End the outage, in the same folder and on the same port; nothing happens if there is none."""
+        if self._part.process is not None:
+            return
+        ports = s3_server.prepare(self._folder, ACCESS_KEY, SECRET_KEY)
+        program = Program("s3", s3_server.command(self._folder, ports), self._folder, os.environ)
+        self._part = processes.start(program, self._folder / "server.log")
+        patience = time.monotonic() + 60
+        while not s3_server.ready(ports):
+            assert self._part.process is not None, processes.tail(self._folder / "server.log")
+            assert time.monotonic() < patience, processes.tail(self._folder / "server.log")
+            time.sleep(0.2)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
-from typing import Annotated
 
 import typer
 
@@ -29,38 +28,6 @@ for command in (explain, lineage, experiments, inpaint, deocclude, study):
 app.add_typer(params.app, name="params")
 
 
-def up(
-    detach: Annotated[bool, typer.Option("--detach", help="return when all is ready; `cspipe down` stops it")] = False,
-    s3: Annotated[str | None, typer.Option(help="s3://bucket/prefix to use; a store here if not given")] = None,
-    port: Annotated[int | None, typer.Option(help="of Prefect's server; 4200 or another free one if not given")] = None,
-) -> None:
-    """Start Prefect's server, an S3 store and workers on this machine, and register all deployments."""
-    from flows.local.stack import up
-
-    up(detach, s3, port)
-
-
-def down() -> None:
-    """Stop what `cspipe up` started in this folder."""
-    from flows.local.stack import down
-
-    down()
-
-
-def status() -> None:
-    """Show what runs and whether it is well; exit status 1 if not."""
-    from flows.local.stack import status
-
-    raise typer.Exit(0 if status() else 1)
-
-
-def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:
-    """Start this machine's workers of a pool, one per GPU for gpu; the server's address is PREFECT_API_URL."""
-    from flows.local.workers import worker
-
-    worker(pool)
-
-
 def add_offered(app: typer.Typer) -> None:
     """Add the commands that others offer as entry points of `cspipe.commands`: functions, or a typer.Typer of several.
 
@@ -80,9 +47,6 @@ def add_offered(app: typer.Typer) -> None:
 
 
 add_offered(app)
-if not entry_points(group="cspipe.commands"):  # until flows offers them
-    for name, stack_command in (("up", up), ("down", down), ("status", status), ("worker", worker)):
-        app.command(name)(stack_command)
 
 
 def main() -> None:

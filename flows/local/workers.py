@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -17,18 +17,13 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
 from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
+from flows.local.stopping import GRACE
+from flows.setup import SLOTS
 
-SLOTS = {"cpu": 4, "gpu": 1}
-"""Flow runs at a time of one worker. A run of the pipeline holds a cpu slot while its stages run on the gpu pool."""
-SWEEPS = "sweeps"
-"""Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
-GPUS_OF_ALL = "CSPIPE_WORKER_GPUS"
-"""Variable of a gpu worker: the GPUs of all workers that were started with it, for a stage that asks for several."""
-GRACE = 28.0
-"""Seconds for a worker to end: its stages store their state in the 25 s that flows/command.py gives them."""
 HEARTBEAT = 30
 """Seconds between signs of life of a flow run; Prefect allows no fewer."""
 
@@ -59,7 +54,7 @@ def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[s
     if pool != "gpu":
         return [_program(pool, pool, home, shared)]
     return [
-        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu, GPUS_OF_ALL: ",".join(gpus)})
+        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu})
         for number, gpu in enumerate(gpus or [""])
     ]
 
@@ -75,12 +70,12 @@ def worker(pool: str) -> None:
     Raises UserError, one line per failure, before anything is started; and when all workers have ended by themselves.
     """
     home = Path.cwd()
-    failures = [failure for check in _checks(pool, home) if (failure := check())]
-    if failures:
-        raise UserError("\n".join([f"no worker started; {len(failures)} check(s) failed", *failures]))
+    checks = [_server_problem(pool), _s3_problem(), _git_problem(home), _home_problem(home)]
+    if problems := [problem for problem in checks if problem]:
+        raise UserError("\n".join([f"no worker started; {len(problems)} check(s) failed", *problems]))
     api = str(get_current_settings().api.url)
     environment = dict(os.environ) | {"PREFECT_API_URL": api, processes.MARK: os.urandom(8).hex()}
-    processes.interrupted_by_signals()
+    processes.signals_interrupt()
     parts: list[Part] = []
     try:
         for program in programs(pool, home, environment, visible_gpus()):
@@ -92,16 +87,17 @@ def worker(pool: str) -> None:
     except KeyboardInterrupt:
         print(f"stopping; stages store their state, at most {GRACE:.0f} s", flush=True)
     finally:
-        processes.deaf_to_signals()
-        processes.stop(*parts)
-        processes.sweep(environment[processes.MARK], GRACE)
+        processes.ignore_signals()
+        processes.stop([part.process for part in parts], GRACE)
+        processes.stop(processes.marked(environment[processes.MARK]), GRACE)
 
 
-def online(client: SyncPrefectClient, pool: str, since: float) -> set[str]:
-    """Names of a pool's workers that have given a sign of life after `since` (seconds since 1970)."""
+def online(client: SyncPrefectClient, since: float) -> set[str]:
+    """Names of the workers that have given a sign of life after `since` (seconds since 1970)."""
+    found = (worker for pool in SLOTS for worker in client.read_workers_for_work_pool(pool))
     return {
         worker.name
-        for worker in client.read_workers_for_work_pool(pool)
+        for worker in found
         if worker.status.value == "ONLINE"
         and worker.last_heartbeat_time is not None
         and worker.last_heartbeat_time.timestamp() >= since
@@ -113,14 +109,10 @@ def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -
         sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process",
         "--name", worker_name(name), "--limit", str(SLOTS.get(pool, 1)), "--no-create-pool-if-not-found",
     ]  # fmt: skip
-    return Program(name, command, home, environment, GRACE)
+    return Program(name, command, home, environment)
 
 
-def _checks(pool: str, home: Path) -> list[Callable[[], str | None]]:
-    return [lambda: _check_server(pool), _check_s3, lambda: _check_git(home), lambda: _check_home(home)]
-
-
-def _check_server(pool: str) -> str | None:
+def _server_problem(pool: str) -> str | None:
     """What is wrong with the server or the pool, None if nothing is."""
     url = get_current_settings().api.url
     if url is None:
@@ -131,14 +123,12 @@ def _check_server(pool: str) -> str | None:
     except ObjectNotFound:
         return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
     except (httpx.HTTPError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         return f"Prefect: the server at {url} gives no answer ({reason}); is PREFECT_API_URL right?"
     return None
 
 
-def _check_s3() -> str | None:
-    from cspipe.runtime.storage import Bucket
-
+def _s3_problem() -> str | None:
     url = os.environ.get("CSPIPE_S3")
     if not url:
         return "S3: CSPIPE_S3 is not set; set it to the s3://bucket/prefix that the machines share"
@@ -152,21 +142,21 @@ def _check_s3() -> str | None:
     return None
 
 
-def _check_git(home: Path) -> str | None:
+def _git_problem(home: Path) -> str | None:
     """Revisions come from the clone's origin."""
     command = ["git", "ls-remote", "--exit-code", "origin", "HEAD"]
     quiet = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
     try:
-        done = subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=False)
+        subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=True)
     except subprocess.TimeoutExpired:
         return f"git: origin of {home} gives no answer in 30 s; check `git remote -v`"
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["it has no HEAD"])[0]
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().partition("\n")[0] or "it has no HEAD"
         return f"git: origin of {home} cannot be read ({reason}); check `git remote -v` and the key"
     return None
 
 
-def _check_home(home: Path) -> str | None:
+def _home_problem(home: Path) -> str | None:
     if not (home / "prefect.yaml").is_file():
         return f"clone: {home} holds no prefect.yaml; start the worker in a clone of the project"
     return None

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cspipe.config.overlays import preset_names
-from flows.local.workers import SLOTS, SWEEPS
+from flows.setup import SLOTS, SWEEPS
 from flows.supervise import NIGHTLY, TAG
 from tests.conftest import ROOT
 

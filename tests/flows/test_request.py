@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cspipe.runtime.errors import UserError
-from flows.local.stack import Stack
+from flows.local.record import Stack
 from flows.request import check, given_parameters
 from flows.workspace import git
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-"""The supervisor against a real server, with real workers killed."""
+"""The supervisor against a real server, on a clock that the tests move; and once with a real worker that is killed."""
 
 from __future__ import annotations
 
@@ -8,59 +8,56 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import psutil
 import pytest
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
+from cspipe.runtime.errors import UserError
 from flows import supervise
-from flows.supervise import AGAIN, ATTEMPTS, MISSED, NIGHTLY, Watch
-from tests.flows.server import Server, prefect_server, wait_for, write_project
+from flows.supervise import AGAIN, ATTEMPTS, MISSED, NIGHTLY, PENDING, TAG, Watch, watch
+from tests.flows.server import prefect_server, wait_for, write_project
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
-  - {name: sweep, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
-  - {name: study, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: run-stage-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
-  - {name: train-foreign, entrypoint: "small.py:small", work_pool: {name: cpu}}
-  - name: nightly-reevaluation
-    entrypoint: small.py:other
-    tags: [cspipe]
-    work_pool: {name: cpu}
-    schedules: [{cron: "0 3 * * *", timezone: UTC, slug: nightly}]
 """
-pytestmark = pytest.mark.slow  # a server with deployments of its own takes half a minute
 WINDOW = 90.0  # three times Prefect's shortest heartbeat
+LOST = Crashed(message="worker lost")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with our deployments, and one of somebody else's."""
-    with prefect_server(tmp_path_factory.mktemp("supervise")) as server:
-        write_project(server.folder, DEPLOYMENTS)
-        for pool in ("cpu", "gpu"):
-            server.prefect("work-pool", "create", pool, "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
-        yield server
+@flow
+def watched() -> None:
+    """A flow to have runs of."""
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[SyncPrefectClient]:
-    with server.client() as client:
+def client(prefect: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
         yield client
 
 
-def new_run(client: SyncPrefectClient, deployment: str, *states: State, **parameters: object) -> FlowRun:
-    """A run of a deployment that no worker takes, put through states."""
-    there = client.read_deployment_by_name(f"small/{deployment}")
-    first = states[0] if states else None
-    run = client.create_flow_run_from_deployment(there.id, parameters=parameters, state=first)
-    for state in states[1:]:
+def new_run(client: SyncPrefectClient, deployment: str, *states: State, tags: list[str] | None = None) -> UUID:
+    """A run of a deployment, put through states; the first keeps it from workers."""
+    there = client.create_deployment(client.create_flow(watched), deployment, tags=[TAG] if tags is None else tags)
+    return put_through(client, there, *states)
+
+
+def put_through(client: SyncPrefectClient, deployment: UUID, *states: State, parent: UUID | None = None) -> UUID:
+    later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+    run = client.create_flow_run_from_deployment(deployment, state=later, parent_task_run_id=parent)
+    for state in states:
         client.set_flow_run_state(run.id, state, force=True)
-    return run
+    return run.id
 
 
 def state_of(client: SyncPrefectClient, run: UUID) -> State:
@@ -69,152 +66,147 @@ def state_of(client: SyncPrefectClient, run: UUID) -> State:
     return state
 
 
-def held() -> State:
-    """Scheduled for later, so that no worker takes it."""
-    return Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
-
-
-def crashed() -> State:
-    return Crashed(message="worker lost")
-
-
 @pytest.mark.parametrize("deployment", ["train-small", "sweep", "study"])
 def test_a_crashed_run_is_scheduled_again_three_times(client: SyncPrefectClient, deployment: str) -> None:
-    run = new_run(client, deployment, held(), Running(), crashed())
+    run = new_run(client, deployment, Running(), LOST)
     for attempt in range(1, ATTEMPTS + 1):
         Watch(WINDOW).look(client)
-        state = state_of(client, run.id)
+        state = state_of(client, run)
         assert (state.name, state.message) == ("AwaitingRetry", f"{AGAIN}, {attempt} of {ATTEMPTS}: worker lost")
-        for next_state in (Running(), crashed()):
-            client.set_flow_run_state(run.id, next_state, force=True)
+        for next_state in (Running(), LOST):
+            client.set_flow_run_state(run, next_state, force=True)
     Watch(WINDOW).look(client)
-    assert state_of(client, run.id).name == "Crashed"
+    assert state_of(client, run).name == "Crashed"
 
 
-def test_what_a_person_cancelled_stays_so(client: SyncPrefectClient) -> None:
-    run = new_run(client, "train-small", held(), Running(), Cancelling(), crashed())
+@pytest.mark.parametrize(
+    ("deployment", "states", "tags"),
+    [
+        ("train-small", [Running(), Cancelling(), LOST], [TAG]),  # a person cancelled it
+        ("run-stage-small", [Running(), LOST], [TAG]),  # the pipeline sends it again
+        ("train-foreign", [Running(), LOST], []),
+    ],
+)
+def test_what_is_not_for_the_supervisor_stays_crashed(
+    client: SyncPrefectClient, deployment: str, states: list[State], tags: list[str]
+) -> None:
+    run = new_run(client, deployment, *states, tags=tags)
     Watch(WINDOW).look(client)
-    assert state_of(client, run.id).name == "Crashed"
-
-
-@pytest.mark.parametrize("deployment", ["run-stage-small", "train-foreign"])
-def test_crashed_stages_and_other_peoples_runs_are_not_scheduled(client: SyncPrefectClient, deployment: str) -> None:
-    run = new_run(client, deployment, held(), Running(), crashed())
-    Watch(WINDOW).look(client)
-    assert state_of(client, run.id).name == "Crashed"
+    assert state_of(client, run).name == "Crashed"
 
 
 def test_a_training_that_another_flow_waits_for_is_left_to_it(client: SyncPrefectClient) -> None:
     task = client.request("POST", "/task_runs/", json={"task_key": "point", "dynamic_key": "0", "flow_run_id": None})
-    there = client.read_deployment_by_name("small/train-small")
-    run = client.create_flow_run_from_deployment(there.id, state=held(), parent_task_run_id=UUID(task.json()["id"]))
-    for state in (Running(), crashed()):
-        client.set_flow_run_state(run.id, state, force=True)
+    deployment = client.create_deployment(client.create_flow(watched), "train-small", tags=[TAG])
+    run = put_through(client, deployment, Running(), LOST, parent=UUID(task.json()["id"]))
     Watch(WINDOW).look(client)
-    assert state_of(client, run.id).name == "Crashed"
+    assert state_of(client, run).name == "Crashed"
 
 
 def test_a_run_is_lost_only_if_the_server_was_seen_all_the_time(client: SyncPrefectClient) -> None:
-    lost = new_run(client, "run-stage-small", held(), Running())
-    foreign = new_run(client, "train-foreign", held(), Running())
-    view = Watch(window=3.0)
-    time.sleep(3.5)  # before the first look: the supervisor was not there to see anything
-    view.look(client)
-    assert state_of(client, lost.id).name == "Running"
-    for _ in range(4):
-        time.sleep(1)
-        view.look(client)
-    assert state_of(client, lost.id).name == "Crashed"
-    assert (state_of(client, lost.id).message or "").startswith("worker lost: no heartbeat for ")
-    assert state_of(client, foreign.id).name == "Running"
+    lost, waiting = new_run(client, "run-stage-small", Running()), new_run(client, "run-stage-small", Pending())
+    foreign = new_run(client, "foreign", Running(), tags=[])
+    view, start = Watch(WINDOW), datetime.now(UTC) + timedelta(seconds=WINDOW)
 
+    def names(seconds: float) -> list[str | None]:
+        view.look(client, start + timedelta(seconds=seconds))
+        return [state_of(client, run).name for run in (lost, waiting, foreign)]
 
-def test_a_run_that_nobody_is_left_to_cancel_ends_as_cancelled(client: SyncPrefectClient) -> None:
-    stuck = new_run(client, "train-small", held(), Running(), Cancelling())
-    view = Watch(window=3.0)
-    view.look(client)
-    assert state_of(client, stuck.id).name == "Cancelling", "its worker gets time"
-    for _ in range(4):
-        time.sleep(1)
-        view.look(client)
-    state = state_of(client, stuck.id)
-    assert (state.name, (state.message or "")[:41]) == ("Cancelled", "cancelled; worker lost: no heartbeat for ")
-    Watch(WINDOW).look(client)
-    assert state_of(client, stuck.id).name == "Cancelled"
+    assert names(0) == names(40) == ["Running", "Pending", "Running"], "nobody was there to see anything"
+    assert names(100) == names(140) == ["Running", "Pending", "Running"], "the server was away for a minute"
+    assert [names(180), names(195)][-1] == ["Crashed", "Pending", "Running"]
+    assert (state_of(client, lost).message or "").startswith("worker lost: no heartbeat for ")
+    for seconds in range(230, int(PENDING) + 40, 40):
+        view.look(client, start + timedelta(seconds=seconds))
+    assert names(PENDING + 60) == ["Crashed", "Crashed", "Running"]
 
 
 def test_a_run_that_ends_meanwhile_keeps_its_end(client: SyncPrefectClient) -> None:
-    run = new_run(client, "run-stage-small", held(), Running())
-    stale = client.read_flow_run(run.id)
-    client.set_flow_run_state(run.id, Completed())
-    supervise._set(client, stale, crashed())
-    assert state_of(client, run.id).name == "Completed"
+    run = new_run(client, "run-stage-small", Running())
+    stale = client.read_flow_run(run)
+    client.set_flow_run_state(run, Completed())
+    supervise._set(client, stale, LOST)
+    assert state_of(client, run).name == "Completed"
 
 
-def test_a_nightly_that_did_not_run_is_said_once(client: SyncPrefectClient, caplog: pytest.LogCaptureFixture) -> None:
-    view = Watch(WINDOW, nightly=timedelta(hours=26))
-    view.look(client)  # the schedule is new: nothing to miss
-    assert not any(artifact.key == MISSED for artifact in client.read_artifacts())
-    [schedule] = client.read_deployment_by_name(f"other/{NIGHTLY}").schedules
-    assert schedule.created is not None
-    short = datetime.now(UTC) - schedule.created  # the schedule is older than this from now on
-    night = client.read_deployment_by_name(f"other/{NIGHTLY}").id
-    for end in (Cancelled(name="Skipped"), Failed(), crashed()):  # none of these found anything out
-        run = client.create_flow_run_from_deployment(night, state=held())
-        for state in (Running(), end):
-            client.set_flow_run_state(run.id, state, force=True)
+@pytest.fixture
+def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
+    """The nightly's deployment, with a schedule."""
+    schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)
+    made = client.create_deployment(client.create_flow(watched), NIGHTLY, tags=[TAG], schedules=[schedule])
+    yield client.read_deployment(made)
+    client.delete_deployment(made)
+    for artifact in client.read_artifacts():
+        client.delete_artifact(artifact.id)
+
+
+def age(deployment: DeploymentResponse) -> timedelta:
+    """How old the schedule is."""
+    created = deployment.schedules[0].created
+    assert created is not None
+    return datetime.now(UTC) - created
+
+
+def said(client: SyncPrefectClient) -> int:
+    return sum(artifact.key == MISSED for artifact in client.read_artifacts())
+
+
+def test_a_nightly_that_found_nothing_out_is_said_once(
+    client: SyncPrefectClient, nightly: DeploymentResponse, caplog: pytest.LogCaptureFixture
+) -> None:
+    for end in (Cancelled(name="Skipped"), Failed(), LOST):
+        put_through(client, nightly.id, Running(), end)
+    Watch(WINDOW).look(client)
+    assert said(client) == 0, "the schedule is new: nothing to miss"
+    short = age(nightly)
     with caplog.at_level(logging.WARNING, "cspipe.supervise"):
         for _ in range(2):
             Watch(WINDOW, nightly=short).look(client)
-    said = [artifact for artifact in client.read_artifacts() if artifact.key == MISSED]
-    assert len(said) == len([line for line in caplog.messages if "has not run" in line]) == 1
+    assert said(client) == len([line for line in caplog.messages if "has not run" in line]) == 1
 
 
 @pytest.mark.parametrize("end", [Completed(), Failed(name="Drifted")])
-def test_a_night_that_ran_is_not_missed_whatever_it_found(client: SyncPrefectClient, end: State) -> None:
-    def said() -> int:
-        return sum(artifact.key == MISSED for artifact in client.read_artifacts())
-
-    run = client.create_flow_run_from_deployment(client.read_deployment_by_name(f"other/{NIGHTLY}").id, state=held())
-    for state in (Running(), end):
-        client.set_flow_run_state(run.id, state, force=True)
-    time.sleep(1.5)
-    before, now = said(), datetime.now(UTC)
-    supervise._warn_of_missed(client, now, now - client.read_flow_run(run.id).start_time + timedelta(seconds=1))
-    assert said() == before
-    supervise._warn_of_missed(client, now, timedelta(seconds=1))
-    assert said() == before + 1, "nothing ran in the last second"
+def test_a_night_that_ran_is_not_missed_whatever_it_found(
+    client: SyncPrefectClient, nightly: DeploymentResponse, end: State
+) -> None:
+    put_through(client, nightly.id, Running(), end)
+    Watch(WINDOW, nightly=age(nightly)).look(client)
+    assert said(client) == 0
+    Watch(WINDOW, nightly=age(nightly)).look(client, datetime.now(UTC) + timedelta(hours=1))
+    assert said(client) == 1, "nothing ran in the last seconds of that hour"
 
 
-def test_a_window_that_would_end_healthy_runs_is_refused(server: Server) -> None:
-    done = server.run(sys.executable, "-m", "flows.supervise", "--window", "60", check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "with less than three times that healthy ones would be ended; take 90 or more" in done.stderr
+def test_a_window_that_would_end_healthy_runs_is_refused() -> None:
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}), pytest.raises(UserError, match="90 or more"):
+        watch(window=60.0)
 
 
-def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(server: Server, client: SyncPrefectClient) -> None:
-    """About 2.5 minutes: Prefect's heartbeats are half a minute apart and three of them must be missing."""
-    server.worker("healthy", "gpu")
-    dying = server.worker("dying", "cpu")
-    kept = client.create_flow_run_from_deployment(
-        client.read_deployment_by_name("small/run-stage-small").id, parameters={"seconds": 600, "revision": "kept"}
-    )
-    lost = client.create_flow_run_from_deployment(
-        client.read_deployment_by_name("small/train-small").id, parameters={"seconds": 600, "revision": "lost"}
-    )
-    server.start("supervisor", sys.executable, "-m", "flows.supervise", "--window", str(WINDOW), "--every", "5")
-    wait_for(lambda: {state_of(client, run.id).name for run in (kept, lost)} == {"Running"}, 90)
-    victims = [psutil.Process(dying.pid), *psutil.Process(dying.pid).children(recursive=True)]
-    for victim in victims:
-        victim.send_signal(signal.SIGKILL)
-    killed = time.monotonic()
-    wait_for(lambda: state_of(client, lost.id).name != "Running", WINDOW + 60)
-    assert time.monotonic() - killed > WINDOW - 35  # the last heartbeat was at most half a minute before the kill
-    states = [state.name for state in client.read_flow_run_states(lost.id)]
-    assert "Crashed" in states
-    wait_for(lambda: state_of(client, lost.id).name == "AwaitingRetry", 30)
-    server.worker("rescuer")
-    wait_for(lambda: state_of(client, lost.id).name == "Running", 60)  # the same run, on another worker
-    assert client.read_flow_run(lost.id).run_count == 2
-    assert state_of(client, kept.id).name == "Running"
-    assert "lost" in (server.folder / "ran.txt").read_text()
+@pytest.mark.slow
+def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(tmp_path: Path) -> None:
+    """About 3 minutes: Prefect's heartbeats are half a minute apart and three of them must be missing."""
+    with prefect_server(tmp_path) as server, server.client() as client:
+        write_project(server.folder, DEPLOYMENTS)
+        for pool in ("cpu", "gpu"):
+            server.prefect("work-pool", "create", pool, "--type", "process")
+        server.prefect("--no-prompt", "deploy", "--all")
+        server.worker("healthy", "gpu")
+        dying = server.worker("dying", "cpu")
+        kept, lost = (
+            client.create_flow_run_from_deployment(
+                client.read_deployment_by_name(f"small/{name}").id, parameters={"seconds": 600, "revision": name}
+            ).id
+            for name in ("run-stage-small", "train-small")
+        )
+        server.start("supervisor", sys.executable, "-m", "flows.supervise", "--window", str(WINDOW), "--every", "5")
+        wait_for(lambda: {state_of(client, run).name for run in (kept, lost)} == {"Running"}, 90)
+        for victim in [psutil.Process(dying.pid), *psutil.Process(dying.pid).children(recursive=True)]:
+            victim.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        wait_for(lambda: state_of(client, lost).name != "Running", WINDOW + 60)
+        assert time.monotonic() - killed > WINDOW - 35  # the last heartbeat was at most half a minute before the kill
+        wait_for(lambda: state_of(client, lost).name == "AwaitingRetry", 30)
+        assert "Crashed" in [state.name for state in client.read_flow_run_states(lost)]
+        server.worker("rescuer")
+        wait_for(lambda: state_of(client, lost).name == "Running", 60)  # the same run, on another worker
+        assert client.read_flow_run(lost).run_count == 2
+        assert state_of(client, kept).name == "Running"

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
 from cspipe.runtime.errors import UserError
-from flows.local.workers import SLOTS, SWEEPS
+from flows.setup import SLOTS, SWEEPS
 from flows.supervise import Watch
 from flows.sweep import points
 from tests.conftest import ROOT

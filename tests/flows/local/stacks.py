@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from flows.local import stack
-from flows.local.stack import STACK, Stack
+from flows.local import record, s3_server
+from flows.local.record import STACK, Stack
 
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
@@ -19,7 +18,8 @@ DEPLOYMENTS = """
 DRIVER = """
 import sys
 from cspipe.runtime.errors import UserError
-from flows.local.stack import down, status, up
+from flows.local.stack import down, up
+from flows.local.status import status
 from flows.local.workers import worker
 try:
     sys.exit(0 if {call} in (None, True) else 1)
@@ -47,19 +47,19 @@ def run(folder: Path, command: list[str], **variables: str) -> subprocess.Comple
 
 
 def read(folder: Path) -> Stack:
-    found = stack.read(folder)
+    found = record.read(folder)
     assert found is not None
     return found
 
 
-def kill(record: Stack, *names: str) -> None:
+def kill(stack: Stack, *names: str) -> None:
     """Kill parts, not what they have started."""
-    for part in record.parts:
+    for part in stack.parts:
         if part.name in names:
             os.kill(part.pid, signal.SIGKILL)
 
 
 def sockets(project: Path) -> list[Path]:
     """What is left of the stack's S3 server in the temporary folder."""
-    numbers = json.loads((project / STACK / "s3" / "ports.json").read_text()).values()
-    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+    ports = s3_server.read_ports(project / STACK / "s3").values()
+    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-*{str(port)[-4:]}.sock")]

@@ -1,83 +1,68 @@
-"""The keeper with real processes. tests/flows/local/test_stack.py has it keep a stack."""
+"""When the keeper starts parts again, on a clock that the test moves; test_stack.py has it keep a stack."""
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from flows.local import keeper, processes, stack
-from flows.local.keeper import Falls, Keeper
-from flows.local.processes import MARK, Part, Program
-from flows.local.stack import Stack
-from tests.flows.server import wait_for
+from flows.local import processes
+from flows.local.keeper import STARTS, STEADY, Keeper
+from flows.local.processes import Part
+from flows.local.record import Stack
+
+ENDED = Part("supervisor", 1, 0.0)
 
 
-def ended(name: str = "supervisor") -> Part:
-    """A part that has ended."""
-    with subprocess.Popen(["true"]) as process:
-        pass
-    return Part(name, process.pid, time.time() - 3600, "", grace=1)
-
-
-def test_what_ends_again_and_again_is_given_up_until_somebody_types_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    starts: list[str] = []
-
-    def start_again(stack: Stack, name: str) -> None:
-        starts.append(name)
-        stack.add(processes.start(Program(name, ["false"], tmp_path, os.environ, grace=1), tmp_path / "log"))
-
-    monkeypatch.setattr(keeper, "start_again", start_again)
-    monkeypatch.setattr(keeper, "FIRST_PAUSE", 0.01)
-    one, kept = Stack(tmp_path, mark="x", parts=[ended()]), Keeper()
-    for _ in range(100):
-        kept.look(one)
-        time.sleep(0.02)
-    assert starts == ["supervisor"] * keeper.STARTS
-    said = capsys.readouterr().out
-    assert "supervisor has ended; it is started again in 0 s" in said
-    assert "supervisor has ended 6 times; only `cspipe up` starts it again now" in said
-    kept.forget()
-    kept.look(one)
-    assert len(starts) == keeper.STARTS + 1
-
-
-def test_pauses_grow_and_a_steady_part_starts_anew(tmp_path: Path) -> None:
-    kept, falls = Keeper(), Falls()
-    pauses = []
-    for _ in range(3):
-        kept._fallen(ended(), falls, 0.0)
-        pauses.append(falls.start_at)
-    assert pauses == [1.0, 2.0, 4.0]
+@pytest.fixture
+def running() -> Iterator[Part]:
+    """A part that runs."""
     with subprocess.Popen(["sleep", "600"]) as process:
-        part = processes.as_part("supervisor", process.pid, None, 1)
-        kept.falls["supervisor"] = Falls(count=3, started=time.monotonic() - keeper.STEADY - 1)
-        kept.look(Stack(tmp_path, mark="x", parts=[part]))
+        yield processes.as_part("supervisor", process.pid)
         process.kill()
-    assert kept.falls["supervisor"].count == 0
+
+
+def keeper(folder: Path, part: Part = ENDED) -> tuple[Keeper, list[str]]:
+    """A keeper of one part, and the list of what it starts, which ends at once."""
+    starts = list[str]()
+    stack = Stack(folder, mark="x", api="http://127.0.0.1:1/api", parts=[part])
+    return Keeper(stack, lambda stack, name: starts.append(name)), starts
+
+
+def test_pauses_grow_until_it_gives_up_and_somebody_types_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, starts = keeper(tmp_path)
+    times = []
+    for now in range(200):
+        before = len(starts)
+        kept.look(float(now))
+        times += [now] * (len(starts) - before)
+    assert [after - before for before, after in zip(times, times[1:], strict=False)] == [3, 5, 9, 17]  # 1 s to notice
+    assert len(starts) == STARTS
+    assert "only `cspipe up` starts it again now" in capsys.readouterr().out
+    kept.forget()
+    kept.look(200.0)
+    assert len(starts) == STARTS + 1
+
+
+def test_a_part_that_ran_well_starts_anew(tmp_path: Path, running: Part) -> None:
+    kept, starts = keeper(tmp_path)
+    for now in (0.0, 1.0, 2.0, 4.0):
+        kept.look(now)
+    assert len(starts) == 2
+    kept.stack.parts = [running]
+    kept.look(4.0 + STEADY + 1)
+    kept.stack.parts = [ENDED]
+    for now in (400.0, 401.0):
+        kept.look(now)
+    assert len(starts) == 3, "after the first pause again"
 
 
 def test_a_worker_waits_for_the_server(tmp_path: Path) -> None:
-    nowhere = Stack(tmp_path, mark="x", api="http://127.0.0.1:1/api")
-    assert not keeper._may_start(nowhere, ended("gpu-0"))
-    assert keeper._may_start(nowhere, ended("server"))
-
-
-def test_it_ends_at_sigterm_and_when_the_stack_is_gone(tmp_path: Path) -> None:
-    one = Stack(tmp_path, mark="x")
-    one.save()
-    program = Program("keeper", [sys.executable, "-m", "flows.local.keeper"], tmp_path, os.environ | {MARK: "x"}, 5)
-    for end in (lambda part: os.kill(part.pid, signal.SIGTERM), lambda part: stack._record(tmp_path).unlink()):
-        part = processes.start(program, tmp_path / "log")
-        one.save()
-        time.sleep(1)
-        end(part)
-        wait_for(lambda part=part: part.process is None, 60)
-    assert "Traceback" not in processes.tail(tmp_path / "log")
+    kept, starts = keeper(tmp_path, Part("gpu-0", 1, 0.0))
+    for now in (0.0, 1.0, 2.0):
+        kept.look(now)
+    assert starts == []

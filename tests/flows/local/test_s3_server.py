@@ -10,8 +10,7 @@ import botocore.exceptions
 import pytest
 
 from cspipe.runtime.errors import UserError
-from flows.local.s3_server import launch_s3, remove_sockets, start_s3
-from tests.flows.server import wait_for
+from flows.local import processes, s3_server
 from tests.s3_server import S3, SECRET_KEY
 
 
@@ -41,20 +40,19 @@ def test_secret_is_in_a_file_for_its_owner_alone(s3: S3) -> None:
     assert SECRET_KEY not in (s3._folder / "server.log").read_text()
 
 
-def test_taken_port_is_named(s3: S3, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"port {s3.port} of 127.0.0.1 is taken"):
-        start_s3(tmp_path, s3.port, "a", "b")
+def test_taken_port_is_named(s3: S3) -> None:
+    with pytest.raises(UserError, match=r"port \d+ of 127\.0\.0\.1 is taken"):
+        s3_server.prepare(s3._folder, "a", "b")
 
 
 def test_no_socket_file_is_left_of_a_killed_server(tmp_path: Path) -> None:
-    server = launch_s3(tmp_path, None, "a", "b")
+    server = S3(tmp_path)
+    numbers = [number for port in s3_server.read_ports(tmp_path).values() for number in (port, port + 10000)]
 
     def left() -> list[Path]:
-        return [path for number in server.ports.values() for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+        return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
 
-    wait_for(left, 60)
-    server.process.kill()
-    server.process.wait()
     assert left()
-    remove_sockets(tmp_path)
+    processes.stop([server._part.process], grace=0)
+    s3_server.remove_sockets(tmp_path)
     assert not left()

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.local import processes, stack, stack_parts
+from flows.local import parts, processes, record
 from flows.local.processes import Part
-from flows.local.stack import MINE, SETTINGS, STACK, Stack
+from flows.local.record import STACK, Stack
+from flows.local.stack import SETTINGS
 from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, sockets, typed, user
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
@@ -29,8 +30,8 @@ def test_from_up_to_down(project: Path) -> None:
     assert started.returncode == 0, started.stdout + started.stderr
     for word in ("UI    http://127.0.0.1:", "S3    s3://", "logs  ", "uv run prefect deployment run train-demo"):
         assert word in started.stdout
-    record = read(project)
-    assert [part.name for part in record.parts] == ["s3", "server", "cpu", "gpu-0", "supervisor", "keeper"]
+    up = read(project)
+    assert [part.name for part in up.parts] == ["keeper", "s3", "server", "cpu", "gpu-0", "supervisor"]
     assert stat.S_IMODE((project / STACK / "keys.json").stat().st_mode) == 0o600
     for secret in json.loads((project / STACK / "keys.json").read_text()).values():
         assert secret not in started.stdout + started.stderr + (project / STACK / "stack.json").read_text()
@@ -39,8 +40,8 @@ def test_from_up_to_down(project: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     wait_for((project / "env.json").exists, 90)
     seen = json.loads((project / "env.json").read_text())
-    assert seen["CSPIPE_S3"] == record.s3
-    assert (seen["AWS_ENDPOINT_URL"], seen["CSPIPE_HOME"]) == (record.endpoint, str(project))
+    assert seen["CSPIPE_S3"] == up.s3
+    assert (seen["AWS_ENDPOINT_URL"], seen["CSPIPE_HOME"]) == (up.endpoint, str(project))
     assert seen["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
 
     again = run(project, typed("up()"))
@@ -50,20 +51,53 @@ def test_from_up_to_down(project: Path) -> None:
     assert well.returncode == 0, well.stdout
     assert "pool gpu     gpu-0-" in well.stdout
 
-    kill(record, "cpu", "keeper")  # the worker's flow run is an orphan now, and nobody watches
+    kill(up, "cpu", "keeper")  # the worker's flow run is an orphan now, and nobody watches
     ill = run(project, typed("status()"))
     assert ill.returncode == 1
     assert "FAIL cpu" in ill.stdout
-    mended = run(project, typed("up()"))
+    mended = run(project, typed("up(detach=True)"))
     assert mended.returncode == 0, mended.stdout + mended.stderr
-    assert "the stack runs, but not cpu, keeper; starting that again" in mended.stdout
+    assert not any(part.process for part in up.parts)
+    up = read(project)
+    assert up.ended() == []
 
     assert run(project, typed("down()")).returncode == 0
-    assert processes.marked(record.mark) == []
-    assert not any(part.process for part in record.parts)
+    assert processes.marked(up.mark) == []
+    assert not any(part.process for part in up.parts)
     assert not (project / SETTINGS).exists()
     assert sockets(project) == []
     assert "nothing to stop" in run(project, typed("down()")).stdout
+
+
+@pytest.mark.slow
+def test_what_dies_is_started_again_and_what_down_stopped_goes_on(project: Path) -> None:
+    """Two minutes. Nobody types anything for the first; `status` tells each time what is the case."""
+    assert run(project, typed(f"up(detach=True, port={free_port()})")).returncode == 0
+    before = read(project)
+    kill(before, "s3", "gpu-0", "supervisor", "server")
+    ill = run(project, typed("status()"))
+    lines = [line for line in ill.stdout.splitlines() if "API" in line]
+    assert ill.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"FAIL API          {before.api} gives no answer")
+    wait_for(lambda: run(project, typed("status()")).returncode == 0, 120)
+    after = read(project)
+    assert (after.api, after.s3, after.endpoint) == (before.api, before.s3, before.endpoint)
+    assert [part.name for part in after.parts] == [part.name for part in before.parts]
+    log = (project / STACK / "logs" / "keeper.log").read_text()
+    for name in ("s3", "gpu-0", "supervisor", "server"):
+        assert f"{name} has ended; it is started again in 1 s" in log
+        assert f"{name} started again" in log
+
+    assert run(project, [PREFECT, "deployment", "run", "train-demo", "-p", "seconds=600"]).returncode == 0
+    wait_for((project / "env.json").exists, 90)
+    assert " Running" in run(project, typed("status()")).stdout.splitlines()[-1]
+    assert run(project, typed("down()")).returncode == 0
+    assert processes.marked(before.mark) == []
+    (project / "env.json").unlink()
+    assert run(project, typed("up(detach=True)")).returncode == 0
+    wait_for((project / "env.json").exists, 60)  # at once, not when the supervisor finds it lost
+    assert len((project / "ran.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.slow
@@ -75,25 +109,25 @@ def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> 
     with socket.socket() as taken, (project / "up.log").open("wb") as log:
         with contextlib.suppress(OSError):  # if somebody else has it: as good
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind(("127.0.0.1", stack_parts.PORT))
+            taken.bind(("127.0.0.1", parts.PORT))
             taken.listen()
         process = subprocess.Popen(typed(f"up(s3={bucket!r})"), cwd=project, env=user(**s3.env), stdout=log, stderr=log)
         try:
             wait_for(lambda: "stop  Ctrl-C" in (project / "up.log").read_text() or process.poll() is not None, 240)
             assert process.poll() is None, (project / "up.log").read_text()
-            record = read(project)
-            a_worker_of_another_clone(project.parent / "second", PREFECT_API_URL=record.api, CSPIPE_S3=bucket, **s3.env)
+            up = read(project)
+            a_worker_of_another_clone(project.parent / "second", PREFECT_API_URL=up.api, CSPIPE_S3=bucket, **s3.env)
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
         finally:
             end([process])
     text = (project / "up.log").read_text()
-    assert f"port {stack_parts.PORT} is taken by something else" in text
-    assert f"export PREFECT_API_URL={record.api}" in text
-    assert [part.name for part in record.parts] == ["server", "cpu", "gpu-0", "supervisor", "keeper"]
+    assert f"port {parts.PORT} is taken by something else" in text
+    assert f"export PREFECT_API_URL={up.api}" in text
+    assert [part.name for part in up.parts] == ["keeper", "server", "cpu", "gpu-0", "supervisor"]
     stops = [line for line in text.splitlines() if line.startswith("stopping ")]
-    assert [line.split()[1] for line in stops] == ["keeper", "supervisor", "gpu-0", "cpu", "server"]
-    assert processes.marked(record.mark) == []
+    assert [line.split()[1] for line in stops] == ["supervisor", "gpu-0", "cpu", "server"]
+    assert processes.marked(up.mark) == []
     assert (project / SETTINGS).read_text() == "# mine\n"
     assert bystander.poll() is None
     bystander.kill()
@@ -132,9 +166,9 @@ def test_a_part_that_dies_takes_the_rest_with_it(project: Path) -> None:
     database.write_bytes(b"this is no database" * 100)
     done = run(project, typed(f"up(detach=True, port={free_port()})"))
     assert done.returncode == 1
-    assert "file is not a database" in done.stdout  # the last lines of its log
-    assert done.stderr.startswith("cspipe: server has ended while starting; its last lines are above")
-    assert stack.read(project) is None
+    assert "file is not a database" in done.stderr  # the last lines of its log
+    assert done.stderr.startswith("cspipe: server has ended while starting")
+    assert record.read(project) is None
     assert not [process for process in psutil.process_iter() if str(project) in " ".join(_command(process))]
 
 
@@ -142,7 +176,7 @@ def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) 
     done = run(project, typed("up(s3='s3://no-such-bucket/x')"), **s3.env)
     assert done.returncode == 1
     assert "no-such-bucket" in done.stderr
-    assert stack.read(project) is None
+    assert record.read(project) is None
 
 
 @pytest.mark.slow
@@ -153,12 +187,12 @@ def test_deployments_that_cannot_be_registered_are_named(project: Path) -> None:
     done = run(project, typed(f"up(detach=True, port={free_port()})"))
     assert done.returncode == 1
     assert "not all deployments of prefect.yaml could be registered (broken" in done.stderr
-    assert stack.read(project) is None
+    assert record.read(project) is None
 
 
 def test_a_recycled_pid_is_never_killed(project: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as bystander:
-        part = Part("server", bystander.pid, time.time() - 3600, "", grace=1)
+        part = Part("server", bystander.pid, time.time() - 3600)
         Stack(project, mark="none", parts=[part]).save()
         done = run(project, typed("down()"))
         assert done.returncode == 0
@@ -172,14 +206,8 @@ def test_a_taken_port_that_was_asked_for_is_an_error(project: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         done = run(project, typed(f"up(port={port})"))
-    assert (done.returncode, stack.read(project)) == (1, None)
+    assert (done.returncode, record.read(project)) == (1, None)
     assert f"port {port} of 127.0.0.1 is taken" in done.stderr
-
-
-def test_a_settings_file_of_a_dead_stack_is_replaced(project: Path) -> None:
-    (project / SETTINGS).write_text(MINE + '[api]\nurl = "http://127.0.0.1:1/api"\n')
-    stack._connect(Stack(project, mark="", api="http://127.0.0.1:2/api"))
-    assert 'url = "http://127.0.0.1:2/api"' in (project / SETTINGS).read_text()
 
 
 def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:

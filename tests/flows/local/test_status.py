@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
 
-from flows.local import health, runs
+from flows.local import status
 from flows.pipeline import pipeline
 from flows.stage_run import run_stage
 from flows.sweep import sweep
@@ -53,9 +53,9 @@ def sent(client: SyncPrefectClient, driver: FlowRun, stage: str, state: Any) -> 
 
 
 def bar(client: SyncPrefectClient, of: FlowRun, stage: str, percent: float, left: int) -> None:
-    told = f"{stage}: 5 of 9, 7 images/s, {left} s left"
+    text = f"{stage}: 5 of 9, 7 images/s, {left} s left"
     client.create_artifact(
-        ArtifactCreate(type="progress", key=f"progress-{stage}", data=percent, description=told, flow_run_id=of.id)
+        ArtifactCreate(type="progress", key=f"progress-{stage}", data=percent, description=text, flow_run_id=of.id)
     )
 
 
@@ -74,13 +74,13 @@ def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
     new_run(client, pipeline, "quick-fox", Pending(), preset="ffhq256")
     new_run(client, pipeline, "ended", Completed(), preset="demo")
     new_run(client, pipeline, "later", Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=5)), preset="demo")
-    first, *others = runs.lines(client)
-    name, state, told = first[:33].strip(), first[33:47].strip(), first[47:]
+    first, *others = status.run_lines(client)
+    name, state, stages = first[:33].strip(), first[33:47].strip(), first[47:]
     assert (name, state) == ("demo-0a1b2c3-4d5e6f", "Running")
-    assert told.count("train") == 1
+    assert stages.count("train") == 1
     whole = {"train 62 %, 87 s left", "compensate waits for a worker", "sample@a", "sample@b is tried again soon"}
-    assert len(first) <= runs.WIDTH
-    assert all(any(words.startswith(cell) for words in whole) for cell in told.rstrip(";").split("; "))
+    assert len(first) <= status.WIDTH
+    assert all(any(words.startswith(cell) for words in whole) for cell in stages.rstrip(";").split("; "))
     assert [line.split() for line in others] == [
         ["sweep", "happy-cat", "AwaitingRetry"], ["ffhq256", "quick-fox", "Pending"]
     ]  # fmt: skip
@@ -90,13 +90,13 @@ def test_a_stage_in_the_drivers_process_has_its_bar_there(client: SyncPrefectCli
     driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
     new_task(client, driver, "prepare", Running())
     bar(client, driver, "prepare", 12.0, 40)
-    [line] = health.unfinished(PREFECT_API_URL.value())
+    [line] = status.unfinished(PREFECT_API_URL.value())
     assert line.endswith("prepare 12 %, 40 s left")
     bar(client, driver, "prepare", 100.0, 0)
-    assert health.unfinished(PREFECT_API_URL.value())[0].endswith(" prepare")
+    assert status.unfinished(PREFECT_API_URL.value())[0].endswith(" prepare")
 
 
 def test_without_runs_that_is_said_and_without_a_server_nothing(client: SyncPrefectClient) -> None:
-    assert runs.lines(client) == []
-    assert health.unfinished(PREFECT_API_URL.value()) == ["no run is at work or waits"]
-    assert health.unfinished("http://127.0.0.1:1/api") == []
+    assert status.run_lines(client) == []
+    assert status.unfinished(PREFECT_API_URL.value()) == ["no run is at work or waits"]
+    assert status.unfinished("http://127.0.0.1:1/api") == []

@@ -1,0 +1,180 @@
+"""The parts of a local stack: how each is started and waited for."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.storage import Bucket
+from flows.local import processes, s3_server, workers
+from flows.local.processes import Part, Program, say
+from flows.local.record import STACK, Stack
+from flows.local.stopping import S3, SERVER, SUPERVISOR
+from flows.setup import SLOTS, create_bucket, create_pools, deploy
+
+PATIENCE = 180.0
+"""Seconds for a part to be ready: some seconds each on a machine with nothing else to do."""
+PORT = 4200
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+"""With Prefect's default, in memory, a restart of the server ends healthy runs that hold a concurrency slot."""
+BUCKET, REGION = "cspipe", "us-east-1"
+
+
+def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | None) -> None:
+    """Start every part, each ready before the next that needs it. Raises UserError with the last lines of its log."""
+    stack.api = f"http://127.0.0.1:{_port(port)}/api"
+    stack.gpus = workers.visible_gpus() if gpus is None else gpus
+    say(f"the stack of {stack.home}: everything lies in {STACK}; a minute or so")
+    if s3 is None:
+        _start_store(stack)
+    else:
+        Bucket.from_url(s3).check()
+        stack.s3 = s3
+    say(f"S3: {stack.s3} {stack.endpoint}")
+    server = start(stack, SERVER)
+    _until(stack, lambda: answers(stack.api), server)
+    say(f"Prefect server: {stack.ui}")
+    with SyncPrefectClient(stack.api) as client:
+        create_pools(client)
+        since = time.time()
+        started = [start(stack, name) for name in (*_workers(stack, {}), SUPERVISOR)]
+        say(f"deployments: {', '.join(deploy(client, stack.home, _base(stack)))}")
+        names = {workers.worker_name(name) for name in _workers(stack, {})}
+        _until(stack, lambda: names <= workers.online(client, since), *started)
+        say(f"workers: {', '.join(sorted(names))}")
+
+
+def start(stack: Stack, name: str) -> Part:
+    """Start a part, or start it again as it was, with its ports, keys and names, and do not wait for it.
+
+    Raises UserError if something else has its port meanwhile.
+    """
+    return stack.add(processes.start(_program(stack, name), stack.log(name)))
+
+
+def _program(stack: Stack, name: str) -> Program:
+    """A part, the same each time, from the record and the keys; those of a given bucket are the environment's."""
+    if name == S3:
+        folder = stack.folder / "s3"
+        ports = s3_server.prepare(folder, **_keys(stack))
+        return Program(S3, s3_server.command(folder, ports), folder, _base(stack))
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    place = ["--host", "127.0.0.1", "--port", str(urlsplit(stack.api).port)]
+    if name == SERVER:
+        return Program(SERVER, [*prefect, "server", "start", *place], stack.home, _base(stack))
+    if name == SUPERVISOR:
+        return Program(SUPERVISOR, [sys.executable, "-m", "flows.supervise"], stack.home, _base(stack))
+    variables = _base(stack) | _aws(stack) | {"CSPIPE_S3": stack.s3, "CSPIPE_ONE_CLONE": "1"}
+    return _workers(stack, variables)[name]
+
+
+def _workers(stack: Stack, variables: dict[str, str]) -> dict[str, Program]:
+    found = (program for pool in SLOTS for program in workers.programs(pool, stack.home, variables, stack.gpus))
+    return {program.name: program for program in found}
+
+
+def _start_store(stack: Stack) -> None:
+    """Start SeaweedFS and make the bucket."""
+    stack.s3 = f"s3://{BUCKET}/stack"
+    part = start(stack, S3)
+    ports = s3_server.read_ports(stack.folder / "s3")
+    stack.endpoint = s3_server.endpoint(ports)
+    _until(stack, lambda: s3_server.ready(ports), part)
+    use_bucket(stack)
+    create_bucket(stack.s3)
+
+
+def use_bucket(stack: Stack) -> None:
+    """Give this process the variables that reach the bucket, and no others of AWS."""
+    wanted = _aws(stack)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(wanted)
+
+
+def _aws(stack: Stack) -> dict[str, str]:
+    """The variables that reach the bucket: of the stack's store, or those of the environment."""
+    if not stack.endpoint:
+        return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    keys = _keys(stack)
+    return {
+        "AWS_ENDPOINT_URL": stack.endpoint,
+        "AWS_ACCESS_KEY_ID": keys["access_key"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    }
+
+
+def _keys(stack: Stack) -> dict[str, str]:
+    """The store's keys: made once, readable by their owner alone."""
+    file = stack.folder / "keys.json"
+    if not file.exists():
+        with whole_file(file) as beside:
+            beside.touch(mode=0o600)
+            beside.write_text(json.dumps({"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}))
+    keys: dict[str, str] = json.loads(file.read_text())
+    return keys
+
+
+def _port(wanted: int | None) -> int:
+    """The server's port. Raises UserError if one was asked for that is taken."""
+    if wanted is not None and not s3_server.is_free(wanted):
+        raise UserError(f"port {wanted} of 127.0.0.1 is taken; end what uses it, or name another with --port")
+    if wanted is not None or s3_server.is_free(PORT):
+        return wanted or PORT
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        other = int(probe.getsockname()[1])
+    say(f"port {PORT} is taken by something else; the server gets {other}")
+    return other
+
+
+def _base(stack: Stack) -> dict[str, str]:
+    """The environment that the server and its clients share, without any S3 credentials."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))}
+    return inherited | {
+        processes.MARK: stack.mark,
+        "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": stack.api,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(workers.HEARTBEAT),
+        "PREFECT_HOME": os.fspath(stack.folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _until(stack: Stack, ready: Callable[[], bool], *parts: Part) -> None:
+    """Wait for something that parts do. Raises UserError if one of them ends before, or it takes too long."""
+    patience = time.monotonic() + PATIENCE
+    while True:
+        ended = next((part for part in parts if part.process is None), None)
+        if ended is not None or time.monotonic() > patience:
+            part = ended or parts[0]
+            why = "has ended while starting" if ended else f"is not ready after {PATIENCE:.0f} s"
+            log = stack.log(part.name)
+            raise UserError(f"{part.name} {why}; all in {log}, its last lines:\n{processes.tail(log)}")
+        if ready():
+            return
+        time.sleep(0.3)
+
+
+def answers(api: str) -> bool:
+    """Whether the server is there."""
+    try:
+        with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
