@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS
@@ -26,10 +26,9 @@ from flows.pins import read_pins
 
 RUNS = Path(".cspipe/runs")
 PYPROJECT = "pyproject.toml"
-REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
 SECONDS_BETWEEN_CHECKS = 10.0
-KEPT = ("states", "features", "lineage", "wandb")
+SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
 
 
@@ -162,10 +161,10 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
     kept = clone / ".cspipe"
-    for folder in KEPT:
+    for folder in SHARED_FOLDERS:
         (kept / folder).mkdir(parents=True, exist_ok=True)
     (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in KEPT:
+    for folder in SHARED_FOLDERS:
         (root / ".cspipe" / folder).symlink_to((kept / folder).resolve())
     weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
     if weights.is_dir():
@@ -178,8 +177,8 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
         "    type = reflink,hardlink,symlink,copy",
     ]
     if bucket is not None:
-        lines[1:1] = [f"    remote = {REMOTE}"]
-        lines += [f"['remote \"{REMOTE}\"']", f"    url = {bucket.url}/dvc"]
+        lines[1:1] = [f"    remote = {DVC_REMOTE}"]
+        lines += [f"['remote \"{DVC_REMOTE}\"']", f"    url = {bucket.url}/dvc"]
     (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 
 

@@ -15,6 +15,7 @@ from cspipe.backbones import BackboneSettings
 from cspipe.corrections.compensation import Weighting
 from cspipe.runtime.registry import find
 from cspipe.runtime.settings import Count, Number, Rate, Section, SettingsOf, Share, WholeNumber, file_of, no_switch
+from cspipe.runtime.tracking import Tracking
 from cspipe.sampling.variants import MASKS, Variant
 
 SOURCES, NETS = "cspipe.sources", "cspipe.compensators"
@@ -200,13 +201,6 @@ class Evaluate(Section):
                 f"evaluate.weights must name the file {INCEPTION_WEIGHTS} with extractor inception-v3-compat"
             )
         return self
-
-
-class Tracking(Section):
-    """Where curves go besides the files."""
-
-    wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
-    project: str = Field(min_length=1, description="its project name")
 
 
 VARIANT_NAME = r"^[a-z0-9][a-z0-9-]*$"

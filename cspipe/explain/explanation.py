@@ -12,10 +12,9 @@ from dvc.repo import Repo
 
 from cspipe.explain.forecast import Forecast, Verdict, forecast
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.runlog import read_log
+from cspipe.runtime.runlog import LOGS, read_log
 from cspipe.runtime.wording import readable_bytes, readable_seconds
 
-LOGS = Path("report/log")
 LAST_RUN = ("started", "seconds", "device", "host")
 
 

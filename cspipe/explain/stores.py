@@ -16,8 +16,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
-REMOTE = "cspipe-s3"
-"""Name that the remote gets when $CSPIPE_S3 is set and DVC's configuration names none."""
+from cspipe.runtime.storage import DVC_REMOTE
 
 
 class Stores:
@@ -30,8 +29,8 @@ class Stores:
         self._sizes: dict[str, int | None] = {}
         url = os.environ.get("CSPIPE_S3")
         if url and not repo.config["core"].get("remote"):
-            repo.config["remote"][REMOTE] = {"url": f"{url.rstrip('/')}/dvc"}
-            repo.config["core"]["remote"] = REMOTE
+            repo.config["remote"][DVC_REMOTE] = {"url": f"{url.rstrip('/')}/dvc"}
+            repo.config["core"]["remote"] = DVC_REMOTE
 
     def here(self, outputs: Iterable[HashInfo]) -> bool:
         """Whether the local cache has every file of these outputs (files or folders)."""

@@ -15,11 +15,10 @@ from typing import Any
 from cspipe.lineage.records import keep_records
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import EXIT_STATUS, Preempted, heeded
-from cspipe.runtime.runlog import RunLog
-from cspipe.runtime.shared_cache import borrow
+from cspipe.runtime.runlog import LOGS, RunLog
+from cspipe.runtime.shared_cache import link_shared_cache
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
-LOGS = Path("report/log")
 STATES = Path(".cspipe/states")
 """Training states: outside of DVC's outputs, which DVC deletes before a run."""
 AGAIN = "the same command goes on from the last stored state, if there is one"
@@ -34,7 +33,7 @@ def stage(name: str) -> Iterator[RunLog]:
     log = RunLog(name)
     try:
         with heeded():
-            borrow()
+            link_shared_cache()
             yield log
             log.write(LOGS)
             keep_records(log.facts())

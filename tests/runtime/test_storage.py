@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.runtime import storage
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+
+PART_BYTES = 8 * 2**20
+"""Size of the parts that boto3 sends a large file in."""
 
 
 @pytest.fixture
@@ -33,56 +35,40 @@ def test_address_is_read_and_given_back() -> None:
             Bucket.from_url(wrong)
 
 
-@pytest.mark.parametrize("size", [0, 1000, storage.PART_BYTES, 2 * storage.PART_BYTES + 5])
-def test_file_comes_back_as_it_was(bucket: Bucket, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [0, 1000, 2 * PART_BYTES + 5])
+def test_file_comes_back_as_it_was(bucket: Bucket, s3: S3, tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
     sha256 = bucket.put_file(tmp_path / "a", "folder/a")
     bucket.get_file("folder/a", tmp_path / "b", sha256)
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
-    assert list(bucket.list()) == ["folder/a"]
+    stored = s3.client().head_object(Bucket=bucket.bucket, Key="some/prefix/folder/a", ChecksumMode="ENABLED")
+    assert stored["Metadata"] == {"sha256": sha256}
+    assert stored["ChecksumCRC32"], "the server compared what came with a checksum"
     bucket.delete("folder/a")
     assert list(bucket.list()) == []
-    with pytest.raises(Missing, match=r"no object s3://bucket-.*/some/prefix/folder/a"):
-        bucket.get_file("folder/a", tmp_path / "c")
+    with pytest.raises(Missing, match=r"no object .* s3://bucket-.*/some/prefix/folder/a"):
+        bucket.get_file("folder/a", tmp_path / "c", sha256)
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
-def test_other_form_of_etag_is_verified_by_reading_back(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with KMS, whose ETags are no MD5; here the expectation is what differs."""
+def test_upload_that_arrives_with_other_bytes_is_refused(bucket: Bucket, s3: S3, tmp_path: Path) -> None:
+    """The checksum that goes with them is that of the bytes before the damage."""
     (tmp_path / "a").write_bytes(b"hello")
-    digests = storage._digests(tmp_path / "a")
-    monkeypatch.setattr(storage, "_digests", lambda path: (digests[0], "no such etag"))
-    assert bucket.put_file(tmp_path / "a", "a") == digests[0]
-    assert list(bucket.list()) == ["a"]
-
-
-def test_upload_with_other_bytes_is_deleted_and_told(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a"
-    path.write_bytes(b"hello")
-    digests = storage._digests
-
-    def changed_after(file: Path) -> tuple[str, str]:
-        found = digests(file)
-        file.write_bytes(b"jello")
-        return found
-
-    monkeypatch.setattr(storage, "_digests", changed_after)
-    with pytest.raises(Damaged, match="arrived with other bytes and was deleted"):
-        bucket.put_file(path, "a")
+    other_bytes = {"ChecksumCRC32": "AAAAAA=="}
+    bucket.client.meta.events.register(
+        "provide-client-params.s3.PutObject", lambda params, **_: {**params, **other_bytes}
+    )
+    with pytest.raises(StorageError, match=r"cannot write s3://.*/some/prefix/a .*BadDigest"):
+        bucket.put_file(tmp_path / "a", "a")
     assert list(bucket.list()) == []
 
 
 def test_changed_object_is_not_taken(bucket: Bucket, s3: S3, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"hello")
     sha256 = bucket.put_file(tmp_path / "a", "a")
-    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/a", Body=b"jello", Metadata={"sha256": sha256})
-    for expected in (sha256, None):
-        with pytest.raises(Damaged, match="does not match its sha256"):
-            bucket.get_file("a", tmp_path / "b", expected)
+    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/a", Body=b"jello")
+    with pytest.raises(Damaged, match="some/prefix/a: its content does not match its sha256"):
+        bucket.get_file("a", tmp_path / "b", sha256)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
