@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as BotoConnectionError
-from urllib3.exceptions import HTTPError
 
 from cspipe.runtime.errors import UserError
 
 BUSY = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "ThrottlingException")
-NO_ANSWER = (BotoConnectionError, HTTPClientError, HTTPError, IncompleteReadError, ConnectionError, TimeoutError)
+NO_ANSWER = (BotoConnectionError, HTTPClientError, IncompleteReadError, ConnectionError, TimeoutError)
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -46,7 +45,7 @@ def explained(action: str, place: str, bucket: str, endpoint: str) -> Iterator[N
     """
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError, HTTPError, ConnectionError, TimeoutError) as error:
+    except (Boto3Error, BotoCoreError, ClientError, ConnectionError, TimeoutError) as error:
         cause = _cause(error)
         if isinstance(cause, OSError) and not isinstance(cause, NO_ANSWER):
             raise cause from None
