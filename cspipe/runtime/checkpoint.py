@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from cspipe.runtime.files import sha256_file, sync
-from cspipe.runtime.lease import RemoteState
 from cspipe.runtime.mirror import STATES_KEPT, Mirror
-from cspipe.runtime.storage_errors import Damaged, Missing, StorageError
+from cspipe.runtime.storage_errors import Missing, StorageError
 
+SECONDS_FOR_THE_END = 2.0
 Found = tuple[int, dict[str, Any]]
 """(images seen, state)"""
 
@@ -69,10 +69,10 @@ class Checkpoints:
 
         With a mirror it makes the run ours. Raises StorageError if S3 cannot be reached, TakenOver if we lost a race.
         """
-        remote: dict[str, RemoteState] = {}
+        remote: dict[str, str] = {}
         if self.mirror is not None:
             self.mirror.lease.claim()
-            remote = {Path(state.name).name: state for state in self.mirror.states}
+            remote = {Path(state).name: state for state in self.mirror.lease.manifest.states}
         here = {path.name for path in self.folder.glob("*.pt")}
         for name in sorted(here | remote.keys(), reverse=True):
             path = self.folder / name
@@ -85,17 +85,17 @@ class Checkpoints:
                 return found
         return None
 
-    def _fetch(self, state: RemoteState, path: Path, device: torch.device) -> Found | None:
-        """What is in a state of the mirror; one that is of no use is named and leaves the mirror's list."""
+    def _fetch(self, state: str, path: Path, device: torch.device) -> Found | None:
+        """What is in a state in S3; one that is of no use is named, and S3 forgets it with the next manifest."""
         assert self.mirror is not None
-        found = None
+        lease, found = self.mirror.lease, None
         try:
-            self.mirror.fetch(state, path)
+            lease.bucket.get_file(f"{lease.folder}/{state}", path)
             found = self._read(path, device)
-        except (Damaged, Missing) as error:
+        except Missing as error:
             print(f"{error}; the state before it is, if there is one", file=sys.stderr)
         if found is None:
-            self.mirror.drop(state)
+            lease.manifest.states.remove(state)
         return found
 
     def _read(self, path: Path, device: torch.device) -> Found | None:
@@ -120,7 +120,9 @@ class Checkpoints:
         """Forget the run, once its result is safe elsewhere. Raises TakenOver if it is no longer ours."""
         if self.mirror is not None:
             try:
-                self.mirror.remove()
+                if not self.mirror.flush(SECONDS_FOR_THE_END):  # its thread may yet change the manifest
+                    raise StorageError("S3 has not taken the last state")
+                self.mirror.lease.release()
             except StorageError as error:
                 print(f"{error}; the states of this finished run stay in S3", file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Annotated
 
 import psutil
 from pydantic import BaseModel, Field, ValidationError
@@ -35,23 +36,20 @@ class TakenOver(UserError):
     """The run belongs to another worker now."""
 
 
-class RemoteState(BaseModel):
-    """A state in S3; `name` is `<owner>/<file>`."""
-
-    name: str = Field(pattern=r"^[\w.-]+/\d{12}-[0-9a-f]{16}\.pt$")
-    seen: int
-    sha256: str
+State = Annotated[str, Field(pattern=r"^[\w.-]+/\d{12}-[0-9a-f]{16}\.pt$")]
+"""Name of a state in S3: `<owner>/<file>`."""
 
 
 class Manifest(BaseModel):
-    """What S3 holds of a run besides its states, which stand in the order of the images seen."""
+    """What S3 holds of a run besides its states."""
 
     owner: str
     machine: str = ""
     pid: int = 0
     keeper: str | None = None
     beat: int = 0
-    states: list[RemoteState] = []
+    states: list[State] = []
+    """In the order of the images seen."""
 
 
 class Lease:
@@ -83,7 +81,7 @@ class Lease:
                 claimed = True
         threading.Thread(target=self._live, name="heart", daemon=True).start()
 
-    def wait(self) -> list[RemoteState]:
+    def wait(self) -> list[str]:
         """Read the manifest, again and again while the run belongs to someone who lives; returns its states."""
         found, looks = self._read(), 0
         if found is None or self._abandoned(found):
@@ -100,7 +98,7 @@ class Lease:
             looks = looks + 1 if self._etag == before else 0
         return found.states
 
-    def write(self, states: list[RemoteState]) -> None:
+    def write(self, states: list[str]) -> None:
         """Change the list of states, then delete every other object of the run. Raises TakenOver.
 
         The objects are listed first: none of them can be of someone who takes the run over afterwards.
@@ -108,7 +106,7 @@ class Lease:
         with self._lock:
             others = set(self.bucket.list(f"{self.folder}/")) - {self._key}
             self._put(states)
-        for key in others - {f"{self.folder}/{state.name}" for state in states}:
+        for key in others - {f"{self.folder}/{state}" for state in states}:
             self.bucket.delete(key)
 
     def beat(self) -> None:
@@ -140,7 +138,7 @@ class Lease:
         ended = found.machine == MACHINE and not psutil.pid_exists(found.pid)
         return ended or (found.keeper is not None and found.keeper == self.manifest.keeper)
 
-    def _put(self, states: list[RemoteState]) -> None:
+    def _put(self, states: list[str]) -> None:
         """Write the manifest if it is as we left it. Raises TakenOver if it is not. Call it with the lock."""
         new = self.manifest.model_copy(update={"beat": self.manifest.beat + 1, "states": states})
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from botocore.config import Config
 
-from cspipe.runtime.lease import Lease, RemoteState
+from cspipe.runtime.lease import Lease
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 
@@ -29,26 +29,13 @@ class Mirror:
         self, bucket: Bucket, folder: str, keeper: str | None = None, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.lease = Lease(bucket, folder, keeper, sleep)
-        self.bucket, self.folder = replace(bucket, config=BRIEF), folder
+        self.bucket = replace(bucket, config=BRIEF)
         self._waiting: Path | None = None
         self._sending: Path | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._started = False
         self._warned = -SECONDS_BETWEEN_WARNINGS
-
-    @property
-    def states(self) -> list[RemoteState]:
-        """The states in S3, the newest last."""
-        return self.lease.manifest.states
-
-    def fetch(self, state: RemoteState, path: Path) -> None:
-        """Download a state. Raises Damaged, Missing or StorageError."""
-        self.lease.bucket.get_file(f"{self.folder}/{state.name}", path, state.sha256)
-
-    def drop(self, state: RemoteState) -> None:
-        """Take a state that is of no use out of the list; S3 forgets it with the next manifest."""
-        self.states.remove(state)
 
     def push(self, path: Path) -> None:
         """Send a state in the background, in place of one that still waits. Raises what `ask` raises."""
@@ -78,12 +65,6 @@ class Mirror:
         self.ask()
         return bool(done)
 
-    def remove(self) -> None:
-        """Forget the finished run, or leave that to its keeper. Raises TakenOver, or StorageError if S3 is away."""
-        if not self.flush(SECONDS_BETWEEN_TRIES):  # the thread is still at it, and may yet change the manifest
-            raise StorageError(f"{self.bucket.url}/{self.folder}: S3 has not taken the last state")
-        self.lease.release()
-
     def _work(self) -> None:
         """The thread: send what waits, for ever, until the run is someone else's."""
         while self._error is None:
@@ -107,11 +88,10 @@ class Mirror:
     def _send(self, path: Path | None) -> None:
         """Upload a state, then name it in the manifest, which drops the older ones."""
         assert path is not None
-        name = f"{self.lease.manifest.owner}/{path.name}"
-        if all(state.name != name for state in self.states):
-            sha256 = self.bucket.put_file(path, f"{self.folder}/{name}")
-            state = RemoteState(name=name, seen=int(path.name.partition("-")[0]), sha256=sha256)
-            self.lease.write(sorted([*self.states, state], key=lambda each: each.seen)[-STATES_KEPT:])
+        name, states = f"{self.lease.manifest.owner}/{path.name}", self.lease.manifest.states
+        if name not in states:
+            self.bucket.put_file(path, f"{self.lease.folder}/{name}")
+            self.lease.write(sorted([*states, name], key=lambda each: Path(each).name)[-STATES_KEPT:])
 
     def _warn(self, error: StorageError) -> None:
         """Tell once a minute that S3 is away."""

@@ -72,16 +72,10 @@ class Bucket:
             self.client.upload_file(str(path), self.bucket, self._key(key), ExtraArgs=extra, Config=TRANSFER)
         return sha256
 
-    def get_file(self, key: str, path: Path, sha256: str) -> None:
-        """Download to beside `path`, compare with sha256, then rename.
-
-        Raises Missing, Damaged (nothing is left at `path`), or StorageError if it fails.
-        """
-        with whole_file(path) as beside:
-            with self._errors("read", key):
-                self.client.download_file(self.bucket, self._key(key), str(beside), Config=TRANSFER)
-            if sha256_file(beside) != sha256:
-                raise Damaged(f"{self._place(key)}: its content does not match its sha256; it was not used")
+    def get_file(self, key: str, path: Path) -> None:
+        """Download to beside `path`, then rename. Raises Missing, or StorageError if it fails."""
+        with whole_file(path) as beside, self._errors("read", key):
+            self.client.download_file(self.bucket, self._key(key), str(beside), Config=TRANSFER)
 
     def put_json(self, key: str, value: Any, *, if_match: str | None = None, if_absent: bool = False) -> str:
         """Store a value and return its etag; on a condition: the object still has the etag, or there is none yet.

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.cli.apply import ROUNDS, deocclude, inpaint, open_sampler
+from cspipe.cli.apply import ROUNDS, inpaint, open_sampler
 from cspipe.runtime.errors import UserError
 from tests.conftest import Tree, change
 
@@ -122,14 +122,6 @@ def test_deocclude_as_typed(at: Callable[[Path], Desk], deoccluding: Path) -> No
     assert (pixels("out.png")[:5] == pixels("face.png")[:5]).all()
     assert (pixels("out.png")[35:] == pixels("face.png")[35:]).all()
     assert (pixels("out.png")[5:35] != pixels("face.png")[5:35]).mean() > 0.9
-
-
-def test_no_face_gets_what_the_net_makes_of_it(at: Callable[[Path], Desk], deoccluding: Path) -> None:
-    at(deoccluding)
-    Image.new("RGB", (50, 20), (0, 120, 0)).save("meadow.png")
-    deocclude(Path("meadow.png"), Path("out.png"))
-    assert pixels("out.png").shape == (20, 50, 3)
-    assert (pixels("out.png")[:, :15] == (0, 120, 0)).all(), "the middle square is replaced, the rest kept"
 
 
 def test_variant_and_seed_decide(at: Callable[[Path], Desk], inpainting: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cspipe.runtime.checkpoint import Checkpoints
-from cspipe.runtime.lease import LOOKS, SECONDS_BETWEEN_LOOKS, RemoteState, TakenOver, forget
+from cspipe.runtime.lease import LOOKS, SECONDS_BETWEEN_LOOKS, TakenOver, forget
 from cspipe.runtime.mirror import Mirror
 from cspipe.runtime.preemption import Preempted, deferred, heeded
 from cspipe.runtime.storage import Bucket
@@ -135,11 +135,11 @@ def test_one_of_two_that_start_at_the_same_moment_wins_and_the_other_waits(machi
             lease, waits = states.mirror.lease, []
             write, wait = lease.write, lease.wait
 
-            def write_together(rows: list[RemoteState]) -> None:
+            def write_together(rows: list[str]) -> None:
                 start.wait(10)  # both have read the manifest, neither has written it
                 write(rows)
 
-            def wait_once() -> list[RemoteState]:
+            def wait_once() -> list[str]:
                 if waits:
                     raise Waiting
                 waits.append(wait())
@@ -161,7 +161,7 @@ def test_run_whose_owner_writes_in_between_is_taken_over_all_the_same(machine: M
     lease = second.mirror.lease
     write = lease.write
 
-    def write_late(states: list[RemoteState]) -> None:
+    def write_late(states: list[str]) -> None:
         lease.write = write
         save(first, 20)
         write(states)
@@ -207,7 +207,7 @@ def test_answer_that_was_lost_does_not_lose_the_run(machine: Machine) -> None:
     assert machine("b").load(CPU)[0] == 20
 
 
-OUTSIDE = '{"owner": "a", "states": [{"name": "owner/../../../x.pt", "seen": 1, "sha256": "0"}]}'
+OUTSIDE = '{"owner": "a", "states": ["owner/../../../000000000010-0123456789abcdef.pt"]}'
 
 
 @pytest.mark.parametrize("text", ["[]", OUTSIDE, "no json"])

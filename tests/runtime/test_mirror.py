@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.files import sha256_file
 from cspipe.runtime.storage import QUICK, Bucket
 from cspipe.runtime.storage_errors import Unreachable
 from tests.fixtures import FOLDER, Machine
@@ -31,13 +32,17 @@ def manifest(bucket: Bucket) -> Any:
     return None if found is None else found[0]
 
 
+def kept(bucket: Bucket) -> list[int]:
+    """Images seen of the states that the manifest names."""
+    return [int(Path(name).name.partition("-")[0]) for name in manifest(bucket)["states"]]
+
+
 def test_newest_state_is_found_on_another_machine_and_two_are_kept(bucket: Bucket, machine: Machine) -> None:
     first, second = machine("a"), machine("b")
     assert first.load(CPU) is None
     save(first, 10, 20, 30)
-    kept = manifest(bucket)
-    assert [state["seen"] for state in kept["states"]] == [20, 30]
-    names = {f"{FOLDER}/{state['name']}" for state in kept["states"]}
+    assert kept(bucket) == [20, 30]
+    names = {f"{FOLDER}/{state}" for state in manifest(bucket)["states"]}
     assert set(bucket.list()) == names | {f"{FOLDER}/manifest.json"}
     seen, state = second.load(CPU)
     assert seen == 30
@@ -52,21 +57,22 @@ def test_damaged_state_in_s3_is_named_and_the_one_before_is_used(
     first, second = machine("a"), machine("b")
     first.load(CPU)
     save(first, 10, 20)
-    newest = manifest(bucket)["states"][-1]
-    key = f"prefix/{FOLDER}/{newest['name']}"
+    listed = manifest(bucket)
+    before, newest = listed["states"]
+    key = f"prefix/{FOLDER}/{newest}"
     if damage == "changed":
         s3.client().put_object(Bucket=bucket.bucket, Key=key, Body=b"x" * 1000)
     elif damage == "gone":
         s3.client().delete_object(Bucket=bucket.bucket, Key=key)
     else:
         torch.save({"key": "other", "seen": 20, "state": {}}, tmp_path / "other")
-        newest["sha256"] = bucket.put_file(tmp_path / "other", f"{FOLDER}/{newest['name']}")
-        listed = manifest(bucket)
-        bucket.put_json(f"{FOLDER}/manifest.json", {**listed, "states": [listed["states"][0], newest]})
+        newest = f"somebody/{20:012d}-{sha256_file(tmp_path / 'other')[:16]}.pt"
+        bucket.put_file(tmp_path / "other", f"{FOLDER}/{newest}")
+        bucket.put_json(f"{FOLDER}/manifest.json", {**listed, "states": [before, newest]})
     assert second.load(CPU)[0] == 10
-    assert newest["name"].partition("/")[2] in capsys.readouterr().err
+    assert newest.partition("/")[2] in capsys.readouterr().err
     save(second, 15)
-    assert [state["seen"] for state in manifest(bucket)["states"]] == [10, 15], "the damaged one is forgotten"
+    assert kept(bucket) == [10, 15], "the damaged one is forgotten"
     assert key.removeprefix("prefix/") not in set(bucket.list())
 
 
@@ -85,7 +91,7 @@ def test_state_that_s3_does_not_have_yet_is_sent_at_the_start(bucket: Bucket, ma
     again = machine("a")
     assert again.load(CPU)[0] == 10
     again.flush(60)
-    assert [state["seen"] for state in manifest(bucket)["states"]] == [10]
+    assert kept(bucket) == [10]
 
 
 def test_finished_run_leaves_nothing(bucket: Bucket, machine: Machine, tmp_path: Path) -> None:
@@ -123,7 +129,7 @@ def test_training_goes_on_in_an_outage_which_is_told_once_and_ridden_out(
     assert f"S3 at {s3.url} is unreachable" in told
     assert f"{states.newest()}: not in S3" in told
     assert not [secret for secret in (ACCESS_KEY, SECRET_KEY) if secret in told]
-    assert manifest(bucket)["states"][-1]["seen"] == 30
+    assert kept(bucket)[-1] == 30
     assert machine("b").load(CPU)[0] == 30
 
 
@@ -153,4 +159,4 @@ def test_saving_does_not_wait_for_a_slow_upload_whose_file_is_kept(bucket: Bucke
     assert [path.exists() for path in paths] == [True, False, False, True, True]
     go.set()
     states.flush(30)
-    assert [state["seen"] for state in manifest(bucket)["states"]] == [10, 50]
+    assert kept(bucket) == [10, 50]

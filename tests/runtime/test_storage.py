@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_address_is_read_and_given_back() -> None:
 def test_file_comes_back_as_it_was(bucket: Bucket, s3: S3, tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
     sha256 = bucket.put_file(tmp_path / "a", "folder/a")
-    bucket.get_file("folder/a", tmp_path / "b", sha256)
+    bucket.get_file("folder/a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     stored = s3.client().head_object(Bucket=bucket.bucket, Key="some/prefix/folder/a", ChecksumMode="ENABLED")
     assert stored["Metadata"] == {"sha256": sha256}
@@ -47,7 +46,7 @@ def test_file_comes_back_as_it_was(bucket: Bucket, s3: S3, tmp_path: Path, size:
     bucket.delete("folder/a")
     assert list(bucket.list()) == []
     with pytest.raises(Missing, match=r"no object .* s3://bucket-.*/some/prefix/folder/a"):
-        bucket.get_file("folder/a", tmp_path / "c", sha256)
+        bucket.get_file("folder/a", tmp_path / "c")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 
 
@@ -61,15 +60,6 @@ def test_upload_that_arrives_with_other_bytes_is_refused(bucket: Bucket, s3: S3,
     with pytest.raises(StorageError, match=r"cannot write s3://.*/some/prefix/a .*BadDigest"):
         bucket.put_file(tmp_path / "a", "a")
     assert list(bucket.list()) == []
-
-
-def test_changed_object_is_not_taken(bucket: Bucket, s3: S3, tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"hello")
-    sha256 = bucket.put_file(tmp_path / "a", "a")
-    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/a", Body=b"jello")
-    with pytest.raises(Damaged, match="some/prefix/a: its content does not match its sha256"):
-        bucket.get_file("a", tmp_path / "b", sha256)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_conditional_writes(bucket: Bucket) -> None:
@@ -118,49 +108,29 @@ def test_check_passes_and_leaves_nothing(bucket: Bucket) -> None:
     assert list(bucket.list()) == []
 
 
-def unreachable(env: pytest.MonkeyPatch) -> None:
-    env.setenv("AWS_ENDPOINT_URL", "http://user:endpoint-password@127.0.0.1:9")
-
-
-def wrong_secret(env: pytest.MonkeyPatch) -> None:
-    env.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-
-
-def wrong_key(env: pytest.MonkeyPatch) -> None:
-    env.setenv("AWS_ACCESS_KEY_ID", "nobody")
-
-
-def no_keys(env: pytest.MonkeyPatch) -> None:
-    env.delenv("AWS_ACCESS_KEY_ID")
-    env.delenv("AWS_SECRET_ACCESS_KEY")
-    env.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-def bad_endpoint(env: pytest.MonkeyPatch) -> None:
-    env.setenv("AWS_ENDPOINT_URL", "not an address")
-
-
 @pytest.mark.parametrize(
-    ("fault", "expected"),
+    ("changes", "expected"),
     [
-        (unreachable, "S3 at http://127.0.0.1:9 is unreachable .* start it, or correct AWS_ENDPOINT_URL"),
-        (wrong_secret, "wrong credentials .*; correct AWS_ACCESS_KEY_ID"),
-        (wrong_key, "wrong credentials .*; correct AWS_ACCESS_KEY_ID"),
-        (no_keys, "no credentials .*; set AWS_ACCESS_KEY_ID"),
-        (bad_endpoint, "no S3 client .*; see AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "http://user:endpoint-password@127.0.0.1:9"}, "http://127.0.0.1:9 is unreachable"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "wrong credentials .* AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, "wrong credentials .* AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no credentials .* AWS_ACCESS_KEY_ID"),
+        ({"AWS_ENDPOINT_URL": "not an address"}, "no S3 client .* AWS_ENDPOINT_URL"),
     ],
 )
 def test_check_says_what_is_wrong(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, fault: Callable[[pytest.MonkeyPatch], None], expected: str
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], expected: str
 ) -> None:
-    fault(monkeypatch)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in changes.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     with pytest.raises(StorageError, match=expected) as error:
         Bucket(bucket.bucket, bucket.prefix).check()
     message = str(error.value)
     assert "\n" not in message
     assert not [secret for secret in (ACCESS_KEY, SECRET_KEY, "endpoint-password") if secret in message]
     assert error.value.__cause__ is None  # no traceback of boto3's under it, with its request in it
-    assert isinstance(error.value, Unreachable) == (fault is unreachable)
+    assert isinstance(error.value, Unreachable) == ("unreachable" in expected)
 
 
 def test_missing_bucket_is_named(bucket: Bucket) -> None:
@@ -187,7 +157,7 @@ def test_outage_of_20_seconds_is_ridden_out(s3: S3, bucket: Bucket, tmp_path: Pa
     end = threading.Timer(18, s3.start)  # a start takes some seconds more
     end.start()
     try:
-        sha256 = bucket.put_file(tmp_path / "a", "a")
+        bucket.put_file(tmp_path / "a", "a")
     finally:
         end.join()
-    bucket.get_file("a", tmp_path / "b", sha256)
+    bucket.get_file("a", tmp_path / "b")

@@ -17,7 +17,7 @@ from cspipe.diffusion.schedule import cosine_schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.samplers import find_step
-from cspipe.sampling.apply import apply, as_image, as_pixels, square_around
+from cspipe.sampling.apply import apply, square_around
 from cspipe.sampling.batches import Corrected, Sampler
 
 SIZE = 8
@@ -170,10 +170,3 @@ def test_deocclusion_replaces_the_middle_square_and_keeps_the_rest(shape: tuple[
     assert net.seen[0].shape == (1, 3, SIZE, SIZE)
     if shape[1:] == (SIZE, SIZE):
         assert torch.equal(net.seen[0][0], normalise(torch.from_numpy(image)))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_become_a_image_and_come_back(channels: int) -> None:
-    pixels = noise(channels, 4, 6)
-    assert as_image(pixels).size == (6, 4)
-    assert (as_pixels(as_image(pixels)) == pixels).all()
