@@ -2,11 +2,13 @@
 
 Prints, for the demo's nets (16 x 16 pixels, 64 images): channels_last over contiguous for a training step, and each
 compensation net over the main net for a forward pass. Variants take turns, so a busy machine slows all alike.
+`--smallest` takes 4 images and fewer rounds: seconds, and numbers of no use.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,8 +17,8 @@ import torch
 from cspipe.nets.unet import UNet
 from cspipe.runtime.registry import find, names_in
 
-ROUNDS = 9
-X, T = torch.randn(64, 3, 16, 16), 1000 * torch.rand(64)
+WARM_UP = 2
+"""Rounds whose times do not count."""
 
 
 def main_net(channels: int) -> UNet:
@@ -34,43 +36,46 @@ def main_net(channels: int) -> UNet:
     )
 
 
-def seconds(actions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median processor time of each action; the first two rounds warm up."""
+def seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median processor time of each action."""
     times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(ROUNDS):
+    for _ in range(WARM_UP + rounds):
         for name, action in actions.items():
             start = time.process_time()
             action()
             times[name].append(time.process_time() - start)
-    return {name: statistics.median(spent[2:]) for name, spent in times.items()}
+    return {name: statistics.median(spent[WARM_UP:]) for name, spent in times.items()}
 
 
-def training_step(net: torch.nn.Module, memory_format: torch.memory_format) -> Callable[[], object]:
-    """Forward and backward of a batch in a memory format."""
-    net, x = net.to(memory_format=memory_format), X.contiguous(memory_format=memory_format)
-    return lambda: net(x, T).square().mean().backward()
+def training_step(net: torch.nn.Module, x: torch.Tensor, memory_format: torch.memory_format) -> Callable[[], object]:
+    """Forward and backward of a batch (N, 3, 16, 16) in a memory format."""
+    net, x = net.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
+    t = 1000 * torch.rand(len(x))
+    return lambda: net(x, t).square().mean().backward()
 
 
-def forward(net: torch.nn.Module) -> Callable[[], object]:
+def forward(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]:
     """Forward of a batch, without gradient."""
-    return torch.no_grad()(lambda: net(X, T))
+    t = 1000 * torch.rand(len(x))
+    return torch.no_grad()(lambda: net(x, t))
 
 
 def main() -> None:
     """Measure and print."""
+    smallest = "--smallest" in sys.argv
+    x, rounds = torch.randn(4 if smallest else 64, 3, 16, 16), 1 if smallest else 7
     for channels in (32, 48):
-        spent = seconds(
-            {
-                "contiguous": training_step(main_net(channels), torch.contiguous_format),
-                "channels_last": training_step(main_net(channels), torch.channels_last),
-            }
-        )
+        formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+        steps = {name: training_step(main_net(channels), x, kept) for name, kept in formats.items()}
+        spent = seconds(steps, rounds)
         print(f"width {channels}: channels_last takes {spent['channels_last'] / spent['contiguous']:.2f} of contiguous")
-    folder = "cspipe.compensators"
-    nets = {"main": main_net(32)} | {name: find(folder, name, "build")(3, 16, 16) for name in names_in(folder)}
-    spent = seconds({name: forward(net) for name, net in nets.items()})
-    for name in names_in(folder):
-        print(f"compensation {name}, width 16: {spent[name] / spent['main']:.2f} of the main net's forward pass")
+    folder, width = "cspipe.compensators", 16
+    modules = {name: find(folder, name, "build")(3, 3, x.shape[-1], width) for name in names_in(folder)}
+    nets = {"main net": main_net(32), **modules}
+    spent = seconds({name: forward(net, x) for name, net in nets.items()}, rounds)
+    for name in modules:
+        share = spent[name] / spent["main net"]
+        print(f"compensation {name}, width {width}: {share:.2f} of the main net's forward pass")
 
 
 if __name__ == "__main__":

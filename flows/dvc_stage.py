@@ -12,7 +12,7 @@ from typing import Literal
 import psutil
 
 from cspipe.runtime.ends import forget_end, read_end
-from cspipe.runtime.mirror import forget
+from cspipe.runtime.lease import forget
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.command import Ended, Step, end_tree, run_command

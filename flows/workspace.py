@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS
@@ -26,7 +26,6 @@ from flows.pins import read_pins
 
 RUNS = Path(".cspipe/runs")
 PYPROJECT = "pyproject.toml"
-REMOTE = "cspipe-s3"
 FULL_ID = re.compile("[0-9a-f]{40}")
 SECONDS_BETWEEN_CHECKS = 10.0
 SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
@@ -174,7 +173,7 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
         "    autostage = false",
     ]
     if bucket is not None:
-        lines += [f"    remote = {REMOTE}", f"['remote \"{REMOTE}\"']", f"    url = {bucket.url}/dvc"]
+        lines += [f"    remote = {DVC_REMOTE}", f"['remote \"{DVC_REMOTE}\"']", f"    url = {bucket.url}/dvc"]
     (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 
 

@@ -21,7 +21,7 @@ from tests.s3_server import S3
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["data"]
 FOLDER = "states/train/key"
-Machine = Callable[[str], Checkpoints]
+Machine = Callable[..., Checkpoints]
 
 
 @pytest.fixture(params=sorted(SCHEDULES))
@@ -63,8 +63,16 @@ def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 @pytest.fixture
 def machine(bucket: Bucket, tmp_path: Path) -> Machine:
-    """machine("a"): the run's states on a machine, which shares nothing but the bucket with the others."""
-    return lambda name: Checkpoints(tmp_path / name, "key", Mirror(Bucket(bucket.bucket, bucket.prefix), FOLDER))
+    """machine("a", run, sleep): the run's states on a machine, which shares nothing but the bucket with the others.
+
+    Waiting for an owner takes no time; what happens meanwhile is up to `sleep`.
+    """
+
+    def make(name: str, run: str | None = None, sleep: Callable[[float], None] = lambda seconds: None) -> Checkpoints:
+        own = Bucket(bucket.bucket, bucket.prefix, bucket.config)
+        return Checkpoints(tmp_path / name, "key", Mirror(own, FOLDER, run, sleep))
+
+    return make
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from cspipe.runtime.files import sha256_file, sync
-from cspipe.runtime.mirror import Mirror, RemoteState
-from cspipe.runtime.storage_errors import Damaged, Missing, StorageError
+from cspipe.runtime.mirror import STATES_KEPT, Mirror
+from cspipe.runtime.storage_errors import Missing, StorageError
 
-KEPT = 2
-"""States kept: the newest, and the one to fall back on if that is damaged."""
+SECONDS_FOR_THE_END = 2.0
 Found = tuple[int, dict[str, Any]]
 """(images seen, state)"""
 
@@ -54,7 +53,7 @@ class Checkpoints:
         sync(self.folder)
         if self.mirror is not None:
             self.mirror.push(path)
-        for old in sorted(self.folder.glob("*.pt"))[:-KEPT]:
+        for old in sorted(self.folder.glob("*.pt"))[:-STATES_KEPT]:
             if self.mirror is None or not self.mirror.needs(old):
                 old.unlink()
         return path
@@ -70,11 +69,14 @@ class Checkpoints:
 
         With a mirror it makes the run ours. Raises StorageError if S3 cannot be reached, TakenOver if we lost a race.
         """
-        remote = {state.file: state for state in self.mirror.claim()} if self.mirror is not None else {}
+        remote: dict[str, str] = {}
+        if self.mirror is not None:
+            self.mirror.lease.claim()
+            remote = {Path(state).name: state for state in self.mirror.lease.manifest.states}
         here = {path.name for path in self.folder.glob("*.pt")}
         for name in sorted(here | remote.keys(), reverse=True):
             path = self.folder / name
-            found = self._try(path, device) if name in here else None
+            found = self._read(path, device) if name in here else None
             if found is None and name in remote:
                 found = self._fetch(remote[name], path, device)
             if found is not None:
@@ -83,35 +85,32 @@ class Checkpoints:
                 return found
         return None
 
-    def _try(self, path: Path, device: torch.device) -> Found | None:
+    def _fetch(self, state: str, path: Path, device: torch.device) -> Found | None:
+        """What is in a state in S3; one that is of no use is named, and S3 forgets it with the next manifest."""
+        assert self.mirror is not None
+        lease, found = self.mirror.lease, None
+        try:
+            lease.bucket.get_file(f"{lease.folder}/{state}", path)
+            found = self._read(path, device)
+        except Missing as error:
+            print(f"{error}; the state before it is, if there is one", file=sys.stderr)
+        if found is None:
+            lease.manifest.states.remove(state)
+        return found
+
+    def _read(self, path: Path, device: torch.device) -> Found | None:
         """What is in a file; one that is of no use is named and removed."""
         try:
-            return self._read(path, device)
+            if sha256_file(path)[:16] != path.stem.partition("-")[2]:
+                raise ValueError("truncated or altered: its content does not match the digest in its name")
+            stored = torch.load(path, map_location=device, weights_only=True)
+            if not isinstance(stored, dict) or stored.get("key") != self.key:
+                raise ValueError("the state of another run")
+            return int(stored["seen"]), stored["state"]
         except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             print(f"{path}: removed, not used ({error}); the state before it is, if there is one", file=sys.stderr)
             path.unlink()
             return None
-
-    def _fetch(self, state: RemoteState, path: Path, device: torch.device) -> Found | None:
-        """What is in a state of the mirror; one that is of no use is named and leaves the mirror's list."""
-        assert self.mirror is not None
-        try:
-            self.mirror.fetch(state, path)
-        except (Damaged, Missing) as error:
-            print(f"{error}; the state before it is, if there is one", file=sys.stderr)
-            return None
-        found = self._try(path, device)
-        if found is None:
-            self.mirror.drop(state)
-        return found
-
-    def _read(self, path: Path, device: torch.device) -> Found:
-        if sha256_file(path)[:16] != path.stem.partition("-")[2]:
-            raise ValueError("truncated or altered: its content does not match the digest in its name")
-        stored = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(stored, dict) or stored.get("key") != self.key:
-            raise ValueError("the state of another run")
-        return int(stored["seen"]), stored["state"]
 
     def newest(self) -> Path | None:
         """The newest state file, to name in messages."""
@@ -121,7 +120,9 @@ class Checkpoints:
         """Forget the run, once its result is safe elsewhere. Raises TakenOver if it is no longer ours."""
         if self.mirror is not None:
             try:
-                self.mirror.remove()
+                if not self.mirror.flush(SECONDS_FOR_THE_END):  # its thread may yet change the manifest
+                    raise StorageError("S3 has not taken the last state")
+                self.mirror.lease.release()
             except StorageError as error:
                 print(f"{error}; the states of this finished run stay in S3", file=sys.stderr)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
+from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import Progress as Bar
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -18,42 +18,40 @@ class Progress:
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "images") -> None:
         self.what, self.total, self.done, self.unit = what, total, done, unit
-        self._first, self._told, self._note = done, -1, ""
-        self._start = self._last_line = time.monotonic()
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-        self._bar = RichProgress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=False)
-        self._terminal = Console().is_terminal
+        self._first, self._shown, self._note = done, -1, ""
+        self._start = self._last_line = monotonic()
+        texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "note")]
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), texts[0], TimeRemainingColumn(), texts[1])
+        self._bar = Bar(*columns) if Console().is_terminal else None
 
     def __enter__(self) -> Progress:
-        if self._terminal:
+        if self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, rate="", note="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._terminal:
+        if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self._told != self.done:
+        elif kind is None and self._shown != self.done:
             self._line()
-
-    @property
-    def rate(self) -> float:
-        """Images per second since this process started counting."""
-        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
 
     def advance(self, count: int, note: str | None = None) -> None:
         """Count `count` more images; `note` (a loss, say) stays until the next one."""
         self.done = min(self.done + count, self.total)
         self._note = self._note if note is None else note
-        if self._terminal:
-            rate = f"{self.rate:.0f} {self.unit}/s"
-            self._bar.update(self._task, completed=self.done, rate=rate, note=self._note)
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=f"{self._rate():.0f} {self.unit}/s", note=self._note)
+        elif monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._line()
 
+    def _rate(self) -> float:
+        """Images per second since this process started counting."""
+        return (self.done - self._first) / max(monotonic() - self._start, 1e-9)
+
     def _line(self) -> None:
-        self._last_line, self._told = time.monotonic(), self.done
-        left = (self.total - self.done) / max(self.rate, 1e-9)
+        self._last_line, self._shown = monotonic(), self.done
+        left = (self.total - self.done) / max(self._rate(), 1e-9)
         share = 100 * self.done / max(self.total, 1)
-        line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self.rate:.0f} {self.unit}/s"
+        line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self._rate():.0f} {self.unit}/s"
         print(f"{line}, {left:.0f} s left  {self._note}".rstrip(), file=sys.stderr, flush=True)

@@ -11,7 +11,6 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,23 +18,20 @@ from typing import Any
 
 from cspipe.runtime.files import sha256_file, whole_file
 
-PARAMS = Path("params.yaml")
+PARAMS, LOGS = Path("params.yaml"), Path("report/log")
 DECISIVE = ("cspipe", "dvc.yaml", PARAMS.name)
 """What decides a run's results, in git. The outputs that git keeps change while a pipeline runs, and do not count."""
 
 
-@dataclass
 class RunLog:
     """Facts of a stage's run, collected while it runs; code and parameters are those of its beginning."""
 
-    stage: str
-    device: str = "cpu"
-    """Name of the GPU, or "cpu", for which the log gives the processor."""
-    handled: int = 0
-    _start: float = field(default_factory=time.monotonic)
-    _started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    _revision: tuple[str, list[str]] = field(default_factory=lambda: _revision())
-    _params: str = field(default_factory=lambda: sha256_file(PARAMS) if PARAMS.is_file() else "unknown")
+    def __init__(self, stage: str) -> None:
+        self.stage, self.handled, self.device = stage, 0, "cpu"
+        """`device`: name of the GPU, or "cpu", for which the log gives the processor."""
+        self._start, self._started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+        self._commit, self._changed = _revision()
+        self._params = sha256_file(PARAMS) if PARAMS.is_file() else "unknown"
 
     def images(self, count: int) -> None:
         """Add images that this run handled, for its images/s."""
@@ -43,8 +39,7 @@ class RunLog:
 
     def facts(self) -> dict[str, Any]:
         """What is known by now, as JSON can write it."""
-        seconds = time.monotonic() - self._start
-        commit, changed = self._revision
+        seconds, torch = time.monotonic() - self._start, sys.modules.get("torch")
         return {
             "stage": self.stage,
             "started": self._started,
@@ -53,23 +48,22 @@ class RunLog:
             "images_per_second": round(self.handled / seconds, 1),
             "device": _processor() if self.device == "cpu" else self.device,
             "host": platform.node(),
-            "commit": commit,
-            "dirty": bool(changed),
-            "changed": changed,
+            "commit": self._commit,
+            "dirty": bool(self._changed),
+            "changed": self._changed,
             "params_sha256": self._params,
             "flow_run": os.environ.get("CSPIPE_FLOW_RUN"),
             "python": platform.python_version(),
             "torch": version("torch"),
-            "cuda": _cuda(),
+            "cuda": torch.version.cuda if torch is not None else None,
         }
 
     def write(self, folder: Path) -> None:
         """Write `folder/<stage>.js`, replacing the log of the run before."""
         facts = self.facts()
         facts["commit"] = facts["commit"][:12] + ("-dirty" if facts["dirty"] else "")
-        entry = f"{_opening(self.stage)}{json.dumps(facts)};\n"
         with whole_file(folder / f"{self.stage}.js") as path:
-            path.write_text(entry)
+            path.write_text(f"{_opening(self.stage)}{json.dumps(facts)};\n")
 
 
 def read_log(folder: Path, stage: str) -> dict[str, Any]:
@@ -89,21 +83,14 @@ def _opening(stage: str) -> str:
 def _revision() -> tuple[str, list[str]]:
     """The commit checked out, and which decisive files differ from it; ("unknown", []) outside git."""
     try:
-        commit = _git("rev-parse", "HEAD").strip()
-        changed = _git("status", "--porcelain", "--no-renames", "--", *DECISIVE).splitlines()
-        return commit, [line[3:] for line in changed]
+        status = ["status", "--porcelain", "--no-renames", "--", *DECISIVE]
+        commit, changed = (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.splitlines()
+            for arguments in (["rev-parse", "HEAD"], status)
+        )
+        return commit[0], [line[3:] for line in changed]
     except (OSError, subprocess.CalledProcessError):
         return "unknown", []
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
-
-
-def _cuda() -> str | None:
-    """The CUDA version torch was built for, if the stage used torch at all."""
-    torch = sys.modules.get("torch")
-    return torch.version.cuda if torch is not None else None
 
 
 def _processor() -> str:

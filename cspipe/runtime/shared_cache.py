@@ -1,29 +1,27 @@
-"""What a stage in a workspace that is thrown away keeps elsewhere: DVC's queue runs each experiment in such a one."""
+"""Folders that outlive a stage's workspace: DVC's queue runs each experiment in one that it throws away."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-LENDER = "CSPIPE_LENDER"
+SHARED_CACHE = "CSPIPE_SHARED_CACHE"
 """Variable: the clone whose folders are used."""
-KEPT = (Path(".cspipe/features"), Path(".cspipe/lineage"))
-WEIGHTS = Path("data/weights")
+FOLDERS = (".cspipe/features", ".cspipe/lineage")
+"""Not training states: a training that goes on in another run would record only the last run's time."""
+WEIGHTS = "data/weights"
 """Downloads that git ignores; parameters name files there."""
 
 
-def borrow() -> None:
-    """Link the folders of the clone that CSPIPE_LENDER names into the current folder, where they are not yet.
-
-    Training states are not among them: a training that goes on in another run would record only the last run's time.
-    """
-    lender = os.environ.get(LENDER)
-    if not lender or Path(lender).resolve() == Path.cwd():
+def link_shared_cache() -> None:
+    """Link the folders of the clone that CSPIPE_SHARED_CACHE names into the current folder, where they are not yet."""
+    clone = os.environ.get(SHARED_CACHE)
+    if not clone or Path(clone).resolve() == Path.cwd():
         return
-    for folder in (*KEPT, WEIGHTS):
-        own, lent = Path(folder), Path(lender).resolve() / folder
-        if folder in KEPT:
-            lent.mkdir(parents=True, exist_ok=True)
-        if lent.is_dir() and not own.exists():
-            own.parent.mkdir(parents=True, exist_ok=True)
-            own.symlink_to(lent)
+    for name in (*FOLDERS, WEIGHTS):
+        here, shared = Path(name), Path(clone).resolve() / name
+        if name in FOLDERS:
+            shared.mkdir(parents=True, exist_ok=True)
+        if shared.is_dir() and not here.exists():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.symlink_to(shared)

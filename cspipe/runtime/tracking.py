@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from dvclive.live import Live
 from pydantic import Field
 
 from cspipe.runtime.settings import Section
@@ -31,14 +29,16 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
     """
+    from dvclive.live import Live  # takes a second
+
     # The stages of dvc.yaml declare the files; DVCLive must neither write a dvc.yaml of its own nor save experiments.
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False) as live:
-        wandb_run = _wandb(tracking, run, config)
+        wandb_run = None if tracking.wandb == "disabled" else _wandb(tracking, run, config)
 
         def log(seen: int, values: Mapping[str, float]) -> None:
-            """Write a point of the curves, at `seen` images."""
+            """Write a point of the curves, at `seen` images, with six digits."""
             live.step = seen
-            rounded = {name: _six_digits(value) for name, value in values.items() if name != "step"}
+            rounded = {name: float(f"{value:.6g}") for name, value in values.items() if name != "step"}
             for name, value in rounded.items():
                 live.log_metric(name, value)
             live.make_summary()
@@ -53,15 +53,9 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
                 print(f"Weights & Biases: the run is in {place}; `wandb sync {place}` sends it")
 
 
-def _six_digits(value: float) -> float:
-    return float(f"{value:.6g}") if math.isfinite(value) else value
-
-
 def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Any:
-    """The W&B run, or None if disabled; importing it takes a second, so only then."""
-    if tracking.wandb == "disabled":
-        return None
-    import wandb
+    """A new W&B run."""
+    import wandb  # takes a second
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)

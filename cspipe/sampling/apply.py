@@ -1,4 +1,4 @@
-"""A person's own picture, of any size, under a trained net: the square that the net sees, and what of it goes back."""
+"""A person's own image, of any size, under a trained net: the square that the net sees, and what of it goes back."""
 
 from __future__ import annotations
 
@@ -16,64 +16,58 @@ if TYPE_CHECKING:
     from cspipe.sampling.batches import Sampler
 
 Square = tuple[slice, slice]
-"""Rows and columns of a picture, as many of each."""
+"""Rows and columns of an image, as many of each."""
 
 
-def inpaint(picture: NDArray[np.uint8], hole: NDArray[np.bool_], sampler: Sampler, seed: int) -> NDArray[np.uint8]:
-    """`picture` (C, H, W), C 1 or 3, with its `hole` (H, W) filled by a sampler that fills; all else is as it was.
+def apply(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None, sampler: Sampler, seed: int) -> NDArray[np.uint8]:
+    """`image` (C, H, W), C 1 or 3, with its `hole` (H, W) filled by a sampler that fills; all else is as it was.
 
-    The net sees one square (`square_around`) at its own size, and nothing of what lies in the hole. Without a hole
-    nothing is done. Raises UserError as `square_around` does.
+    The net sees one square (`square_around`) at its own size, and nothing of what lies in the hole. Without a hole the
+    sampler is that of a net of task deocclude, and its result replaces the square. Raises UserError.
     """
-    square = square_around(picture, hole)
-    if not hole.any():
-        return picture.copy()
-    inside, size = hole[square], sampler.shape[1]
-    seen = _at_net(_means_in_hole(picture[:, *square], inside, size), sampler.shape)
-    result = sampler([seed], masked(seen[None], (_boxes(inside, size) > 0)[None, None]))[0]
-    filled = picture.copy()
-    filled[:, *square] = np.where(inside, _at_picture(result, picture, square), picture[:, *square])
-    return filled
+    square = square_around(image, hole)
+    before = image[:, *square]
+    inside = np.ones(before.shape[1:], np.bool_) if hole is None else hole[square]
+    if not inside.any():
+        return image.copy()
+    channels, size, _ = sampler.shape
+    known = before if hole is None else _means_in_hole(before, inside, size)
+    inputs = fit(as_image(known), Form(size, channels, "center"))[None]
+    if hole is not None:
+        inputs = masked(inputs, (_boxes(inside, size) > 0)[None, None])
+    result = fit(as_image(sampler([seed], inputs)[0]), Form(len(inside), 1 if len(image) == 1 else 3, "center"))
+    after = image.copy()
+    after[:, *square] = np.where(inside, result, before)
+    return after
 
 
-def deocclude(picture: NDArray[np.uint8], sampler: Sampler, seed: int) -> NDArray[np.uint8]:
-    """`picture` (C, H, W), C 1 or 3, without what stands in front, by the sampler of a net of task deocclude.
-
-    The largest square in the middle is seen at the net's size and replaced by the result; the rest is as it was.
-    """
-    square = square_around(picture, np.zeros(picture.shape[1:], np.bool_))
-    result = sampler([seed], _at_net(picture[:, *square], sampler.shape)[None])[0]
-    clean = picture.copy()
-    clean[:, *square] = _at_picture(result, picture, square)
-    return clean
-
-
-def square_around(picture: NDArray[np.uint8], hole: NDArray[np.bool_]) -> Square:
-    """The largest square of `picture` (C, H, W), in the middle, or as near to it as contains the `hole` (H, W).
+def square_around(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None) -> Square:
+    """The largest square of `image` (C, H, W), in the middle, or as near to it as contains the `hole` (H, W).
 
     Nets are trained on squares; a squeezed face would be none that they know. Raises UserError if no square contains
-    the hole, or if the hole is that of a picture of another size.
+    the hole, or if the hole is that of an image of another size.
     """
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
+    hole = np.zeros((height, width), np.bool_) if hole is None else hole
     if hole.shape != (height, width):
         raise UserError(
-            f"the mask is {hole.shape[1]} x {hole.shape[0]} pixels, the picture {width} x {height}; make a mask of the "
-            "picture's size, white where the hole is"
+            f"the mask is {hole.shape[1]} x {hole.shape[0]} pixels, the image {width} x {height}; make a mask of the "
+            "image's size, white where the hole is"
         )
     side = min(height, width)
     rows, columns = np.flatnonzero(hole.any(1)), np.flatnonzero(hole.any(0))
     return _span(rows, height, side, "high"), _span(columns, width, side, "wide")
 
 
-def _span(places: NDArray[np.intp], length: int, side: int, way: str) -> slice:
+def _span(places: NDArray[np.intp], length: int, side: int, direction: str) -> slice:
     """`side` of `length` places in the middle, or as near to it as has all of `places`. Raises UserError."""
     start = (length - side) // 2
     if len(places):
         first, last = int(places[0]), int(places[-1])
         if last - first >= side:
             raise UserError(
-                f"the hole is {last - first + 1} pixels {way}, but the net sees a square of {side}; fill it in parts, "
-                "with a mask for each, or crop the picture"
+                f"the hole is {last - first + 1} pixels {direction}, but the net sees a square of {side}; fill it in "
+                "parts, with a mask for each, or crop the image"
             )
         start = min(max(start, last - side + 1), first)
     return slice(start, start + side)
@@ -101,23 +95,12 @@ def _boxes(values: NDArray[np.generic], size: int) -> NDArray[np.float32]:
     return np.asarray(whole.resize((size, size), Image.Resampling.BOX))
 
 
-def _at_net(square: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A square (C, S, S) in the shape of a net's pictures, brought to it as the training pictures were."""
-    return fit(as_image(square), Form(shape[1], 1 if shape[0] == 1 else 3, "center"))
-
-
-def _at_picture(result: NDArray[np.uint8], picture: NDArray[np.uint8], square: Square) -> NDArray[np.uint8]:
-    """A net's result in the size of the square, with the channels of the picture."""
-    side = square[0].stop - square[0].start
-    return fit(as_image(result), Form(side, 1 if len(picture) == 1 else 3, "center"))
-
-
 def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
     """uint8 (C, H, W), C 1 or 3, for Pillow."""
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
 def as_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture of mode L or RGB as uint8 (C, H, W)."""
+    """An image of mode L or RGB as uint8 (C, H, W)."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

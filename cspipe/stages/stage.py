@@ -16,11 +16,10 @@ from cspipe.lineage.records import keep_records
 from cspipe.runtime.ends import End, StageEnd, write_end
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, sigterm_raises
-from cspipe.runtime.runlog import RunLog
-from cspipe.runtime.shared_cache import borrow
+from cspipe.runtime.runlog import LOGS, RunLog
+from cspipe.runtime.shared_cache import link_shared_cache
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
-LOGS = Path("report/log")
 STATES = Path(".cspipe/states")
 """Training states: outside of DVC's outputs, which DVC deletes before a run."""
 AGAIN = "the same command goes on from the last stored state, if there is one"
@@ -37,7 +36,7 @@ def stage(name: str) -> Iterator[RunLog]:
     with sigterm_raises():
         try:
             write_end(StageEnd(name))
-            borrow()
+            link_shared_cache()
             yield log
             log.write(LOGS)
             keep_records(log.facts())

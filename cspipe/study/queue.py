@@ -22,7 +22,7 @@ import psutil
 import yaml
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.shared_cache import LENDER
+from cspipe.runtime.shared_cache import SHARED_CACHE
 from cspipe.study.clone import Clone, experiments, git
 from cspipe.study.definition import Cell
 
@@ -51,7 +51,7 @@ class Queue:
     def __init__(self, clone: Clone, shared: Path) -> None:
         self.clone = clone
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self.environment = {**os.environ, "PATH": programs, LENDER: str(shared), "DVC_NO_ANALYTICS": "1"}
+        self.environment = {**os.environ, "PATH": programs, SHARED_CACHE: str(shared), "DVC_NO_ANALYTICS": "1"}
 
     def put(self, cell: Cell) -> None:
         """Queue a cell. Raises UserError if DVC refuses."""

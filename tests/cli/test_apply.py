@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.cli.apply import ROUNDS, deocclude, inpaint, open_sampler
+from cspipe.cli.apply import ROUNDS, inpaint, open_sampler
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.models import FILE
 from tests.conftest import Tree, change
 
 REPAINT = {"repaint": {"rounds": 3, "masks": ["half"]}}
@@ -108,7 +106,7 @@ def test_inpaint_as_typed(at: Callable[[Path], Desk], inpainting: Path) -> None:
     at(inpainting)
     done = cspipe("inpaint", "face.png", "--mask", "hole.png", "-o", "new/out.png", "--variant", "cs-10", "--seed", "7")
     assert done.returncode == 0, done.stderr
-    assert "25.0% of the picture filled (variant cs-10, seed 7)" in done.stdout
+    assert "25.0% of the image filled (variant cs-10, seed 7)" in done.stdout
     hole, known = pixels("hole.png") > 0, pixels("hole.png") == 0
     assert pixels("new/out.png").shape == (40, 30, 3)
     assert (pixels("new/out.png")[known] == pixels("face.png")[known]).all()
@@ -124,23 +122,6 @@ def test_deocclude_as_typed(at: Callable[[Path], Desk], deoccluding: Path) -> No
     assert (pixels("out.png")[:5] == pixels("face.png")[:5]).all()
     assert (pixels("out.png")[35:] == pixels("face.png")[35:]).all()
     assert (pixels("out.png")[5:35] != pixels("face.png")[5:35]).mean() > 0.9
-
-
-def test_no_face_gets_what_the_net_makes_of_it(at: Callable[[Path], Desk], deoccluding: Path) -> None:
-    at(deoccluding)
-    Image.new("RGB", (50, 20), (0, 120, 0)).save("meadow.png")
-    deocclude(Path("meadow.png"), Path("out.png"))
-    assert pixels("out.png").shape == (20, 50, 3)
-    assert (pixels("out.png")[:, :15] == (0, 120, 0)).all(), "the middle square is replaced, the rest kept"
-
-
-def test_errors_as_typed_are_one_line(at: Callable[[Path], Desk], inpainting: Path) -> None:
-    at(inpainting)
-    done = cspipe("inpaint", "nobody.png", "--mask", "hole.png", "-o", "out.png")
-    assert done.returncode == 1
-    assert done.stderr == (
-        "cspipe: nobody.png: cannot be read (No such file or directory); correct its name or its rights\n"
-    )
 
 
 def test_variant_and_seed_decide(at: Callable[[Path], Desk], inpainting: Path) -> None:
@@ -164,7 +145,7 @@ def test_an_unconditional_net_repaints(at: Callable[[Path], Desk], generating: P
     assert (pixels("out.png")[known] == pixels("face.png")[known]).all()
 
 
-def test_an_empty_mask_leaves_the_picture(
+def test_an_empty_mask_leaves_the_image(
     at: Callable[[Path], Desk], inpainting: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at(inpainting)
@@ -205,52 +186,39 @@ def test_every_format_that_is_read_can_be_given(at: Callable[[Path], Desk], inpa
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "problem"),
     [
-        ({"out": "out.jpg"}, "out.jpg: not the name of a PNG file, and no other format is written; try -o out.png"),
+        ({"out": "out.jpg"}, "out.jpg: not the name of a PNG file.* -o out.png"),
         ({"out": "folder.png"}, "folder.png: not the name of a PNG file"),
         ({"out": "face.png/out.png"}, "face.png/out.png: cannot be written"),
-        ({"image": "params.yaml"}, "params.yaml: not readable as PNG, JPEG or WebP"),
-        ({"image": "cut.png"}, "cut.png: damaged or truncated"),
-        ({"image": "moving.webp"}, r"moving.webp: animated \(2 frames\)"),
+        ({"image": "nobody.png"}, "nobody.png: cannot be read"),
+        ({"image": "params.yaml"}, "params.yaml: not readable as PNG"),
         ({"mask": "params.yaml"}, "params.yaml: not readable"),
-        ({"mask": "small.png"}, "the mask is 8 x 8 pixels, the picture 30 x 40"),
-        ({"mask": "tall.png"}, "the hole is 40 pixels high, but the net sees a square of 30"),
-        ({"variant": "nope"}, "--variant nope: params.yaml has none of that name; it has ddim-100, cs-10"),
-        ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not a model of this project"),
+        ({"mask": "small.png"}, "8 x 8 pixels, .* 30 x 40"),
+        ({"variant": "nope"}, "--variant nope: .* ddim-100, cs-10"),
+        ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not a model"),
     ],
 )
-def test_wrong_input_is_told_and_nothing_is_written(
-    at: Callable[[Path], Desk], inpainting: Path, options: Tree, message: str
+def test_wrong_input_is_named_and_nothing_is_written(
+    at: Callable[[Path], Desk], inpainting: Path, options: Tree, problem: str
 ) -> None:
     at(inpainting)
     Path("folder.png").mkdir()
-    Path("cut.png").write_bytes(Path("face.png").read_bytes()[:2000])
     Image.new("L", (8, 8), 255).save("small.png")
-    Image.new("L", (30, 40), 255).save("tall.png")
-    Image.open("face.png").save("moving.webp", save_all=True, append_images=[Image.new("RGB", (30, 40))])
     before = sorted(path for path in Path().rglob("*") if "models" not in path.parts)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=problem):
         fill(**options)
     assert sorted(path for path in Path().rglob("*") if "models" not in path.parts) == before
 
 
-def test_a_model_of_another_task_is_refused(at: Callable[[Path], Desk], inpainting: Path) -> None:
+def test_a_model_of_another_task_is_refused(
+    at: Callable[[Path], Desk], inpainting: Path, deoccluding: Path, generating: Path
+) -> None:
+    """One that takes away fills no holes, and one without conditions takes nothing away."""
     at(inpainting)
-    with pytest.raises(UserError, match=r"models/main: a net of task inpaint, not deocclude \(`cspipe inpaint`"):
-        deocclude(Path("face.png"), Path("out.png"))
-
-
-def test_a_net_that_takes_away_fills_no_holes(at: Callable[[Path], Desk], deoccluding: Path) -> None:
-    at(deoccluding)
-    with pytest.raises(UserError, match=r"a net of task deocclude, not inpaint .* set task: inpaint in params.yaml"):
-        fill()
-
-
-def test_a_net_without_conditions_takes_nothing_away(at: Callable[[Path], Desk], generating: Path) -> None:
-    at(generating)
-    with pytest.raises(UserError, match=r"a net of task generate, not deocclude .* set task: deocclude in params.yaml"):
-        deocclude(Path("face.png"), Path("out.png"))
+    for models, task in ((inpainting, "deocclude"), (deoccluding, "inpaint"), (generating, "deocclude")):
+        with pytest.raises(UserError, match=rf"a net of task {models.name}, not {task}; set task: {task} in params"):
+            open_sampler(task, models / "models", None)
 
 
 def test_variants_that_do_not_suit_the_net_are_named(at: Callable[[Path], Desk], inpainting: Path) -> None:
@@ -259,7 +227,7 @@ def test_variants_that_do_not_suit_the_net_are_named(at: Callable[[Path], Desk],
     variant = desk.params["variants"]["ddim-100"]
     desk.use({"task": "generate", "variants": {"again": {**variant, **REPAINT}, "plain": variant}})
     assert open_sampler("inpaint", Path("models"), None)[0] == "plain"
-    with pytest.raises(UserError, match=r"again: has repaint, which is for a net of task generate"):
+    with pytest.raises(UserError, match="again: has repaint, which is for a net of task generate"):
         open_sampler("inpaint", Path("models"), "again")
     desk.use({"diffusion.steps": 50, "variants": {"long": {**variant, "steps": 50}}})
     with pytest.raises(UserError, match=r"long: takes 50 steps, the net knows 10"):
@@ -285,15 +253,3 @@ def test_a_module_of_another_net_is_refused(at: Callable[[Path], Desk], inpainti
     with pytest.raises(UserError, match=r"models/compensation/.* run `dvc repro compensate`"):
         fill(variant="cs-10")
     fill(variant="ddim-100")
-
-
-def test_a_model_from_before_there_were_tasks_is_refused(at: Callable[[Path], Desk], inpainting: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    at(inpainting)
-    file = Path("models/main") / FILE
-    config = json.loads(Path("models/main/config.json").read_text())
-    del config["task"]
-    save_file(load_file(file), file, metadata={"cspipe": json.dumps(config)})
-    with pytest.raises(UserError, match="models/main: made by an older version"):
-        fill()

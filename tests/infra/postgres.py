@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.flows.server import free_port
 from tests.infra.conftest import INFRA
 
 PASSWORD = "for-this-test-alone"
@@ -47,7 +47,7 @@ class Postgres:
 def running_postgres(bin: Path) -> Iterator[Postgres]:
     """Start a cluster in a temporary folder; stop and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="cspipe-postgres-"))  # not in pytest's folder, which is root's alone
-    port = _free_port()
+    port = free_port()
     try:
         (folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
@@ -74,14 +74,5 @@ def running_postgres(bin: Path) -> Iterator[Postgres]:
 def _run(*command: str | Path) -> None:
     """Run a server program, which refuses to be root's, as the user `postgres` if this is root."""
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run(
-        [*user, *command], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if "initdb" in str(command[0])
-        else subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    done = subprocess.run([*user, *command], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0, command

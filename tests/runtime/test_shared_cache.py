@@ -1,4 +1,4 @@
-"""What a workspace that is thrown away leaves behind in the clone that lends its folders."""
+"""What a workspace that is thrown away leaves behind in the clone that has its folders."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.runtime.shared_cache import LENDER, borrow
+from cspipe.runtime.shared_cache import SHARED_CACHE, link_shared_cache
 
 
-def test_records_and_features_land_with_the_lender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lender, workspace = tmp_path / "lender", tmp_path / "workspace"
-    (lender / "data/weights").mkdir(parents=True)
+def test_records_and_features_land_in_the_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone, workspace = tmp_path / "clone", tmp_path / "workspace"
+    (clone / "data/weights").mkdir(parents=True)
     workspace.mkdir()
     monkeypatch.chdir(workspace)
-    monkeypatch.setenv(LENDER, str(lender))
-    borrow()
-    borrow()  # the next stage in the same workspace
+    monkeypatch.setenv(SHARED_CACHE, str(clone))
+    link_shared_cache()
+    link_shared_cache()  # the next stage in the same workspace
     for folder in (".cspipe/lineage", ".cspipe/features", "data/weights"):
         (workspace / folder / "file").write_text("kept")
-        assert (lender / folder / "file").read_text() == "kept"
+        assert (clone / folder / "file").read_text() == "kept"
     assert not (workspace / ".cspipe/states").exists()
 
 
-def test_own_folders_are_left_alone_and_without_a_lender_nothing_happens(
+def test_the_clones_folders_are_left_alone_and_without_one_nothing_happens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(LENDER, raising=False)
-    borrow()
+    monkeypatch.delenv(SHARED_CACHE, raising=False)
+    link_shared_cache()
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setenv(LENDER, str(tmp_path))
-    borrow()
+    monkeypatch.setenv(SHARED_CACHE, str(tmp_path))
+    link_shared_cache()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A net under pictures of any size. Nets here are functions, so that what they are told and what they make is known."""
+"""A net under images of any size. Nets here are functions, so that what they see and what they make is known."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cspipe.data.pixels import normalise
 from cspipe.diffusion.schedule import cosine_schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
-from cspipe.sampling.apply import as_image, as_pixels, deocclude, inpaint, square_around
+from cspipe.sampling.apply import apply, square_around
 from cspipe.sampling.batches import Corrected, Sampler
 from cspipe.sampling.state import find_step
 
@@ -29,10 +29,10 @@ class Painter:
     """A net that sees `colour` in every x_t, or, if there is none, what x_t itself looks like."""
 
     colour: int | None = 200
-    told: list[Tensor | None] = field(default_factory=list)
+    seen: list[Tensor | None] = field(default_factory=list)
 
     def __call__(self, condition: Tensor | None) -> Corrected:
-        self.told.append(condition)
+        self.seen.append(condition)
         if self.colour is None:
             return lambda x_t, t: x_t.tanh(), None
         painted = normalise(torch.tensor(self.colour))
@@ -60,23 +60,23 @@ def box(height: int, width: int, top: int, left: int, side: int) -> NDArray[np.b
     st.sampled_from([None, 2]), st.data(),
 )  # fmt: skip
 def test_known_pixels_stay_and_the_hole_is_filled_at_every_size(
-    height: int, width: int, of_picture: int, of_net: int, rounds: int | None, data: st.DataObject
+    height: int, width: int, of_image: int, of_net: int, rounds: int | None, data: st.DataObject
 ) -> None:
     side = data.draw(st.integers(1, min(height, width)))
     top, left = data.draw(st.integers(0, height - side)), data.draw(st.integers(0, width - side))
-    picture, hole = noise(of_picture, height, width), box(height, width, top, left, side)
-    filled = inpaint(picture, hole, sampler(Painter(200), of_net, rounds=rounds), seed=1)
-    assert filled.shape == picture.shape
+    image, hole = noise(of_image, height, width), box(height, width, top, left, side)
+    filled = apply(image, hole, sampler(Painter(200), of_net, rounds=rounds), seed=1)
+    assert filled.shape == image.shape
     assert filled.dtype == np.uint8
-    assert (filled[:, ~hole] == picture[:, ~hole]).all()
+    assert (filled[:, ~hole] == image[:, ~hole]).all()
     if side == height == width:
         assert (filled == 200).all()
 
 
 def test_the_hole_takes_what_the_net_makes() -> None:
     """Deep in the hole, where enlarging mixes nothing of the known pixels in."""
-    picture, hole = noise(3, 80, 80), box(80, 80, 20, 20, 40)
-    filled = inpaint(picture, hole, sampler(Painter(200)), seed=1)
+    image, hole = noise(3, 80, 80), box(80, 80, 20, 20, 40)
+    filled = apply(image, hole, sampler(Painter(200)), seed=1)
     assert (filled[:, 40, 40] == 200).all()
     assert np.abs(filled[:, hole].astype(int) - 200).mean() < 15
 
@@ -87,9 +87,9 @@ def test_what_lies_in_the_hole_is_not_seen(size: int) -> None:
     one = noise(3, size, size)
     other = np.where(hole, noise(3, size, size, seed=1), one)
     nets = Painter(None), Painter(None)
-    filled = [inpaint(picture, hole, sampler(net), seed=1) for picture, net in zip((one, other), nets, strict=True)]
+    filled = [apply(image, hole, sampler(net), seed=1) for image, net in zip((one, other), nets, strict=True)]
     assert (filled[0] == filled[1]).all()
-    first, second = nets[0].told[0], nets[1].told[0]
+    first, second = nets[0].seen[0], nets[1].seen[0]
     assert first is not None
     assert second is not None
     assert torch.equal(first, second)
@@ -103,79 +103,70 @@ def test_beside_a_hole_the_net_sees_the_known_colour(start: int, stop: int, pixe
     """
     hole = box(80, 80, start, start, stop - start)
     net = Painter()
-    inpaint(np.where(hole, 255, np.zeros((3, 80, 80), np.uint8)).astype(np.uint8), hole, sampler(net), seed=1)
-    assert net.told[0] is not None
-    known = net.told[0][0, -1] < 0
-    assert (net.told[0][0, :3, known] == -1).all()
+    apply(np.where(hole, 255, np.zeros((3, 80, 80), np.uint8)).astype(np.uint8), hole, sampler(net), seed=1)
+    assert net.seen[0] is not None
+    known = net.seen[0][0, -1] < 0
+    assert (net.seen[0][0, :3, known] == -1).all()
     assert (~known).sum() == pixels**2
 
 
 def test_at_the_nets_own_size_it_is_told_the_pixels_themselves() -> None:
-    picture, hole, net = noise(3, SIZE, SIZE), box(SIZE, SIZE, 2, 3, 2), Painter()
-    inpaint(picture, hole, sampler(net), seed=1)
-    assert net.told[0] is not None
-    assert torch.equal(net.told[0][0, :3, ~torch.from_numpy(hole)], normalise(torch.from_numpy(picture[:, ~hole])))
-    assert torch.equal(net.told[0][0, 3] > 0, torch.from_numpy(hole))
+    image, hole, net = noise(3, SIZE, SIZE), box(SIZE, SIZE, 2, 3, 2), Painter()
+    apply(image, hole, sampler(net), seed=1)
+    assert net.seen[0] is not None
+    assert torch.equal(net.seen[0][0, :3, ~torch.from_numpy(hole)], normalise(torch.from_numpy(image[:, ~hole])))
+    assert torch.equal(net.seen[0][0, 3] > 0, torch.from_numpy(hole))
 
 
 def test_an_unconditional_net_is_told_nothing() -> None:
     net = Painter()
-    inpaint(noise(3, 20, 20), box(20, 20, 5, 5, 9), sampler(net, rounds=3), seed=1)
-    assert net.told == [None]
+    apply(noise(3, 20, 20), box(20, 20, 5, 5, 9), sampler(net, rounds=3), seed=1)
+    assert net.seen == [None]
 
 
 def test_the_square_is_in_the_middle_but_goes_where_the_hole_is() -> None:
     wide = noise(3, 20, 50)
-    assert square_around(wide, np.zeros((20, 50), np.bool_)) == (slice(0, 20), slice(15, 35))
+    assert square_around(wide, None) == (slice(0, 20), slice(15, 35))
     assert square_around(wide, box(20, 50, 3, 20, 5)) == (slice(0, 20), slice(15, 35))
     assert square_around(wide, box(20, 50, 3, 0, 5)) == (slice(0, 20), slice(0, 20))
     assert square_around(wide, box(20, 50, 3, 40, 5)) == (slice(0, 20), slice(25, 45))
     assert square_around(noise(3, 50, 20), box(50, 20, 45, 3, 5)) == (slice(30, 50), slice(0, 20))
 
 
-def test_a_hole_that_no_square_contains_is_refused() -> None:
+def test_a_hole_that_no_square_contains_and_a_mask_of_another_size_are_refused() -> None:
     hole = box(20, 50, 3, 0, 5) | box(20, 50, 3, 30, 5)
-    with pytest.raises(UserError, match="35 pixels wide, but the net sees a square of 20"):
-        inpaint(noise(3, 20, 50), hole, sampler(Painter()), seed=1)
-    with pytest.raises(UserError, match="35 pixels high"):
-        inpaint(noise(3, 50, 20), hole.T, sampler(Painter()), seed=1)
-
-
-def test_a_mask_of_another_size_is_refused_with_both_sizes() -> None:
-    with pytest.raises(UserError, match="mask is 20 x 50 pixels, the picture 50 x 20"):
-        inpaint(noise(3, 20, 50), np.ones((50, 20), np.bool_), sampler(Painter()), seed=1)
+    for image, mask, problem in (
+        (noise(3, 20, 50), hole, "35 pixels wide, .* 20"),
+        (noise(3, 50, 20), hole.T, "35 pixels high"),
+        (noise(3, 20, 50), hole.T, "20 x 50 pixels, .* 50 x 20"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            apply(image, mask, sampler(Painter()), seed=1)
 
 
 def test_without_a_hole_nothing_is_done() -> None:
-    net, picture = Painter(), noise(3, 20, 50)
-    assert (inpaint(picture, np.zeros((20, 50), np.bool_), sampler(net), seed=1) == picture).all()
-    assert net.told == []
+    net, image = Painter(), noise(3, 20, 50)
+    assert (apply(image, np.zeros((20, 50), np.bool_), sampler(net), seed=1) == image).all()
+    assert net.seen == []
 
 
 def test_the_seed_decides() -> None:
-    picture, hole = noise(3, 20, 20), box(20, 20, 4, 4, 12)
-    first, again, other = (inpaint(picture, hole, sampler(Painter(None)), seed) for seed in (1, 1, 2))
+    image, hole = noise(3, 20, 20), box(20, 20, 4, 4, 12)
+    first, again, other = (apply(image, hole, sampler(Painter(None)), seed) for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
 
 
 @pytest.mark.parametrize("shape", [(3, 20, 50), (1, 50, 20), (3, 8, 8), (3, 3, 7)])
 def test_deocclusion_replaces_the_middle_square_and_keeps_the_rest(shape: tuple[int, int, int]) -> None:
-    picture, net = noise(*shape), Painter(200)
-    clean = deocclude(picture, sampler(net, fills=False), seed=1)
-    rows, columns = square_around(picture, np.zeros(shape[1:], np.bool_))
+    image, net = noise(*shape), Painter(200)
+    clean = apply(image, None, sampler(net, fills=False), seed=1)
+    rows, columns = square_around(image, None)
     assert (clean[:, rows, columns] == 200).all()
     rest = np.ones(shape[1:], np.bool_)
     rest[rows, columns] = False
-    assert (clean[:, rest] == picture[:, rest]).all()
-    assert net.told[0] is not None
-    assert net.told[0].shape == (1, 3, SIZE, SIZE)
+    assert (clean[:, rest] == image[:, rest]).all()
+    assert net.seen[0] is not None
+    assert net.seen[0].shape == (1, 3, SIZE, SIZE)
     if shape[1:] == (SIZE, SIZE):
-        assert torch.equal(net.told[0][0], normalise(torch.from_numpy(picture)))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pixels_become_a_picture_and_come_back(channels: int) -> None:
-    pixels = noise(channels, 4, 6)
-    assert as_image(pixels).size == (6, 4)
-    assert (as_pixels(as_image(pixels)) == pixels).all()
+        assert torch.equal(net.seen[0][0], normalise(torch.from_numpy(image)))

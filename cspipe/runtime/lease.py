@@ -1,0 +1,180 @@
+"""Whose run it is: a manifest in S3 lists the run's training states and is written by the run's owner alone.
+
+The owner writes it every 30 s, state or not, as a sign of life, and only if it is as the owner left it. Whoever wants
+the run waits while its owner lives, and takes it over after two minutes without a sign; at once if it is the same flow
+run again, or the owner was a process of this machine that has ended. An owner that only hung finds that at its next
+sign of life and stops. It cannot harm the later one: their states have different names.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated
+
+import psutil
+from pydantic import BaseModel, Field, ValidationError
+
+from cspipe.runtime.ends import End
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.preemption import stop_if_asked
+from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Damaged, Lost, StorageError
+
+SECONDS_BETWEEN_BEATS = 30.0
+SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
+"""An owner whose manifest is the same at 12 looks in a row is lost. Looks, not clocks: no outage makes it old."""
+MACHINE = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+
+
+class TakenOver(UserError):
+    """The run belongs to another worker now."""
+
+    end = End.TAKEN_OVER
+
+
+State = Annotated[str, Field(pattern=r"^[\w.-]+/\d{12}-[0-9a-f]{16}\.pt$")]
+"""Name of a state in S3: `<owner>/<file>`."""
+
+
+class Manifest(BaseModel):
+    """What S3 holds of a run besides its states."""
+
+    owner: str
+    machine: str = ""
+    pid: int = 0
+    keeper: str | None = None
+    beat: int = 0
+    states: list[State] = []
+    """In the order of the images seen."""
+
+
+class Lease:
+    """The run under `folder` of a bucket, for one owner at a time.
+
+    `keeper` is who deletes the states when the run's result is safe: a flow run, after its push; None: `release`.
+    """
+
+    def __init__(self, bucket: Bucket, folder: str, keeper: str | None, sleep: Callable[[float], None]) -> None:
+        self.bucket, self.folder, self._sleep = bucket, folder, sleep
+        owner, pid = f"{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}", os.getpid()
+        self.manifest = Manifest(owner=owner, machine=MACHINE, pid=pid, keeper=keeper)
+        self.lost: TakenOver | None = None
+        """What a sign of life found."""
+        self._key, self._place = f"{folder}/manifest.json", f"{bucket.url}/{folder}"
+        self._etag: str | None = None
+        self._lock, self._released = threading.Lock(), threading.Event()
+
+    def claim(self) -> None:
+        """Make the run ours; wait, with one line, while its owner lives.
+
+        Raises TakenOver if the owner finished it meanwhile, Preempted at SIGTERM, StorageError if S3 is unreachable.
+        """
+        claimed = False
+        while not claimed:
+            states = self.wait()
+            with suppress(TakenOver):  # its owner has given a sign of life, or someone else was quicker
+                self.write(states)
+                claimed = True
+        threading.Thread(target=self._live, name="heart", daemon=True).start()
+
+    def wait(self) -> list[str]:
+        """Read the manifest, again and again while the run belongs to someone who lives; returns its states."""
+        found, looks = self._read(), 0
+        if found is None or self._abandoned(found):
+            return found.states if found else []
+        line = f"another worker has this run ({found.owner}); waiting until it is done or lost"
+        print(line, file=sys.stderr, flush=True)
+        while looks < LOOKS and not self._abandoned(found):
+            stop_if_asked()
+            self._sleep(SECONDS_BETWEEN_LOOKS)
+            before, found = self._etag, self._read()
+            if found is None:
+                again = "run the same command again, after `dvc pull --run-cache`"
+                raise TakenOver(f"another worker finished this run ({self._place}); {again}")
+            looks = looks + 1 if self._etag == before else 0
+        return found.states
+
+    def write(self, states: list[str]) -> None:
+        """Change the list of states, then delete every other object of the run. Raises TakenOver.
+
+        The objects are listed first: none of them can be of someone who takes the run over afterwards.
+        """
+        with self._lock:
+            others = set(self.bucket.list(f"{self.folder}/")) - {self._key}
+            self._put(states)
+        for key in others - {f"{self.folder}/{state}" for state in states}:
+            self.bucket.delete(key)
+
+    def beat(self) -> None:
+        """Give a sign of life; `lost` says if the run is someone else's. Raises StorageError."""
+        try:
+            with self._lock:
+                if not self._released.is_set():
+                    self._put(self.manifest.states)
+        except TakenOver as error:
+            self.lost = error
+
+    def release(self) -> None:
+        """Delete the finished run's states and manifest, unless that is for the keeper to do. Raises TakenOver."""
+        self._released.set()
+        keep = self.manifest.keeper is not None
+        self.write(self.manifest.states if keep else [])
+        found = None if keep else self.bucket.get_json(self._key)
+        if found is not None and found[1] == self._etag:  # nobody has started the run again since
+            self.bucket.delete(self._key)
+
+    def _live(self) -> None:
+        """The thread: a sign of life every 30 s, until the run is done or someone else's."""
+        while self.lost is None and not self._released.wait(SECONDS_BETWEEN_BEATS):
+            with suppress(StorageError):  # the thread that sends states tells of an outage
+                self.beat()
+
+    def _abandoned(self, found: Manifest) -> bool:
+        """Whether a run need not be waited for: another attempt of our flow run, or a process here that ended."""
+        ended = found.machine == MACHINE and not psutil.pid_exists(found.pid)
+        return ended or (found.keeper is not None and found.keeper == self.manifest.keeper)
+
+    def _put(self, states: list[str]) -> None:
+        """Write the manifest if it is as we left it. Raises TakenOver if it is not. Call it with the lock."""
+        new = self.manifest.model_copy(update={"beat": self.manifest.beat + 1, "states": states})
+        try:
+            self._etag = self.bucket.put_json(
+                self._key, new.model_dump(), if_match=self._etag, if_absent=self._etag is None
+            )
+        except Lost:
+            found, etag = self.bucket.get_json(self._key) or (None, None)
+            if found != new.model_dump():  # else S3 took it and its answer was lost
+                what = f"took over this run ({found.get('owner')})" if found else "finished this run"
+                left = f"this one ({new.owner}) stops and leaves {self._place} as it is"
+                raise TakenOver(f"another worker {what}; {left}") from None
+            self._etag = etag
+        self.manifest = new
+
+    def _read(self) -> Manifest | None:
+        """The manifest, whose etag we then match; None if there is none."""
+        found = self.bucket.get_json(self._key)
+        self._etag = None if found is None else found[1]
+        try:
+            return None if found is None else Manifest.model_validate(found[0])
+        except ValidationError:
+            problem = "does not list training states; delete it to start the run afresh"
+            raise Damaged(f"{self._place}/manifest.json {problem}") from None
+
+
+def forget(bucket: Bucket, folder: str, keeper: str) -> None:
+    """Delete the states of all runs under `folder` (such as "states/train") that are for `keeper` to delete.
+
+    Raises StorageError if S3 does not answer.
+    """
+    for manifest in [key for key in bucket.list(f"{folder}/") if key.endswith("/manifest.json")]:
+        found = bucket.get_json(manifest)
+        if found is not None and found[0].get("keeper") == keeper:
+            for key in list(bucket.list(manifest.removesuffix("manifest.json"))):
+                bucket.delete(key)

@@ -1,0 +1,49 @@
+"""Every script of benchmarks/ and docs/ runs, on the smallest thing that it can run on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import ROOT, Tree, change
+
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix() for folder in ("benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
+)
+ARGUMENTS = {
+    "docs/figures.py": ["RUN", "RUN"],
+}
+"""RUN: the folder of a finished run; a script that is not here has an option --smallest."""
+
+
+@pytest.fixture(scope="module")
+def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with prepared data, a net of task inpaint, and its samples of one variant."""
+    folder = tmp_path_factory.mktemp("run")
+    variants = {"ddim-10": change(small["variants"]["ddim-100"], {"steps": 4})}
+    changes = {"task": "inpaint", "variants": variants, "train.method": "plain", "train.images": 16}
+    (folder / "params.yaml").write_text(yaml.safe_dump(change(small, changes), sort_keys=False))
+    for stage in (["prepare"], ["train"], ["sample", "ddim-10"]):
+        command = [sys.executable, "-m", f"cspipe.stages.{stage[0]}", *stage[1:]]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    arguments = ARGUMENTS.get(script, ["--smallest"])
+    if "RUN" in arguments:
+        folder = str(request.getfixturevalue("run"))
+        arguments = [folder if argument == "RUN" else argument for argument in arguments]
+    (tmp_path / "docs").mkdir()
+    command = [sys.executable, str(ROOT / script), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for image in tmp_path.glob("docs/*.png"):
+        assert min(Image.open(image).size) > 100
