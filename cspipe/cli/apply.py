@@ -109,7 +109,7 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
 
 def read_hole(path: Path) -> NDArray[np.bool_]:
     """The hole that a mask's file shows, bool (H, W). Raises UserError."""
-    from cspipe.ingest.own_masks import WHITE
+    from cspipe.ingest.user_masks import WHITE
     from cspipe.sampling.apply import as_pixels
 
     hole: NDArray[np.bool_] = as_pixels(_read(path).convert("L"))[0] >= WHITE

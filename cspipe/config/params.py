@@ -14,12 +14,24 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, StrictBool, model_v
 from cspipe.backbones import BackboneSettings
 from cspipe.corrections.compensation import Weighting
 from cspipe.runtime.registry import find
-from cspipe.runtime.settings import Count, Number, Rate, Section, SettingsOf, Share, WholeNumber, file_of, no_switch
-from cspipe.sampling.variants import MASKS, Variant
+from cspipe.runtime.settings import (
+    Count,
+    Number,
+    Rate,
+    Section,
+    SettingsOf,
+    Share,
+    WholeNumber,
+    file_of,
+    key_of,
+    no_switch,
+)
+from cspipe.sampling.variants import Variant
+from cspipe.tasks.deocclude import OCCLUDERS
+from cspipe.tasks.inpaint import MASKS
 
 SOURCES, NETS = "cspipe.sources", "cspipe.compensators"
-OCCLUDERS, METHODS = "cspipe.data.occluders", "cspipe.methods"
-BACKBONES = "cspipe.backbones"
+METHODS, BACKBONES = "cspipe.methods", "cspipe.backbones"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 Backbone = Annotated[SerializeAsAny[BackboneSettings], SettingsOf(BACKBONES, BackboneSettings)]
 """The section `model`: the main net, with the keys of the file that its name names."""
@@ -87,9 +99,9 @@ class Data(Section):
 class Condition(Section):
     """What the net sees beside x_t, in the tasks inpaint and deocclude."""
 
-    masks: list[Annotated[str, file_of(MASKS)]] = Field(description="inpaint: families, one drawn for each picture")
+    masks: list[Annotated[str, key_of(MASKS)]] = Field(description="inpaint: families, one drawn for each picture")
     mask_folder: Path | None = Field(description="inpaint: own masks, white where the hole is; null: none")
-    occluders: list[Annotated[str, file_of(OCCLUDERS)]] = Field(
+    occluders: list[Annotated[str, key_of(OCCLUDERS)]] = Field(
         description="deocclude: drawn in front of the clean pictures; []: the pairs of the data"
     )
 

@@ -1,4 +1,4 @@
-"""Shards: pictures as plain .npy files of at most 64 MiB, described and hashed in index.json."""
+"""Shards: images as plain .npy files of at most 64 MiB, described and hashed in index.json."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepare
 
 
 def shard_length(shape: tuple[int, int, int]) -> int:
-    """Pictures of `shape` (C, H, W) in a full shard."""
+    """Images of `shape` (C, H, W) in a full shard."""
     return max(SHARD_BYTES // prod(shape), 1)
 
 
 @dataclass
 class ShardWriter:
-    """Writes pictures, in the order of `add`, to shards `<name>-00000.npy`, ... of a folder."""
+    """Writes images, in the order of `add`, to shards `<name>-00000.npy`, ... of a folder."""
 
     folder: Path
     name: str
@@ -42,14 +42,14 @@ class ShardWriter:
         self._buffer, self._filled = np.empty((shard_length(self.shape), *self.shape), np.uint8), 0
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
-        """Append one picture (C, H, W)."""
+        """Append one image (C, H, W)."""
         self._buffer[self._filled] = pixels
         self._filled += 1
         if self._filled == len(self._buffer):
             self.flush()
 
     def flush(self) -> None:
-        """Write the pictures that wait for their shard to fill up, as a shard that is whole and on the disk."""
+        """Write the images that wait for their shard to fill up, as a shard that is whole and on the disk."""
         if not self._filled:
             return
         path = self.folder / f"{self.name}-{len(self.shards):05}.npy"
@@ -67,7 +67,7 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
 
 
 class Rows(Protocol):
-    """A shard: pictures (n, C, H, W) that are taken by their numbers; an array, or a file."""
+    """A shard: images (n, C, H, W) that are taken by their numbers; an array, or a file."""
 
     def __len__(self) -> int: ...
 
@@ -76,7 +76,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ShardFile:
-    """The pictures of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
+    """The images of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
 
     path: Path
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class ShardFile:
         return self.shape[0]
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """A copy of the pictures. Raises UserError if the file is missing, no array, or not of `shape`."""
+        """A copy of the images. Raises UserError if the file is missing, no array, or not of `shape`."""
         try:
             array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
@@ -102,7 +102,7 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Shards:
-    """Pictures of one split, on the disk: as many as it holds."""
+    """Images of one split, on the disk: as many as it holds."""
 
     shape: tuple[int, int, int]
     """(C, H, W)."""
@@ -111,16 +111,16 @@ class Shards:
     sha256: str
     """Of all shards, those of the pairs among them."""
     paired: Shards | None = None
-    """The same pictures, in the same order, with something in front."""
+    """The same images, in the same order, with something in front."""
 
     def __len__(self) -> int:
         return sum(len(array) for array in self.arrays)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pictures of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
+        """The images of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"pictures {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
+            raise IndexError(f"images {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
         starts = np.cumsum([0, *map(len, self.arrays)])
         shard = np.searchsorted(starts, indices, side="right") - 1
         pixels = np.empty((len(indices), *self.shape), np.uint8)
@@ -146,7 +146,7 @@ def open_split(folder: Path, split: str, verify: bool = True) -> Shards:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / INDEX}: not as this version writes it ({error!r}); {FIX}") from None
     if len(paired) != len(plain):
-        raise UserError(f"{folder / INDEX}: {len(plain)} {split} pictures, but {len(paired)} pairs; {FIX}")
+        raise UserError(f"{folder / INDEX}: {len(plain)} {split} images, but {len(paired)} pairs; {FIX}")
     return Shards(plain.shape, plain.arrays, sha256_of([*entry["shards"], *entry["paired_shards"]]), paired)
 
 

@@ -1,4 +1,4 @@
-"""From a stream of pictures to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
+"""From a stream of images to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from cspipe.data.shards import ShardWriter, sha256_of, shard_length
 from cspipe.ingest.images import Form
+from cspipe.ingest.source import PreparedImage, Skipped, Split
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.sources import Picture, Skipped, Split
 
 PROGRESS = "progress.json"
 SPLITS: tuple[Split, Split] = ("train", "test")
 LISTED, NAMED = 100, 5
-"""Skipped pictures that the index lists, and that the summary names."""
+"""Skipped images that the index lists, and that the summary names."""
 
 
 class Intake:
@@ -54,9 +54,9 @@ class Intake:
             return nothing
         return kept
 
-    def add(self, item: Picture | Skipped) -> None:
-        """Write a picture and its pair, or note why there is none."""
-        if isinstance(item, Picture):
+    def add(self, item: PreparedImage | Skipped) -> None:
+        """Write an image and its pair, or note why there is none."""
+        if isinstance(item, PreparedImage):
             self.writers[item.split].add(item.pixels)
             if item.paired is not None:
                 self.writers[f"{item.split}-paired"].add(item.paired)
@@ -89,15 +89,15 @@ class Intake:
         shards, paired = self.writers[split].shards, self.writers[f"{split}-paired"].shards
         if not shards:
             raise UserError(
-                f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, "
-                "or take more pictures"
+                f"params.yaml: data: no usable image is left for the {split} split; {self.summary()}; repair them, "
+                "or take more images"
             )
         images = sum(shard["images"] for shard in shards)
         entry = {"images": images, "sha256": sha256_of([*shards, *paired]), "shards": shards}
         return {**entry, "paired_shards": paired} if paired else entry
 
     def summary(self) -> str:
-        """The skipped pictures in one line: how many, and the first few with their reasons."""
+        """The skipped images in one line: how many, and the first few with their reasons."""
         named = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
         more = f"; and {self.skipped_count - NAMED} more" if self.skipped_count > NAMED else ""
-        return f"{self.skipped_count} pictures skipped ({named}{more})"
+        return f"{self.skipped_count} images skipped ({named}{more})"

@@ -8,9 +8,9 @@ from pydantic import Field, SerializeAsAny, model_validator
 
 from cspipe.corrections import CorrectionSettings
 from cspipe.runtime.registry import find, names_in
-from cspipe.runtime.settings import Count, Section, SettingsOf, Share, file_of
+from cspipe.runtime.settings import Count, Section, SettingsOf, Share, file_of, key_of
+from cspipe.tasks.inpaint import MASKS
 
-MASKS = "cspipe.data.masks"
 SAMPLERS, CORRECTIONS = "cspipe.samplers", "cspipe.corrections"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 
@@ -21,7 +21,7 @@ class Repaint(Section):
     """Inpainting with a net that was trained without conditions (RePaint, Lugmayr et al. 2022)."""
 
     rounds: Count = Field(description="times that each step is taken; between two of them noise goes back in")
-    masks: list[Annotated[str, file_of(MASKS)]] = Field(min_length=1, description="families of holes")
+    masks: list[Annotated[str, key_of(MASKS)]] = Field(min_length=1, description="families of holes")
 
 
 class Variant(Section):

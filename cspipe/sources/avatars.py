@@ -21,16 +21,15 @@ from PIL import Image
 
 from cspipe.ingest.images import Form, fit
 from cspipe.ingest.parallel import chunks, parallel_map
+from cspipe.ingest.source import PreparedImage, Skipped, count_test, form_of
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Picture, Skipped, count_test, form_of
 
 if TYPE_CHECKING:
     from cspipe.config.params import Data
 
 Options = dict[str, Any]
 
-READS_PATH = False
-OFFICIAL_SPLIT = False
+READS_PATH = OFFICIAL_SPLIT = False
 PAIRED = True
 LICENCE = "CC0 1.0"
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
@@ -99,7 +98,7 @@ class Faces:
         """No file is read."""
         return ""
 
-    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
         """Render faces until there are `total` different ones.
 
         Pairs on which the occluder does not show (hidden by hair, too small) are dropped as well. The first `start` are
@@ -114,7 +113,9 @@ class Faces:
                 continue
             seen |= prints
             if kept >= start:
-                yield Picture("test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None)
+                yield PreparedImage(
+                    "test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None
+                )
             kept += 1
             if kept == self.total:
                 return

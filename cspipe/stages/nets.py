@@ -14,8 +14,8 @@ from torch import nn
 from cspipe.backbones import BackboneSettings
 from cspipe.config.params import Backbone, Compensation, Diffusion, Params
 from cspipe.data.conditions import condition_channels
-from cspipe.data.masks._own import FILE as MASKS
 from cspipe.data.seeds import derive_seed
+from cspipe.data.user_masks import FILE as MASKS
 from cspipe.diffusion.denoiser import NetDenoiser, Timed
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
 from cspipe.nets.build import build_compensation, build_main

@@ -1,7 +1,7 @@
 """CelebA (Liu et al. 2015), aligned: what its crops share.
 
-The official split is kept: its train pictures are the train split, its test pictures the test split. The validation
-pictures are left out, as DDIM and its successors do.
+The official split is kept: its train images are the train split, its test images the test split. The validation
+images are left out, as DDIM and its successors do.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
 from cspipe.ingest.images import RESIZE, Window
+from cspipe.ingest.published import check_count
+from cspipe.ingest.source import Facts, Split, divide_officially, form_of, path_of
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Facts, Split, divide_officially, form_of
-from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
-from cspipe.sources._published import check_count
 
 if TYPE_CHECKING:
     from cspipe.config.params import Data
 
 ALIGNED = (178, 218)
-"""Width and height of an aligned picture, in pixels."""
-PICTURES, LAST_TRAIN, LAST_VALIDATION = 202_599, 162_770, 182_637
-"""Numbers of the last picture of all, of the train split, and of the validation split between train and test."""
+"""Width and height of an aligned image, in pixels."""
+IMAGES, LAST_TRAIN, LAST_VALIDATION = 202_599, 162_770, 182_637
+"""Numbers of the last image of all, of the train split, and of the validation split between train and test."""
 FOLDER, ZIP, PARTITION = "img_align_celeba", "img_align_celeba.zip", "list_eval_partition.txt"
 ZIP_BYTES, ZIP_MD5 = 1_443_490_838, "00d2c5bc6d35e252742224ab0c1e8fcb"
 """Of the published zip."""
@@ -35,19 +35,19 @@ EXPECTED = (
 
 
 def open_celeba(data: Data, window: Window, crop: str) -> Files:
-    """The pictures in the folder data.path, cut out by `window`, which `crop` describes.
+    """The images in the folder data.path, cut out by `window`, which `crop` describes.
 
-    Raises UserError if pictures or the partition are missing or are not the published ones; fewer pictures are allowed
+    Raises UserError if images or the partition are missing or are not the published ones; fewer images are allowed
     if data.limit is at most their number.
     """
-    assert data.path is not None, "params.yaml is refused without data.path"
+    path = path_of(data)
     if data.crop != "center":
         raise UserError(f"params.yaml: data.crop must be center with {data.source}, whose name says how it is cropped")
-    where = f"params.yaml: data.path {data.path}"
-    splits = _read_partition(data.path / PARTITION, where)
-    pictures = _pictures(data.path, where)
-    known = {name: splits[name] for name in pictures if name in splits}
-    check_count(len(known), PICTURES, data.limit, where, EXPECTED)
+    where = f"params.yaml: data.path {path}"
+    splits = _read_partition(path / PARTITION, where)
+    images = _images(path, where)
+    known = {name: splits[name] for name in images if name in splits}
+    check_count(len(known), IMAGES, data.limit, where, EXPECTED)
     official = {name: split for name, split in known.items() if split is not None}
     facts: Facts = {
         "licence": "non-commercial research alone (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)",
@@ -56,17 +56,17 @@ def open_celeba(data: Data, window: Window, crop: str) -> Files:
         "comparable": f"FID with results on {data.source} alone: other crops of CelebA are other data sets",
         "validation_left_out": len(known) - len(official),
     }
-    place, form = _place(data.path), replace(form_of(data), crop=window)
-    names = [(split, pictures[name]) for split, name in divide_officially(official, data.limit)]
-    return Files(place, names, form, facts, stamp_of_pictures(place, pictures.values()), Decoder)
+    place, form = _place(path), replace(form_of(data), crop=window)
+    names = [(split, images[name]) for split, name in divide_officially(official, data.limit)]
+    return Files(place, names, form, facts, stamp_of_images(place, images.values()), Decoder)
 
 
 def _place(path: Path) -> Path:
-    """The folder of the pictures; the zip if there is none."""
+    """The folder of the images; the zip if there is none."""
     return path / FOLDER if (path / FOLDER).is_dir() else path / ZIP
 
 
-def _pictures(path: Path, where: str) -> dict[str, str]:
+def _images(path: Path, where: str) -> dict[str, str]:
     """Names in the folder or zip by file name, such as 000001.jpg. Raises UserError; a name must not come twice."""
     place = _place(path)
     if not place.exists():
@@ -77,16 +77,16 @@ def _pictures(path: Path, where: str) -> dict[str, str]:
         if digest != ZIP_MD5:
             raise UserError(f"{where}: {ZIP} has md5 {digest}, not {ZIP_MD5}: it is damaged; download it again")
     found: dict[str, str] = {}
-    for picture in list_pictures(place, EXPECTED).pictures:
-        name = PurePosixPath(picture).name
+    for image in list_images(place, EXPECTED).images:
+        name = PurePosixPath(image).name
         if name in found:
-            raise UserError(f"{where}: {name} is there twice ({found[name]}, {picture}); remove one of them")
-        found[name] = picture
+            raise UserError(f"{where}: {name} is there twice ({found[name]}, {image}); remove one of them")
+        found[name] = image
     return found
 
 
 def _read_partition(path: Path, where: str) -> dict[str, Split | None]:
-    """The split of every picture, None for validation. Raises UserError if it is not the official one."""
+    """The split of every image, None for validation. Raises UserError if it is not the official one."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
@@ -105,5 +105,5 @@ def _read_partition(path: Path, where: str) -> dict[str, Split | None]:
 
 
 def _official(number: int) -> int:
-    """The part a picture belongs to: 0 train, 1 validation, 2 test, which follow each other."""
+    """The part an image belongs to: 0 train, 1 validation, 2 test, which follow each other."""
     return (number > LAST_TRAIN) + (number > LAST_VALIDATION)
