@@ -18,10 +18,10 @@ RGB, GREY = Form(8, 3, "center"), Form(8, 1, "center")
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
 
-def saved(picture: Image.Image | NDArray[np.generic], kind: str = "PNG", **options: object) -> bytes:
+def saved(image: Image.Image | NDArray[np.generic], kind: str = "PNG", **options: object) -> bytes:
     """The bytes of a file, written by Pillow."""
     file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -65,9 +65,9 @@ def test_center_keeps_the_square_and_stretch_keeps_all() -> None:
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, :20, 0] = wide[:, 40:, 0] = 255
     wide[:, 20:40, 1] = 255
-    for picture in (wide, wide.transpose(1, 0, 2)):
-        assert (decode(saved(picture), Form(8, 3, "center")) == np.array([0, 255, 0])[:, None, None]).all()
-        shares = decode(saved(picture), Form(60, 3, "stretch")).mean((1, 2)) / 255
+    for image in (wide, wide.transpose(1, 0, 2)):
+        assert (decode(saved(image), Form(8, 3, "center")) == np.array([0, 255, 0])[:, None, None]).all()
+        shares = decode(saved(image), Form(60, 3, "stretch")).mean((1, 2)) / 255
         np.testing.assert_allclose(shares, [2 / 3, 1 / 3, 0], atol=0.01)
 
 
@@ -167,7 +167,7 @@ def test_animations_are_refused(kind: str) -> None:
     assert "animated (2 frames)" in reason(saved(frames[0], kind, save_all=True, append_images=frames[1:]))
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     assert reason(b"") == "empty file"
     assert "not readable" in reason(b"hello")
     assert "not readable" in reason(saved(NOISE, "GIF"))
@@ -179,8 +179,8 @@ def test_what_is_no_picture_is_refused() -> None:
     [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {}), ("WEBP", {"lossless": True})],
 )
 def test_truncated_files_are_refused(kind: str, options: dict[str, object]) -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
-    data = saved(picture, kind, **options)
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+    data = saved(image, kind, **options)
     for share in (0.3, 0.6, 0.9):
         assert "truncated" in reason(data[: int(share * len(data))])
 
