@@ -1,14 +1,9 @@
-"""Images that are files of a folder or members of a zip: which there are, and their decoding on all cores.
-
-Nothing is ever extracted from a zip; one that could reach outside is refused all the same.
-"""
+"""Images that are files of a folder or members of a zip: which there are, and their decoding on all cores."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
-import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -84,10 +79,7 @@ def _raise(error: OSError) -> None:
 
 
 def _list_zip(path: Path, where: str, expected: str) -> Listing:
-    """The members of a zip.
-
-    Raises UserError if it is no zip, or if a member is unsafe, encrypted or a duplicate, and OSError.
-    """
+    """The members of a zip; their names are never paths here, as nothing is extracted. Raises UserError and OSError."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise UserError(f"{where} is neither a folder nor a zip; {expected}")
@@ -95,30 +87,7 @@ def _list_zip(path: Path, where: str, expected: str) -> Listing:
             members = zipfile.ZipFile(file).infolist()
         except zipfile.BadZipFile as error:
             raise UserError(f"{where} is a damaged zip ({error}); copy or download it again") from None
-    seen: set[PurePosixPath] = set()
-    for member in members:
-        place = PurePosixPath(member.filename)
-        problem = _problem(member) or ("stands in the zip twice" if place in seen else None)
-        if problem is not None:
-            raise UserError(f"{where}: member {member.orig_filename!r} {problem}; pack the zip anew")
-        seen.add(place)
     return _sort_out([member.filename for member in members if not member.is_dir()])
-
-
-def _problem(member: zipfile.ZipInfo) -> str | None:
-    """Why a member cannot be trusted, or None."""
-    name, kind = member.orig_filename, stat.S_IFMT(member.external_attr >> 16)
-    if "\\" in name or "\0" in name:
-        return "has a backslash or a null character in its name"
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "has an absolute path"
-    if ".." in name.split("/"):
-        return "leads out of the zip (..)"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device, not a file"
-    if member.flag_bits & 0x1:
-        return "is encrypted"
-    return None
 
 
 def _sort_out(names: list[str]) -> Listing:

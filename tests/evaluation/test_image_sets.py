@@ -15,13 +15,13 @@ from tests.evaluation.tiny import blobs, source_of
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_are_rgb_whatever_the_source(channels: int) -> None:
     images = blobs(5, 0, channels)
-    images = ImageSet(source_of(images), 5)
-    batch = torch.stack(images.__getitems__([3, 0]))
+    image_set = ImageSet(source_of(images), 5)
+    batch = torch.stack(image_set.__getitems__([3, 0]))
     assert batch.shape == (2, 3, 16, 16)
     assert batch.dtype == torch.uint8
     for channel in range(3):
         np.testing.assert_array_equal(batch[:, channel], images[[3, 0], min(channel, channels - 1)])
-    assert torch.equal(images[3], batch[0])
+    assert torch.equal(image_set[3], batch[0])
 
 
 @pytest.mark.parametrize(("limit", "count"), [(3, 3), (5, 5), (9, 5)])

@@ -17,7 +17,7 @@ from cspipe.config.params import Data
 from cspipe.ingest.images import Form
 from cspipe.ingest.source import PreparedImage
 from cspipe.runtime.errors import UserError
-from cspipe.sources.avatars import OCCLUDERS, Faces, Renderer, _licence, looks, open_source
+from cspipe.sources.avatars import OCCLUDERS, Faces, Renderer, looks, open_source
 
 Settings = Callable[..., Data]
 THOUSAND_FACES = "6e4b4b4a1a71bc3f42050f6f556392aea52551b858742a0ebbfabe5953cd4326"
@@ -47,19 +47,12 @@ def test_faces_are_those_of_their_seeds() -> None:
 def test_every_style(style: str, settings: Settings) -> None:
     source = open_source(settings(style=style, limit=8, size=32))
     assert source.facts["style"] == style
-    assert "CC0" in str(source.facts["licence"])
+    assert str(source.facts["licence"]).startswith("CC0 1.0")
     images = faces(source)
     assert [image.split for image in images] == ["test"] * 2 + ["train"] * 6
     assert all(image.pixels.shape == (3, 32, 32) and image.pixels.std() > 10 for image in images)
     assert all(image.paired is None for image in images)
     assert len({image.pixels[:, 0, 0].tobytes() for image in images}) > 1, "backgrounds are coloured"
-
-
-def test_grey(settings: Settings) -> None:
-    colour, grey = (faces(open_source(settings(limit=4, channels=channels))) for channels in (3, 1))
-    for one, other in zip(colour, grey, strict=True):
-        luma = np.tensordot([0.299, 0.587, 0.114], one.pixels, 1)
-        assert np.abs(other.pixels[0] - luma).max() <= 1
 
 
 def test_no_two_faces_are_equal() -> None:
@@ -98,12 +91,6 @@ def test_pairs_resolve_to_the_same_face(style: str, paired: str) -> None:
         assert all(key.startswith(component) for key in occluded.keys() - clean.keys())
 
 
-def test_only_the_glasses_of_open_peeps_are_glasses() -> None:
-    chosen = set(OCCLUDERS["open-peeps"]["glasses"][1]["accessoriesVariant"])
-    every = set(definition("open-peeps")["components"]["accessories"]["variants"])
-    assert every - chosen == {"eyepatch"}
-
-
 @pytest.mark.parametrize(("style", "paired", "scale"), [("pixel-art", "glasses", 1), ("open-peeps", "mask", 64 / 704)])
 def test_pairs_differ_in_the_region_of_the_occluder_alone(
     style: str, paired: str, scale: float, settings: Settings
@@ -140,21 +127,9 @@ def extent(line: NDArray[np.bool_]) -> int:
     return int(places[-1] - places[0] + 1)
 
 
-def test_unpaired_faces_keep_the_variety_of_their_style() -> None:
-    drawn = Style(definition("pixel-art"))
-    look = looks("pixel-art", "none")[0]
-    options = [Avatar(drawn, {**look, "seed": str(seed)}).to_json()["options"] for seed in range(400)]
-    assert 0.1 < np.mean(["glassesVariant" in option for option in options]) < 0.3
-
-
 def test_a_missing_occluder_is_told(settings: Settings) -> None:
     with pytest.raises(UserError, match="pixel-art has no mask, only glasses"):
         open_source(settings(paired="mask"))
-
-
-def test_other_licences_are_refused() -> None:
-    with pytest.raises(UserError, match=r"CC BY 4\.0.*not CC0"):
-        _licence("adventurer")
 
 
 def test_seeds_are_rendered_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

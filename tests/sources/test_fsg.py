@@ -53,7 +53,7 @@ def test_pairs_are_matched_by_name(tree: Path, opened: Open) -> None:
         assert int(item.pixels[0, 0, 0]) == int(Path(name).stem)
         assert (item.paired[0] == 100 + item.pixels[0]).all()
     members = {str(file.relative_to(tree)): file.read_bytes() for file in tree.rglob("*.*")}
-    packed, _ = items(opened(pack(tree.parent / "fsg.zip", members)))  # type: ignore[arg-type]
+    packed, _ = items(opened(pack(tree.parent / "fsg.zip", members)))
     for item, other in zip(packed, images, strict=True):
         np.testing.assert_array_equal(item.pixels, other.pixels)
         np.testing.assert_array_equal(item.paired, other.paired)
