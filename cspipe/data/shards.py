@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -66,14 +66,6 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
     return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
 
 
-class Rows(Protocol):
-    """A shard: images (n, C, H, W) that are taken by their numbers; an array, or a file."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
-
-
 @dataclass(frozen=True)
 class ShardFile:
     """The images of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
@@ -106,7 +98,7 @@ class Shards:
 
     shape: tuple[int, int, int]
     """(C, H, W)."""
-    arrays: Sequence[Rows]
+    arrays: Sequence[ShardFile | NDArray[np.uint8]]
     """The shards, each (n, C, H, W)."""
     sha256: str
     """Of all shards, those of the pairs among them."""

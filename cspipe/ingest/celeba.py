@@ -24,38 +24,34 @@ ALIGNED = (178, 218)
 """Width and height of an aligned image, in pixels."""
 IMAGES, LAST_TRAIN, LAST_VALIDATION = 202_599, 162_770, 182_637
 """Numbers of the last image of all, of the train split, and of the validation split between train and test."""
-FOLDER, ZIP, PARTITION = "img_align_celeba", "img_align_celeba.zip", "list_eval_partition.txt"
+FOLDER, ZIP = "img_align_celeba", "img_align_celeba.zip"
 EXPECTED = (
     f"put {ZIP} (1,443,490,838 bytes, md5 00d2c5bc6d35e252742224ab0c1e8fcb) or its folder {FOLDER} "
-    f"(000001.jpg ... 202599.jpg), and {PARTITION} (2,836,386 bytes) into that folder; "
-    "mmlab.ie.cuhk.edu.hk/projects/CelebA.html says where they are"
+    "(000001.jpg ... 202599.jpg) into that folder; mmlab.ie.cuhk.edu.hk/projects/CelebA.html says where they are"
 )
 
 
 def open_celeba(data: Data, window: Window, crop: str) -> Files:
     """The images in the folder data.path, cut out by `window`, which `crop` describes.
 
-    Raises UserError if images or the partition are missing or are not the published ones; fewer images are allowed
-    if data.limit is at most their number.
+    Raises UserError if images are missing or there are others; fewer are allowed if data.limit is at most their number.
     """
     path = path_of(data)
     if data.crop != "center":
         raise UserError(f"params.yaml: data.crop must be center with {data.source}, whose name says how it is cropped")
     where = f"params.yaml: data.path {path}"
-    splits = _read_partition(path / PARTITION, where)
     images = _images(path, where)
-    known = {name: splits[name] for name in images if name in splits}
-    check_count(len(known), IMAGES, data.limit, where, EXPECTED)
-    official = {name: split for name, split in known.items() if split is not None}
+    check_count(len(images), IMAGES, data.limit, where, EXPECTED)
+    splits = {name: split for name in images if (split := _split(int(name[:6])))}
     facts: Facts = {
         "licence": "non-commercial research alone (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)",
         "crop": crop,
         "resize": RESIZE,
         "comparable": f"FID with results on {data.source} alone: other crops of CelebA are other data sets",
-        "validation_left_out": len(known) - len(official),
+        "validation_left_out": len(images) - len(splits),
     }
     place, form = _place(path), replace(form_of(data), crop=window)
-    names = [(split, images[name]) for split, name in divide_officially(official, data.limit)]
+    names = [(split, images[name]) for split, name in divide_officially(splits, data.limit)]
     return Files(place, names, form, facts, stamp_of_images(place, images.values()), Decoder)
 
 
@@ -72,31 +68,14 @@ def _images(path: Path, where: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for image in list_images(place, EXPECTED).images:
         name = PurePosixPath(image).name
+        if re.fullmatch(r"\d{6}\.jpg", name) is None:
+            continue
         if name in found:
             raise UserError(f"{where}: {name} is there twice ({found[name]}, {image}); remove one of them")
         found[name] = image
     return found
 
 
-def _read_partition(path: Path, where: str) -> dict[str, Split | None]:
-    """The split of every image, None for validation. Raises UserError if it is not the official one."""
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{where} has no {PARTITION}; {EXPECTED}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: {PARTITION} cannot be read ({error}); copy or download it again") from None
-    splits: dict[str, Split | None] = {}
-    for number, line in enumerate(lines, 1):
-        match = re.fullmatch(r"((\d{6})\.jpg) ([012])\s*", line)
-        if match is None or int(match[3]) != _official(int(match[2])):
-            raise UserError(
-                f"{where}: {PARTITION}, line {number} ({line[:40]!r}) is not of the published file; download it again"
-            )
-        splits[match[1]] = ("train", None, "test")[int(match[3])]
-    return splits
-
-
-def _official(number: int) -> int:
-    """The part an image belongs to: 0 train, 1 validation, 2 test, which follow each other."""
-    return (number > LAST_TRAIN) + (number > LAST_VALIDATION)
+def _split(number: int) -> Split | None:
+    """The official split, which follows the numbers as list_eval_partition.txt does; None for validation."""
+    return "train" if number <= LAST_TRAIN else "test" if number > LAST_VALIDATION else None

@@ -152,8 +152,3 @@ def test_a_task_without_its_conditions_is_told() -> None:
         open_conditions("inpaint", settings(), shards(), NOWHERE)
     with pytest.raises(UserError, match=r"data\.size 2 is too small for a hole"):
         open_conditions("inpaint", settings(["half"]), shards(PIXELS[..., :2, :2]), NOWHERE)
-
-
-def test_a_family_for_every_image() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        inpaint("half")(NUMBERS, PIXELS, range(12), ["half"] * 11)

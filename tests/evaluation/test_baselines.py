@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cspipe.data.conditions import masked
 from cspipe.evaluation import baselines as module
-from cspipe.evaluation.baselines import baselines, mean_image
+from cspipe.evaluation.baselines import baselines
 from tests.evaluation.tiny import blobs, source_of
 
 CPU = torch.device("cpu")
@@ -86,16 +86,3 @@ def test_grey_images_and_none() -> None:
     condition = masked(blobs(2, 0, channels=1), HOLES[:2])
     assert all(answer.shape == (2, 1, 16, 16) for answer in baselines("inpaint", condition, train, CPU).values())
     assert all(answer.shape == (0, 1, 16, 16) for answer in baselines("inpaint", condition[:0], train, CPU).values())
-
-
-def test_the_mean_is_rounded_to_the_nearest() -> None:
-    values = np.array([10, 11, 11], np.uint8).reshape(3, 1, 1, 1)
-    assert mean_image(source_of(values)).item() == 11
-    assert mean_image(source_of(np.full((300, 1, 1, 1), 255, np.uint8))).item() == 255
-
-
-def test_conditions_are_left_as_they_are() -> None:
-    condition = masked(TRUTHS, HOLES)
-    before = condition.copy()
-    baselines("inpaint", condition, source_of(TRAIN), CPU)
-    np.testing.assert_array_equal(condition, before)

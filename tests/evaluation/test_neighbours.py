@@ -55,10 +55,6 @@ def test_the_first_of_equals_comes_first(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_array_equal(find(train[[1]], train).indices, [[1, 3, 5]])
 
 
-def test_a_small_training_set_gives_fewer_neighbours() -> None:
-    assert find(blobs(4, 0), blobs(2, 1)).indices.shape == (4, 2)
-
-
 def test_the_ratio_tells_copies_from_new_images() -> None:
     train, held_out = blobs(200, 0), find(blobs(40, 1), blobs(200, 0))
     assert nearest_ratio(find(train[:40], train), held_out) == 0

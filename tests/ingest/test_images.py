@@ -120,16 +120,6 @@ def test_sixteen_bit_colour() -> None:
     assert "transparent" in reason(png(8, 8, 16, 2, rows, chunk(b"tRNS", b"\0\1" * 3)))
 
 
-def test_cmyk_jpeg() -> None:
-    for ink, colour in {
-        (0, 255, 255, 0): (255, 0, 0),
-        (255, 0, 0, 0): (0, 255, 255),
-        (0, 0, 0, 255): (0, 0, 0),
-    }.items():
-        pixels = decode(saved(Image.new("CMYK", (8, 8), ink), "JPEG", quality=95), RGB)
-        assert np.abs(pixels.mean((1, 2)) - colour).max() < 8
-
-
 def test_transparency_shows_white() -> None:
     half = np.zeros((8, 8, 4), np.uint8)
     half[:4] = (255, 0, 0, 128)
@@ -148,11 +138,6 @@ def test_transparency_shows_white() -> None:
 
     keyed = Image.new("RGB", (8, 8), (9, 9, 9))
     assert (decode(saved(keyed, transparency=(9, 9, 9)), RGB) == 255).all()
-
-
-def test_one_bit() -> None:
-    bits = NOISE[..., 0] > 127
-    np.testing.assert_array_equal(decode(saved(Image.fromarray(bits)), GREY)[0], bits * 255)
 
 
 def test_the_main_frame_of_a_phone_jpeg() -> None:

@@ -161,12 +161,6 @@ def test_splits_without_images_are_refused(tmp_path: Path, settings: Settings) -
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "work"}
 
 
-def test_unknown_sources_are_refused(settings: Settings) -> None:
-    for name in ("nothing", "images"):
-        with pytest.raises(UserError, match=f"'{name}' is no file of cspipe.sources .*; there are avatars, "):
-            find_source(settings().model_copy(update={"source": name}))
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), UserError("x")])
 def test_what_was_there_stays_when_something_stops_it(
     error: BaseException, tmp_path: Path, stripes: Settings, monkeypatch: pytest.MonkeyPatch

@@ -15,17 +15,11 @@ from cspipe.ingest.files import Files
 from cspipe.ingest.source import PreparedImage, Skipped
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
-from tests.sources.test_folder import pack
 
 Open = Callable[..., Files]
 NUMBERS = [*range(1, 13), 162_770, 162_771, 182_637, 182_638, *range(202_590, 202_600)]
 """Thirteen train images, two of validation, eleven of test."""
 CROPS = ("celeba64_ddim", "celeba64_140")
-
-
-def split_of(number: int) -> int:
-    """The number of the split, from the data set's README: 1-162770 train, 162771-182637 validation, the rest test."""
-    return 0 if number <= 162_770 else 1 if number <= 182_637 else 2
 
 
 @pytest.fixture
@@ -37,8 +31,6 @@ def tree(tmp_path: Path) -> Path:
     for place, number in enumerate(NUMBERS):
         pixels = np.stack([x, y, np.full_like(x, 9 * place)], axis=-1).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"img_align_celeba/{number:06}.jpg", quality=98, subsampling=0)
-    lines = [f"{number:06}.jpg {split_of(number)}\r\n" for number in NUMBERS]
-    (folder / "list_eval_partition.txt").write_text("".join(lines), newline="")
     return folder
 
 
@@ -81,18 +73,6 @@ def test_the_crop_is_the_one_of_the_name(source: str, left: int, top: int, side:
     assert f"FID with results on {source} alone" in str(facts["comparable"])
 
 
-def test_a_zip_gives_what_its_folder_gives(tree: Path, opened: Open) -> None:
-    def pixels() -> list[bytes]:
-        return [item.pixels.tobytes() for item in opened(tree).stream(2) if isinstance(item, PreparedImage)]
-
-    before = pixels()
-    images = tree / "img_align_celeba"
-    members = {f"img_align_celeba/{file.name}": file.read_bytes() for file in sorted(images.iterdir())}
-    pack(tree / "img_align_celeba.zip", members)
-    shutil.rmtree(images)
-    assert pixels() == before
-
-
 def test_missing_images(tree: Path, opened: Open) -> None:
     with pytest.raises(
         UserError, match=r"holds 26 images, but 202599 were published; put img_align_celeba\.zip \(1,44"
@@ -104,21 +84,12 @@ def test_missing_images(tree: Path, opened: Open) -> None:
     assert opened(tree, limit=25).total == 23
 
 
-@pytest.mark.parametrize("missing", ["list_eval_partition.txt", "img_align_celeba"])
-def test_what_is_missing_is_named_with_its_size_and_place(missing: str, tree: Path, opened: Open) -> None:
-    (tree / missing).rename(tree / "elsewhere")
+def test_what_is_missing_is_named_with_its_size_and_place(tree: Path, opened: Open) -> None:
+    (tree / "img_align_celeba").rename(tree / "elsewhere")
     with pytest.raises(UserError) as error:
         opened(tree)
-    for text in (f"data.path {tree}", missing, "1,443,490,838 bytes", "2,836,386 bytes"):
+    for text in (f"data.path {tree}", "img_align_celeba.zip", "1,443,490,838 bytes"):
         assert text in str(error.value)
-
-
-@pytest.mark.parametrize("line", ["000002.jpg 1", "162771.jpg 0", "000002.png 0", "000002.jpg", "hello", ""])
-def test_another_partition_is_refused(line: str, tree: Path, opened: Open) -> None:
-    path = tree / "list_eval_partition.txt"
-    path.write_text("000001.jpg 0\n" + line + "\n")
-    with pytest.raises(UserError, match=r"list_eval_partition\.txt, line 2 .* is not of the published file"):
-        opened(tree)
 
 
 def test_a_image_that_is_there_twice(tree: Path, opened: Open) -> None:

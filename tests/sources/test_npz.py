@@ -10,7 +10,6 @@ import pytest
 
 from cspipe.config.params import Data
 from cspipe.ingest.arrays import ArrayImages
-from cspipe.ingest.images import Form
 from cspipe.ingest.source import PreparedImage
 from cspipe.runtime.errors import UserError
 from cspipe.sources.npz import open_source
@@ -56,16 +55,6 @@ def test_split_and_order(tmp_path: Path, opened: Open) -> None:
     assert abs(np.mean(values[:50]) - 99.5) < 25
     assert abs(np.mean(values[50:100]) - 99.5) < 25
     assert len(opened(tmp_path / "x.npy", limit=20).numbers) == 20
-
-
-def test_other_sizes_are_resized(tmp_path: Path, opened: Open) -> None:
-    wide = np.zeros((8, 10, 30, 3), np.uint8)
-    wide[:, :, 10:20] = (0, 200, 0)
-    np.save(tmp_path / "x.npy", wide)
-    source = opened(tmp_path / "x.npy", crop="center")
-    assert source.form == Form(16, 3, "center")
-    for item in images(source).values():
-        assert (item.pixels == np.array([0, 200, 0])[:, None, None]).all()
 
 
 @pytest.mark.parametrize(

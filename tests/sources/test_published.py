@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cspipe.config.params import SOURCES, Data
 from cspipe.ingest.files import Files
@@ -133,15 +132,6 @@ def test_other_containers_are_answered_with_their_conversion(
         opened(source, tmp_path / "set", limit=None)
 
 
-def test_large_images_are_reduced_with_antialiasing(tmp_path: Path, opened: Open) -> None:
-    board = np.repeat((np.indices((1024, 1024)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=-1)
-    for name in ("00000.png", "00001.png"):
-        Image.fromarray(board).save(tmp_path / name)
-    for item in opened("ffhq256", tmp_path, limit=2, held_out=0.5, size=256).stream(1):
-        assert isinstance(item, PreparedImage)
-        assert np.abs(item.pixels.astype(int) - 127).max() <= 3
-
-
 def test_occluded_faces_follow_from_their_names(tmp_path: Path, opened: Open) -> None:
     folder = fill(tmp_path / "images", CELEBAHQ)
     files = opened("celebahq256_occluded", folder, size=64)
@@ -163,11 +153,6 @@ def test_occluded_faces_follow_from_their_names(tmp_path: Path, opened: Open) ->
         item.paired.tobytes() for item in pairs.values() if isinstance(item, PreparedImage) and item.paired is not None
     }
     assert len(drawn) == 30
-
-
-def test_clean_faces_are_those_of_celebahq256(tmp_path: Path, opened: Open) -> None:
-    folder = fill(tmp_path / "images", CELEBAHQ)
-    assert pixels(opened("celebahq256_occluded", folder)) == pixels(opened("celebahq256", folder))
 
 
 def test_every_source_tells_what_it_is() -> None:
