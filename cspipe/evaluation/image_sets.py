@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 
 class ImageSource(Protocol):
-    """A set of uint8 images (C, H, W), C 1 or 3."""
+    """A set of uint8 images (C, H, W), C 1 or 3, such as Shards."""
 
     def __len__(self) -> int: ...
 
@@ -25,21 +25,6 @@ class ImageSource(Protocol):
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images (len(indices), C, H, W)."""
-
-
-@dataclass(frozen=True)
-class ArraySource:
-    """Images of an array (N, C, H, W) in memory or memory-mapped, with its hash."""
-
-    images: NDArray[np.uint8]
-    sha256: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
-        return self.images[indices]
 
 
 @dataclass(frozen=True)

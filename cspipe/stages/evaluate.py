@@ -19,7 +19,7 @@ from cspipe.data.held_out import families_of, picture_numbers
 from cspipe.data.shards import Shards, open_split
 from cspipe.evaluation.baselines import baselines
 from cspipe.evaluation.extractors import find_extractor
-from cspipe.evaluation.image_sets import ArraySource, ImageSet, NoiseSource
+from cspipe.evaluation.image_sets import ImageSet, NoiseSource
 from cspipe.evaluation.neighbours import nearest, nearest_ratio, sheet
 from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
@@ -58,7 +58,7 @@ class Evaluation:
     variant: str
     settings: Evaluate
     device: Device
-    samples: ArraySource
+    samples: Shards
     made: dict[str, Any]
     """How the samples were made."""
     train: Shards
@@ -89,7 +89,7 @@ def main() -> None:
         log.images(metrics["provenance"][0]["samples_images"])
 
 
-def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dict[str, Any]]:
+def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dict[str, Any]]:
     """A variant's samples and how they were made. Raises UserError if they are missing or no images of `shape`."""
     file, facts = SAMPLES / variant / "samples.npy", SAMPLES / variant / "samples.json"
     command = f"`dvc repro sample@{variant}`"
@@ -100,10 +100,10 @@ def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dic
         raise UserError(f"{error.filename}: not there; {command} makes it") from None
     except (ValueError, EOFError) as error:
         raise UserError(f"{file.parent}: not readable ({error}); remove it and run {command}") from None
-    if images.dtype != np.uint8 or images.shape[1:] != tuple(shape):
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
         found = f"{images.dtype} images {images.shape[1:]}"
-        raise UserError(f"{file}: {found}, but data/prepared has uint8 images {tuple(shape)}; run {command}")
-    return ArraySource(images, sha256_file(file)), made
+        raise UserError(f"{file}: {found}, but data/prepared has uint8 images {shape}; run {command}")
+    return Shards(shape, [images], sha256_file(file)), made
 
 
 def measure_scores(run: Evaluation) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
     with Progress(f"evaluate {run.variant}", 4 * settings.images) as progress:
         sources = run.samples, run.train, run.test
         samples, train, test = (ImageSet(source, settings.images, progress.advance) for source in sources)
-        noise = ImageSet(NoiseSource(len(samples), tuple(run.train.shape)), on_read=progress.advance)
+        noise = ImageSet(NoiseSource(len(samples), run.train.shape), on_read=progress.advance)
         reference, held_out = (train, test) if settings.reference == "train" else (test, train)
         scores = score(samples, reference, measure)
         between = bracket(held_out, reference, noise, measure)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
+from cspipe.data.shards import Shards
 from cspipe.evaluation.extractors import Extractor
-from cspipe.evaluation.image_sets import ArraySource
 
 Images = NDArray[np.uint8]
 
@@ -56,9 +56,9 @@ def tiny_features(images: Images, layer: str = "features") -> NDArray[np.float64
     return found.double().numpy()
 
 
-def source_of(images: Images) -> ArraySource:
+def source_of(images: Images) -> Shards:
     """A source of images in memory."""
-    return ArraySource(images, hashlib.sha256(images.tobytes()).hexdigest())
+    return Shards(images.shape[1:], [images], hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def blobs(count: int, seed: int, channels: int = 3, size: int = 16) -> Images:
