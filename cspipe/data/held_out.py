@@ -1,4 +1,4 @@
-"""Held-out images as the inputs of a task: what the net is told of them, and the truth that it is compared with."""
+"""Held-out images as the inputs of a task: the conditions that the net sees, and the truth to compare with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class HeldOut:
             )
 
     def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """What the net is told of samples start..stop: (stop - start, K, H, W)."""
+        """The conditions of samples start..stop: (stop - start, K, H, W)."""
         families = self.conditions.families
         numbers = picture_numbers(start, stop, len(families))
         seeds = [derive_seed(self.seed + i, "condition") for i in range(start, stop)]

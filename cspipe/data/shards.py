@@ -36,7 +36,7 @@ class ShardWriter:
     shape: tuple[int, int, int]
     """(C, H, W)."""
     shards: list[dict[str, Any]] = field(default_factory=list)
-    """What the index tells of the shards written: file, images, sha256. Those given at the start stay."""
+    """What the index has of the shards written: file, images, sha256. Those there at the start stay."""
 
     def __post_init__(self) -> None:
         self._buffer, self._filled = np.empty((shard_length(self.shape), *self.shape), np.uint8), 0
@@ -56,7 +56,7 @@ class ShardWriter:
         pixels = self._buffer[: self._filled]
         with whole_file(path) as beside, beside.open("wb") as file:
             npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(pixels))
-            file.write(pixels.data)  # np.save would not tell a full disk from other failures
+            file.write(pixels.data)  # np.save hides that a disk is full
         self.shards.append({"file": path.name, "images": self._filled, "sha256": sha256_file(path)})
         self._buffer, self._filled = np.empty_like(self._buffer), 0  # takes memory only as it is filled
 
@@ -68,7 +68,7 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class ShardFile:
-    """The images of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
+    """The images of a shard's file, memory-mapped while some are read: each map that stays holds an open file."""
 
     path: Path
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class ShardFile:
             raise UserError(f"{self.path}: damaged ({error}); {FIX}") from None
         if array.shape != self.shape or array.dtype != np.uint8:
             raise UserError(
-                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} tells uint8 of {self.shape}; {FIX}"
+                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} says uint8 of {self.shape}; {FIX}"
             )
         return np.asarray(array[numbers])
 
@@ -160,7 +160,7 @@ def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[st
     """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
     files = [ShardFile(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
     for file in files:
-        file[np.empty(0, np.int64)]  # tells what is missing before any work
+        file[np.empty(0, np.int64)]  # raises for what is missing, before any work
     for shard in shards if verify else []:
         path = folder / Path(shard["file"]).name
         if sha256_file(path) != shard["sha256"]:

@@ -60,7 +60,7 @@ def nearest_known(
 
     Images of twice SEARCHED pixels and more are compared as sums over squares, of which those are known that are so
     altogether: the training set is read once, and details do not decide. float64 holds the squares exactly, so neither
-    device nor threads change the result; of equals the first is taken.
+    device nor threads change the result; of equals the first is chosen.
     """
     side = max(1, images.shape[-1] // SEARCHED)
     whole = _sums(known.astype(np.int32), side) == side**2

@@ -34,7 +34,7 @@ def paired_scores(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Intervals for JSON: {"all": {"psnr": {"mean", "low", "high"}, "ssim", "l1", <perceptual.label>}, <family>: ...}.
 
-    `families` has one name per pair; they are told apart only if there is more than one. `numbers` has that of
+    `families` has one name per pair; the table has each of them if there is more than one. `numbers` has that of
     each pair's image: results of the same one vary together, and are resampled together.
     """
     scores = {
@@ -56,7 +56,7 @@ def paired_scores(
 def bootstrap(values: Scores, numbers: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
     """The mean of (N,) values, and the ends "low" and "high" of its 95 % interval.
 
-    The images are resampled, whose `numbers` (N,) tell which values are of the same one.
+    What is resampled are images: `numbers` (N,) says which values are of the same one.
     """
     _, places = np.unique(numbers, return_inverse=True)
     sums, counts = np.bincount(places, weights=values), np.bincount(places)

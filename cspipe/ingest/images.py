@@ -18,7 +18,7 @@ RESIZE = "bicubic, antialiased"
 """Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**30 // 12
-"""Pixels of the largest image that is decoded: Pillow's own limit of a quarter GiB of RGB, made strict."""
+"""Pixels of the largest image that is decoded: Pillow's limit of a quarter GiB of RGB, made strict."""
 PNG_SIGNATURE, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 

@@ -23,8 +23,8 @@ LISTED, NAMED = 100, 5
 class Intake:
     """Takes the items of a stream to the shards they belong to, and keeps account of those skipped.
 
-    After every block of as many items as a shard holds, all writers write what they have, and progress.json tells how
-    far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
+    After every block of as many items as a shard holds, all writers write what they have, and progress.json records
+    how far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
     """
 
     def __init__(self, folder: Path, form: Form) -> None:
@@ -32,14 +32,14 @@ class Intake:
         self.folder, self.block = folder, shard_length(form.shape)
         kept = self._kept()
         self.items: int = kept["items"]
-        """Items taken so far; while nothing is added, those of whole blocks."""
+        """Items added so far; while nothing is added, those of whole blocks."""
         names = [name for split in SPLITS for name in (split, f"{split}-paired")]
         self.writers = {name: ShardWriter(folder, name, form.shape, kept["shards"].get(name, [])) for name in names}
         self.skipped = [Skipped(**item) for item in kept["skipped"]]
         self.skipped_count: int = kept["skipped_count"]
 
     def _kept(self) -> dict[str, Any]:
-        """What progress.json tells; that of a new beginning if it, or a shard that it names, is missing or damaged."""
+        """What progress.json holds; that of a new beginning if it, or a shard that it names, is missing or damaged."""
         nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0}
         path = self.folder / PROGRESS
         if not path.exists():

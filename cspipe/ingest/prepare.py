@@ -44,17 +44,17 @@ def prepare(data: Data, out: Path, work: Path, workers: int | None = None, masks
     """
     source = find_source(data)
     user_masks = None if masks is None else read_masks(masks, data.size)
-    mine = work / _key(data, source)
-    for other in set(work.iterdir() if work.is_dir() else []) - {mine}:
+    folder = work / _key(data, source)
+    for other in set(work.iterdir() if work.is_dir() else []) - {folder}:
         shutil.rmtree(other)
-    intake = Intake(mine, form_of(data))
+    intake = Intake(folder, form_of(data))
     with Progress("prepare", source.total, intake.items) as progress:
         for item in source.stream(workers, intake.items):
             intake.add(item)
             progress.advance(1)
     splits = intake.finish()
     _publish(intake, user_masks, out, describe(data, source, splits, intake))
-    shutil.rmtree(mine)
+    shutil.rmtree(folder)
     if intake.skipped_count:
         print(f"prepare: {intake.summary()}; {out / INDEX} lists up to {LISTED}", file=sys.stderr)
     return sum(splits[split]["images"] for split in SPLITS)
@@ -96,11 +96,11 @@ def describe(data: Data, source: Source, splits: dict[str, dict[str, Any]], inta
 
 
 def preview(train: Shards) -> Image.Image:
-    """8 x 8 images from all over the train split; of pairs 4 x 8, each beside its twin. Large ones shrunk."""
-    twins = [train, train.paired] if train.paired else [train]
-    count = min(PREVIEW_IMAGES // len(twins), len(train))
+    """8 x 8 images from all over the train split; of pairs 4 x 8, side by side. Large ones shrunk."""
+    halves = [train, train.paired] if train.paired else [train]
+    count = min(PREVIEW_IMAGES // len(halves), len(train))
     numbers = np.linspace(0, len(train) - 1, count).astype(np.int64)
-    shown = [_shown(images.gather(numbers[i : i + 1])[0]) for i in range(count) for images in twins]
+    shown = [_shown(images.gather(numbers[i : i + 1])[0]) for i in range(count) for images in halves]
     return grid(np.stack(shown), PREVIEW_COLUMNS, display_scale(train.shape[-1]))
 
 

@@ -14,15 +14,6 @@ from cspipe.runtime.errors import UserError
 if TYPE_CHECKING:
     from cspipe.config.params import Data
 
-LMDB = (
-    "an LMDB ({name}); write its values to files first, with the few lines that data/raw/README.md shows, and name "
-    "their folder"
-)
-TFRECORDS = (
-    "TFRecords ({name}); write them to files first, with `python dataset_tool.py unpack --tfrecord_dir=... "
-    "--output_dir=...` of github.com/NVlabs/stylegan2-ada, and name that folder"
-)
-
 
 @dataclass(frozen=True)
 class Published:
@@ -87,7 +78,8 @@ def check_count(found: int, published: int, limit: int | None, where: str, expec
 
 def _refuse_container(name: str, where: str) -> None:
     """Raises UserError for the name of a file that holds many images in a form that is not read here."""
-    if name.endswith(".mdb"):
-        raise UserError(f"{where} is {LMDB.format(name=name)}")
-    if ".tfrecord" in name:
-        raise UserError(f"{where} is of {TFRECORDS.format(name=name)}")
+    if name.endswith(".mdb") or ".tfrecord" in name:
+        raise UserError(
+            f"{where}: {name} is LMDB or TFRecord, which are not read; data/raw/README.md shows how to write their "
+            "images to files; name the folder of these"
+        )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SOURCES = "cspipe.sources"
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
-"""What the index tells of a source: "licence" and "resize" at least, and "paired" if images are."""
+"""What the index has of a source: "licence" and "resize" at least, and "paired" if images are."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Source(Protocol):
 
     @property
     def facts(self) -> Facts:
-        """What the index tells of the source."""
+        """What the index has of the source."""
 
     @property
     def stamp(self) -> str:

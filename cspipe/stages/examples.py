@@ -10,5 +10,5 @@ from cspipe.training.examples import Examples
 
 
 def open_examples(params: Params, images: Shards) -> Examples:
-    """The training pictures with the conditions of the task. Raises UserError if the task needs what they lack."""
+    """The training images with the conditions of the task. Raises UserError if the task needs what they lack."""
     return Examples(images, open_conditions(params.task, params.condition, images, PREPARED), params.seed)

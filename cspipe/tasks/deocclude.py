@@ -1,7 +1,7 @@
 """De-occlusion: the net sees an image with something in front of the face.
 
 OCCLUDERS has what is drawn; `condition.occluders` in params.yaml lists their names; without any, the pairs of the data
-are taken. To add one, add a function `(size, rng) -> layer`: uint8 (size, size, 4), RGBA with straight alpha. Every
+are used. To add one, add a function `(size, rng) -> layer`: uint8 (size, size, 4), RGBA with straight alpha. Every
 random number comes from `rng`, so that a seed has one occluder. Faces are upright and aligned as those of FFHQ and
 CelebA-HQ: eyes at about 46 % of the height and 37 % and 63 % of the width, mouth at 70 %, chin at 90 %.
 """
@@ -154,7 +154,7 @@ def oval(centre: Point, width: float, height: float, power: float = 2.0) -> list
 
 
 def curve(start: Point, through: Point, end: Point) -> list[Point]:
-    """A parabola by way of its middle point."""
+    """A parabola through its middle point."""
     t = np.linspace(0, 1, 17)[:, None]
     a, b, c = (np.array(point) for point in (start, through, end))
     return [(float(x), float(y)) for x, y in (1 - t) * (1 - 2 * t) * a + 4 * t * (1 - t) * b + t * (2 * t - 1) * c]

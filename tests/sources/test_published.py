@@ -109,16 +109,9 @@ def test_nothing_there(source: str, names: list[str], published: int, tmp_path: 
 
 
 @pytest.mark.parametrize("source", ["ffhq256", "celebahq256"])
-@pytest.mark.parametrize(
-    ("file", "conversion"),
-    [
-        ("data.mdb", "data/raw/README.md shows"),
-        ("ffhq-r08.tfrecords", "dataset_tool.py unpack --tfrecord_dir"),
-        ("celebahq.tfrecord-00000-of-00010", "dataset_tool.py unpack"),
-    ],
-)
+@pytest.mark.parametrize("file", ["data.mdb", "ffhq-r08.tfrecords", "celebahq.tfrecord-00000-of-00010"])
 def test_other_containers_are_answered_with_their_conversion(
-    source: str, file: str, conversion: str, tmp_path: Path, opened: Open
+    source: str, file: str, tmp_path: Path, opened: Open
 ) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / file).write_bytes(b"\0" * 100)
@@ -126,7 +119,7 @@ def test_other_containers_are_answered_with_their_conversion(
     for path in (tmp_path / "set", tmp_path / "set" / file, tmp_path / "set.zip"):
         with pytest.raises(UserError, match=file) as error:
             opened(source, path, limit=None)
-        assert conversion in str(error.value)
+        assert "data/raw/README.md" in str(error.value)
     fill(tmp_path / "set", CELEBAHQ)
     with pytest.raises(UserError, match=file):
         opened(source, tmp_path / "set", limit=None)
