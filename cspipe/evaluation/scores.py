@@ -86,7 +86,7 @@ def _compare(
 ) -> dict[str, float]:
     """torch-fidelity's numbers, KID and Frechet distance and the metrics asked for, under its names.
 
-    Its key of cached features is the name alone, so a name must stand for the contents. save_cpu_ram loads images without
+    Its key of cached features is the name alone, so that must stand for the contents. save_cpu_ram loads images without
     worker processes (they are in memory or mapped already) and computes precision and recall by blocks, here of
     PRC_BLOCK images.
     """

@@ -102,7 +102,7 @@ def _is_image(name: PurePosixPath) -> bool:
 
 
 def stamp_of(paths: Iterable[Path]) -> str:
-    """A digest of files by name, size and time of change; the same digest means the same files, without reading them."""
+    """A digest of files by name, size and time of change: whether they are the same, without reading them."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(os.fsencode(path))

@@ -65,7 +65,7 @@ def open_source(data: Data) -> Faces:
 def looks(style: str, paired: str) -> list[Options]:
     """The options of each rendering of a face: one, or the clean one and the occluded one.
 
-    They differ in the occluder's probability alone; DiceBear draws every option from a separate hash of the seed, so all
+    They differ in the occluder's probability alone; DiceBear draws each option from a separate hash of the seed, so all
     else stays the same. An unpaired face keeps the natural variety of its style, glasses and masks among it.
     """
     options: Options = {"backgroundColor": BACKGROUNDS}

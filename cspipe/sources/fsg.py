@@ -48,7 +48,7 @@ def open_source(data: Data) -> Files:
 
 
 def _by_name(images: list[str], half: str, where: str) -> dict[str, str]:
-    """The images of one of the two folders by what both halves of a pair are called. Raises UserError for two of one name."""
+    """The images of one of the two folders by the name of the pair. Raises UserError for two of one name."""
     found: dict[str, str] = {}
     for image in images:
         path = PurePosixPath(image)
