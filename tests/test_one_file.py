@@ -24,7 +24,7 @@ SOURCE = '''
 
 import numpy as np
 
-from cspipe.sources import Picture, divide
+from cspipe.ingest.source import PreparedImage, divide
 
 READS_PATH = OFFICIAL_SPLIT = PAIRED = False
 
@@ -39,7 +39,7 @@ class Greys:
     def stream(self, workers, start=0):
         shape = (self.data.channels, self.data.size, self.data.size)
         for split, name in divide(map(str, range(self.total)), self.data.test_share, None)[start:]:
-            yield Picture(split, np.full(shape, int(name) % 256, np.uint8))
+            yield PreparedImage(split, np.full(shape, int(name) % 256, np.uint8))
 
 
 open_source = Greys

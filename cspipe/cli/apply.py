@@ -91,7 +91,7 @@ def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
 
 def read_hole(path: Path) -> NDArray[np.bool_]:
     """The hole that a mask's file shows, bool (H, W). Raises UserError."""
-    from cspipe.ingest.own_masks import WHITE
+    from cspipe.ingest.user_masks import WHITE
     from cspipe.sampling.apply import as_pixels
 
     hole: NDArray[np.bool_] = as_pixels(read_image(path).convert("L"))[0] >= WHITE

@@ -22,9 +22,9 @@ from cspipe.config.params import Params
 from cspipe.data.conditions import condition_channels
 from cspipe.diffusion.schedule import SCHEDULES
 from cspipe.ingest.settings import SOURCES, DataSettings
+from cspipe.ingest.source import count_test
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.wording import readable_bytes
-from cspipe.sources import count_test
 
 FLOAT32 = 4
 """Bytes of a number."""
@@ -116,14 +116,14 @@ def training_memory(main: Cost) -> int:
 def training_images(data: DataSettings) -> int | None:
     """Images of the train split, as far as params.yaml and the published size of the source tell; else None.
 
-    A source of a published size has `PUBLISHED`, its `pictures` in all, or `TRAIN_PICTURES` of its official split.
+    A source of a published size has `PUBLISHED`, its `images` in all, or `TRAIN_IMAGES` of its official split.
     """
     source = import_module(f"{SOURCES}.{data.source.replace('-', '_')}")
     if data.held_out == "official":
-        train: int | None = getattr(source, "TRAIN_PICTURES", None)
+        train: int | None = getattr(source, "TRAIN_IMAGES", None)
         return train if data.limit is None else None
     published = getattr(source, "PUBLISHED", None)
-    total = published.pictures if published is not None and data.limit is None else data.limit
+    total = published.images if published is not None and data.limit is None else data.limit
     return None if total is None else total - count_test(total, data.held_out)
 
 

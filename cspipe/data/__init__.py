@@ -1,1 +1,1 @@
-"""Pictures from a source, prepared as uint8 shards. Nothing here imports torch: worker processes start quickly."""
+"""Prepared data: images as uint8 shards, the user's masks, and the conditions of a task."""

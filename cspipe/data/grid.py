@@ -1,4 +1,4 @@
-"""Grids of pictures as PNG files whose bytes depend on the pixels alone."""
+"""Grids of images as PNG files whose bytes depend on the pixels alone."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 
 def display_scale(size: int) -> int:
-    """Whole factor that brings a picture of `size` pixels to at least 64 on screen."""
+    """Whole factor that brings an image of `size` pixels to at least 64 on screen."""
     return max(1, 64 // size)

@@ -1,4 +1,4 @@
-"""Held-out pictures as the inputs of a task: what the net is told of them, and the truth that it is compared with."""
+"""Held-out images as the inputs of a task: the conditions that the net sees, and the truth to compare with."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cspipe.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Sample i is of picture i // F of the test split under family i % F of its F families.
+    """Sample i is of image i // F of the test split under family i % F of its F families.
 
-    So every family is tried on the same pictures. Raises UserError if `count` samples need more than there are.
+    So every family is tried on the same images. Raises UserError if `count` samples need more than there are.
     """
 
     pictures: Shards
@@ -32,12 +32,12 @@ class HeldOut:
         if self.count > most:
             raise UserError(
                 f"params.yaml: sample.images {self.count} is more than the test split has for the task ({most}: "
-                f"{len(self.pictures)} pictures, families {', '.join(self.conditions.families)}); set it to {most} or "
+                f"{len(self.pictures)} images, families {', '.join(self.conditions.families)}); set it to {most} or "
                 "less, or raise data.limit or data.held_out"
             )
 
     def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """What the net is told of samples start..stop: (stop - start, K, H, W)."""
+        """The conditions of samples start..stop: (stop - start, K, H, W)."""
         families = self.conditions.families
         numbers = picture_numbers(start, stop, len(families))
         seeds = [derive_seed(self.seed + i, "condition") for i in range(start, stop)]

@@ -7,16 +7,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cspipe.runtime.settings import Section, file_of
+from cspipe.runtime.settings import Section, key_of
 
-MASKS, OCCLUDERS = "cspipe.data.masks", "cspipe.data.occluders"
+MASKS, OCCLUDERS = ("cspipe.tasks", "inpaint", "MASKS"), ("cspipe.tasks", "deocclude", "OCCLUDERS")
+"""Where the names stand; not imported, so that a stage depends on the file of its task alone."""
 
 
 class ConditionSettings(Section):
     """What the net sees beside x_t, in the tasks inpaint and deocclude."""
 
-    masks: list[Annotated[str, file_of(MASKS)]] = Field(description="inpaint: families, one drawn for each image")
+    masks: list[Annotated[str, key_of(*MASKS)]] = Field(description="inpaint: families, one drawn for each image")
     mask_folder: Path | None = Field(description="inpaint: own masks, white where the hole is; null: none")
-    occluders: list[Annotated[str, file_of(OCCLUDERS)]] = Field(
+    occluders: list[Annotated[str, key_of(*OCCLUDERS)]] = Field(
         description="deocclude: drawn in front of the clean images; []: the pairs of the data"
     )

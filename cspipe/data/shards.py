@@ -1,4 +1,4 @@
-"""Shards: pictures as plain .npy files of at most 64 MiB, described and hashed in index.json."""
+"""Shards: images as plain .npy files of at most 64 MiB, described and hashed in index.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -23,40 +23,40 @@ FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepare
 
 
 def shard_length(shape: tuple[int, int, int]) -> int:
-    """Pictures of `shape` (C, H, W) in a full shard."""
+    """Images of `shape` (C, H, W) in a full shard."""
     return max(SHARD_BYTES // prod(shape), 1)
 
 
 @dataclass
 class ShardWriter:
-    """Writes pictures, in the order of `add`, to shards `<name>-00000.npy`, ... of a folder."""
+    """Writes images, in the order of `add`, to shards `<name>-00000.npy`, ... of a folder."""
 
     folder: Path
     name: str
     shape: tuple[int, int, int]
     """(C, H, W)."""
     shards: list[dict[str, Any]] = field(default_factory=list)
-    """What the index tells of the shards written: file, images, sha256. Those given at the start stay."""
+    """What the index has of the shards written: file, images, sha256. Those there at the start stay."""
 
     def __post_init__(self) -> None:
         self._buffer, self._filled = np.empty((shard_length(self.shape), *self.shape), np.uint8), 0
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
-        """Append one picture (C, H, W)."""
+        """Append one image (C, H, W)."""
         self._buffer[self._filled] = pixels
         self._filled += 1
         if self._filled == len(self._buffer):
             self.flush()
 
     def flush(self) -> None:
-        """Write the pictures that wait for their shard to fill up, as a shard that is whole and on the disk."""
+        """Write the images that wait for their shard to fill up, as a shard that is whole and on the disk."""
         if not self._filled:
             return
         path = self.folder / f"{self.name}-{len(self.shards):05}.npy"
         pixels = self._buffer[: self._filled]
         with whole_file(path) as beside, beside.open("wb") as file:
             npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(pixels))
-            file.write(pixels.data)  # np.save would not tell a full disk from other failures
+            file.write(pixels.data)  # np.save hides that a disk is full
         self.shards.append({"file": path.name, "images": self._filled, "sha256": sha256_file(path)})
         self._buffer, self._filled = np.empty_like(self._buffer), 0  # takes memory only as it is filled
 
@@ -66,17 +66,9 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
     return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
 
 
-class Rows(Protocol):
-    """A shard: pictures (n, C, H, W) that are taken by their numbers; an array, or a file."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, numbers: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
-
-
 @dataclass(frozen=True)
 class ShardFile:
-    """The pictures of a shard's file, memory-mapped while some are taken: each map that stays holds an open file."""
+    """The images of a shard's file, memory-mapped while some are read: each map that stays holds an open file."""
 
     path: Path
     shape: tuple[int, ...]
@@ -86,7 +78,7 @@ class ShardFile:
         return self.shape[0]
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """A copy of the pictures. Raises UserError if the file is missing, no array, or not of `shape`."""
+        """A copy of the images. Raises UserError if the file is missing, no array, or not of `shape`."""
         try:
             array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
@@ -95,32 +87,32 @@ class ShardFile:
             raise UserError(f"{self.path}: damaged ({error}); {FIX}") from None
         if array.shape != self.shape or array.dtype != np.uint8:
             raise UserError(
-                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} tells uint8 of {self.shape}; {FIX}"
+                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} says uint8 of {self.shape}; {FIX}"
             )
         return np.asarray(array[numbers])
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Pictures of one split, on the disk: as many as it holds."""
+    """Images of one split, on the disk: as many as it holds."""
 
     shape: tuple[int, int, int]
     """(C, H, W)."""
-    arrays: Sequence[Rows]
+    arrays: Sequence[ShardFile | NDArray[np.uint8]]
     """The shards, each (n, C, H, W)."""
     sha256: str
     """Of all shards, those of the pairs among them."""
     paired: Shards | None = None
-    """The same pictures, in the same order, with something in front."""
+    """The same images, in the same order, with something in front."""
 
     def __len__(self) -> int:
         return sum(len(array) for array in self.arrays)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The pictures of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
+        """The images of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"pictures {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
+            raise IndexError(f"images {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
         starts = np.cumsum([0, *map(len, self.arrays)])
         shard = np.searchsorted(starts, indices, side="right") - 1
         pixels = np.empty((len(indices), *self.shape), np.uint8)
@@ -146,7 +138,7 @@ def open_split(folder: Path, split: str, verify: bool = True) -> Shards:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / INDEX}: not as this version writes it ({error!r}); {FIX}") from None
     if len(paired) != len(plain):
-        raise UserError(f"{folder / INDEX}: {len(plain)} {split} pictures, but {len(paired)} pairs; {FIX}")
+        raise UserError(f"{folder / INDEX}: {len(plain)} {split} images, but {len(paired)} pairs; {FIX}")
     return Shards(plain.shape, plain.arrays, sha256_of([*entry["shards"], *entry["paired_shards"]]), paired)
 
 
@@ -168,7 +160,7 @@ def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[st
     """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
     files = [ShardFile(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
     for file in files:
-        file[np.empty(0, np.int64)]  # tells what is missing before any work
+        file[np.empty(0, np.int64)]  # raises for what is missing, before any work
     for shard in shards if verify else []:
         path = folder / Path(shard["file"]).name
         if sha256_file(path) != shard["sha256"]:

@@ -1,4 +1,4 @@
-"""What an answer must be better than: the input as it is, the mean training picture, the nearest training picture."""
+"""What an answer must be better than: the input as it is, the mean training image, the nearest training image."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ import torch
 from numpy.typing import NDArray
 
 from cspipe.data.conditions import hole_of
+from cspipe.evaluation.image_sets import ImageSource
 from cspipe.evaluation.neighbours import rows_of
-from cspipe.evaluation.sources import Source
 
 BLOCK_NUMBERS = 2**23
-"""Numbers per block of pictures, 64 MiB as float64."""
+"""Numbers per block of images, 64 MiB as float64."""
 
 SEARCHED = 32
-"""Pixels of the side at which nearest pictures are sought, at least."""
+"""Pixels of the side at which nearest images are sought, at least."""
 
 Images = NDArray[np.uint8]
 
 
-def baselines(task: str, conditions: Images, train: Source, device: torch.device) -> dict[str, Images]:
+def baselines(task: str, conditions: Images, train: ImageSource, device: torch.device) -> dict[str, Images]:
     """Answers (N, C, H, W) by name, for conditions (N, K, H, W) of inpaint or deocclude.
 
-    "input": the picture as it is, grey in its hole. "mean": the mean training picture. "nearest": the training picture
+    "input": the image as it is, grey in its hole. "mean": the mean training image. "nearest": the training image
     with the least squared difference on the known pixels. Of inpaint both are put into the hole alone; of deocclude
     all pixels are known, and all are replaced. Needs the memory of the answers and a few blocks.
     """
     if task == "inpaint":
-        pictures, holes = conditions[:, :-1], hole_of(conditions)
+        images, holes = conditions[:, :-1], hole_of(conditions)
         known = ~holes
     else:
-        pictures, holes = conditions, np.ones_like(conditions[:, :1], np.bool_)
+        images, holes = conditions, np.ones_like(conditions[:, :1], np.bool_)
         known = holes
-    answers = {"input": pictures.copy(), "mean": pictures.copy(), "nearest": pictures.copy()}
-    if len(pictures):
-        np.copyto(answers["mean"], mean_picture(train), where=holes)
-        numbers = nearest_known(pictures, known, train, device)
-        for chosen in _blocks(len(pictures), pictures[0].size):
+    answers = {"input": images.copy(), "mean": images.copy(), "nearest": images.copy()}
+    if len(images):
+        np.copyto(answers["mean"], mean_image(train), where=holes)
+        numbers = nearest_known(images, known, train, device)
+        for chosen in _blocks(len(images), images[0].size):
             np.copyto(answers["nearest"][chosen], train.gather(numbers[chosen]), where=holes[chosen])
     return answers
 
 
-def mean_picture(train: Source) -> Images:
-    """The mean of the training pictures, rounded: (C, H, W)."""
+def mean_image(train: ImageSource) -> Images:
+    """The mean of the training images, rounded: (C, H, W)."""
     size = train.gather(np.array([0]))[0].size
     blocks = (train.gather(np.arange(block.start, block.stop)) for block in _blocks(len(train), size))
     total = sum(block.sum(axis=0, dtype=np.int64) for block in blocks)
@@ -53,20 +53,22 @@ def mean_picture(train: Source) -> Images:
     return mean
 
 
-def nearest_known(pictures: Images, known: NDArray[np.bool_], train: Source, device: torch.device) -> NDArray[np.int64]:
-    """For pictures (N, C, H, W), the number (N,) of the training picture nearest on the `known` pixels (N, 1, H, W).
+def nearest_known(
+    images: Images, known: NDArray[np.bool_], train: ImageSource, device: torch.device
+) -> NDArray[np.int64]:
+    """For images (N, C, H, W), the number (N,) of the training image nearest on the `known` pixels (N, 1, H, W).
 
-    Pictures of twice SEARCHED pixels and more are compared as sums over squares, of which those are known that are so
+    Images of twice SEARCHED pixels and more are compared as sums over squares, of which those are known that are so
     altogether: the training set is read once, and details do not decide. float64 holds the squares exactly, so neither
-    device nor threads change the result; of equals the first is taken.
+    device nor threads change the result; of equals the first is chosen.
     """
-    side = max(1, pictures.shape[-1] // SEARCHED)
+    side = max(1, images.shape[-1] // SEARCHED)
     whole = _sums(known.astype(np.int32), side) == side**2
-    weights = rows_of(whole.repeat(pictures.shape[1], axis=1), device)
-    queries = weights * rows_of(_sums(pictures, side), device)
-    least = torch.full((len(pictures),), torch.inf, dtype=torch.float64, device=device)
-    numbers = torch.zeros(len(pictures), dtype=torch.int64, device=device)
-    for block in _blocks(len(train), pictures[0].size):
+    weights = rows_of(whole.repeat(images.shape[1], axis=1), device)
+    queries = weights * rows_of(_sums(images, side), device)
+    least = torch.full((len(images),), torch.inf, dtype=torch.float64, device=device)
+    numbers = torch.zeros(len(images), dtype=torch.int64, device=device)
+    for block in _blocks(len(train), images[0].size):
         rows = rows_of(_sums(train.gather(np.arange(block.start, block.stop)), side), device)
         distances, places = (weights @ rows.square().T - 2 * queries @ rows.T).min(dim=1)
         closer = distances < least
@@ -84,6 +86,6 @@ def _sums(images: NDArray[Any], side: int) -> NDArray[np.int64]:
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices that cover `count` pictures of `size` numbers, BLOCK_NUMBERS at a time."""
+    """Slices that cover `count` images of `size` numbers, BLOCK_NUMBERS at a time."""
     length = max(1, BLOCK_NUMBERS // size)
     return (slice(start, min(start + length, count)) for start in range(0, count, length))

@@ -22,7 +22,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 
 INPUT_SIDE = 112
-"""Pixels. On 16- and 32-pixel pictures KID tells small changes about twice as sharply as with 64; 224 costs 4 times."""
+"""Pixels. On 16- and 32-pixel images KID shows small changes about twice as sharply as with 64; 224 costs 4 times."""
 
 LABELS = {"efficientnet-lite0": "efflite0", "inception-v3-compat": "inception"}
 

@@ -1,4 +1,4 @@
-"""Nearest training pictures of generated ones: whether the net copies what it was trained on."""
+"""Nearest training images of generated ones: whether the net copies what it was trained on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from cspipe.data.grid import display_scale, grid
-from cspipe.evaluation.sources import Source
+from cspipe.evaluation.image_sets import ImageSource
 
 BLOCK_NUMBERS = 2**24
-"""Numbers per block of training pictures, 128 MiB as float64."""
+"""Numbers per block of training images, 128 MiB as float64."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The training pictures nearest to each of Q pictures, nearest first."""
+    """The training images nearest to each of Q images, nearest first."""
 
     queries: NDArray[np.uint8]
     """(Q, C, H, W)."""
@@ -29,10 +29,10 @@ class Neighbours:
     """(Q, k), Euclidean, over all pixels in 0..255."""
 
 
-def nearest(queries: NDArray[np.uint8], train: Source, k: int, device: torch.device) -> Neighbours:
-    """The k pictures of `train`, or all if it has fewer, nearest to each query (Q, C, H, W), in constant memory.
+def nearest(queries: NDArray[np.uint8], train: ImageSource, k: int, device: torch.device) -> Neighbours:
+    """The k images of `train`, or all if it has fewer, nearest to each query (Q, C, H, W), in constant memory.
 
-    A mirrored copy is a copy too: a training picture is as far as the nearer of itself and its mirror image. float64
+    A mirrored copy is a copy too: a training image is as far as the nearer of itself and its mirror image. float64
     holds these whole numbers exactly, so neither device nor threads change the result; of equals the first comes first.
     """
     q = rows_of(queries, device)
@@ -52,21 +52,21 @@ def nearest(queries: NDArray[np.uint8], train: Source, k: int, device: torch.dev
 
 
 def rows_of(images: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Pictures (N, C, H, W) as float64 rows (N, C*H*W)."""
+    """Images (N, C, H, W) as float64 rows (N, C*H*W)."""
     return torch.from_numpy(images.reshape(len(images), -1)).to(device).double()
 
 
 def nearest_ratio(samples: Neighbours, held_out: Neighbours) -> float | None:
-    """Median distance to the nearest training picture, samples' over held-out pictures'.
+    """Median distance to the nearest training image, samples' over held-out images'.
 
-    1: as far as pictures the net never saw; near 0: copies. None if held-out pictures are in the training set as well.
+    1: as far as images the net never saw; near 0: copies. None if held-out images are in the training set as well.
     """
     usual = float(np.median(held_out.distances[:, 0]))
     return float(np.median(samples.distances[:, 0])) / usual if usual > 0 else None
 
 
-def sheet(samples: Neighbours, held_out: Neighbours, train: Source, rows: int) -> Image.Image:
-    """Rows of: a sample, its nearest training pictures, a gap, a held-out picture, its nearest training pictures."""
+def sheet(samples: Neighbours, held_out: Neighbours, train: ImageSource, rows: int) -> Image.Image:
+    """Rows of: a sample, its nearest training images, a gap, a held-out image, its nearest training images."""
     rows = min(rows, len(samples.queries), len(held_out.queries))
     left, right = _beside(samples, train, rows), _beside(held_out, train, rows)
     gap = np.full_like(left[:, :1], 255)
@@ -74,8 +74,8 @@ def sheet(samples: Neighbours, held_out: Neighbours, train: Source, rows: int) -
     return grid(cells.reshape(-1, *cells.shape[2:]), cells.shape[1], display_scale(cells.shape[-1]))
 
 
-def _beside(found: Neighbours, train: Source, rows: int) -> NDArray[np.uint8]:
-    """The first pictures, each followed by its neighbours: (rows, 1 + k, C, H, W)."""
+def _beside(found: Neighbours, train: ImageSource, rows: int) -> NDArray[np.uint8]:
+    """The first images, each followed by its neighbours: (rows, 1 + k, C, H, W)."""
     images, indices = found.queries[:rows], found.indices[:rows]
     near = train.gather(indices.reshape(-1)).reshape(*indices.shape, *images.shape[1:])
     return np.concatenate([images[:, None], near], axis=1)

@@ -1,7 +1,7 @@
-"""Distances between sets of pictures in the features of a net, computed by torch-fidelity.
+"""Distances between sets of images in the features of a net, computed by torch-fidelity.
 
 KID: Binkowski et al. 2018 (unbiased, so it may be below 0). Frechet distance: Heusel et al. 2017 (biased upwards with
-few pictures). Precision and recall: Kynkaanniemi et al. 2019, k = 3. Inception score: Salimans et al. 2016.
+few images). Precision and recall: Kynkaanniemi et al. 2019, k = 3. Inception score: Salimans et al. 2016.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ import torch
 import torch_fidelity
 
 from cspipe.evaluation.extractors import Extractor
-from cspipe.evaluation.sources import NoiseSource, Pictures
+from cspipe.evaluation.image_sets import ImageSet
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.provenance import code_ids
 
 FEWEST = 4
-"""Pictures per set: precision and recall look at the third neighbour."""
+"""Images per set: precision and recall look at the third neighbour."""
 PER_SPLIT, MOST_SPLITS = 500, 10
-"""Inception score: the usual 10 splits need 5,000 pictures; with fewer, splits of a few pictures would lower it."""
+"""Inception score: the usual 10 splits need 5,000 images; with fewer, splits of a few images would lower it."""
 PRC_BLOCK = 2000
-"""Pictures whose distances to all others are in memory at once: 0.8 GB for 50,000."""
+"""Images whose distances to all others are in memory at once: 0.8 GB for 50,000."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How sets of pictures are compared."""
+    """How sets of images are compared."""
 
     extractor: Extractor
     batch: int
-    """Pictures per pass of the extractor."""
+    """Images per pass of the extractor."""
     kid_subsets: int
     kid_subset_size: int
-    """Pictures per subset, or all if a set has fewer."""
+    """Images per subset, or all if a set has fewer."""
     device: torch.device
     cache: Path
     """Folder of features that other runs can use again."""
 
-    def subset_size(self, a: Pictures, b: Pictures) -> int:
-        """Pictures per KID subset of these sets."""
+    def subset_size(self, a: ImageSet, b: ImageSet) -> int:
+        """Images per KID subset of these sets."""
         return min(self.kid_subset_size, len(a), len(b))
 
-    def cache_name(self, pictures: Pictures) -> str:
+    def cache_name(self, images: ImageSet) -> str:
         """A name for the features of a set: it changes with everything they depend on."""
         device = torch.get_num_threads() if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
-        facts = [pictures.source.sha256, len(pictures), self.extractor.sha256, self.batch, device, version("torch")]
+        facts = [images.sha256, len(images), self.extractor.sha256, self.batch, device, version("torch")]
         return hashlib.sha256(json.dumps([facts, code_ids("cspipe/evaluation")]).encode()).hexdigest()[:32]
 
 
-def score(generated: Pictures, reference: Pictures, measure: Measure) -> dict[str, float]:
-    """All scores of generated against real pictures, from one pass over each; the reference's features are cached.
+def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[str, float]:
+    """All scores of generated against real images, from one pass over each; the reference's features are cached.
 
-    Call it before `bracket`, which reads some of the features that this caches. Raises UserError with too few pictures.
+    Call it before `bracket`, which reads some of the features that this caches. Raises UserError with too few images.
     """
     splits = max(1, min(MOST_SPLITS, len(generated) // PER_SPLIT))
     found = _compare(generated, reference, measure, None, isc=True, isc_splits=splits, prc=True)
@@ -71,29 +71,28 @@ def score(generated: Pictures, reference: Pictures, measure: Measure) -> dict[st
     }
 
 
-def bracket(held_out: Pictures, reference: Pictures, noise: NoiseSource, measure: Measure) -> dict[str, float]:
-    """What scores lie between: real pictures that are not the reference, and uniform noise, against the reference."""
-    sets = {"heldout": held_out, "noise": Pictures(noise, len(noise), held_out.on_read)}
+def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: Measure) -> dict[str, float]:
+    """What scores lie between: real images that are not the reference, and uniform noise, against the reference."""
     distances = {}
-    for name, pictures in sets.items():
-        found = _compare(pictures, reference, measure, measure.cache_name(pictures))
+    for name, images in (("heldout", held_out), ("noise", noise)):
+        found = _compare(images, reference, measure, measure.cache_name(images))
         distances[f"{name}_kid"] = found["kernel_inception_distance_mean"]
         distances[f"{name}_frechet"] = found["frechet_inception_distance"]
     return distances
 
 
 def _compare(
-    generated: Pictures, reference: Pictures, measure: Measure, cache_name: str | None, **metrics: Any
+    generated: ImageSet, reference: ImageSet, measure: Measure, cache_name: str | None, **metrics: Any
 ) -> dict[str, float]:
-    """torch-fidelity's numbers, KID and Frechet distance and the metrics asked for, under its own names.
+    """torch-fidelity's numbers, KID and Frechet distance and the metrics asked for, under its names.
 
-    Its key of cached features is the name alone, so names must tell contents. save_cpu_ram loads pictures without
+    Its key of cached features is the name alone, so that must stand for the contents. save_cpu_ram loads images without
     worker processes (they are in memory or mapped already) and computes precision and recall by blocks, here of
-    PRC_BLOCK pictures.
+    PRC_BLOCK images.
     """
     if min(len(generated), len(reference)) < FEWEST:
         raise UserError(
-            f"scores compare at least {FEWEST} pictures with {FEWEST}, here {len(generated)} with {len(reference)}; "
+            f"scores compare at least {FEWEST} images with {FEWEST}, here {len(generated)} with {len(reference)}; "
             "raise data.limit, data.held_out, sample.images or evaluate.images in params.yaml"
         )
     found: dict[str, float] = torch_fidelity.calculate_metrics(

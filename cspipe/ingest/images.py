@@ -1,4 +1,4 @@
-"""One picture, from a file's bytes to uint8 pixels of the size that is asked for.
+"""One image, from a file's bytes to uint8 pixels of the size that is asked for.
 
 A file is either shown rightly or refused with a reason; a damaged one never becomes black or grey pixels.
 """
@@ -18,35 +18,35 @@ RESIZE = "bicubic, antialiased"
 """Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 2**30 // 12
-"""Pixels of the largest picture that is decoded: Pillow's own limit of a quarter GiB of RGB, made strict."""
+"""Pixels of the largest image that is decoded: Pillow's limit of a quarter GiB of RGB, made strict."""
 PNG_SIGNATURE, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 
 class BadImage(Exception):
-    """A picture that cannot be used; the message is the reason."""
+    """An image that cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A square cut out of pictures that are all of one size, as of aligned faces; in pixels of the file."""
+    """A square cut out of images that are all of one size, as of aligned faces; in pixels of the file."""
 
     left: int
     top: int
     side: int
     of: tuple[int, int]
-    """Width and height that a picture must have."""
+    """Width and height that an image must have."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every picture is brought to."""
+    """What every image is brought to."""
 
     size: int
     """Pixels, height and width."""
     channels: int
     """1 grey (ITU-R 601 luma), 3 RGB."""
     crop: Literal["center", "stretch"] | Window
-    """The central square, the whole picture squeezed into a square, or the square at one place."""
+    """The central square, the whole image squeezed into a square, or the square at one place."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -57,28 +57,28 @@ class Form:
 def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
     """The PNG, JPEG or WebP file `data` as uint8 (C, H, W), upright, on white where it is transparent.
 
-    16-bit pictures are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
+    16-bit images are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
     what is damaged, truncated, animated, over MAX_PIXELS, another format, or of a size that does not suit the crop.
     """
     return fit(read(data), form)
 
 
 def read(data: bytes) -> Image.Image:
-    """The PNG, JPEG or WebP file `data` as an upright, opaque picture of mode L or RGB. Raises BadImage."""
+    """The PNG, JPEG or WebP file `data` as an upright, opaque image of mode L or RGB. Raises BadImage."""
     return _flat(_read(data))
 
 
-def fit(picture: Image.Image, form: Form) -> NDArray[np.uint8]:
-    """Crop, resize and convert an opaque picture (mode L or RGB) to uint8 (C, H, W). Raises BadImage (Window alone)."""
+def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
+    """Crop, resize and convert an opaque image (mode L or RGB) to uint8 (C, H, W). Raises BadImage (Window alone)."""
     if form.crop != "stretch":
-        window = form.crop if isinstance(form.crop, Window) else _central(*picture.size)
-        if picture.size != window.of:
-            (width, height), (right_width, right_height) = picture.size, window.of
+        window = form.crop if isinstance(form.crop, Window) else _central(*image.size)
+        if image.size != window.of:
+            (width, height), (right_width, right_height) = image.size, window.of
             raise BadImage(f"{width} x {height} pixels, not {right_width} x {right_height}")
         right, bottom = window.left + window.side, window.top + window.side
-        picture = picture.crop((window.left, window.top, right, bottom))
-    picture = picture.convert("L" if form.channels == 1 else "RGB")
-    square = picture.resize((form.size, form.size), Image.Resampling.BICUBIC)
+        image = image.crop((window.left, window.top, right, bottom))
+    image = image.convert("L" if form.channels == 1 else "RGB")
+    square = image.resize((form.size, form.size), Image.Resampling.BICUBIC)
     pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -90,15 +90,15 @@ def _central(width: int, height: int) -> Window:
 
 
 def _read(data: bytes) -> Image.Image:
-    """The decoded picture, turned upright by its EXIF orientation. Raises BadImage."""
+    """The decoded image, turned upright by its EXIF orientation. Raises BadImage."""
     if not data:
         raise BadImage("empty file")
     try:
         if data.startswith(PNG_SIGNATURE):
             _open(data).verify()  # decoding alone does not compare checksums: damaged pixels would come out black
-        picture = _open(data)
-        picture.load()
-        return ImageOps.exif_transpose(picture)
+        image = _open(data)
+        image.load()
+        return ImageOps.exif_transpose(image)
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -113,33 +113,33 @@ def _open(data: bytes) -> Image.Image:
     """Read the header alone. Raises BadImage for what must not be decoded, or what Pillow would decode wrongly."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by a limit nobody can move
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    if picture.width * picture.height > MAX_PIXELS:
-        raise BadImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS} pixels")
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage(f"{image.width} x {image.height} is more than {MAX_PIXELS} pixels")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
         raise BadImage(f"animated ({frames} frames)")
-    transparent_colour = picture.mode == "RGB" and "transparency" in picture.info
+    transparent_colour = image.mode == "RGB" and "transparency" in image.info
     if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
         raise BadImage("16 bits per colour with a transparent colour")
-    return picture
+    return image
 
 
-def _flat(picture: Image.Image) -> Image.Image:
+def _flat(image: Image.Image) -> Image.Image:
     """Any mode as opaque 8-bit L or RGB."""
-    if picture.mode.startswith("I"):
-        return _eight_bits(picture)
-    if picture.has_transparency_data:
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    if image.mode.startswith("I"):
+        return _eight_bits(image)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey, 0..65535, as 8-bit grey (convert() would clip it to white)."""
-    values = np.asarray(picture).astype(np.uint32)
+    values = np.asarray(image).astype(np.uint32)
     grey = ((values + 128) // 257).astype(np.uint8)
-    transparent = picture.info.get("transparency")
+    transparent = image.info.get("transparency")
     if transparent is not None:
         grey[values == transparent] = 255
     return Image.fromarray(grey)

@@ -1,4 +1,4 @@
-"""From a stream of pictures to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
+"""From a stream of images to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 from cspipe.data.shards import ShardWriter, sha256_of, shard_length
 from cspipe.ingest.images import Form
+from cspipe.ingest.source import PreparedImage, Skipped, Split
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.sources import Picture, Skipped, Split
 
 PROGRESS = "progress.json"
 SPLITS: tuple[Split, Split] = ("train", "test")
 LISTED, NAMED = 100, 5
-"""Skipped pictures that the index lists, and that the summary names."""
+"""Skipped images that the index lists, and that the summary names."""
 
 
 class Intake:
     """Takes the items of a stream to the shards they belong to, and keeps account of those skipped.
 
-    After every block of as many items as a shard holds, all writers write what they have, and progress.json tells how
-    far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
+    After every block of as many items as a shard holds, all writers write what they have, and progress.json records
+    how far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
     """
 
     def __init__(self, folder: Path, form: Form) -> None:
@@ -32,14 +32,14 @@ class Intake:
         self.folder, self.block = folder, shard_length(form.shape)
         kept = self._kept()
         self.items: int = kept["items"]
-        """Items taken so far; while nothing is added, those of whole blocks."""
+        """Items added so far; while nothing is added, those of whole blocks."""
         names = [name for split in SPLITS for name in (split, f"{split}-paired")]
         self.writers = {name: ShardWriter(folder, name, form.shape, kept["shards"].get(name, [])) for name in names}
         self.skipped = [Skipped(**item) for item in kept["skipped"]]
         self.skipped_count: int = kept["skipped_count"]
 
     def _kept(self) -> dict[str, Any]:
-        """What progress.json tells; that of a new beginning if it, or a shard that it names, is missing or damaged."""
+        """What progress.json holds; that of a new beginning if it, or a shard that it names, is missing or damaged."""
         nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0}
         path = self.folder / PROGRESS
         if not path.exists():
@@ -54,9 +54,9 @@ class Intake:
             return nothing
         return kept
 
-    def add(self, item: Picture | Skipped) -> None:
-        """Write a picture and its pair, or note why there is none."""
-        if isinstance(item, Picture):
+    def add(self, item: PreparedImage | Skipped) -> None:
+        """Write an image and its pair, or note why there is none."""
+        if isinstance(item, PreparedImage):
             self.writers[item.split].add(item.pixels)
             if item.paired is not None:
                 self.writers[f"{item.split}-paired"].add(item.paired)
@@ -89,15 +89,15 @@ class Intake:
         shards, paired = self.writers[split].shards, self.writers[f"{split}-paired"].shards
         if not shards:
             raise UserError(
-                f"params.yaml: data: no usable picture is left for the {split} split; {self.summary()}; repair them, "
-                "or take more pictures"
+                f"params.yaml: data: no usable image is left for the {split} split; {self.summary()}; repair them, "
+                "or take more images"
             )
         images = sum(shard["images"] for shard in shards)
         entry = {"images": images, "sha256": sha256_of([*shards, *paired]), "shards": shards}
         return {**entry, "paired_shards": paired} if paired else entry
 
     def summary(self) -> str:
-        """The skipped pictures in one line: how many, and the first few with their reasons."""
+        """The skipped images in one line: how many, and the first few with their reasons."""
         named = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
         more = f"; and {self.skipped_count - NAMED} more" if self.skipped_count > NAMED else ""
-        return f"{self.skipped_count} pictures skipped ({named}{more})"
+        return f"{self.skipped_count} images skipped ({named}{more})"

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from math import prod
 from typing import Any, TypeVar
 
@@ -20,21 +19,19 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 Work = Callable[[Job], Result]
 
-CHUNK_BYTES, CHUNK_PICTURES = 2**22, 64
-"""Pictures that make up one job, at most: many enough to outweigh sending them, few enough for memory."""
+CHUNK_BYTES, CHUNK_IMAGES = 2**22, 64
+"""Images that make up one job, at most: many enough to outweigh sending them, few enough for memory."""
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+"""That this process may use."""
 
 _work: Work[Any, Any]
 """What this worker process does with a job; set when it starts."""
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def chunks(items: Sequence[Job], shape: tuple[int, ...]) -> list[Sequence[Job]]:
-    """Cut `items`, each a picture of `shape`, into jobs."""
-    length = min(max(CHUNK_BYTES // prod(shape), 1), CHUNK_PICTURES)
+    """Cut `items`, each an image of `shape`, into jobs."""
+    length = min(max(CHUNK_BYTES // prod(shape), 1), CHUNK_IMAGES)
     return [items[start : start + length] for start in range(0, len(items), length)]
 
 
@@ -46,19 +43,19 @@ def parallel_map(
     `workers` processes (None: one per core) change the speed, not the results; at most a few results wait in memory.
     Processes are spawned, not forked: a fork copies locks that other threads hold. Raises UserError if one dies.
     """
-    workers = min(workers or cores(), len(jobs))
+    workers = min(workers or CORES, len(jobs))
     if workers <= 1:
         yield from map(setup(), jobs)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(setup,))
+    waiting: deque[Future[Result]] = deque()
     try:
-        waiting: deque[Future[Result]] = deque()
-        upcoming = iter(jobs)
-        while True:
-            waiting.extend(pool.submit(_do, job) for job in islice(upcoming, 2 * workers - len(waiting)))
-            if not waiting:
-                return
+        for job in jobs:  # not pool.map, which works through all jobs at once, however many results wait to be used
+            waiting.append(pool.submit(_do, job))
+            if len(waiting) == 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
@@ -70,7 +67,7 @@ def parallel_map(
 
 
 def _start(setup: Callable[[], Work[Any, Any]]) -> None:
-    """Prepare a worker process: Ctrl-C is the parent's to handle, and nobody outlives the parent."""
+    """Prepare a worker process: Ctrl-C is the parent's to handle, and the worker ends with its parent."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -78,7 +75,7 @@ def _start(setup: Callable[[], Work[Any, Any]]) -> None:
 
 
 def _follow_parent() -> None:
-    """End this process when its parent has ended, even if killed."""
+    """End this process when its parent has ended, even if killed: the pool's queue would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

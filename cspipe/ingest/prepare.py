@@ -16,44 +16,45 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.data.grid import display_scale, grid, save_png
-from cspipe.data.masks._own import OwnMasks
 from cspipe.data.shards import INDEX, Shards, open_split
+from cspipe.data.user_masks import UserMasks
 from cspipe.ingest.images import Form, fit
 from cspipe.ingest.intake import LISTED, SPLITS, Intake
-from cspipe.ingest.own_masks import open_own
+from cspipe.ingest.source import Source, find_source, form_of
+from cspipe.ingest.user_masks import read_masks
 from cspipe.runtime.files import whole_folder
 from cspipe.runtime.progress import Progress
-from cspipe.sources import Source, find_source, form_of
+from cspipe.runtime.provenance import code_ids
 
 if TYPE_CHECKING:
     from cspipe.ingest.settings import DataSettings
 
 PREVIEW_IMAGES, PREVIEW_COLUMNS, PREVIEW_PIXELS = 64, 8, 128
-CODE = Path(__file__).parent
+CODE = ("cspipe/data", "cspipe/ingest", "cspipe/sources")
 
 
 def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = None, masks: Path | None = None) -> int:
-    """Bring the pictures that `data` describes into the folder `out`, whole or not at all; return how many.
+    """Bring the images that `data` describes into the folder `out`, whole or not at all; return how many.
 
-    `masks` is a folder of a person's own, None for none; they go there too.
-    Finished shards wait in a folder of `work`, one for these parameters, pictures and code, until all are there: if it
+    The masks in the folder `masks` go there too; None: none.
+    Finished shards wait in a folder of `work`, one for these parameters, images and code, until all are there: if it
     is stopped, the same call goes on. What `work` has of other data is removed. `workers` processes (None: one per
-    core), and being stopped, do not change the result. Memory does not grow with the number of pictures. Raises
+    core), and being stopped, do not change the result. Memory does not grow with the number of images. Raises
     UserError if the source cannot be used, or a split stays empty.
     """
     source = find_source(data)
-    own = None if masks is None else open_own(masks, data.size)
-    mine = work / _key(data, source)
-    for other in set(work.iterdir() if work.is_dir() else []) - {mine}:
+    user_masks = None if masks is None else read_masks(masks, data.size)
+    folder = work / _key(data, source)
+    for other in set(work.iterdir() if work.is_dir() else []) - {folder}:
         shutil.rmtree(other)
-    intake = Intake(mine, form_of(data))
+    intake = Intake(folder, form_of(data))
     with Progress("prepare", source.total, intake.items) as progress:
         for item in source.stream(workers, intake.items):
             intake.add(item)
             progress.advance(1)
     splits = intake.finish()
-    _publish(intake, own, out, describe(data, source, splits, intake))
-    shutil.rmtree(mine)
+    _publish(intake, user_masks, out, describe(data, source, splits, intake))
+    shutil.rmtree(folder)
     if intake.skipped_count:
         print(f"prepare: {intake.summary()}; {out / INDEX} lists up to {LISTED}", file=sys.stderr)
     return sum(splits[split]["images"] for split in SPLITS)
@@ -61,12 +62,11 @@ def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = Non
 
 def _key(data: DataSettings, source: Source) -> str:
     """Name of the folder of unfinished work: a digest of the parameters, of what the source reads, and of the code."""
-    code = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(CODE.rglob("*.py"))]
-    parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code]
+    parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code_ids(*CODE)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _publish(intake: Intake, own: OwnMasks | None, out: Path, index: dict[str, Any]) -> None:
+def _publish(intake: Intake, masks: UserMasks | None, out: Path, index: dict[str, Any]) -> None:
     """Make `out` of the finished shards, the masks, the index and the preview. The intake keeps its shards."""
     with whole_folder(out) as folder:
         for shard in (shard for writer in intake.writers.values() for shard in writer.shards):
@@ -74,8 +74,8 @@ def _publish(intake: Intake, own: OwnMasks | None, out: Path, index: dict[str, A
                 (folder / shard["file"]).hardlink_to(intake.folder / shard["file"])
             except OSError:  # another disk, or one without hard links
                 shutil.copyfile(intake.folder / shard["file"], folder / shard["file"])
-        if own is not None:
-            own.save(folder)
+        if masks is not None:
+            masks.save(folder)
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         save_png(preview(open_split(folder, "train", verify=False)), folder / "preview.png")
 
@@ -96,17 +96,17 @@ def describe(data: DataSettings, source: Source, splits: dict[str, dict[str, Any
 
 
 def preview(train: Shards) -> Image.Image:
-    """8 x 8 pictures from all over the train split; of pairs 4 x 8, each beside its twin. Large ones shrunk."""
-    twins = [train, train.paired] if train.paired else [train]
-    count = min(PREVIEW_IMAGES // len(twins), len(train))
+    """8 x 8 images from all over the train split; of pairs 4 x 8, side by side. Large ones shrunk."""
+    halves = [train, train.paired] if train.paired else [train]
+    count = min(PREVIEW_IMAGES // len(halves), len(train))
     numbers = np.linspace(0, len(train) - 1, count).astype(np.int64)
-    shown = [_shown(pictures.gather(numbers[i : i + 1])[0]) for i in range(count) for pictures in twins]
+    shown = [_shown(images.gather(numbers[i : i + 1])[0]) for i in range(count) for images in halves]
     return grid(np.stack(shown), PREVIEW_COLUMNS, display_scale(train.shape[-1]))
 
 
-def _shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture (C, H, W), shrunk if it is larger than the preview shows."""
-    if picture.shape[-1] <= PREVIEW_PIXELS:
-        return picture
-    form = Form(PREVIEW_PIXELS, picture.shape[0], "stretch")
-    return fit(Image.fromarray(picture.transpose(1, 2, 0).squeeze()), form)
+def _shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (C, H, W), shrunk if it is larger than the preview shows."""
+    if image.shape[-1] <= PREVIEW_PIXELS:
+        return image
+    form = Form(PREVIEW_PIXELS, image.shape[0], "stretch")
+    return fit(Image.fromarray(image.transpose(1, 2, 0).squeeze()), form)

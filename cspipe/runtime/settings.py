@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -36,21 +36,26 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def _expected(package: str) -> dict[str, Any]:
-    """The files of a package, as pydantic's error of a Literal wants its values."""
-    *others, last = [repr(name) for name in names_in(package)]
+def _expected(choices: Iterable[str]) -> dict[str, Any]:
+    """The values of a choice, as pydantic's error of a Literal wants them."""
+    *others, last = [repr(name) for name in choices]
     return {"expected": f"{', '.join(others)} or {last}" if others else last}
 
 
-def _listed(package: str, value: object) -> object:
-    if value not in names_in(package):
-        raise PydanticKnownError("literal_error", _expected(package))
+def _listed(choices: Callable[[], Collection[str]], value: object) -> object:
+    if value not in choices():
+        raise PydanticKnownError("literal_error", _expected(choices()))
     return value
 
 
 def file_of(package: str) -> BeforeValidator:
     """Annotation of a string that names a file of `package`."""
-    return BeforeValidator(partial(_listed, package))
+    return BeforeValidator(partial(_listed, partial(names_in, package)))
+
+
+def key_of(package: str, name: str, member: str) -> BeforeValidator:
+    """Annotation of a string that is a key of the dict `member` in a file of `package`."""
+    return BeforeValidator(partial(_listed, lambda: sorted(find(package, name, member))))
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class SettingsOf:
         model = self.model(value)
         if model is not self.base:
             return model.model_validate(value)
-        expected = _expected(self.package)
+        expected = _expected(names_in(self.package))
         missing = PydanticCustomError("value_error", "key is missing; it is {expected}", expected)
         problem: InitErrorDetails = {"type": missing, "loc": ("name",), "input": value}
         if "name" in value:

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from cspipe.data.settings import MASKS
 from cspipe.runtime.registry import find, names_in
-from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of
+from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of, key_of
 from cspipe.sampling.correction import CorrectionSettings
 from cspipe.sampling.state import SAMPLERS
 
-MASKS = "cspipe.data.masks"
 CORRECTIONS = "cspipe.corrections"
 """Packages whose files are choices: what they are called in params.yaml is the name of the file."""
 
@@ -30,7 +30,7 @@ class Repaint(Section):
     """Inpainting with a net that was trained without conditions (RePaint, Lugmayr et al. 2022)."""
 
     rounds: Count = Field(description="times that each step is taken; between two of them noise goes back in")
-    masks: list[Annotated[str, file_of(MASKS)]] = Field(min_length=1, description="families of holes")
+    masks: list[Annotated[str, key_of(*MASKS)]] = Field(min_length=1, description="families of holes")
 
 
 class Variant(Section):

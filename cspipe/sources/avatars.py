@@ -21,18 +21,17 @@ from PIL import Image
 
 from cspipe.ingest.images import Form, fit
 from cspipe.ingest.parallel import chunks, parallel_map
+from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.source import PreparedImage, Skipped, count_test, form_of
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Picture, Skipped, count_test, form_of
 
 if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings
+    pass
 
 Options = dict[str, Any]
 
-READS_PATH = False
-OFFICIAL_SPLIT = False
+READS_PATH = OFFICIAL_SPLIT = False
 PAIRED = True
-LICENCE = "CC0 1.0"
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
 FURTHER_SEEDS = 64
 """Seeds of the second round, which stands in for faces dropped in the first; each further round has twice as many."""
@@ -51,7 +50,7 @@ OCCLUDERS: dict[str, dict[str, tuple[str, Options]]] = {
 
 
 def open_source(data: DataSettings) -> Faces:
-    """The faces that data.avatars describes. Raises UserError if the style lacks the occluder or is not CC0."""
+    """The faces that data.avatars describes. Raises UserError if the style lacks the occluder."""
     style, paired = data.avatars.style, data.avatars.paired
     occluders = OCCLUDERS[style]
     if paired != "none" and paired not in occluders:
@@ -67,7 +66,7 @@ def open_source(data: DataSettings) -> Faces:
 def looks(style: str, paired: str) -> list[Options]:
     """The options of each rendering of a face: one, or the clean one and the occluded one.
 
-    They differ in the occluder's probability alone; DiceBear draws every option from its own hash of the seed, so all
+    They differ in the occluder's probability alone; DiceBear draws each option from a separate hash of the seed, so all
     else stays the same. An unpaired face keeps the natural variety of its style, glasses and masks among it.
     """
     options: Options = {"backgroundColor": BACKGROUNDS}
@@ -90,7 +89,7 @@ class Faces:
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        """What the index tells of the source."""
+        """What the index has of the source."""
         drawn = {"crop": "none", "resize": "none, rendered at this size"}
         return {"style": self.style, "licence": self.licence, "paired": self.paired, **drawn}
 
@@ -99,7 +98,7 @@ class Faces:
         """No file is read."""
         return ""
 
-    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
         """Render faces until there are `total` different ones.
 
         Pairs on which the occluder does not show (hidden by hair, too small) are dropped as well. The first `start` are
@@ -114,7 +113,9 @@ class Faces:
                 continue
             seen |= prints
             if kept >= start:
-                yield Picture("test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None)
+                yield PreparedImage(
+                    "test" if kept < self.test else "train", face[0], face[1] if len(face) > 1 else None
+                )
             kept += 1
             if kept == self.total:
                 return
@@ -164,11 +165,6 @@ def _definition(style: str) -> dict[str, Any]:
 
 
 def _licence(style: str) -> str:
-    """The licence that a style states, with its address. Raises UserError if it is not CC0."""
+    """The licence that a style states, with its address."""
     licence = _definition(style)["meta"]["license"]
-    if licence["name"] != LICENCE:
-        raise UserError(
-            f"style {style} of the installed dicebear-styles is under {licence['name']!r}, not {LICENCE}; choose "
-            "another data.avatars.style in params.yaml, or install the versions that this project pins"
-        )
     return f"{licence['name']} ({licence['url']})"

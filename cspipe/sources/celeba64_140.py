@@ -1,22 +1,16 @@
-"""CelebA with the crop of ScoreSDE (Song et al. 2021) and Min-SNR: the central 140 x 140 of the aligned picture."""
+"""CelebA with the crop of ScoreSDE (Song et al. 2021) and Min-SNR: the central 140 x 140 of the aligned image."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
+from cspipe.ingest.celeba import ALIGNED, LAST_TRAIN, open_celeba
 from cspipe.ingest.images import Window
-from cspipe.sources._celeba import ALIGNED, LAST_TRAIN, open_celeba
-from cspipe.sources._files import Files
 
-if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings
-
-READS_PATH = True
-OFFICIAL_SPLIT = True
+READS_PATH = OFFICIAL_SPLIT = True
 PAIRED = False
-TRAIN_PICTURES = LAST_TRAIN
+TRAIN_IMAGES = LAST_TRAIN
 
-
-def open_source(data: DataSettings) -> Files:
-    """The faces in the folder data.path. Raises UserError if they are not there, or not the published ones."""
-    return open_celeba(data, Window((178 - 140) // 2, (218 - 140) // 2, 140, ALIGNED), "central 140 x 140, as ScoreSDE")
+open_source = partial(
+    open_celeba, window=Window((178 - 140) // 2, (218 - 140) // 2, 140, ALIGNED), crop="central 140 x 140, as ScoreSDE"
+)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
 
-from cspipe.sources._files import Files
-from cspipe.sources._published import Published, open_published
-
-if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.published import CELEBAHQ, open_published
 
 READS_PATH = True
-OFFICIAL_SPLIT = False
-PAIRED = False
-PUBLISHED = Published(
-    pictures=30_000,
-    licence="CC BY-NC 4.0, for non-commercial research (github.com/tkarras/progressive_growing_of_gans)",
-    files="the 30,000 PNG or JPEG files (such as CelebA-HQ-img of CelebAMask-HQ, 0.jpg ... 29999.jpg, from "
-    "github.com/switchablenorms/CelebAMask-HQ, about 3 GB with its masks: take that folder alone)",
-)
+OFFICIAL_SPLIT = PAIRED = False
+PUBLISHED = CELEBAHQ
 
-
-def open_source(data: DataSettings) -> Files:
-    """The faces below data.path. Raises UserError if they are not all there, or in another container."""
-    return open_published(data, PUBLISHED)
+open_source = partial(open_published, published=PUBLISHED)

@@ -14,21 +14,20 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from cspipe.ingest.files import Decoder, Files
 from cspipe.ingest.images import BadImage, Form
+from cspipe.ingest.published import Published, open_published
+from cspipe.ingest.source import PreparedImage, Split
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Picture, Split
-from cspipe.sources._files import Decoder, Files
-from cspipe.sources._published import Published, open_published
 
 if TYPE_CHECKING:
     from cspipe.ingest.settings import DataSettings
 
 READS_PATH = True
-OFFICIAL_SPLIT = False
-PAIRED = False
+OFFICIAL_SPLIT = PAIRED = False
 HASHES = "ffhq-dataset-v2.json"
 PUBLISHED = Published(
-    pictures=70_000,
+    images=70_000,
     licence="CC BY-NC-SA 4.0, of the data set; each picture has its own (github.com/NVlabs/ffhq-dataset)",
     files="the 70,000 files 00000.png ... 69999.png (images1024x1024, 89.1 GB, from github.com/NVlabs/ffhq-dataset, or "
     "the same at 256 pixels, about 7 GB)",
@@ -45,7 +44,7 @@ def open_source(data: DataSettings) -> Files:
 
 
 def _md5s(path: Path) -> dict[str, str]:
-    """The md5 of each picture by its file name, such as 00000.png. Raises UserError."""
+    """The md5 of each image by its file name, such as 00000.png. Raises UserError."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8")).values()
         images = [entry["image"] for entry in entries]
@@ -61,9 +60,9 @@ class Checked(Decoder):
         super().__init__(path, form)
         self.md5s = md5s
 
-    def picture(self, split: Split, name: str) -> Picture:
-        """The file's picture. Raises BadImage if the file is not the published one."""
+    def image(self, split: Split, name: str) -> PreparedImage:
+        """The file's image. Raises BadImage if the file is not the published one."""
         published, content = self.md5s.get(PurePosixPath(name).name), self.read(name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != published:
             raise BadImage(f"its md5 is not that of {HASHES}")
-        return super().picture(split, name)
+        return super().image(split, name)

@@ -1,7 +1,7 @@
 """FSG, faces with and without something in front: two folders, `occluded/` and `clean/`, in a folder or zip.
 
-The two pictures of a pair have the same name, but for the suffix. A picture without its other half is skipped and
-listed in the index; two pictures of one folder with the same name are refused, as either could be meant.
+The two images of a pair have the same name, but for the suffix. An image without its other half is skipped and
+listed in the index; two images of one folder with the same name are refused, as either could be meant.
 """
 
 from __future__ import annotations
@@ -11,68 +11,68 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
 from cspipe.ingest.images import RESIZE, BadImage, Form, fit, read
+from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.source import Facts, PreparedImage, Split, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Facts, Picture, Split, divide, form_of
-from cspipe.sources._files import Decoder, Files, list_pictures, stamp_of_pictures
 
 if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings
+    pass
 
-READS_PATH = True
+READS_PATH = PAIRED = True
 OFFICIAL_SPLIT = False
-PAIRED = True
 CLEAN, OCCLUDED = "clean", "occluded"
 EXPECTED = (
-    "put the folders occluded/ and clean/ there, the two pictures of a pair with the same name, such as "
+    "put the folders occluded/ and clean/ there, the two images of a pair with the same name, such as "
     "occluded/0001.png and clean/0001.png (FSG has no public download: ask its authors, or take data.source "
     "celebahq256_occluded)"
 )
 
 
 def open_source(data: DataSettings) -> Files:
-    """The pairs below data.path. Raises UserError if there are none, or a name stands for two pictures."""
-    assert data.path is not None, "params.yaml is refused without data.path"
-    where = f"params.yaml: data.path {data.path}"
-    pictures = list_pictures(data.path, EXPECTED).pictures
-    clean, occluded = (_by_name(pictures, half, where) for half in (CLEAN, OCCLUDED))
+    """The pairs below data.path. Raises UserError if there are none, or a name stands for two images."""
+    path = path_of(data)
+    where = f"params.yaml: data.path {path}"
+    images = list_images(path, EXPECTED).images
+    clean, occluded = (_by_name(images, half, where) for half in (CLEAN, OCCLUDED))
     partners = {clean[name]: occluded[name] for name in clean.keys() & occluded.keys()}
     if not partners:
         raise UserError(
-            f"{where} holds {len(clean)} clean and {len(occluded)} occluded pictures, but no pair; {EXPECTED}"
+            f"{where} holds {len(clean)} clean and {len(occluded)} occluded images, but no pair; {EXPECTED}"
         )
     alone = sorted({*clean.values(), *occluded.values()} - partners.keys() - set(partners.values()))
     names = divide(partners, data.test_share, data.limit) + [("train", name) for name in alone]
     facts: Facts = {"licence": "not stated", "resize": RESIZE, "paired": "occluded"}
-    stamp = stamp_of_pictures(data.path, pictures)
-    return Files(data.path, names, form_of(data), facts, stamp, partial(PairDecoder, partners))
+    stamp = stamp_of_images(path, images)
+    return Files(path, names, form_of(data), facts, stamp, partial(PairDecoder, partners))
 
 
-def _by_name(pictures: list[str], half: str, where: str) -> dict[str, str]:
-    """The pictures of one of the two folders by what both halves of a pair are called. Raises UserError for twins."""
+def _by_name(images: list[str], half: str, where: str) -> dict[str, str]:
+    """The images of one of the two folders by the name of the pair. Raises UserError for two of one name."""
     found: dict[str, str] = {}
-    for picture in pictures:
-        path = PurePosixPath(picture)
+    for image in images:
+        path = PurePosixPath(image)
         if path.parts[0] != half:
             continue
         name = str(path.relative_to(half).with_suffix(""))
         if name in found:
             raise UserError(
-                f"{where}: {found[name]} and {picture} have the same name, so it is not clear which one belongs to a "
+                f"{where}: {found[name]} and {image} have the same name, so it is not clear which one belongs to a "
                 "pair; remove or rename one"
             )
-        found[name] = picture
+        found[name] = image
     return found
 
 
 class PairDecoder(Decoder):
-    """Reads both pictures of a pair."""
+    """Reads both images of a pair."""
 
     def __init__(self, partners: Mapping[str, str], path: Path, form: Form) -> None:
         super().__init__(path, form)
         self.partners = partners
 
-    def picture(self, split: Split, name: str) -> Picture:
+    def image(self, split: Split, name: str) -> PreparedImage:
         """A pair by the name of its clean half. Raises BadImage, also if the two are not of one shape, and OSError."""
         if name not in self.partners:
             raise BadImage(f"not in {CLEAN}/ and {OCCLUDED}/ both")
@@ -83,4 +83,4 @@ class PairDecoder(Decoder):
             raise BadImage(f"its other half {self.partners[name]}: {error}") from None
         if clean.width * occluded.height != clean.height * occluded.width:
             raise BadImage(f"{clean.size} pixels, but its other half {occluded.size}: not one shape")
-        return Picture(split, fit(clean, self.form), fit(occluded, self.form))
+        return PreparedImage(split, fit(clean, self.form), fit(occluded, self.form))

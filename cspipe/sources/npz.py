@@ -1,4 +1,4 @@
-"""Pictures in one NumPy array: an .npy file, or an .npz file with a single array.
+"""Images in one NumPy array: an .npy file, or an .npz file with a single array.
 
 The axes are read from the shape: (N, H, W) is grey; with four axes, the channels (1 or 3) are the last or the second
 one, and the two others must be larger than 3, so that no array can be read in two ways.
@@ -10,50 +10,48 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from cspipe.ingest.images import RESIZE, Form, fit
-from cspipe.ingest.listing import stamp_of
+from cspipe.ingest.arrays import ArrayImages
+from cspipe.ingest.files import stamp_of
+from cspipe.ingest.images import RESIZE
+from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.source import Facts, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Facts, Picture, Skipped, Split, divide, form_of
 
 if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings
+    pass
 
 READS_PATH = True
-OFFICIAL_SPLIT = False
-PAIRED = False
+OFFICIAL_SPLIT = PAIRED = False
 CHANNELS = (1, 3)
 FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
-def open_source(data: DataSettings) -> ArrayFile:
-    """The pictures of the array in data.path. Raises UserError if it is missing, damaged, or no array of pictures."""
-    assert data.path is not None, "params.yaml is refused without data.path"
-    where = f"params.yaml: data.path {data.path}"
+def open_source(data: DataSettings) -> ArrayImages:
+    """The images of the array in data.path. Raises UserError if it is missing, damaged, or no array of images."""
+    path = path_of(data)
+    where = f"params.yaml: data.path {path}"
     try:
-        array = _map(data.path, where)
+        array = _map(path, where)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{where} cannot be read as an array of numbers ({error}); save it anew with np.save") from None
     except FileNotFoundError:
         raise UserError(f"{where} does not exist; correct it, or put the file there") from None
     except PermissionError:
         raise UserError(f"{where}: no permission to read it; make it readable") from None
-    pictures = channels_last(array, where)
-    names = divide((str(i) for i in range(len(pictures))), data.test_share, data.limit)
+    images = channels_last(array, where)
+    names = divide((str(i) for i in range(len(images))), data.test_share, data.limit)
     numbers = [(split, int(name)) for split, name in names]
-    return ArrayFile(pictures, numbers, form_of(data), stamp_of([data.path]), FACTS)
+    return ArrayImages(images, numbers, form_of(data), stamp_of([path]), FACTS)
 
 
 def channels_last(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
-    """View an array of pictures as (N, H, W, C). Raises UserError, starting with `where`, for any other array."""
+    """View an array of images as (N, H, W, C). Raises UserError, starting with `where`, for any other array."""
     if array.dtype != np.uint8:
         raise UserError(f"{where} holds {array.dtype}, not uint8; save values 0..255 as uint8")
     shape = array.shape
@@ -68,35 +66,12 @@ def channels_last(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
     )
 
 
-@dataclass(frozen=True)
-class ArrayFile:
-    """A source of the numbered pictures of an array, in the order of `numbers`."""
-
-    pictures: NDArray[np.uint8]
-    """(N, H, W, C), memory-mapped."""
-    numbers: list[tuple[Split, int]]
-    form: Form
-    stamp: str
-    facts: Facts
-
-    @property
-    def total(self) -> int:
-        """Pictures in the stream."""
-        return len(self.numbers)
-
-    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
-        """Resize the pictures, in this process: there is nothing to decode."""
-        for split, number in self.numbers[start:]:
-            pixels = self.pictures[number]
-            yield Picture(split, fit(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), self.form))
-
-
 def _map(path: Path, where: str) -> NDArray[Any]:
     """The array, memory-mapped; that of an .npz from a nameless temporary copy, as it may be compressed."""
     if path.suffix == ".npy":
         return _load(path)
     if path.suffix != ".npz":
-        raise UserError(f"{where} is neither .npy nor .npz; save the pictures with np.save or np.savez")
+        raise UserError(f"{where} is neither .npy nor .npz; save the images with np.save or np.savez")
     with zipfile.ZipFile(path) as archive, tempfile.NamedTemporaryFile(suffix=".npy") as copy:
         names = archive.namelist()
         if len(names) != 1:

@@ -1,4 +1,4 @@
-"""Stage evaluate: scores of one variant's samples, and whether they copy training pictures."""
+"""Stage evaluate: scores of one variant's samples, and whether they copy training images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cspipe.data.held_out import families_of, picture_numbers
 from cspipe.data.shards import Shards, open_split
 from cspipe.evaluation.baselines import baselines
 from cspipe.evaluation.extractors import find_extractor
-from cspipe.evaluation.neighbours import Neighbours, nearest, nearest_ratio, sheet
+from cspipe.evaluation.image_sets import ImageSet, NoiseSource
+from cspipe.evaluation.neighbours import nearest, nearest_ratio, sheet
 from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.settings import EvaluateSettings
-from cspipe.evaluation.sources import ArraySource, NoiseSource, Pictures, Source, Watched
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
@@ -33,16 +33,19 @@ from cspipe.stages.stage import PREPARED, stage
 
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
-"""Samples whose nearest training pictures are sought, and how many of these."""
+"""Samples whose nearest training images are sought, and how many of these."""
 EXPOSED_AT = (75, 50, 25, 10)
-"""Where on the way the exposure bias is told, in percent of T; the nearest step of the walk counts."""
+"""Where the exposure bias is reported, in percent of T; the nearest step of the sampler counts."""
 
 
 @dataclass(frozen=True)
-class Sets:
-    """The sets of pictures of one evaluation."""
+class Evaluation:
+    """The sets of images of one evaluation, and how they are compared."""
 
-    samples: ArraySource
+    variant: str
+    settings: EvaluateSettings
+    device: Device
+    samples: Shards
     made: dict[str, Any]
     """How the samples were made."""
     train: Shards
@@ -59,15 +62,13 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
-        sets = Sets(*read_samples(name, train.shape), train, test)
-        with Progress(f"evaluate {name}", 4 * params.evaluate.images) as progress:
-            metrics = measure_scores(sets, params.evaluate, device, progress)
-            progress.advance(progress.total)  # features that were cached are not read again
-        if sets.made["families"]:
-            pairs = measure_pairs(name, sets, params.evaluate, device)
+        run = Evaluation(name, params.evaluate, device, *read_samples(name, train.shape), train, test)
+        metrics = measure_scores(run)
+        if run.made["families"]:
+            pairs = measure_pairs(run)
             metrics["truth"] = {measure: interval["mean"] for measure, interval in pairs["result"]["all"].items()}
             metrics["paired"] = [pairs]  # as a list, which `dvc metrics show` leaves out: it is long
-        metrics["memorisation"] = {"nearest_ratio": write_neighbours(name, sets, params.evaluate, device)}
+        metrics["memorisation"] = {"nearest_ratio": write_neighbours(run)}
         if bias := exposure_of(name):
             metrics["exposure"] = bias
         with whole_file(METRICS / f"{name}.json") as beside:
@@ -75,8 +76,8 @@ def main() -> None:
         log.images(metrics["provenance"][0]["samples_images"])
 
 
-def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dict[str, Any]]:
-    """A variant's samples and how they were made. Raises UserError if they are missing or no pictures of `shape`."""
+def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dict[str, Any]]:
+    """A variant's samples and how they were made. Raises UserError if they are missing or no images of `shape`."""
     file, facts = SAMPLES / variant / "samples.npy", SAMPLES / variant / "samples.json"
     command = f"`dvc repro sample@{variant}`"
     try:
@@ -86,63 +87,64 @@ def read_samples(variant: str, shape: tuple[int, ...]) -> tuple[ArraySource, dic
         raise UserError(f"{error.filename}: not there; {command} makes it") from None
     except (ValueError, EOFError) as error:
         raise UserError(f"{file.parent}: not readable ({error}); remove it and run {command}") from None
-    if images.dtype != np.uint8 or images.shape[1:] != tuple(shape):
-        found = f"{images.dtype} pictures {images.shape[1:]}"
-        raise UserError(f"{file}: {found}, but data/prepared has uint8 pictures {tuple(shape)}; run {command}")
-    return ArraySource(images, sha256_file(file)), made
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        found = f"{images.dtype} images {images.shape[1:]}"
+        raise UserError(f"{file}: {found}, but data/prepared has uint8 images {shape}; run {command}")
+    return Shards(shape, [images], sha256_file(file)), made
 
 
-def measure_scores(sets: Sets, settings: EvaluateSettings, device: Device, progress: Progress) -> dict[str, Any]:
+def measure_scores(run: Evaluation) -> dict[str, Any]:
     """Scores, bracket and provenance, as they stand in a metrics file."""
+    settings = run.settings
     extractor = find_extractor(settings.extractor, settings.weights)
     subsets, size = settings.kid_subsets, settings.kid_subset_size
-    measure = Measure(extractor, settings.batch, subsets, size, device.device, FEATURES)
-    sources = sets.samples, sets.train, sets.test
-    samples, train, test = (Pictures(source, settings.images, progress.advance) for source in sources)
-    reference, held_out = (train, test) if settings.reference == "train" else (test, train)
-    noise = NoiseSource(len(samples), tuple(sets.train.shape))
+    measure = Measure(extractor, settings.batch, subsets, size, run.device.device, FEATURES)
+    with Progress(f"evaluate {run.variant}", 4 * settings.images) as progress:
+        sources = run.samples, run.train, run.test
+        samples, train, test = (ImageSet(source, settings.images, progress.advance) for source in sources)
+        noise = ImageSet(NoiseSource(len(samples), run.train.shape), on_read=progress.advance)
+        reference, held_out = (train, test) if settings.reference == "train" else (test, train)
+        scores = score(samples, reference, measure)
+        between = bracket(held_out, reference, noise, measure)
+        progress.advance(progress.total)  # features that were cached are not read again
     provenance = {
-        **{key: value for key, value in sets.made.items() if key != "images"},
-        "samples_sha256": samples.source.sha256,
+        **{key: value for key, value in run.made.items() if key != "images"},
+        "samples_sha256": samples.sha256,
         "samples_images": len(samples),
         "reference": settings.reference,
-        "reference_sha256": reference.source.sha256,
+        "reference_sha256": reference.sha256,
         "reference_images": len(reference),
         "heldout_images": len(held_out),
-        "channels": sets.train.shape[0],
-        "size": sets.train.shape[-1],
+        "channels": run.train.shape[0],
+        "size": run.train.shape[-1],
         "extractor": extractor.name,
         "extractor_weights_sha256": extractor.sha256,
         "kid_subsets": subsets,
         "kid_subset_size": measure.subset_size(samples, reference),
-        "code": {**sets.made["code"], "evaluate": stage_code("evaluate")},
+        "code": {**run.made["code"], "evaluate": stage_code("evaluate")},
         **{name.replace("-", "_"): version(name) for name in ("torch", "torchvision", "torch-fidelity")},
-        "device": device.name,
+        "device": run.device.name,
     }
-    scores = score(samples, reference, measure)
-    between = bracket(held_out, reference, noise, measure)
     return {extractor.label: scores, "bracket": between, "provenance": [provenance]}
 
 
-def measure_pairs(variant: str, sets: Sets, settings: EvaluateSettings, device: Device) -> dict[str, Any]:
+def measure_pairs(run: Evaluation) -> dict[str, Any]:
     """Scores of results against the truth and of what costs nothing, per family. Raises UserError."""
-    file = SAMPLES / variant / "inputs.npy"
-    if sets.made["inputs_sha256"] != sets.test.sha256 or not file.is_file():
-        raise UserError(f"{file}: not of the held-out pictures in data/prepared; run `dvc repro sample@{variant}`")
-    count = min(settings.images, len(sets.samples))
-    families = families_of(0, count, sets.made["families"])
+    file = SAMPLES / run.variant / "inputs.npy"
+    if run.made["inputs_sha256"] != run.test.sha256 or not file.is_file():
+        raise UserError(f"{file}: not of the held-out images in data/prepared; run `dvc repro sample@{run.variant}`")
+    known, device = run.made["families"], run.device.device
+    count = min(run.settings.images, len(run.samples))
+    families, numbers = families_of(0, count, known), picture_numbers(0, count, len(known))
     inputs = np.array(np.load(file, mmap_mode="r")[:count])
-    numbers = picture_numbers(0, count, len(sets.made["families"]))
-    results, truths = sets.samples.gather(np.arange(count)), sets.test.gather(numbers)
-    extractor = find_extractor(settings.extractor, settings.weights)
-    with Progress(f"baselines {variant}", 2 * len(sets.train)) as read:
-        rivals = baselines(sets.made["task"], inputs, Watched(sets.train, read.advance), device.device)
+    results, truths = run.samples.gather(np.arange(count)), run.test.gather(numbers)
+    with Progress(f"baselines {run.variant}", 2 * len(run.train)) as read:
+        rivals = baselines(run.made["task"], inputs, ImageSet(run.train, on_read=read.advance), device)
     answers = {"result": results, **rivals}
-    with Progress(f"pairs {variant}", len(answers) * count, unit="pairs") as compared:
-        perceptual = open_perceptual(settings.lpips, extractor, device.device, compared.advance)
-        return {
-            name: paired_scores(pictures, truths, numbers, families, perceptual) for name, pictures in answers.items()
-        }
+    extractor = find_extractor(run.settings.extractor, run.settings.weights)
+    with Progress(f"pairs {run.variant}", len(answers) * count, unit="pairs") as compared:
+        perceptual = open_perceptual(run.settings.lpips, extractor, device, compared.advance)
+        return {name: paired_scores(images, truths, numbers, families, perceptual) for name, images in answers.items()}
 
 
 def exposure_of(variant: str) -> dict[str, float]:
@@ -150,26 +152,21 @@ def exposure_of(variant: str) -> dict[str, float]:
     try:
         with (SAMPLES / variant / "exposure.tsv").open(newline="") as file:
             rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
-    except FileNotFoundError:  # a walk that goes up has more than one state at a step
+    except FileNotFoundError:  # a sampler that goes back up has more than one state at a step
         return {}
     top = max(row["t"] for row in rows)
     nearest = {percent: min(rows, key=lambda row: abs(row["t"] - percent / 100 * top)) for percent in EXPOSED_AT}
     return {f"exposure_{percent}": row["sampled"] - row["forward"] for percent, row in nearest.items()}
 
 
-def write_neighbours(variant: str, sets: Sets, settings: EvaluateSettings, device: Device) -> float | None:
-    """Write the sheet of nearest training pictures; return how near samples are, relative to held-out pictures."""
-
-    def near(source: Source, train: Source) -> Neighbours:
-        """The nearest training pictures of the first pictures of a source."""
-        queries = source.gather(np.arange(min(QUERIES, settings.images, len(source))))
-        return nearest(queries, train, PER_QUERY, device.device)
-
-    with Progress(f"neighbours {variant}", 2 * len(sets.train)) as progress:
-        train = Watched(sets.train, progress.advance)
-        samples, held_out = near(sets.samples, train), near(sets.test, train)
-    with whole_file(NEIGHBOURS / f"{variant}.png") as beside:
-        save_png(sheet(samples, held_out, sets.train, settings.neighbours), beside)
+def write_neighbours(run: Evaluation) -> float | None:
+    """Write the sheet of nearest training images; return how near samples are, relative to held-out images."""
+    with Progress(f"neighbours {run.variant}", 2 * len(run.train)) as progress:
+        train, most = ImageSet(run.train, on_read=progress.advance), min(QUERIES, run.settings.images)
+        queries = (source.gather(np.arange(min(most, len(source)))) for source in (run.samples, run.test))
+        samples, held_out = (nearest(images, train, PER_QUERY, run.device.device) for images in queries)
+    with whole_file(NEIGHBOURS / f"{run.variant}.png") as beside:
+        save_png(sheet(samples, held_out, run.train, run.settings.neighbours), beside)
     return nearest_ratio(samples, held_out)
 
 

@@ -1,4 +1,4 @@
-"""What the net is told when a variant is sampled: conditions of held-out pictures."""
+"""What the net sees when a variant is sampled: conditions of held-out images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cspipe.stages.stage import PREPARED
 
 
 def open_inputs(params: Params, variant: Variant) -> HeldOut | None:
-    """What the net is told, of held-out pictures; None where it samples from noise alone. Raises UserError."""
+    """The conditions of held-out images; None where it samples from noise alone. Raises UserError."""
     task = task_of(params, variant)
     if task == "generate":
         return None
-    pictures = open_split(PREPARED, "test")
+    images = open_split(PREPARED, "test")
     settings, count = params.condition, params.sample.images
     if variant.repaint is not None:
         settings = ConditionSettings(masks=variant.repaint.masks, mask_folder=None, occluders=[])
-        count = min(count, len(settings.masks) * len(pictures))  # samples of noise alone have no such bound
-    conditions = open_conditions(task, settings, pictures, PREPARED)
+        count = min(count, len(settings.masks) * len(images))  # samples of noise alone have no such bound
+    conditions = open_conditions(task, settings, images, PREPARED)
     assert conditions is not None, "there is one for every other task"
-    return HeldOut(pictures, conditions, params.sample.seed, count)
+    return HeldOut(images, conditions, params.sample.seed, count)

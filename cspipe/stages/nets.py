@@ -14,8 +14,8 @@ from torch import nn
 from cspipe.compensation import CompensationSettings
 from cspipe.config.params import Params
 from cspipe.data.conditions import condition_channels
-from cspipe.data.masks._own import FILE as MASKS
 from cspipe.data.seeds import derive_seed
+from cspipe.data.user_masks import FILE as MASKS
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.settings import DiffusionSettings
 from cspipe.nets.backbone import Backbone, BackboneSettings

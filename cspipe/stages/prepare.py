@@ -1,4 +1,4 @@
-"""Stage prepare: pictures as uint8 shards."""
+"""Stage prepare: images as uint8 shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PREPARED, WORK = Path("data/prepared"), Path(".cspipe/states/prepare")
 
 
 def main() -> None:
-    """Read params.yaml and the pictures it names; write data/prepared."""
+    """Read params.yaml and the images it names; write data/prepared."""
     # Worker processes import this module anew: what is imported here, they do not wait for.
     from cspipe.config.params_file import load_params
     from cspipe.ingest.prepare import prepare

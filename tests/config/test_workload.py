@@ -117,7 +117,7 @@ def test_passes_are_over_the_training_images_that_are_known(
 def test_an_official_split_has_the_images_that_its_source_names(
     params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_PICTURES", 50_000, raising=False)
+    monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_IMAGES", 50_000, raising=False)
     assert training_images(params(OFFICIAL).data) == 50_000
     assert training_images(params({**OFFICIAL, "data.limit": 1000}).data) is None
 

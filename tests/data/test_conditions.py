@@ -15,7 +15,7 @@ from PIL import Image
 from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
 from cspipe.data.settings import ConditionSettings
 from cspipe.data.shards import Shards
-from cspipe.ingest.own_masks import open_own
+from cspipe.ingest.user_masks import read_masks
 from cspipe.runtime.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8)
@@ -82,19 +82,19 @@ def test_a_condition_is_that_of_its_seed_whatever_the_batch(conditions: Conditio
         np.testing.assert_array_equal(conditions(NUMBERS[[i]], PIXELS[[i]], [seeds[i]])[0], whole[i])
     assert (conditions(NUMBERS, PIXELS, [seed + 1 for seed in seeds]) != whole).any((1, 2, 3)).sum() > 8
     same = conditions(np.zeros(12, np.int64), PIXELS[:1].repeat(12, 0), seeds)
-    assert len(np.unique(same.reshape(12, -1), axis=0)) == 12, "a picture has many conditions"
+    assert len(np.unique(same.reshape(12, -1), axis=0)) == 12, "an image has many conditions"
 
 
 @pytest.mark.parametrize("conditions", EVERY, ids=["inpaint", "deocclude"])
 def test_families_are_drawn_alike_or_as_asked_for(conditions: Conditions) -> None:
-    picture, seeds, place = PIXELS[:1].repeat(300, 0), list(range(300)), np.zeros(300, np.int64)
-    drawn = conditions(place, picture, seeds)
-    asked = {family: conditions(place, picture, seeds, [family] * 300) for family in conditions.families}
+    image, seeds, place = PIXELS[:1].repeat(300, 0), list(range(300)), np.zeros(300, np.int64)
+    drawn = conditions(place, image, seeds)
+    asked = {family: conditions(place, image, seeds, [family] * 300) for family in conditions.families}
     counts = {family: (drawn == other).all((1, 2, 3)).sum() for family, other in asked.items()}
     assert sum(counts.values()) == 300
     assert all(70 < count < 130 for count in counts.values())
     names = [conditions.families[i % 3] for i in range(300)]
-    mixed = conditions(place, picture, seeds, names)
+    mixed = conditions(place, image, seeds, names)
     np.testing.assert_array_equal(mixed, np.stack([asked[name][i] for i, name in enumerate(names)]))
 
 
@@ -104,12 +104,12 @@ def test_inpainting_shows_all_but_the_hole() -> None:
     assert (hole_of(condition).mean((1, 2, 3)) == 0.5).all()
 
 
-def test_own_masks_are_one_more_family(tmp_path: Path) -> None:
+def test_user_masks_are_one_more_family(tmp_path: Path) -> None:
     dot = np.zeros((16, 16), np.uint8)
     dot[3, 4] = 255
     (tmp_path / "mine").mkdir()
     Image.fromarray(dot).save(tmp_path / "mine/dot.png")
-    open_own(tmp_path / "mine", 16).save(tmp_path)
+    read_masks(tmp_path / "mine", 16).save(tmp_path)
     conditions = open_conditions("inpaint", settings(["half"], tmp_path / "mine"), shards(), tmp_path)
     assert conditions is not None
     assert list(conditions.families) == ["half", "own"]
@@ -137,7 +137,7 @@ def test_occluders_that_are_named_come_before_pairs() -> None:
     assert (occluded[:, :, -3:] != PIXELS[:, :, -3:]).any((1, 2, 3)).all()
 
 
-def test_grey_pictures_have_conditions_too() -> None:
+def test_grey_images_have_conditions_too() -> None:
     grey = PIXELS[:, :1]
     for task, channels in (("inpaint", 2), ("deocclude", 1)):
         conditions = open_conditions(task, settings(["box"], None, ["mask"]), shards(grey), NOWHERE)
@@ -152,8 +152,3 @@ def test_a_task_without_its_conditions_is_told() -> None:
         open_conditions("inpaint", settings(), shards(), NOWHERE)
     with pytest.raises(UserError, match=r"data\.size 2 is too small for a hole"):
         open_conditions("inpaint", settings(["half"]), shards(PIXELS[..., :2, :2]), NOWHERE)
-
-
-def test_a_family_for_every_picture() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        inpaint("half")(NUMBERS, PIXELS, range(12), ["half"] * 11)

@@ -15,23 +15,23 @@ from cspipe.data import shards
 from cspipe.data.shards import ShardWriter, open_split, sha256_of
 from cspipe.runtime.errors import UserError
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4), np.uint8)
 
 
-def write(folder: Path, name: str, pictures: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def write(folder: Path, name: str, images: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Write shards; their index entries."""
     writer = ShardWriter(folder, name, (3, 4, 4))
-    for picture in pictures:
-        writer.add(picture)
+    for image in images:
+        writer.add(image)
     writer.flush()
     return writer.shards
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Ten pictures and their twins in shards of three."""
+    """Ten images and their twins in shards of three."""
     monkeypatch.setattr(shards, "SHARD_BYTES", 3 * 48 + 47)
-    plain, paired = write(tmp_path, "train", PICTURES), write(tmp_path, "train-paired", 255 - PICTURES)
+    plain, paired = write(tmp_path, "train", IMAGES), write(tmp_path, "train-paired", 255 - IMAGES)
     split = {"images": 10, "sha256": sha256_of([*plain, *paired]), "shards": plain, "paired_shards": paired}
     save_index(tmp_path, {"size": 4, "channels": 3, "splits": {"train": split}})
     return tmp_path
@@ -55,9 +55,9 @@ def test_gather_across_shards_in_any_order(folder: Path) -> None:
     assert [len(array) for array in split.arrays] == [3, 3, 3, 1]
     assert (len(split), split.shape) == (10, (3, 4, 4))
     indices = np.array([9, 0, 2, 3, 3, 8, 5, 0])
-    np.testing.assert_array_equal(split.gather(indices), PICTURES[indices])
+    np.testing.assert_array_equal(split.gather(indices), IMAGES[indices])
     assert split.paired is not None
-    np.testing.assert_array_equal(split.paired.gather(indices), 255 - PICTURES[indices])
+    np.testing.assert_array_equal(split.paired.gather(indices), 255 - IMAGES[indices])
     assert split.gather(np.empty(0, np.int64)).shape == (0, 3, 4, 4)
 
 
@@ -68,7 +68,7 @@ def test_gather_refuses_other_numbers(folder: Path, index: int) -> None:
 
 
 def test_shards_are_plain_npy_files_within_the_limit(folder: Path) -> None:
-    np.testing.assert_array_equal(np.load(folder / "train-00001.npy"), PICTURES[3:6])
+    np.testing.assert_array_equal(np.load(folder / "train-00001.npy"), IMAGES[3:6])
     assert max(np.load(file).nbytes for file in folder.glob("*.npy")) <= shards.SHARD_BYTES
 
 
@@ -77,26 +77,26 @@ def test_more_shards_than_files_may_be_open(folder: Path) -> None:
     in_use = len(list(Path("/proc/self/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 2, hard))
     try:
-        np.testing.assert_array_equal(open_split(folder, "train").gather(np.arange(10)), PICTURES)
+        np.testing.assert_array_equal(open_split(folder, "train").gather(np.arange(10)), IMAGES)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_the_hash_tells_the_pictures(folder: Path, tmp_path: Path) -> None:
+def test_the_hash_tells_the_images(folder: Path, tmp_path: Path) -> None:
     before = open_split(folder, "train")
     assert before.paired is not None
     assert before.sha256 == json.loads((folder / "index.json").read_text())["splits"]["train"]["sha256"]
     assert before.sha256 != before.paired.sha256
     (tmp_path / "other").mkdir()
-    changed = PICTURES.copy()
+    changed = IMAGES.copy()
     changed[7, 0, 0, 0] ^= 1
     other = write(tmp_path / "other", "train", changed)
-    twins = write(tmp_path / "other", "train-paired", 255 - PICTURES)
+    twins = write(tmp_path / "other", "train-paired", 255 - IMAGES)
     assert sha256_of([*other, *twins]) != before.sha256
     (tmp_path / "same").mkdir()
-    same = write(tmp_path / "same", "train", PICTURES)
+    same = write(tmp_path / "same", "train", IMAGES)
     assert sha256_of([*same, *twins]) == before.sha256
-    assert sha256_of([*same, *write(tmp_path / "same", "train-paired", 254 - PICTURES)]) != before.sha256, "a twin"
+    assert sha256_of([*same, *write(tmp_path / "same", "train-paired", 254 - IMAGES)]) != before.sha256, "a twin"
 
 
 def test_a_changed_byte_is_found(folder: Path) -> None:
@@ -122,9 +122,9 @@ def test_missing_and_truncated_shards(folder: Path, verify: bool) -> None:
 
 
 def test_shards_of_another_shape(folder: Path) -> None:
-    np.save(folder / "train-00000.npy", PICTURES[:3].astype(np.float32))
+    np.save(folder / "train-00000.npy", IMAGES[:3].astype(np.float32))
     assert "float32" in complaint(folder)
-    np.save(folder / "train-00000.npy", PICTURES[:2])
+    np.save(folder / "train-00000.npy", IMAGES[:2])
     assert "(2, 3, 4, 4)" in complaint(folder)
 
 
@@ -136,6 +136,6 @@ def test_missing_and_damaged_index(folder: Path) -> None:
         assert "index.json" in complaint(folder)
     index["splits"]["train"]["paired_shards"].pop()
     save_index(folder, index)
-    assert "10 train pictures, but 9 pairs" in complaint(folder)
+    assert "10 train images, but 9 pairs" in complaint(folder)
     (folder / "index.json").unlink()
     assert "index.json: not there" in complaint(folder)

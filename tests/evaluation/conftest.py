@@ -1,4 +1,4 @@
-"""How the tests of the evaluation compare pictures."""
+"""How the tests of the evaluation compare images."""
 
 from __future__ import annotations
 

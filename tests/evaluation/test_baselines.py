@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cspipe.data.conditions import masked
 from cspipe.evaluation import baselines as module
-from cspipe.evaluation.baselines import baselines, mean_picture
+from cspipe.evaluation.baselines import baselines
 from tests.evaluation.tiny import blobs, source_of
 
 CPU = torch.device("cpu")
@@ -19,13 +19,13 @@ HOLES = np.random.default_rng(0).random((6, 1, 16, 16)) < 0.4
 
 @pytest.fixture(params=[1, 5 * 768, 2**23])
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture per block, several, all."""
+    """An image per block, several, all."""
     monkeypatch.setattr(module, "BLOCK_NUMBERS", request.param)
 
 
-def nearest(picture: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The training picture with the least squared difference on the known pixels (H, W)."""
-    errors = [np.square((other.astype(float) - picture)[:, known]).sum() for other in TRAIN]
+def nearest(image: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The training image with the least squared difference on the known pixels (H, W)."""
+    errors = [np.square((other.astype(float) - image)[:, known]).sum() for other in TRAIN]
     return TRAIN[int(np.argmin(errors))]
 
 
@@ -44,7 +44,7 @@ def test_inpainting_answers_fill_the_hole_alone() -> None:
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_deocclusion_answers_replace_the_picture() -> None:
+def test_deocclusion_answers_replace_the_image() -> None:
     answers = baselines("deocclude", TRUTHS, source_of(TRAIN), CPU)
     everywhere = np.ones((16, 16), np.bool_)
     np.testing.assert_array_equal(answers["input"], TRUTHS)
@@ -52,22 +52,22 @@ def test_deocclusion_answers_replace_the_picture() -> None:
     np.testing.assert_array_equal(answers["nearest"], np.stack([nearest(t, everywhere) for t in TRUTHS]))
 
 
-def test_a_training_picture_is_found_by_what_is_known_of_it() -> None:
+def test_a_training_image_is_found_by_what_is_known_of_it() -> None:
     holes = np.zeros((20, 1, 16, 16), np.bool_)
     holes[:, :, :8] = True
     np.testing.assert_array_equal(baselines("inpaint", masked(TRAIN, holes), source_of(TRAIN), CPU)["nearest"], TRAIN)
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_where_nothing_is_known_the_first_picture_is_as_near_as_any() -> None:
+def test_where_nothing_is_known_the_first_image_is_as_near_as_any() -> None:
     condition = masked(TRUTHS, np.ones((6, 1, 16, 16), np.bool_))
     answers = baselines("inpaint", condition, source_of(TRAIN), CPU)
     np.testing.assert_array_equal(answers["nearest"], TRAIN[:1].repeat(6, 0))
 
 
-def test_large_pictures_are_compared_as_sums_over_squares() -> None:
-    """By the same search on pictures that are made small beforehand; a square is known if all of it is."""
-    train, truths = (pictures.repeat(4, 2).repeat(4, 3) for pictures in (TRAIN, TRUTHS))
+def test_large_images_are_compared_as_sums_over_squares() -> None:
+    """By the same search on images that are made small beforehand; a square is known if all of it is."""
+    train, truths = (images.repeat(4, 2).repeat(4, 3) for images in (TRAIN, TRUTHS))
     assert train.shape[-1] == 2 * module.SEARCHED
     holes = np.zeros((6, 1, 64, 64), np.bool_)
     holes[:, :, :20] = True
@@ -81,21 +81,8 @@ def test_large_pictures_are_compared_as_sums_over_squares() -> None:
         np.testing.assert_array_equal(answer, np.where(holes[0], train[wanted], truth))
 
 
-def test_grey_pictures_and_none() -> None:
+def test_grey_images_and_none() -> None:
     train = source_of(blobs(5, 1, channels=1))
     condition = masked(blobs(2, 0, channels=1), HOLES[:2])
     assert all(answer.shape == (2, 1, 16, 16) for answer in baselines("inpaint", condition, train, CPU).values())
     assert all(answer.shape == (0, 1, 16, 16) for answer in baselines("inpaint", condition[:0], train, CPU).values())
-
-
-def test_the_mean_is_rounded_to_the_nearest() -> None:
-    values = np.array([10, 11, 11], np.uint8).reshape(3, 1, 1, 1)
-    assert mean_picture(source_of(values)).item() == 11
-    assert mean_picture(source_of(np.full((300, 1, 1, 1), 255, np.uint8))).item() == 255
-
-
-def test_conditions_are_left_as_they_are() -> None:
-    condition = masked(TRUTHS, HOLES)
-    before = condition.copy()
-    baselines("inpaint", condition, source_of(TRAIN), CPU)
-    np.testing.assert_array_equal(condition, before)

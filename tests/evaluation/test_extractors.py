@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.utils import create_feature_extractor
 
 from cspipe.evaluation.extractors import INPUT_SIDE, Extractor, find_extractor
+from cspipe.evaluation.image_sets import ImageSet, NoiseSource
 from cspipe.evaluation.scores import Measure, bracket, score
-from cspipe.evaluation.sources import NoiseSource, Pictures
 from cspipe.runtime.errors import UserError
 from tests.evaluation.tiny import blobs, source_of
 
@@ -41,7 +40,7 @@ def test_features_equal_the_plain_net(packaged: Extractor) -> None:
     torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
 
 
-def test_large_pictures_are_averaged_not_sampled(packaged: Extractor) -> None:
+def test_large_images_are_averaged_not_sampled(packaged: Extractor) -> None:
     lines = np.zeros((3, 8 * INPUT_SIDE, 8 * INPUT_SIDE), np.uint8)
     lines[..., 3::8] = lines[..., 4::8] = 200  # where a resize without antialiasing takes its values: all 200
     mean, lit = (np.full_like(lines, value) for value in (50, 200))
@@ -52,18 +51,12 @@ def test_large_pictures_are_averaged_not_sampled(packaged: Extractor) -> None:
 
 def test_scores_order_sets_by_how_far_they_are(packaged: Extractor, tmp_path: Path) -> None:
     measure = Measure(packaged, 32, 10, 48, torch.device("cpu"), tmp_path)
-    reference, other = Pictures(source_of(blobs(48, 0)), 48), blobs(48, 1)
+    reference, other = ImageSet(source_of(blobs(48, 0)), 48), blobs(48, 1)
     speckles = np.random.default_rng(0).normal(0, 8, other.shape)
-    shifted = score(Pictures(source_of((other + speckles).clip(0, 255).astype(np.uint8)), 48), reference, measure)
-    limits = bracket(Pictures(source_of(other), 48), reference, NoiseSource(48, (3, 16, 16)), measure)
+    shifted = score(ImageSet(source_of((other + speckles).clip(0, 255).astype(np.uint8)), 48), reference, measure)
+    limits = bracket(ImageSet(source_of(other), 48), reference, ImageSet(NoiseSource(48, (3, 16, 16))), measure)
     assert limits["heldout_kid"] < shifted["kid"] < limits["noise_kid"]
     assert limits["heldout_frechet"] < shifted["frechet"] < limits["noise_frechet"]
-
-
-def test_the_packaged_file_is_known(packaged: Extractor) -> None:
-    assert packaged.label == "efflite0"
-    assert packaged.weights.stem.endswith(packaged.sha256[:8])
-    assert find_extractor("efficientnet-lite0", packaged.weights) == replace(packaged)
 
 
 @pytest.mark.parametrize("weights", [None, "models/weights-inception-2015-12-05-6726825d.pth"])

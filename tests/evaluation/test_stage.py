@@ -88,10 +88,10 @@ def test_every_long_part_shows_its_progress(workspace: Path, capsys: pytest.Capt
     main()
     told = capsys.readouterr().err
     assert "evaluate ddim-100: 160/160 (100 %)" in told
-    assert "neighbours ddim-100: 120/120 (100 %)" in told, "the training set, for samples and held-out pictures"
+    assert "neighbours ddim-100: 120/120 (100 %)" in told, "the training set, for samples and held-out images"
 
 
-def test_copies_of_training_pictures_are_told(workspace: Path) -> None:
+def test_copies_of_training_images_are_told(workspace: Path) -> None:
     write_samples(TRAIN[10:60])
     main()
     metrics = json.loads((workspace / "metrics/ddim-100.json").read_text())
@@ -122,7 +122,7 @@ def test_samples_of_another_kind_are_refused(images: Images, capsys: pytest.Capt
     with pytest.raises(SystemExit, match="1"):
         main()
     message = capsys.readouterr().err
-    assert "but data/prepared has uint8 pictures (3, 16, 16); run `dvc repro sample@ddim-100`" in message
+    assert "but data/prepared has uint8 images (3, 16, 16); run `dvc repro sample@ddim-100`" in message
 
 
 @pytest.mark.parametrize("size", [0, 1000])

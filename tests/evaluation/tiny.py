@@ -1,4 +1,4 @@
-"""Small pictures, and a small feature extractor that torch-fidelity knows as "tiny"."""
+"""Small images, and a small feature extractor that torch-fidelity knows as "tiny"."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
+from cspipe.data.shards import Shards
 from cspipe.evaluation.extractors import Extractor
-from cspipe.evaluation.sources import ArraySource
 
 Images = NDArray[np.uint8]
 
 
 class TinyNet(FeatureExtractorBase):
-    """One seeded convolution: "features" (N, 12), "logits" (N, 5). Counts the pictures it has seen."""
+    """One seeded convolution: "features" (N, 12), "logits" (N, 5). Counts the images it has seen."""
 
     seen = 0
 
@@ -51,18 +51,18 @@ TINY = Extractor("tiny", "tiny", Path("none"), "0" * 64)
 
 
 def tiny_features(images: Images, layer: str = "features") -> NDArray[np.float64]:
-    """TinyNet's outputs for RGB pictures, all at once."""
+    """TinyNet's outputs for RGB images, all at once."""
     (found,) = TinyNet("tiny", [layer])(torch.from_numpy(images))
     return found.double().numpy()
 
 
-def source_of(images: Images) -> ArraySource:
-    """A source of pictures in memory."""
-    return ArraySource(images, hashlib.sha256(images.tobytes()).hexdigest())
+def source_of(images: Images) -> Shards:
+    """A source of images in memory."""
+    return Shards(images.shape[1:], [images], hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def blobs(count: int, seed: int, channels: int = 3, size: int = 16) -> Images:
-    """Smooth random pictures (N, C, size, size): 4 x 4 random values, enlarged. Those of one seed are alike in kind."""
+    """Smooth random images (N, C, size, size): 4 x 4 random values, enlarged. Those of one seed are alike in kind."""
     generator = torch.Generator().manual_seed(seed)
     coarse = 60 + 120 * torch.rand(count, channels, 4, 4, generator=generator)
     return interpolate(coarse, size=(size, size), mode="bilinear").to(torch.uint8).numpy()

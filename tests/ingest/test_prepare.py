@@ -21,9 +21,9 @@ from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
 from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.source import find_source
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import names_in
-from cspipe.sources import find_source
 
 Settings = Callable[..., DataSettings]
 
@@ -32,7 +32,7 @@ STRIPES = '''
 
 import numpy as np
 
-from cspipe.sources import Picture, Skipped, divide
+from cspipe.ingest.source import PreparedImage, divide
 
 
 def open_source(data):
@@ -48,7 +48,7 @@ class Stripes:
 
     def stream(self, workers, start=0):
         for split, name in divide(map(str, range(self.total)), self.held_out, None)[start:]:
-            yield Picture(split, np.full(self.shape, int(name) % 256, np.uint8))
+            yield PreparedImage(split, np.full(self.shape, int(name) % 256, np.uint8))
         if self.error:
             raise self.error
 '''
@@ -93,7 +93,7 @@ def test_faces_are_prepared_the_same_on_any_number_of_processes(tmp_path: Path, 
     train, test = open_split(tmp_path / "one", "train"), open_split(tmp_path / "one", "test")
     assert (len(train), len(test), train.shape, train.paired) == (225, 75, (3, 16, 16), None)
     everything = [*train.gather(np.arange(225)), *test.gather(np.arange(75))]
-    assert len({picture.tobytes() for picture in everything}) == 300
+    assert len({image.tobytes() for image in everything}) == 300
 
 
 def test_nothing_outside_of_the_parameters_is_written(tmp_path: Path, settings: Settings) -> None:
@@ -124,7 +124,7 @@ def test_preview(size: int, shown: int, tmp_path: Path, stripes: Settings) -> No
 
 
 def fill(folder: Path, good: int, bad: int) -> Path:
-    """A folder of pictures, some of which are none."""
+    """A folder of images, some of which are none."""
     folder.mkdir()
     for number in range(good):
         Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / f"good {number}.png")
@@ -133,7 +133,7 @@ def fill(folder: Path, good: int, bad: int) -> Path:
     return folder
 
 
-def test_skipped_pictures_are_told_once(tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_images_are_told_once(tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     data = settings(source="folder", path=fill(tmp_path / "raw", 20, 110))
     assert prepare(data, tmp_path / "out", tmp_path / "work", workers=1) == 20
     index = read_index(tmp_path / "out")
@@ -142,7 +142,7 @@ def test_skipped_pictures_are_told_once(tmp_path: Path, settings: Settings, caps
     assert all("not readable as PNG" in item["reason"] for item in index["skipped"])
     lines = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
     assert len(lines) == 1
-    assert "110 pictures skipped" in lines[0]
+    assert "110 images skipped" in lines[0]
     assert lines[0].count("not readable as PNG") == 5
     assert "and 105 more" in lines[0]
 
@@ -154,19 +154,13 @@ def test_names_that_cannot_be_printed(tmp_path: Path, settings: Settings) -> Non
     assert read_index(tmp_path / "out")["skipped"][0]["name"] == "bad\\n\\udcff ü.png"
 
 
-def test_splits_without_pictures_are_refused(tmp_path: Path, settings: Settings) -> None:
+def test_splits_without_images_are_refused(tmp_path: Path, settings: Settings) -> None:
     data = settings(source="folder", path=fill(tmp_path / "raw", 0, 7))
-    with pytest.raises(UserError, match=r"train split; 7 pictures skipped .*not readable as PNG"):
+    with pytest.raises(UserError, match=r"train split; 7 images skipped .*not readable as PNG"):
         prepare(data, tmp_path / "out", tmp_path / "work", workers=1)
     with pytest.raises(UserError, match="leaves the test split empty"):
         prepare(settings(limit=1), tmp_path / "out", tmp_path / "work", workers=1)
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "work"}
-
-
-def test_unknown_sources_are_refused(settings: Settings) -> None:
-    for name in ("nothing", "images"):
-        with pytest.raises(UserError, match=f"'{name}' is no file of cspipe.sources .*; there are avatars, "):
-            find_source(settings().model_copy(update={"source": name}))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), UserError("x")])
@@ -196,7 +190,7 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, stripes: Settings) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(
+def test_memory_does_not_grow_with_the_number_of_images(
     tmp_path: Path, stripes: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 2**18)

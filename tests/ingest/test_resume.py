@@ -21,7 +21,7 @@ from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
 from cspipe.ingest.settings import DataSettings
-from cspipe.sources import Picture, Skipped, Split
+from cspipe.ingest.source import PreparedImage, Skipped, Split
 from tests.conftest import ROOT, Tree, change
 from tests.ingest.test_prepare import hashes
 
@@ -41,19 +41,19 @@ class Pairs:
     def __init__(self) -> None:
         self.stamp, self.stop_after, self.starts = "a", COUNT, list[int]()
 
-    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
         self.starts.append(start)
         for number in range(start, COUNT):
             if number == self.stop_after:
                 raise Stops
             split: Split = "test" if number < 30 else "train"
             pixels = np.full((3, 16, 16), number, np.uint8)
-            yield Skipped(str(number), "bad") if number % 10 == 9 else Picture(split, pixels, pixels // 2)
+            yield Skipped(str(number), "bad") if number % 10 == 9 else PreparedImage(split, pixels, pixels // 2)
 
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> Pairs:
-    """The source that every prepare finds; shards hold eight pictures."""
+    """The source that every prepare finds; shards hold eight images."""
     source = Pairs()
     monkeypatch.setattr(module, "find_source", lambda data: source)
     monkeypatch.setattr(shards, "SHARD_BYTES", 8 * 768)
@@ -158,24 +158,24 @@ def test_other_data_starts_anew_and_leaves_nothing_behind(pairs: Pairs, settings
 
 
 def raw(folder: Path, names: int) -> None:
-    """Pictures that take a while to decode: ten files of noise under many names."""
+    """Images that take a while to decode: ten files of noise under many names."""
     folder.mkdir(parents=True)
     noise = np.random.default_rng(0)
     for number in range(10):
-        picture = Image.fromarray(noise.integers(0, 256, (900, 900, 3), np.uint8))
-        picture.save(folder / f"{number:03}.png", compress_level=1)
+        image = Image.fromarray(noise.integers(0, 256, (900, 900, 3), np.uint8))
+        image.save(folder / f"{number:03}.png", compress_level=1)
     for number in range(10, names):
         (folder / f"{number:03}.png").hardlink_to(folder / f"{number % 10:03}.png")
 
 
 def items(folder: Path) -> int:
-    """How far the work in a folder has come, in pictures."""
+    """How far the work in a folder has come, in images."""
     files = list((folder / ".cspipe/states/prepare").glob("*/progress.json"))
     return int(json.loads(files[0].read_text())["items"]) if files else 0
 
 
 def test_killed_commands_go_on_and_give_the_same_bytes(tmp_path: Path, demo: Tree, settings: Settings) -> None:
-    """SIGKILL, then SIGTERM, each after a further block of 85 pictures; the shards of the first are not made again."""
+    """SIGKILL, then SIGTERM, each after a further block of 85 images; the shards of the first are not made again."""
     raw(tmp_path / "data/raw/mine", 330)
     values = {"source": "folder", "path": "data/raw/mine", "size": 512, "limit": None, "held_out": 0.25}
     params = change(demo, {"model.attention": [], **{f"data.{key}": value for key, value in values.items()}})
@@ -204,7 +204,7 @@ def test_faces_go_on_where_they_stopped(values: dict[str, str], settings: Settin
     source = module.find_source(settings(**values))
     whole = list(source.stream(1))
     for left, item in zip(whole[25:], source.stream(1, 25), strict=True):
-        assert isinstance(left, Picture)
-        assert isinstance(item, Picture)
+        assert isinstance(left, PreparedImage)
+        assert isinstance(item, PreparedImage)
         assert item.split == left.split
         np.testing.assert_array_equal(item.pixels, left.pixels)

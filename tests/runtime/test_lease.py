@@ -102,7 +102,7 @@ def test_process_of_this_machine_that_ended_is_not_waited_for(machine: Machine) 
 
 def test_sigterm_ends_the_wait(machine: Machine) -> None:
     first = started(machine("a"))
-    with pytest.raises(Preempted), heeded(), deferred():
+    with pytest.raises(Preempted), heeded(), sigterm_deferred():
         machine("b", sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM)).load(CPU)
     with heeded():
         pass  # the signal is forgotten

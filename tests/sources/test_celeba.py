@@ -1,8 +1,7 @@
-"""CelebA as it is published, with a few pictures of each split."""
+"""CelebA as it is published, with a few images of each split."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,35 +10,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cspipe.ingest.files import Files
 from cspipe.ingest.settings import SOURCES, DataSettings
+from cspipe.ingest.source import PreparedImage, Skipped
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
-from cspipe.sources import Picture, Skipped, _celeba
-from cspipe.sources._files import Files
-from tests.sources.test_folder import pack
 
 Open = Callable[..., Files]
 NUMBERS = [*range(1, 13), 162_770, 162_771, 182_637, 182_638, *range(202_590, 202_600)]
-"""Thirteen train pictures, two of validation, eleven of test."""
+"""Thirteen train images, two of validation, eleven of test."""
 CROPS = ("celeba64_ddim", "celeba64_140")
-
-
-def split_of(number: int) -> int:
-    """The number of the split, from the data set's README: 1-162770 train, 162771-182637 validation, the rest test."""
-    return 0 if number <= 162_770 else 1 if number <= 182_637 else 2
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder as people have it; the red of a pixel is its x, the green its y, the blue tells the picture."""
+    """A folder as people have it; the red of a pixel is its x, the green its y, the blue tells the image."""
     folder = tmp_path / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
     y, x = np.indices((218, 178))
     for place, number in enumerate(NUMBERS):
         pixels = np.stack([x, y, np.full_like(x, 9 * place)], axis=-1).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"img_align_celeba/{number:06}.jpg", quality=98, subsampling=0)
-    lines = [f"{number:06}.jpg {split_of(number)}\r\n" for number in NUMBERS]
-    (folder / "list_eval_partition.txt").write_text("".join(lines), newline="")
     return folder
 
 
@@ -57,7 +48,7 @@ def opened(settings: Callable[..., DataSettings]) -> Open:
 def test_the_official_split_without_validation(tree: Path, opened: Open) -> None:
     for source in CROPS:
         files = opened(tree, source)
-        items = [item for item in files.stream(1) if isinstance(item, Picture)]
+        items = [item for item in files.stream(1) if isinstance(item, PreparedImage)]
         assert len(items) == len(files.names) == 24
         for (split, name), item in zip(files.names, items, strict=True):
             place = NUMBERS.index(int(name[:6]))
@@ -71,7 +62,7 @@ def test_the_official_split_without_validation(tree: Path, opened: Open) -> None
 )
 def test_the_crop_is_the_one_of_the_name(source: str, left: int, top: int, side: int, tree: Path, opened: Open) -> None:
     first = next(opened(tree, source, size=side).stream(1))
-    assert isinstance(first, Picture)
+    assert isinstance(first, PreparedImage)
     y, x = np.indices((side, side))
     assert np.abs(first.pixels[0] - (x + left)).max() <= 4, "JPEG changes a little"
     assert np.abs(first.pixels[1] - (y + top)).max() <= 4
@@ -82,64 +73,32 @@ def test_the_crop_is_the_one_of_the_name(source: str, left: int, top: int, side:
     assert f"FID with results on {source} alone" in str(facts["comparable"])
 
 
-def test_a_zip_gives_what_its_folder_gives(tree: Path, opened: Open) -> None:
-    def pixels() -> list[bytes]:
-        return [item.pixels.tobytes() for item in opened(tree).stream(2) if isinstance(item, Picture)]
-
-    before = pixels()
-    pictures = tree / "img_align_celeba"
-    members = {f"img_align_celeba/{file.name}": file.read_bytes() for file in sorted(pictures.iterdir())}
-    pack(tree / "img_align_celeba.zip", members)  # type: ignore[arg-type]
-    shutil.rmtree(pictures)
-    assert pixels() == before
-
-
-def test_the_published_zip_must_be_whole(tree: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = tree / "img_align_celeba"
-    path = pack(tree / "img_align_celeba.zip", {file.name: file.read_bytes() for file in pictures.iterdir()})
-    shutil.rmtree(pictures)
-    monkeypatch.setattr(_celeba, "ZIP_BYTES", path.stat().st_size)
-    with pytest.raises(UserError, match=r"img_align_celeba\.zip has md5 .*, not 00d2c5bc.*download it again"):
-        opened(tree)
-    monkeypatch.setattr(_celeba, "ZIP_MD5", hashlib.md5(path.read_bytes()).hexdigest())
-    assert opened(tree).total == 24
-
-
-def test_missing_pictures(tree: Path, opened: Open) -> None:
+def test_missing_images(tree: Path, opened: Open) -> None:
     with pytest.raises(
-        UserError, match=r"holds 26 pictures, but 202599 were published; put img_align_celeba\.zip \(1,44"
+        UserError, match=r"holds 26 images, but 202599 were published; put img_align_celeba\.zip \(1,44"
     ):
         opened(tree, limit=None)
     (tree / "img_align_celeba/000003.jpg").unlink()
-    with pytest.raises(UserError, match=r"holds 25 pictures.*set data\.limit to at most 25"):
+    with pytest.raises(UserError, match=r"holds 25 images.*set data\.limit to at most 25"):
         opened(tree)
     assert opened(tree, limit=25).total == 23
 
 
-@pytest.mark.parametrize("missing", ["list_eval_partition.txt", "img_align_celeba"])
-def test_what_is_missing_is_named_with_its_size_and_place(missing: str, tree: Path, opened: Open) -> None:
-    (tree / missing).rename(tree / "elsewhere")
+def test_what_is_missing_is_named_with_its_size_and_place(tree: Path, opened: Open) -> None:
+    (tree / "img_align_celeba").rename(tree / "elsewhere")
     with pytest.raises(UserError) as error:
         opened(tree)
-    for text in (f"data.path {tree}", missing, "1,443,490,838 bytes", "2,836,386 bytes"):
+    for text in (f"data.path {tree}", "img_align_celeba.zip", "1,443,490,838 bytes"):
         assert text in str(error.value)
 
 
-@pytest.mark.parametrize("line", ["000002.jpg 1", "162771.jpg 0", "000002.png 0", "000002.jpg", "hello", ""])
-def test_another_partition_is_refused(line: str, tree: Path, opened: Open) -> None:
-    path = tree / "list_eval_partition.txt"
-    path.write_text("000001.jpg 0\n" + line + "\n")
-    with pytest.raises(UserError, match=r"list_eval_partition\.txt, line 2 .* is not of the published file"):
-        opened(tree)
-
-
-def test_a_picture_that_is_there_twice(tree: Path, opened: Open) -> None:
+def test_a_image_that_is_there_twice(tree: Path, opened: Open) -> None:
     shutil.copytree(tree / "img_align_celeba", tree / "img_align_celeba/img_align_celeba")
     with pytest.raises(UserError, match=r"000001\.jpg is there twice"):
         opened(tree)
 
 
-def test_pictures_that_are_not_aligned_are_skipped(tree: Path, opened: Open) -> None:
+def test_images_that_are_not_aligned_are_skipped(tree: Path, opened: Open) -> None:
     Image.new("RGB", (178, 217)).save(tree / "img_align_celeba/000002.jpg")
     skipped = [item for item in opened(tree).stream(1) if isinstance(item, Skipped)]
     assert skipped == [Skipped("000002.jpg", "178 x 217 pixels, not 178 x 218")]

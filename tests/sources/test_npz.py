@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cspipe.ingest.images import Form
+from cspipe.ingest.arrays import ArrayImages
 from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.source import PreparedImage
 from cspipe.runtime.errors import UserError
-from cspipe.sources import Picture
-from cspipe.sources.npz import ArrayFile, open_source
+from cspipe.sources.npz import open_source
 
-Open = Callable[..., ArrayFile]
+Open = Callable[..., ArrayImages]
 COLOUR = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8)
 
 
@@ -24,9 +24,9 @@ def opened(settings: Callable[..., DataSettings]) -> Open:
     return lambda path, **values: open_source(settings(source="npz", path=path, **values))
 
 
-def pictures(source: ArrayFile) -> dict[int, Picture]:
-    """The pictures of a source by their number in the array."""
-    items = [item for item in source.stream(None) if isinstance(item, Picture)]
+def images(source: ArrayImages) -> dict[int, PreparedImage]:
+    """The images of a source by their number in the array."""
+    items = [item for item in source.stream(None) if isinstance(item, PreparedImage)]
     return {number: item for (_, number), item in zip(source.numbers, items, strict=True)}
 
 
@@ -35,13 +35,13 @@ def test_layouts(save: Callable[..., None], tmp_path: Path, opened: Open) -> Non
     path = tmp_path / ("x.npy" if save is np.save else "x.npz")
     for array in (COLOUR, COLOUR.transpose(0, 2, 3, 1), np.asfortranarray(COLOUR)):
         save(path, array)
-        for number, item in pictures(opened(path)).items():
+        for number, item in images(opened(path)).items():
             np.testing.assert_array_equal(item.pixels, COLOUR[number])
     for grey in (COLOUR[:, 0], COLOUR[:, :1], COLOUR[:, :1].transpose(0, 2, 3, 1)):
         save(path, grey)
-        for number, item in pictures(opened(path, channels=1)).items():
+        for number, item in images(opened(path, channels=1)).items():
             np.testing.assert_array_equal(item.pixels, COLOUR[number, :1])
-        for number, item in pictures(opened(path, channels=3)).items():
+        for number, item in images(opened(path, channels=3)).items():
             np.testing.assert_array_equal(item.pixels, np.repeat(COLOUR[number, :1], 3, axis=0))
 
 
@@ -49,22 +49,12 @@ def test_split_and_order(tmp_path: Path, opened: Open) -> None:
     """Sorted arrays are common, so neither split may follow the order of the array."""
     np.save(tmp_path / "x.npy", np.repeat(np.arange(200, dtype=np.uint8), 64).reshape(200, 8, 8))
     source = opened(tmp_path / "x.npy", size=8)
-    values = [int(item.pixels[0, 0, 0]) for item in source.stream(None) if isinstance(item, Picture)]
+    values = [int(item.pixels[0, 0, 0]) for item in source.stream(None) if isinstance(item, PreparedImage)]
     assert sorted(values) == list(range(200))
     assert [split for split, _ in source.numbers] == ["test"] * 50 + ["train"] * 150
     assert abs(np.mean(values[:50]) - 99.5) < 25
     assert abs(np.mean(values[50:100]) - 99.5) < 25
     assert len(opened(tmp_path / "x.npy", limit=20).numbers) == 20
-
-
-def test_other_sizes_are_resized(tmp_path: Path, opened: Open) -> None:
-    wide = np.zeros((8, 10, 30, 3), np.uint8)
-    wide[:, :, 10:20] = (0, 200, 0)
-    np.save(tmp_path / "x.npy", wide)
-    source = opened(tmp_path / "x.npy", crop="center")
-    assert source.form == Form(16, 3, "center")
-    for item in pictures(source).values():
-        assert (item.pixels == np.array([0, 200, 0])[:, None, None]).all()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +68,7 @@ def test_unclear_shapes_are_refused(shape: tuple[int, ...], tmp_path: Path, open
     assert str(shape) in str(error.value)
 
 
-def test_what_is_no_array_of_pictures(tmp_path: Path, opened: Open) -> None:
+def test_what_is_no_array_of_images(tmp_path: Path, opened: Open) -> None:
     def complaint(name: str) -> str:
         with pytest.raises(UserError) as error:
             opened(tmp_path / name)
@@ -104,5 +94,5 @@ def test_what_is_no_array_of_pictures(tmp_path: Path, opened: Open) -> None:
     (tmp_path / "x.mat").write_bytes(b"")
     assert "neither .npy nor .npz" in complaint("x.mat")
     np.save(tmp_path / "empty.npy", COLOUR[:0])
-    with pytest.raises(UserError, match="0 pictures"):
+    with pytest.raises(UserError, match="0 images"):
         opened(tmp_path / "empty.npy")

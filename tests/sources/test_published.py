@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from cspipe.ingest.files import Files
 from cspipe.ingest.settings import SOURCES, DataSettings
+from cspipe.ingest.source import PreparedImage, Skipped
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find, names_in
-from cspipe.sources import Picture, Skipped, celebahq256, celebahq256_occluded, ffhq256
-from cspipe.sources._files import Files
-from tests.sources.test_folder import fill, pack, picture
+from cspipe.sources import celebahq256_occluded, ffhq256
+from tests.sources.test_folder import fill, image, pack
 
 Open = Callable[..., Files]
 FFHQ = [f"{number // 1000 * 1000:05}/{number:05}.png" for number in (*range(20), *range(69_990, 70_000))]
@@ -29,7 +29,7 @@ every_set = pytest.mark.parametrize(("source", "names", "published"), SETS)
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a folder or zip as a source; at most 30 pictures, as many as the fixtures have."""
+    """Open a folder or zip as a source; at most 30 images, as many as the fixtures have."""
 
     def opened(source: str, path: Path, **values: object) -> Files:
         data = settings(**{"source": source, "path": path, "limit": 30, **values})
@@ -39,8 +39,8 @@ def opened(settings: Callable[..., DataSettings]) -> Open:
 
 
 def pixels(files: Files, workers: int = 1) -> list[bytes]:
-    """The pictures of a source."""
-    return [item.pixels.tobytes() for item in files.stream(workers) if isinstance(item, Picture)]
+    """The images of a source."""
+    return [item.pixels.tobytes() for item in files.stream(workers) if isinstance(item, PreparedImage)]
 
 
 @every_set
@@ -52,28 +52,30 @@ def test_folder_and_zip(source: str, names: list[str], published: int, tmp_path:
     assert len(set(pixels(files))) == 30
     archive = pack(tmp_path / "images.zip", {name: (folder / name).read_bytes() for name in names})
     assert pixels(opened(source, archive), workers=2) == pixels(files)
-    assert [item.split for item in files.stream(1, 5) if isinstance(item, Picture)] == [s for s, _ in files.names[5:]]
+    assert [item.split for item in files.stream(1, 5) if isinstance(item, PreparedImage)] == [
+        s for s, _ in files.names[5:]
+    ]
 
 
 @every_set
-def test_fewer_pictures_than_published(
+def test_fewer_images_than_published(
     source: str, names: list[str], published: int, tmp_path: Path, opened: Open
 ) -> None:
     folder = fill(tmp_path / "images", names)
     for limit in (None, 31):
         with pytest.raises(UserError) as error:
             opened(source, folder, limit=limit)
-        assert f"data.path {folder} holds 30 pictures, but {published} were published; put the" in str(error.value)
+        assert f"data.path {folder} holds 30 images, but {published} were published; put the" in str(error.value)
         assert "set data.limit to at most 30" in str(error.value)
 
 
-def test_more_pictures_than_published(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thumbnails beside the pictures, for instance."""
-    monkeypatch.setattr(ffhq256, "PUBLISHED", replace(ffhq256.PUBLISHED, pictures=30))
+def test_more_images_than_published(tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thumbnails beside the images, for instance."""
+    monkeypatch.setattr(ffhq256, "PUBLISHED", replace(ffhq256.PUBLISHED, images=30))
     folder = fill(tmp_path / "ffhq", [f"images1024x1024/{name}" for name in FFHQ])
     assert opened("ffhq256", folder, limit=None).total == 30
     fill(folder, ["thumbnails128x128/00000/00000.png"])
-    with pytest.raises(UserError, match=r"holds 31 pictures, but 30 were published.*one release alone"):
+    with pytest.raises(UserError, match=r"holds 31 images, but 30 were published.*one release alone"):
         opened("ffhq256", folder, limit=None)
 
 
@@ -99,7 +101,7 @@ def test_hashes_of_ffhq_are_compared_where_they_lie_beside(tmp_path: Path, opene
 
 @every_set
 def test_nothing_there(source: str, names: list[str], published: int, tmp_path: Path, opened: Open) -> None:
-    for path, problem in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "holds no pictures")):
+    for path, problem in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "holds no images")):
         with pytest.raises(UserError, match=problem) as error:
             opened(source, path)
         assert f"put the {published:,} " in str(error.value)
@@ -107,36 +109,20 @@ def test_nothing_there(source: str, names: list[str], published: int, tmp_path: 
 
 
 @pytest.mark.parametrize("source", ["ffhq256", "celebahq256"])
-@pytest.mark.parametrize(
-    ("file", "conversion"),
-    [
-        ("data.mdb", "data/raw/README.md shows"),
-        ("ffhq-r08.tfrecords", "dataset_tool.py unpack --tfrecord_dir"),
-        ("celebahq.tfrecord-00000-of-00010", "dataset_tool.py unpack"),
-    ],
-)
+@pytest.mark.parametrize("file", ["data.mdb", "ffhq-r08.tfrecords", "celebahq.tfrecord-00000-of-00010"])
 def test_other_containers_are_answered_with_their_conversion(
-    source: str, file: str, conversion: str, tmp_path: Path, opened: Open
+    source: str, file: str, tmp_path: Path, opened: Open
 ) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / file).write_bytes(b"\0" * 100)
-    pack(tmp_path / "set.zip", {file: b"\0" * 100, "preview.png": picture(1)})
+    pack(tmp_path / "set.zip", {file: b"\0" * 100, "preview.png": image(1)})
     for path in (tmp_path / "set", tmp_path / "set" / file, tmp_path / "set.zip"):
         with pytest.raises(UserError, match=file) as error:
             opened(source, path, limit=None)
-        assert conversion in str(error.value)
+        assert "data/raw/README.md" in str(error.value)
     fill(tmp_path / "set", CELEBAHQ)
     with pytest.raises(UserError, match=file):
         opened(source, tmp_path / "set", limit=None)
-
-
-def test_large_pictures_are_reduced_with_antialiasing(tmp_path: Path, opened: Open) -> None:
-    board = np.repeat((np.indices((1024, 1024)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=-1)
-    for name in ("00000.png", "00001.png"):
-        Image.fromarray(board).save(tmp_path / name)
-    for item in opened("ffhq256", tmp_path, limit=2, held_out=0.5, size=256).stream(1):
-        assert isinstance(item, Picture)
-        assert np.abs(item.pixels.astype(int) - 127).max() <= 3
 
 
 def test_occluded_faces_follow_from_their_names(tmp_path: Path, opened: Open) -> None:
@@ -146,24 +132,20 @@ def test_occluded_faces_follow_from_their_names(tmp_path: Path, opened: Open) ->
     again = opened("celebahq256_occluded", folder, size=64, limit=10)
     for (_, name), item in zip(again.names, again.stream(2), strict=True):
         first = pairs[name]
-        assert isinstance(item, Picture)
-        assert isinstance(first, Picture)
+        assert isinstance(item, PreparedImage)
+        assert isinstance(first, PreparedImage)
         assert item.paired is not None
         assert first.paired is not None
         np.testing.assert_array_equal(item.pixels, first.pixels)
         np.testing.assert_array_equal(item.paired, first.paired)
         changed = (item.paired != item.pixels).any(axis=0).mean()
         assert 0 < changed < 0.9
-    kinds = names_in(celebahq256_occluded.OCCLUDERS)
+    kinds = celebahq256_occluded.KINDS
     assert all(kind in str(files.facts["paired"]) for kind in kinds)
-    drawn = {item.paired.tobytes() for item in pairs.values() if isinstance(item, Picture) and item.paired is not None}
+    drawn = {
+        item.paired.tobytes() for item in pairs.values() if isinstance(item, PreparedImage) and item.paired is not None
+    }
     assert len(drawn) == 30
-
-
-def test_clean_faces_are_those_of_celebahq256(tmp_path: Path, opened: Open) -> None:
-    folder = fill(tmp_path / "images", CELEBAHQ)
-    assert pixels(opened("celebahq256_occluded", folder)) == pixels(opened("celebahq256", folder))
-    assert celebahq256_occluded.PUBLISHED is celebahq256.PUBLISHED
 
 
 def test_every_source_tells_what_it_is() -> None:

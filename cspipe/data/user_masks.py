@@ -1,4 +1,4 @@
-"""A person's own masks, as the prepared data keep them (cspipe/ingest/own_masks.py reads the pictures)."""
+"""The user's masks, as the prepared data keep them (cspipe/ingest/user_masks.py reads the images)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from cspipe.runtime.errors import UserError
 
 FILE = "masks.npy"
+FIX = "run `dvc repro --force prepare`"
 
 
 @dataclass(frozen=True)
-class OwnMasks:
-    """The masks of a folder, a bit per pixel: 12,000 of 256 pixels take 100 MB."""
+class UserMasks:
+    """Masks, a bit per pixel: 12,000 of 256 pixels take 100 MB."""
 
     size: int
     packed: NDArray[np.uint8]
     """(masks, bytes of size x size bits)."""
 
     def save(self, folder: Path) -> None:
-        """Put them into a folder of prepared data, where `load_own` finds them."""
+        """Put them into a folder of prepared data, where `load_masks` finds them."""
         np.save(folder / FILE, self.packed)
 
     def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -33,12 +34,12 @@ class OwnMasks:
         return bits.reshape(size, size).astype(np.bool_)
 
 
-def load_own(folder: Path, size: int) -> OwnMasks:
+def load_masks(folder: Path, size: int) -> UserMasks:
     """The masks in a folder of prepared data. Raises UserError if there are none of this size."""
     try:
         packed: NDArray[np.uint8] = np.load(folder / FILE, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{folder / FILE}: no masks ({error}); run `dvc repro --force prepare`") from None
+        raise UserError(f"{folder / FILE}: no masks ({error}); {FIX}") from None
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-size * size // 8):
-        raise UserError(f"{folder / FILE}: not masks of {size} pixels; run `dvc repro --force prepare`")
-    return OwnMasks(size, packed)
+        raise UserError(f"{folder / FILE}: not masks of {size} pixels; {FIX}")
+    return UserMasks(size, packed)

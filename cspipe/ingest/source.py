@@ -1,14 +1,4 @@
-"""Where pictures come from, a file each; `data.source` in params.yaml is the file's name, with - for _.
-
-To add one, add a file with
-- `open_source(data: DataSettings) -> Source`, which raises UserError if the source cannot be used;
-- `READS_PATH`: whether it reads data.path; if not, it makes its pictures, as many as data.limit;
-- `OFFICIAL_SPLIT`: whether it has a test split of its own, so that data.held_out must be `official`;
-- `PAIRED`: whether it can give pairs;
-- `DOWNLOADS = True` if it fetches what is not there.
-Files that start with _ are what several sources share.
-Worker processes import the file: no torch, and the params models for types alone.
-"""
+"""What a source of images is, and how its images are divided into a train and a test split."""
 
 from __future__ import annotations
 
@@ -16,26 +6,29 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cspipe.ingest.images import Form
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 
 if TYPE_CHECKING:
-    from cspipe.ingest.settings import DataSettings  # for types alone: worker processes read no parameters
+    pass  # for types alone: worker processes read no parameters
 
+SOURCES = "cspipe.sources"
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
-"""What the index tells of a source: "licence" and "resize" at least, and "paired" if pictures are."""
+"""What the index has of a source: "licence" and "resize" at least, and "paired" if images are."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A prepared picture, uint8 (C, H, W)."""
+class PreparedImage:
+    """An image as it goes to the shards, uint8 (C, H, W)."""
 
     split: Split
     pixels: NDArray[np.uint8]
@@ -45,52 +38,58 @@ class Picture:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be used, and why."""
+    """An image that could not be used, and why."""
 
     name: str
     reason: str
 
 
 class Source(Protocol):
-    """A stream of pictures, the same on every run."""
+    """A stream of images, the same on every run."""
 
     @property
     def total(self) -> int:
-        """Pictures in the stream, those skipped among them."""
+        """Images in the stream, those skipped among them."""
 
     @property
     def facts(self) -> Facts:
-        """What the index tells of the source."""
+        """What the index has of the source."""
 
     @property
     def stamp(self) -> str:
         """Changes with the files that are read, "" if there are none. Unfinished work goes on only with the same."""
 
-    def stream(self, workers: int | None, start: int = 0) -> Iterator[Picture | Skipped]:
-        """Prepare pictures one after the other, in constant memory, on `workers` processes (None: one per core).
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
+        """Prepare images one after the other, in constant memory, on `workers` processes (None: one per core).
 
-        The first `start` items are left out: they were taken before the work was stopped.
-        The first pictures of a split must be as varied as all of it: others take them as a sample.
+        The first `start` items are left out: they were prepared before the work was stopped.
+        The first images of a split must be as varied as all of it: others take them as a sample.
         """
 
 
 def find_source(data: DataSettings) -> Source:
     """The source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
-    return cast(Source, find(__name__, data.source, "open_source")(data))
+    return cast(Source, find(SOURCES, data.source, "open_source")(data))
 
 
 def form_of(data: DataSettings) -> Form:
-    """What every picture is brought to."""
+    """What every image is brought to."""
     return Form(data.size, data.channels, data.crop)
 
 
+def path_of(data: DataSettings) -> Path:
+    """data.path of a source that reads it."""
+    assert data.path is not None, "params.yaml is refused without data.path"
+    return data.path
+
+
 def count_test(total: int, held_out: float) -> int:
-    """Pictures of `total` that are the test split. Raises UserError if that leaves a split empty."""
+    """Images of `total` that are the test split. Raises UserError if that leaves a split empty."""
     count = round(total * held_out)
     if not 0 < count < total:
         raise UserError(
-            f"params.yaml: data.held_out {held_out} of {total} pictures leaves the {'train' if count else 'test'} "
-            "split empty; change data.held_out, or take more pictures"
+            f"params.yaml: data.held_out {held_out} of {total} images leaves the {'train' if count else 'test'} "
+            "split empty; change data.held_out, or use more images"
         )
     return count
 
@@ -107,7 +106,7 @@ def divide(names: Iterable[str], held_out: float, limit: int | None) -> list[tup
 
 
 def divide_officially(splits: Mapping[str, Split], limit: int | None) -> list[tuple[Split, str]]:
-    """The first `limit` of the names, in the order of `divide`, each with its own split.
+    """The first `limit` of the names, in the order of `divide`, each with its official split.
 
     Raises UserError if a split is empty.
     """
@@ -115,7 +114,7 @@ def divide_officially(splits: Mapping[str, Split], limit: int | None) -> list[tu
     for split in ("train", "test"):
         if not any(split == other for other, _ in chosen):
             raise UserError(
-                f"params.yaml: data: none of {len(chosen)} pictures is of the official {split} split; raise data.limit"
+                f"params.yaml: data: none of {len(chosen)} images is of the official {split} split; raise data.limit"
             )
     return chosen
 

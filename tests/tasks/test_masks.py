@@ -1,4 +1,4 @@
-"""Every family of masks: seeded, of its published size, and never empty or the whole picture."""
+"""Every family of masks: seeded, of its published size, and never empty or the whole image."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cspipe.data.masks import SMALLEST, find_masks
-from cspipe.runtime.errors import UserError
-from cspipe.runtime.registry import names_in
+from cspipe.tasks.inpaint import MASKS, SMALLEST
 
-FAMILIES = names_in("cspipe.data.masks")
+FAMILIES = sorted(MASKS)
 SHARES = {
     "half": (0.5, 0.5),
     "completion": (0.2, 0.8),
@@ -22,13 +20,13 @@ SHARES = {
     "medium": (0, 0.5),
     "thin": (0, 0.5),
 }
-"""Least and greatest share of the picture."""
+"""Least and greatest share of the image."""
 
 Hole = NDArray[np.bool_]
 
 
 def draw(name: str, size: int, seed: int) -> Hole:
-    return find_masks(name)(size, np.random.default_rng(seed))
+    return MASKS[name](size, np.random.default_rng(seed))
 
 
 def many(name: str, size: int, count: int = 200) -> Hole:
@@ -51,7 +49,7 @@ def test_a_seed_has_one_hole_that_is_neither_empty_nor_all(name: str, size: int,
 
 @pytest.mark.parametrize("name", FAMILIES)
 @given(size=st.integers(16, 256), seed=st.integers(0, 2**63))
-def test_the_hole_has_its_share_of_the_picture(name: str, size: int, seed: int) -> None:
+def test_the_hole_has_its_share_of_the_image(name: str, size: int, seed: int) -> None:
     least, most = SHARES[name]
     rounding = 2 / size  # a row more or less at either end
     assert least - rounding <= draw(name, size, seed).mean() <= most + rounding
@@ -110,14 +108,3 @@ def test_strokes_are_as_thick_as_they_are_called() -> None:
         np.median([radius(hole) for hole in many(name, 256, 30)]) for name in ("thin", "medium", "thick")
     )
     assert 5 < thin < 20 < medium < 40 < thick
-
-
-@pytest.mark.parametrize("name", ["thick", "medium", "thin"])
-def test_strokes_scale_with_the_picture(name: str) -> None:
-    small, large = (np.median(many(name, size).mean((1, 2))) for size in (64, 256))
-    assert small == pytest.approx(large, abs=0.08)
-
-
-def test_an_unknown_family_is_told() -> None:
-    with pytest.raises(UserError, match=r"'spots' is no file of cspipe\.data\.masks.*box, completion"):
-        find_masks("spots")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cspipe.data.masks._own import load_own
-from cspipe.ingest.own_masks import open_own, read_mask
+from cspipe.data.user_masks import load_masks
+from cspipe.ingest.user_masks import read_mask, read_masks
 from cspipe.runtime.errors import UserError
 
 HOLE = np.random.default_rng(0).random((16, 16)) < 0.3
@@ -54,7 +54,7 @@ def test_a_folder_of_masks_is_drawn_from(tmp_path: Path) -> None:
     holes = np.random.default_rng(1).random((3, 10, 10)) < 0.5
     for number, hole in enumerate(holes):
         save(tmp_path / f"sub{number}" / "mask.png", white(hole))
-    masks = open_own(tmp_path, 10)
+    masks = read_masks(tmp_path, 10)
     drawn = [masks.draw(10, np.random.default_rng(seed)) for seed in range(30)]
     numbers = [int(np.flatnonzero((holes == hole).all((1, 2)))[0]) for hole in drawn]
     assert set(numbers) == {0, 1, 2}
@@ -64,49 +64,45 @@ def test_a_folder_of_masks_is_drawn_from(tmp_path: Path) -> None:
 
 def test_prepared_masks_are_read_back_and_refused_at_another_size(tmp_path: Path) -> None:
     save(tmp_path / "mask.png", white(np.eye(10, dtype=np.bool_)))
-    open_own(tmp_path, 10).save(tmp_path)
-    np.testing.assert_array_equal(load_own(tmp_path, 10).draw(10, np.random.default_rng(0)), np.eye(10, dtype=np.bool_))
+    read_masks(tmp_path, 10).save(tmp_path)
+    np.testing.assert_array_equal(
+        load_masks(tmp_path, 10).draw(10, np.random.default_rng(0)), np.eye(10, dtype=np.bool_)
+    )
     with pytest.raises(UserError, match="not masks of 12 pixels; run `dvc repro --force prepare`"):
-        load_own(tmp_path, 12)
+        load_masks(tmp_path, 12)
     with pytest.raises(UserError, match="no masks"):
-        load_own(tmp_path / "away", 10)
+        load_masks(tmp_path / "away", 10)
 
 
-def test_a_mask_may_be_all_of_the_picture(tmp_path: Path) -> None:
+def test_a_mask_may_be_all_of_the_image(tmp_path: Path) -> None:
     save(tmp_path / "all.png", np.full((4, 4), 255, np.uint8))
-    assert open_own(tmp_path, 8).draw(8, np.random.default_rng(0)).all()
+    assert read_masks(tmp_path, 8).draw(8, np.random.default_rng(0)).all()
 
 
 def test_a_mask_without_a_hole_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "all.png", np.full((4, 4), 255, np.uint8))
     save(tmp_path / "none.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(UserError, match=r"none\.png: a mask without a hole at 8 x 8 pixels.*invert"):
-        open_own(tmp_path, 8)
+        read_masks(tmp_path, 8)
 
 
 def test_a_hole_that_is_lost_in_the_resize_is_refused(tmp_path: Path) -> None:
     speck = np.zeros((64, 64), np.uint8)
     speck[0, 0] = 255
     save(tmp_path / "speck.png", speck)
-    assert open_own(tmp_path, 64).draw(64, np.random.default_rng(0)).sum() == 1
+    assert read_masks(tmp_path, 64).draw(64, np.random.default_rng(0)).sum() == 1
     with pytest.raises(UserError, match=r"speck\.png: a mask without a hole at 8 x 8"):
-        open_own(tmp_path, 8)
+        read_masks(tmp_path, 8)
 
 
 def test_what_is_no_mask_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mask_folder.*is no folder"):
-        open_own(tmp_path / "away", 8)
+        read_masks(tmp_path / "away", 8)
     (tmp_path / "notes.txt").write_text("masks")
-    with pytest.raises(UserError, match=r"mask_folder.*holds no pictures"):
-        open_own(tmp_path, 8)
+    with pytest.raises(UserError, match=r"mask_folder.*holds no images"):
+        read_masks(tmp_path, 8)
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(UserError, match=r"bad\.png: no mask"):
-        open_own(tmp_path, 8)
+        read_masks(tmp_path, 8)
     with pytest.raises(UserError, match=r"gone\.png: the mask cannot be read \(No such file"):
         read_mask(tmp_path / "gone.png", 8)
-
-
-def test_masks_are_of_one_size(tmp_path: Path) -> None:
-    save(tmp_path / "a.png", white(HOLE))
-    with pytest.raises(ValueError, match="read for 16 pixels, not 8"):
-        open_own(tmp_path, 16).draw(8, np.random.default_rng(0))

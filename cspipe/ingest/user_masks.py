@@ -1,4 +1,4 @@
-"""Pictures of masks that a person brings: white is the hole."""
+"""The user's masks, as images: white is the hole."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.data.masks._own import OwnMasks
+from cspipe.data.user_masks import UserMasks
+from cspipe.ingest.files import list_folder
 from cspipe.ingest.images import BadImage, read
-from cspipe.ingest.listing import list_folder
 from cspipe.runtime.errors import UserError
 
 WHITE = 128
 """The darkest grey of a hole."""
 
 
-def open_own(folder: Path, size: int) -> OwnMasks:
-    """Read every picture below a folder. A mask may be the whole picture, and then nothing is known of it.
+def read_masks(folder: Path, size: int) -> UserMasks:
+    """Read every image below a folder. A mask may be the whole image, and then nothing is known of it.
 
-    Raises UserError, naming the file, if a picture is unreadable or has no hole, or if there is none.
+    Raises UserError, naming the file, if an image is unreadable or has no hole, or if there is none.
     """
     where = f"params.yaml: condition.mask_folder {folder}"
     if not folder.is_dir():
         raise UserError(f"{where} is no folder; put masks there, or set it to null")
     try:
-        names = list_folder(folder).pictures
+        names = list_folder(folder).images
     except PermissionError as error:
         raise UserError(f"{where}: no permission to read {error.filename}; make it readable for this user") from None
     if not names:
-        raise UserError(f"{where} holds no pictures; put PNG files there, white where the hole is, or set it to null")
-    return OwnMasks(size, np.stack([np.packbits(_with_hole(folder / name, size)) for name in names]))
+        raise UserError(f"{where} holds no images; put PNG files there, white where the hole is, or set it to null")
+    return UserMasks(size, np.stack([np.packbits(_with_hole(folder / name, size)) for name in names]))
 
 
 def read_mask(path: Path, size: int) -> NDArray[np.bool_]:
-    """A picture as a hole, bool (size, size): True where it is WHITE or lighter, or transparent.
+    """An image as a hole, bool (size, size): True where it is WHITE or lighter, or transparent.
 
     A mask of another size or shape is squeezed or stretched to the square, each pixel taking the nearest one's value.
     Raises UserError if it cannot be read.

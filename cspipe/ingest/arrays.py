@@ -1,0 +1,37 @@
+"""Images that are rows of one array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.ingest.images import Form, fit
+from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """A source of the numbered images of an array, in the order of `numbers`."""
+
+    images: NDArray[np.uint8]
+    """(N, H, W, C), memory-mapped or in memory."""
+    numbers: list[tuple[Split, int]]
+    form: Form
+    stamp: str
+    facts: Facts
+
+    @property
+    def total(self) -> int:
+        """Images in the stream."""
+        return len(self.numbers)
+
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
+        """Resize the images, in this process: there is nothing to decode."""
+        for split, number in self.numbers[start:]:
+            pixels = self.images[number]
+            image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+            yield PreparedImage(split, fit(image, self.form))

@@ -1,0 +1,187 @@
+"""Images that are files of a folder or members of a zip: which there are, and their decoding on all cores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from cspipe.ingest.images import BadImage, Form, decode
+from cspipe.ingest.parallel import chunks, parallel_map
+from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
+from cspipe.runtime.errors import UserError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+LARGEST_FILE = 2**28
+"""Bytes; a larger file is refused unread."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder or zip holds."""
+
+    images: list[str]
+    """Names (posix, relative) of what should be images, sorted."""
+    others: list[str]
+    """Names of other files."""
+
+
+def list_images(path: Path, expected: str) -> Listing:
+    """What the folder or zip `path` holds.
+
+    Raises UserError if it is missing, unreadable, neither of the two, unsafe, or without images; it ends with
+    `expected`, which says what to put there.
+    """
+    where = f"params.yaml: data.path {path}"
+    try:
+        listing = list_folder(path) if path.is_dir() else _list_zip(path, where, expected)
+    except PermissionError as error:
+        raise UserError(f"{where}: no permission to read {error.filename}; make it readable for this user") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{where} does not exist; correct the path, or {expected}") from None
+    if not listing.images:
+        raise UserError(f"{where} holds no images ({len(listing.others)} other files); {expected}")
+    return listing
+
+
+def list_folder(path: Path) -> Listing:
+    """The files below a folder, links to files and folders among them. Raises PermissionError."""
+    return _sort_out(list(_walk(path)))
+
+
+def _walk(path: Path) -> Iterator[str]:
+    """Relative posix names of the files below `path`, each folder visited once even if links go round in circles."""
+    visited: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(path, onerror=_raise, followlinks=True):
+        here = os.stat(folder)  # noqa: PTH116 (os.walk speaks strings)
+        if (here.st_dev, here.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((here.st_dev, here.st_ino))
+        folders.sort()
+        relative = Path(folder).relative_to(path)
+        yield from ((relative / name).as_posix() for name in names if _is_file(Path(folder, name)))
+
+
+def _is_file(path: Path) -> bool:
+    """No pipe or device; a link to nothing counts, so that it is reported as an image that is missing."""
+    return path.is_file() or not path.exists()
+
+
+def _raise(error: OSError) -> None:
+    """os.walk would leave out what it may not read."""
+    raise error
+
+
+def _list_zip(path: Path, where: str, expected: str) -> Listing:
+    """The members of a zip; their names are never paths here, as nothing is extracted. Raises UserError and OSError."""
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise UserError(f"{where} is neither a folder nor a zip; {expected}")
+        try:
+            members = zipfile.ZipFile(file).infolist()
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{where} is a damaged zip ({error}); copy or download it again") from None
+    return _sort_out([member.filename for member in members if not member.is_dir()])
+
+
+def _sort_out(names: list[str]) -> Listing:
+    """Tell images from other files by their names; hidden files and macOS's shadows in zips are others."""
+    images = {name for name in names if _is_image(PurePosixPath(name))}
+    return Listing(sorted(images), sorted(set(names) - images))
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+    return name.suffix.lower() in SUFFIXES and not hidden
+
+
+def stamp_of(paths: Iterable[Path]) -> str:
+    """A digest of files by name, size and time of change: whether they are the same, without reading them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path))
+        with suppress(FileNotFoundError):  # a link to nothing is reported when it is read
+            facts = path.stat()
+            digest.update(f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def stamp_of_images(path: Path, names: Iterable[str]) -> str:
+    """The stamp of files of the folder `path`, each by itself, or of the zip `path`."""
+    return stamp_of((path / name for name in names) if path.is_dir() else [path])
+
+
+@dataclass(frozen=True)
+class Files:
+    """A source of the named images of a folder or zip, in the order of `names`."""
+
+    path: Path
+    names: list[tuple[Split, str]]
+    form: Form
+    facts: Facts
+    stamp: str
+    decoder: Callable[[Path, Form], Decoder]
+    """Decoder itself, or what makes more than one image of a name."""
+
+    @property
+    def total(self) -> int:
+        """Images in the stream, those skipped among them."""
+        return len(self.names)
+
+    def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
+        """Decode the images; a bad one is Skipped with the reason."""
+        jobs = chunks(self.names[start:], self.form.shape)
+        for decoded in parallel_map(partial(self.decoder, self.path, self.form), jobs, workers):
+            yield from decoded
+
+
+class Decoder:
+    """Reads and decodes files; each process opens the zip for itself, as processes cannot share a file position."""
+
+    def __init__(self, path: Path, form: Form) -> None:
+        self.path, self.form = path, form
+        self.zip = None if path.is_dir() else zipfile.ZipFile(path)
+
+    def __call__(self, names: Sequence[tuple[Split, str]]) -> list[PreparedImage | Skipped]:
+        """Decode the files of those names."""
+        return [self._decode(split, name) for split, name in names]
+
+    def _decode(self, split: Split, name: str) -> PreparedImage | Skipped:
+        try:
+            return self.image(split, name)
+        except BadImage as error:
+            return Skipped(name, str(error))
+        except PermissionError:
+            return Skipped(name, "no permission to read it")
+        except FileNotFoundError:
+            return Skipped(name, "a link to a missing file")
+
+    def image(self, split: Split, name: str) -> PreparedImage:
+        """What becomes of a file. Raises BadImage and OSError."""
+        return PreparedImage(split, decode(self.read(name), self.form))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, or of a member decompressed in memory. Raises BadImage and OSError."""
+        if self.zip is None:
+            file = self.path / name
+            _check_length(file.stat().st_size)
+            return file.read_bytes()
+        try:
+            member = self.zip.getinfo(name)
+            _check_length(member.file_size)
+            return self.zip.read(member)
+        except (BadImage, MemoryError):
+            raise
+        except Exception as error:  # every compression raises its own kinds
+            raise BadImage(f"damaged in the zip ({error})") from None
+
+
+def _check_length(length: int) -> None:
+    if length > LARGEST_FILE:
+        raise BadImage(f"{length} bytes, more than {LARGEST_FILE}")

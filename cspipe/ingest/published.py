@@ -1,0 +1,85 @@
+"""Data sets of a published size: the number of images is checked, other containers get an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
+from cspipe.ingest.images import RESIZE
+from cspipe.ingest.source import Facts, divide, form_of, path_of
+from cspipe.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from cspipe.ingest.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set as it was published."""
+
+    images: int
+    licence: str
+    files: str
+    """Which files there are, how large, and where from, in words that fit behind "put ... there"."""
+
+
+CELEBAHQ = Published(
+    images=30_000,
+    licence="CC BY-NC 4.0, for non-commercial research (github.com/tkarras/progressive_growing_of_gans)",
+    files="the 30,000 PNG or JPEG files (such as CelebA-HQ-img of CelebAMask-HQ, 0.jpg ... 29999.jpg, from "
+    "github.com/switchablenorms/CelebAMask-HQ, about 3 GB with its masks: take that folder alone)",
+)
+"""Karras et al. 2018, at 256 pixels or more."""
+
+
+def open_published(data: DataSettings, published: Published) -> Files:
+    """The images of a data set in a folder or zip.
+
+    Raises UserError as `list_images` does, for LMDB and TFRecord, and if the number of images is not the published
+    one, unless data.limit asks for no more than there are.
+    """
+    path = path_of(data)
+    where, expected = f"params.yaml: data.path {path}", f"put {published.files} there"
+    _refuse_container(path.name, where)
+    try:
+        listing = list_images(path, expected)
+    except UserError:
+        for name in path.rglob("*") if path.is_dir() else []:
+            _refuse_container(name.name, where)
+        raise
+    if len(listing.images) < published.images:
+        for other in listing.others:
+            _refuse_container(PurePosixPath(other).name, where)
+    check_count(len(listing.images), published.images, data.limit, where, expected)
+    names = divide(listing.images, data.test_share, data.limit)
+    facts: Facts = {"licence": published.licence, "resize": RESIZE, "other_files": len(listing.others)}
+    stamp = stamp_of_images(path, listing.images)
+    return Files(path, names, form_of(data), facts, stamp, Decoder)
+
+
+def check_count(found: int, published: int, limit: int | None, where: str, expected: str) -> None:
+    """Raises UserError if there are fewer images than published and data.limit does not allow it, or more.
+
+    It starts with `where`; `expected` says what to put there.
+    """
+    if found > published:
+        raise UserError(
+            f"{where} holds {found} images, but {published} were published: something else is there too; name the "
+            "folder of one release alone"
+        )
+    if found < published and (limit is None or limit > found):
+        raise UserError(
+            f"{where} holds {found} images, but {published} were published; {expected}, or set data.limit to at most "
+            f"{found}"
+        )
+
+
+def _refuse_container(name: str, where: str) -> None:
+    """Raises UserError for the name of a file that holds many images in a form that is not read here."""
+    if name.endswith(".mdb") or ".tfrecord" in name:
+        raise UserError(
+            f"{where}: {name} is LMDB or TFRecord, which are not read; data/raw/README.md shows how to write their "
+            "images to files; name the folder of these"
+        )

@@ -1,0 +1,19 @@
+"""Generation: images from noise, without a condition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cspipe.data.settings import ConditionSettings
+    from cspipe.data.shards import Shards
+
+
+def condition_channels(image_channels: int) -> int:
+    """None."""
+    return 0
+
+
+def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path) -> None:
+    """None."""
