@@ -56,7 +56,7 @@ def deocclude(
 
 def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | None, seed: int, model: Path) -> None:
     """Read, check, sample, write; says what begins, as it may take minutes, and what came of it. Raises UserError."""
-    from cspipe.sampling.apply import apply, as_pixels, square_around
+    from cspipe.cli.own_image import apply, as_pixels, square_around
 
     if out.suffix.lower() != ".png" or out.is_dir():  # other formats would change the known pixels
         raise UserError(f"{out}: not the name of a PNG file, and no other format is written; try -o {out.stem}.png")
@@ -79,8 +79,8 @@ def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | 
 
 def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
     """Write uint8 (C, H, W) to a PNG file, whole or not at all. Raises UserError."""
+    from cspipe.cli.own_image import as_image
     from cspipe.data.grid import save_png
-    from cspipe.sampling.apply import as_image
 
     try:
         with whole_file(out) as beside:
@@ -91,8 +91,8 @@ def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
 
 def read_hole(path: Path) -> NDArray[np.bool_]:
     """The hole that a mask's file shows, bool (H, W). Raises UserError."""
+    from cspipe.cli.own_image import as_pixels
     from cspipe.ingest.user_masks import WHITE
-    from cspipe.sampling.apply import as_pixels
 
     hole: NDArray[np.bool_] = as_pixels(read_image(path).convert("L"))[0] >= WHITE
     return hole
@@ -117,9 +117,9 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     """
     from cspipe.runtime.device import open_device
     from cspipe.runtime.models import FILE, read_config
+    from cspipe.runtime.stage import COMPENSATION, MAIN
     from cspipe.stages.nets import finished_denoiser
     from cspipe.stages.sample import new_sampler
-    from cspipe.stages.stage import COMPENSATION, MAIN
 
     params = load_params()
     main, compensation = models / MAIN.name, models / COMPENSATION.name

@@ -32,7 +32,7 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="print all that is known as JSON")] = False,
 ) -> None:
     """Tell where a file comes from: code, parameters, data, machine, and the files it was made from."""
-    from cspipe.lineage.trace import text, trace
+    from cspipe.cli.lineage import text, trace
 
     origin = trace(file, Path())
     print(json.dumps(asdict(origin), indent=2) if as_json else text(origin))

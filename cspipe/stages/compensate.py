@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspipe.config.params_file import load_params
+from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.nets.blocks import count_parameters
@@ -14,13 +15,13 @@ from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import FILE, save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
+from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
-from cspipe.stages.examples import open_training_set
 from cspipe.stages.nets import conditions_of, finished_denoiser, new_compensator, write_tsv
-from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
-from cspipe.stages.states import open_states
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
 from cspipe.training.loop import Plan, run
+from cspipe.training.stream import TrainingSet
 
 CURVES, NORMS = Path("curves/compensate"), Path("curves/norm.tsv")
 
@@ -32,7 +33,8 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
-        data = open_training_set(params, images)
+        conditions = open_conditions(params.task, params.condition, images, PREPARED)
+        data = TrainingSet(images, conditions, params.seed)
         denoise, main_config = finished_denoiser(device)
         net, settings = new_compensator(params, device), params.compensation
         C = TimestepScaledNet(net, params.diffusion.steps, device)

@@ -29,7 +29,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
-from cspipe.stages.stage import PREPARED, stage
+from cspipe.runtime.stage import PREPARED, stage
 
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3

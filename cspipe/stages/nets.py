@@ -23,7 +23,7 @@ from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.models import load_weights, read_config
-from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED
+from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 
 
 def new_main(params: Params, device: Device) -> nn.Module:

@@ -12,7 +12,7 @@ def main() -> None:
     # Worker processes import this module anew: what is imported here, they do not wait for.
     from cspipe.config.params_file import load_params
     from cspipe.ingest.prepare import prepare
-    from cspipe.stages.stage import stage
+    from cspipe.runtime.stage import stage
 
     with stage("prepare") as log:
         params = load_params()

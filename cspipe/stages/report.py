@@ -12,7 +12,7 @@ from cspipe.report.collect import collect, remove_gone
 from cspipe.report.page import render
 from cspipe.report.summary import text_table
 from cspipe.runtime.files import whole_file
-from cspipe.stages.stage import stage
+from cspipe.runtime.stage import stage
 
 ROOT, PIPELINE, PAGE = Path(), Path("dvc.yaml"), Path("report/report.html")
 

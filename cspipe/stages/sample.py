@@ -30,14 +30,14 @@ from cspipe.runtime.models import FILE, read_config
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.registry import find
+from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
 from cspipe.sampling.batches import Sampler, sample_all, sampled_variances
 from cspipe.sampling.correction import Corrected, on_estimates
 from cspipe.sampling.exposure import exposure_rows, pixel_variance
 from cspipe.sampling.settings import Variant
 from cspipe.sampling.state import SAMPLERS, find_step
-from cspipe.stages.inputs import open_inputs
+from cspipe.stages.conditions import open_held_out
 from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, write_tsv
-from cspipe.stages.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
 
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
@@ -55,7 +55,7 @@ def main() -> None:
         log.device = device.name
         denoise, config = finished_denoiser(device)
         sampler = new_sampler(params.variants[name], denoise, config, device)
-        inputs = open_inputs(params, params.variants[name])
+        inputs = open_held_out(params, name)
         facts = describe(name, params, config, inputs)
         settings, count = params.sample, facts["images"]
         parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())

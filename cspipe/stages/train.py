@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cspipe.config.checks import check_before_training
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
+from cspipe.data.conditions import open_conditions
 from cspipe.data.grid import display_scale, grid, save_png
 from cspipe.data.shards import Shards, open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
@@ -21,12 +23,11 @@ from cspipe.runtime.models import save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.registry import choice
+from cspipe.runtime.stage import MAIN, PREPARED, stage, state_key
+from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
-from cspipe.stages.early_checks import check_before_training
-from cspipe.stages.examples import open_training_set
+from cspipe.stages.conditions import open_held_out
 from cspipe.stages.nets import conditions_of, new_compensator, new_denoiser, new_main, write_tsv
-from cspipe.stages.stage import MAIN, PREPARED, stage, state_key
-from cspipe.stages.states import open_states
 from cspipe.training.compensator_trainer import CompensatorFit
 from cspipe.training.diffusion_trainer import GRID_IMAGES, DiffusionTrainer
 from cspipe.training.loop import Plan, run
@@ -43,7 +44,8 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
-        data = open_training_set(params, images)
+        conditions = open_conditions(params.task, params.condition, images, PREPARED)
+        data = TrainingSet(images, conditions, params.seed)
         trainer = new_trainer(params, data, device)
         settings = params.train
         config = describe(params, images, trainer)
@@ -60,6 +62,8 @@ def main() -> None:
 def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionTrainer:
     """The main net of the parameters, trained by train.method. Raises UserError."""
     check_before_training(params, len(data))
+    for name in params.variants:
+        open_held_out(params, name)  # raises if there are fewer held-out images than it samples
     net, fit = new_main(params, device), None
     method = choice(METHODS, params.train.method)
     if method.USES_COMPENSATOR:

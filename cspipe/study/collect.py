@@ -10,7 +10,7 @@ from typing import Any
 
 from cspipe.config.params import Params
 from cspipe.config.workload import costs
-from cspipe.lineage.records import find_here
+from cspipe.runtime.records import find_here
 from cspipe.runtime.registry import find
 from cspipe.study.clone import Clone, git
 from cspipe.study.definition import BETTER, Cell, Defined

@@ -43,7 +43,7 @@ stages:
 BAD = """
 import os, sys
 from cspipe.runtime.errors import UserError
-from cspipe.stages.stage import stage
+from cspipe.runtime.stage import stage
 with stage(sys.argv[1]):
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), 9)

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from cspipe.lineage.records import FOLDER, find_here, keep_records
-from cspipe.lineage.trace import text, trace
+from cspipe.cli.lineage import text, trace
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import save_model
+from cspipe.runtime.records import FOLDER, find_here, keep_records
 from cspipe.runtime.storage import Bucket
 from tests.conftest import ROOT, Tree
 from tests.s3_server import S3

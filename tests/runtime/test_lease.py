@@ -15,7 +15,7 @@ import pytest
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.lease import LOOKS, SECONDS_BETWEEN_LOOKS, TakenOver, forget
 from cspipe.runtime.mirror import Mirror
-from cspipe.runtime.preemption import Preempted, deferred, heeded
+from cspipe.runtime.preemption import Preempted, sigterm_deferred, sigterm_raises
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 from tests.fixtures import FOLDER, Machine
@@ -102,9 +102,9 @@ def test_process_of_this_machine_that_ended_is_not_waited_for(machine: Machine) 
 
 def test_sigterm_ends_the_wait(machine: Machine) -> None:
     first = started(machine("a"))
-    with pytest.raises(Preempted), heeded(), sigterm_deferred():
+    with pytest.raises(Preempted), sigterm_raises(), sigterm_deferred():
         machine("b", sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM)).load(CPU)
-    with heeded():
+    with sigterm_raises():
         pass  # the signal is forgotten
     first.mirror.lease.beat()
     first.mirror.ask()

@@ -16,8 +16,8 @@ import yaml
 
 from cspipe.runtime.ends import End
 from cspipe.runtime.files import sha256_file
-from cspipe.stages.stage import stage as run_stage
-from cspipe.stages.stage import state_key
+from cspipe.runtime.stage import stage as run_stage
+from cspipe.runtime.stage import state_key
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage
 

@@ -19,7 +19,7 @@ from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.registry import names_in
-from cspipe.stages.examples import open_training_set
+from cspipe.stages.conditions import open_training_set
 from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms

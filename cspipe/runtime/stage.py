@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cspipe.lineage.records import keep_records
 from cspipe.runtime.ends import End, StageEnd, write_end
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, sigterm_raises
+from cspipe.runtime.records import keep_records
 from cspipe.runtime.runlog import LOGS, RunLog
 from cspipe.runtime.shared_cache import link_shared_cache
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cspipe.cli.own_image import apply, square_around
 from cspipe.data.pixels import normalise
 from cspipe.diffusion.schedule import cosine_schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
-from cspipe.sampling.apply import apply, square_around
 from cspipe.sampling.batches import Corrected, Sampler
 from cspipe.sampling.state import find_step
 

@@ -1,4 +1,4 @@
-"""What the net sees when a variant is sampled: conditions of held-out images."""
+"""Held-out images with the conditions of a task: what a variant is sampled for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from cspipe.data.conditions import open_conditions
 from cspipe.data.held_out import HeldOut
 from cspipe.data.settings import ConditionSettings
 from cspipe.data.shards import open_split
-from cspipe.sampling.settings import Variant
-from cspipe.stages.stage import PREPARED
+from cspipe.runtime.stage import PREPARED
 
 
-def open_inputs(params: Params, variant: Variant) -> HeldOut | None:
-    """The conditions of held-out images; None where it samples from noise alone. Raises UserError."""
+def open_held_out(params: Params, name: str) -> HeldOut | None:
+    """Held-out images with their conditions for a variant; None where it samples from noise alone. Raises UserError."""
+    variant = params.variants[name]
     task = task_of(params, variant)
     if task == "generate":
         return None

@@ -16,9 +16,9 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from cspipe.lineage.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+from cspipe.runtime.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import explained
 from cspipe.runtime.wording import readable_seconds

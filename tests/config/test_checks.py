@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cspipe.config.checks import check_before_training
 from cspipe.config.params import Params
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
-from cspipe.stages.early_checks import check_before_training
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import TrainingSet
 from tests.conftest import Pictures, Tree

@@ -6,8 +6,8 @@ import os
 
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.mirror import Mirror
+from cspipe.runtime.stage import STATES
 from cspipe.runtime.storage import Bucket
-from cspipe.stages.stage import STATES
 
 
 def open_states(stage: str, key: str) -> Checkpoints:

@@ -8,7 +8,6 @@ from cspipe.config.params import Params
 from cspipe.evaluation.settings import INCEPTION_WEIGHTS, EvaluateSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
-from cspipe.stages.inputs import open_inputs
 from cspipe.training.settings import METHODS
 
 
@@ -21,19 +20,17 @@ def check_before_training(params: Params, images: int) -> None:
     if batch > images:
         raise UserError(
             f"params.yaml: compensation.batch {batch} is more than the {images} training images, so the compensate "
-            f"stage could not take a step; set it to {images} or less, or add pictures"
+            f"stage could not take a step; set it to {images} or less, or add images"
         )
     start, epochs = train.compensation.start, train.compensation.epochs
     needed = start + epochs * images
     if find(METHODS, train.method, "USES_COMPENSATOR") and train.images < needed:
         print(  # no error: a short try of a large preset is fine
             f"train: train.images {train.images} is less than train.compensation.start {start} and epochs {epochs} x "
-            f"{images} training images, so the module is never frozen; a real run sees {needed} or more",
+            f"{images} training images, so C is never frozen; a real run sees {needed} or more",
             file=sys.stderr,
         )
     _check_weights(params.evaluate)
-    for variant in params.variants.values():
-        open_inputs(params, variant)  # tells if there are fewer held-out pictures than it samples
 
 
 def _check_weights(evaluate: EvaluateSettings) -> None:

@@ -1,1 +1,0 @@
-"""From any model, samples or metrics file back to the code, parameters, data and machine that made it."""
