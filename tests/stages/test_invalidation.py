@@ -11,7 +11,7 @@ import pytest
 from tests.stages.conftest import run_in, stage
 from tests.stages.test_preemption import start, states, wait_until
 
-CHOICES = ("backbones", "compensators", "corrections", "methods", "samplers", "sources")
+CHOICES = ("backbones", "compensators", "corrections", "methods", "samplers", "sources", "tasks")
 
 
 def add_choices(clone: Path) -> None:
