@@ -12,7 +12,7 @@ from torch import Tensor
 from cspipe.data.seeds import derive_seed
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import Device
-from cspipe.runtime.errors import UserError
+from cspipe.runtime.errors import NotFinite, UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.tracking import Log
@@ -209,9 +209,9 @@ def _point(at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> d
     return point
 
 
-def _not_finite(what: str, seen: int, plan: Plan, checkpoints: Checkpoints, name: str) -> UserError:
+def _not_finite(what: str, seen: int, plan: Plan, checkpoints: Checkpoints, name: str) -> NotFinite:
     """The end of a run: `what` was not finite after the step that started at `seen` images."""
-    return UserError(
+    return NotFinite(
         f"{name}: {what} stopped being finite at {seen} images seen (seed of that step "
         f"{derive_seed(plan.seed, 'step', seen)}); last good state: {checkpoints.newest() or 'none'}. "
         "Lower the learning rate or the compensation scale in params.yaml."
