@@ -105,9 +105,9 @@ class ProgressElsewhere(StageProgress):
                 self._last = step
 
 
-def data_uri(picture: Path) -> str:
+def data_uri(file: Path) -> str:
     """An image file as a data URI of at most 300 kB; links into a bucket would expire."""
-    image = Image.open(picture).convert("RGB")
+    image = Image.open(file).convert("RGB")
     while True:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", optimize=True)

@@ -65,10 +65,10 @@ def stage_error(message: str, end: End, reached: int) -> StageFailed | Transient
 
 def reason(lines: Sequence[str]) -> str:
     """The line that says what went wrong: the stage's own message, else the last error, else the last line."""
-    own = [line for line in lines if line.startswith("cspipe ")]
+    ours = [line for line in lines if line.startswith("cspipe ")]
     errors = [line for line in lines if "error" in line.lower() and not line.startswith("ERROR: failed to reproduce")]
     printed = [line for line in lines if line]
-    return next((found[-1] for found in (own, errors, printed) if found), "ended without a word")
+    return next((found[-1] for found in (ours, errors, printed) if found), "ended without a word")
 
 
 def worth_another_attempt() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:

@@ -207,8 +207,8 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, as train.images=1000"
     )
-    given = parser.parse_args()
-    overrides = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in given.set)}
+    arguments = parser.parse_args()
+    overrides = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     alone = {
         PREFECT_API_URL: None,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
@@ -216,7 +216,7 @@ def main() -> None:
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     }
     with temporary_settings({} if server_answers() else alone):
-        state = pipeline(given.preset, given.revision, overrides, return_state=True)
+        state = pipeline(arguments.preset, arguments.revision, overrides, return_state=True)
     print(state.message)
     raise SystemExit(0 if state.is_completed() else 1)
 

@@ -1,4 +1,4 @@
-"""The `cspipe` command: params.yaml, questions about stages and files, own pictures, and the local stack.
+"""The `cspipe` command: params.yaml, questions about stages and files, own images, and the local stack.
 
 The work itself is run by `dvc repro`, or by the flows. What only some commands need is imported by them.
 """

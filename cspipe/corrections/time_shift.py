@@ -19,8 +19,8 @@ from cspipe.sampling.correction import Corrected, CorrectionSettings
 class Settings(CorrectionSettings):
     """Shifts within a window, while t is above a cut-off; the first step, from pure noise, is never shifted."""
 
-    window: WholeNumber = Field(description="native steps from the least to the largest time told, around t; 0: plain")
-    cutoff: WholeNumber = Field(description="native steps; at and below it the net is told t")
+    window: WholeNumber = Field(description="native steps from the least to the largest time shown, around t; 0: plain")
+    cutoff: WholeNumber = Field(description="native steps; at and below it the net sees t")
 
     def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
         """The net asked at the shifted time, and no hook."""
@@ -31,7 +31,7 @@ class Settings(CorrectionSettings):
             variance = x_t.flatten(1).var(dim=1)
             # 1 - ab rises with t, so the nearest in the window is the nearest of all, moved to the window's edge.
             nearest = (variance.unsqueeze(1) - levels).abs().argmin(dim=1) + 1
-            told = nearest.clamp(t - self.window // 2, t + self.window // 2)
-            return denoise(x_t, told.where((t > self.cutoff) & (t < schedule.steps), t))
+            shifted_t = nearest.clamp(t - self.window // 2, t + self.window // 2)
+            return denoise(x_t, shifted_t.where((t > self.cutoff) & (t < schedule.steps), t))
 
         return shifted, None

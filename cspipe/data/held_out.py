@@ -21,30 +21,30 @@ class HeldOut:
     So every family is tried on the same images. Raises UserError if `count` samples need more than there are.
     """
 
-    pictures: Shards
+    images: Shards
     conditions: Conditions
     seed: int
     """Of the first sample; the condition of sample i is drawn for seed + i."""
     count: int
 
     def __post_init__(self) -> None:
-        most = len(self.conditions.families) * len(self.pictures)
+        most = len(self.conditions.families) * len(self.images)
         if self.count > most:
             raise UserError(
                 f"params.yaml: sample.images {self.count} is more than the test split has for the task ({most}: "
-                f"{len(self.pictures)} images, families {', '.join(self.conditions.families)}); set it to {most} or "
+                f"{len(self.images)} images, families {', '.join(self.conditions.families)}); set it to {most} or "
                 "less, or raise data.limit or data.held_out"
             )
 
     def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
         """The conditions of samples start..stop: (stop - start, K, H, W)."""
         families = self.conditions.families
-        numbers = picture_numbers(start, stop, len(families))
+        numbers = image_numbers(start, stop, len(families))
         seeds = [derive_seed(self.seed + i, "condition") for i in range(start, stop)]
-        return self.conditions(numbers, self.pictures.gather(numbers), seeds, families_of(start, stop, families))
+        return self.conditions(numbers, self.images.gather(numbers), seeds, families_of(start, stop, families))
 
 
-def picture_numbers(start: int, stop: int, families: int) -> NDArray[np.int64]:
+def image_numbers(start: int, stop: int, families: int) -> NDArray[np.int64]:
     """Places in the test split of samples start..stop."""
     return np.arange(start, stop) // families
 

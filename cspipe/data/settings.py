@@ -17,7 +17,7 @@ class ConditionSettings(Section):
     """What the net sees beside x_t, in the tasks inpaint and deocclude."""
 
     masks: list[Annotated[str, key_of(*MASKS)]] = Field(description="inpaint: families, one drawn for each image")
-    mask_folder: Path | None = Field(description="inpaint: own masks, white where the hole is; null: none")
+    mask_folder: Path | None = Field(description="inpaint: a folder of masks, white where the hole is; null: none")
     occluders: list[Annotated[str, key_of(*OCCLUDERS)]] = Field(
         description="deocclude: drawn in front of the clean images; []: the pairs of the data"
     )

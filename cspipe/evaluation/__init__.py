@@ -1,1 +1,1 @@
-"""Scores of generated pictures: distances to real ones, and whether they copy the training set."""
+"""Scores of generated images: distances to real ones, and whether they copy the training set."""

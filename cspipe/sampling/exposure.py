@@ -26,9 +26,9 @@ def exposure_rows(
 ) -> list[dict[str, float]]:
     """Variances of x_t at the native steps of a walk, T to 0: `sampled` (len(steps),), and of the forward process.
 
-    That is ab_t Var(x0) + 1 - ab_t, with `clean` for the mean variance of a training picture's own pixels.
+    That is ab_t Var(x0) + 1 - ab_t, with `clean` for the mean variance of a training image's own pixels.
     """
     ab = schedule.sqrt_alpha_bar[torch.tensor(steps, device=schedule.sqrt_alpha_bar.device)].double().square()
     forward = (ab * clean + 1 - ab).tolist()
     columns = zip(steps, sampled.tolist(), forward, strict=True)
-    return [{"t": t, "sampled": own, "forward": known} for t, own, known in columns]
+    return [{"t": t, "sampled": mean, "forward": known} for t, mean, known in columns]

@@ -28,7 +28,7 @@ OFFICIAL_SPLIT = PAIRED = False
 HASHES = "ffhq-dataset-v2.json"
 PUBLISHED = Published(
     images=70_000,
-    licence="CC BY-NC-SA 4.0, of the data set; each picture has its own (github.com/NVlabs/ffhq-dataset)",
+    licence="CC BY-NC-SA 4.0, of the data set; each image has its own (github.com/NVlabs/ffhq-dataset)",
     files="the 70,000 files 00000.png ... 69999.png (images1024x1024, 89.1 GB, from github.com/NVlabs/ffhq-dataset, or "
     "the same at 256 pixels, about 7 GB)",
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from cspipe.config.params_file import load_params
 from cspipe.data.grid import save_png
-from cspipe.data.held_out import families_of, picture_numbers
+from cspipe.data.held_out import families_of, image_numbers
 from cspipe.data.shards import Shards, open_split
 from cspipe.evaluation.baselines import baselines
 from cspipe.evaluation.extractors import find_extractor
@@ -135,7 +135,7 @@ def measure_pairs(run: Evaluation) -> dict[str, Any]:
         raise UserError(f"{file}: not of the held-out images in data/prepared; run `dvc repro sample@{run.variant}`")
     known, device = run.made["families"], run.device.device
     count = min(run.settings.images, len(run.samples))
-    families, numbers = families_of(0, count, known), picture_numbers(0, count, len(known))
+    families, numbers = families_of(0, count, known), image_numbers(0, count, len(known))
     inputs = np.array(np.load(file, mmap_mode="r")[:count])
     results, truths = run.samples.gather(np.arange(count)), run.test.gather(numbers)
     with Progress(f"baselines {run.variant}", 2 * len(run.train)) as read:

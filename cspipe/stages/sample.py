@@ -19,7 +19,7 @@ from torch import Tensor
 from cspipe.config.params import Params, task_of
 from cspipe.config.params_file import load_params
 from cspipe.data.grid import comparison, display_scale, grid, save_png
-from cspipe.data.held_out import HeldOut, picture_numbers
+from cspipe.data.held_out import HeldOut, image_numbers
 from cspipe.data.pixels import normalise
 from cspipe.data.shards import open_split
 from cspipe.diffusion.denoiser import NetDenoiser
@@ -80,13 +80,13 @@ def write_inputs(folder: Path, inputs: HeldOut, batch: int) -> None:
 
 def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64], batch: int, name: str) -> None:
     """The variance of x_t along the walk and in the forward process, as exposure.tsv; its progress is shown as name."""
-    pictures, total = open_split(PREPARED, "train"), 0.0
-    with Progress(name, len(pictures)) as progress:
-        for start in range(0, len(pictures), batch):
-            pixels = pictures.gather(np.arange(start, min(start + batch, len(pictures))))
+    images, total = open_split(PREPARED, "train"), 0.0
+    with Progress(name, len(images)) as progress:
+        for start in range(0, len(images), batch):
+            pixels = images.gather(np.arange(start, min(start + batch, len(images))))
             total += float(pixel_variance(normalise(torch.from_numpy(pixels)).double()))
             progress.advance(len(pixels))
-    rows = exposure_rows(sampler.path, sampled, total / len(pictures), sampler.schedule)
+    rows = exposure_rows(sampler.path, sampled, total / len(images), sampler.schedule)
     write_tsv(folder / "exposure.tsv", rows, ("t", "sampled", "forward"))
 
 
@@ -96,7 +96,7 @@ def draw_grid(folder: Path, inputs: HeldOut | None) -> Image.Image:
     if inputs is None:
         return grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1]))
     rows = min(GRID_ROWS, len(images))
-    truths = inputs.pictures.gather(picture_numbers(0, rows, len(inputs.conditions.families)))
+    truths = inputs.images.gather(image_numbers(0, rows, len(inputs.conditions.families)))
     return comparison(inputs(0, rows)[:, : images.shape[1]], images[:rows], truths)
 
 
@@ -146,7 +146,7 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
         "variant": name,
         "task": task_of(params, variant),
         "families": None if inputs is None else list(inputs.conditions.families),
-        "inputs_sha256": None if inputs is None else inputs.pictures.sha256,
+        "inputs_sha256": None if inputs is None else inputs.images.sha256,
         "masks_sha256": masks_sha256(params),
         **variant.model_dump(),
         "seed": params.sample.seed,

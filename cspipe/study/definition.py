@@ -195,8 +195,8 @@ def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
             _check_variants(variants, tree["variants"], f"{file}: rows.{row}")
             tree["variants"] = {variant: tree["variants"][variant] for variant in variants}
             for seed in study.seeds:
-                own, cell = {**tree, "seed": seed}, "-".join([*parts, str(seed)])
-                yield Cell(cell, row, point, seed, variants, own, parse_params(own, f"{file}: cell {cell}"))
+                params, cell = {**tree, "seed": seed}, "-".join([*parts, str(seed)])
+                yield Cell(cell, row, point, seed, variants, params, parse_params(params, f"{file}: cell {cell}"))
 
 
 def _check_variants(variants: tuple[str, ...], known: Changes, owner: str) -> None:

@@ -99,8 +99,8 @@ def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
     for line in lines[-LAST_LINES:]:
         log(f"    {line}")
     log(f"    {kept} has all")
-    own = [line for line in lines if line.startswith("cspipe ")]
-    return (own or lines or ["no message"])[-1]
+    ours = [line for line in lines if line.startswith("cspipe ")]
+    return (ours or lines or ["no message"])[-1]
 
 
 def _clock(folder: Path, seconds: float = 0.0) -> float:

@@ -80,8 +80,8 @@ def speedup(
     counts with all of them, a factor of 1 or below that is only a bound from above.
     """
     factors, censored = [], 0
-    for own, other in zip(curves, than, strict=True):
-        needed = images_to_reach(other[-1], images, own, lower)
+    for curve, other in zip(curves, than, strict=True):
+        needed = images_to_reach(other[-1], images, curve, lower)
         first = images_to_reach(other[-1], images, other, lower)
         assert first is not None, "a curve reaches its own last score"
         censored += needed is None
