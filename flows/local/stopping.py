@@ -78,7 +78,7 @@ def end_runs(at_work: Iterable[psutil.Process], grace: float = GRACE) -> None:
         if not stages or time.monotonic() > patience:
             break
         time.sleep(0.2)
-    processes.kill([*stages, *engines])
+    processes.kill([*stages, *processes.running(engines)])  # an engine may just have begun another attempt
 
 
 def report_stopped(api: str, runs: Iterable[str]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.local import record, stopping
-from tests.flows.local.stacks import DEPLOYMENTS
+from flows.local import record
+from tests.flows.local.stacks import DEPLOYMENTS, run, typed
 from tests.flows.server import write_project
 
 
@@ -17,5 +17,5 @@ def project(tmp_path: Path) -> Iterator[Path]:
     """A project folder; a stack that a failing test left in it is stopped."""
     write_project(tmp_path / "project", DEPLOYMENTS)
     yield tmp_path / "project"
-    if (left := record.read(tmp_path / "project")) is not None:
-        stopping.stop(left)
+    if record.read(tmp_path / "project") is not None:
+        run(tmp_path / "project", typed("down()"))
