@@ -35,7 +35,7 @@ def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> lis
     if first is None:
         return []
     reference = getattr(first.provenance[0], "reference", "train")
-    real = "held-out real pictures" if reference == "train" else "real training pictures"
+    real = "held-out real images" if reference == "train" else "real training images"
     rivals = first.paired[0] if first.paired else {}
     rows = {
         real: _distances(first.bracket.heldout_kid, first.bracket.heldout_frechet),

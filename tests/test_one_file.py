@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tests.conftest import ROOT, Tree, change
 
 SOURCE = '''
-"""Pictures of one grey each, made as asked for."""
+"""Images of one grey each, made as asked for."""
 
 import numpy as np
 
@@ -47,17 +47,17 @@ open_source = Greys
 SAMPLER = '''
 """Two-step Adams-Bashforth on the noise (PNDM's order 2); the first step is DDIM's."""
 
-from cspipe.diffusion.process import noise_in, per_image
+from cspipe.diffusion.process import eps_from_x0, per_image
 
 ETAS = (0.0, 0.0)
-REMEMBERS = True
+REMEMBERS, CORRECTS_ESTIMATES = True, False
 
 
-def step(x_t, x0h, t, s, walk):
-    eh = noise_in(x_t, x0h, t, walk.schedule)
-    mean = 1.5 * eh - 0.5 * walk.past[0] if walk.past else eh
-    walk.past = [eh]
-    signal, noise = walk.schedule.signal, walk.schedule.noise
+def step(x_t, x0_hat, t, s, state):
+    eps_hat = eps_from_x0(x_t, x0_hat, t, state.schedule)
+    mean = 1.5 * eps_hat - 0.5 * state.history[0] if state.history else eps_hat
+    state.history = [eps_hat]
+    signal, noise = state.schedule.sqrt_alpha_bar, state.schedule.sqrt_one_minus_alpha_bar
     x0 = (x_t - per_image(noise[t]) * mean) / per_image(signal[t])
     return per_image(signal[s]) * x0 + per_image(noise[s]) * mean
 '''
@@ -67,19 +67,19 @@ CORRECTION = '''
 from pydantic import Field
 
 from cspipe.sampling.correction import CorrectionSettings
-from cspipe.diffusion.process import noise_in, per_image
+from cspipe.diffusion.process import eps_from_x0, per_image
 from cspipe.runtime.settings import Number
 
 
 class Settings(CorrectionSettings):
     divisor: Number = Field(gt=0, description="what the noise is divided by")
 
-    def build(self, denoise, schedule, module):
-        assert module is None
+    def build(self, denoise, schedule, C):
+        assert C is None
 
         def scaled(x_t, t):
-            e = noise_in(x_t, denoise(x_t, t), t, schedule) / self.divisor
-            return (x_t - per_image(schedule.noise[t]) * e) / per_image(schedule.signal[t])
+            eps = eps_from_x0(x_t, denoise(x_t, t), t, schedule) / self.divisor
+            return (x_t - per_image(schedule.sqrt_one_minus_alpha_bar[t]) * eps) / per_image(schedule.sqrt_alpha_bar[t])
 
         return scaled, None
 '''
@@ -90,35 +90,38 @@ from torch import nn
 
 
 class Line(nn.Conv2d):
-    def forward(self, x0h, t):
-        return super().forward(x0h)
+    def forward(self, x0_hat, t):
+        return super().forward(x0_hat)
 
 
-def build(taken, given, size, width):
-    net = Line(taken, given, 3, padding=1)
+def build(in_channels, out_channels, size, width):
+    net = Line(in_channels, out_channels, 3, padding=1)
     for parameter in net.parameters():
         nn.init.zeros_(parameter)
     return net
 '''
 
 METHOD = '''
-"""Forward states half a step too noisy: the plain pair at s, told as t."""
+"""Forward states half a step too noisy: the plain pair at s, shown as t."""
 
 from cspipe.diffusion.training_pair import plain_pair
-from cspipe.methods import falling as share
+from cspipe.training.reverse_step import fading as share
 
 USES_COMPENSATOR = DRAWS_NOISE = False
 
 
-def pair(own):
-    return plain_pair(own.prediction, own.x0, own.e, own.way[-1], own.schedule)._replace(t=own.way[0])
+def pair(step):
+    return plain_pair(step.prediction, step.x0, step.eps, step.s, step.schedule)._replace(t=step.t)
 '''
 BACKBONE = '''
 """Two convolutions, between which t is added; the second starts at 0."""
 
 from pydantic import Field
 
-from cspipe.backbones import BackboneSettings
+from torch import nn
+
+from cspipe.nets.backbone import BackboneSettings
+from cspipe.nets.blocks import zeroed
 from cspipe.runtime.settings import Count
 
 
@@ -130,9 +133,6 @@ class Settings(BackboneSettings):
             raise ValueError(f"data.size {size} must be even")
 
     def build(self, in_channels, out_channels, size):
-        from torch import nn
-        from cspipe.nets.blocks import zeroed
-
         class Pair(nn.Module):
             def __init__(self, width):
                 super().__init__()
@@ -176,6 +176,7 @@ def trained(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package, as shipped, beside what it has prepared and trained."""
     folder = tmp_path_factory.mktemp("trained") / "work"
     shutil.copytree(ROOT / "cspipe", folder / "cspipe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
     use(folder, change(small, {"train.method": "plain"}))
     stage(folder, "prepare")
     stage(folder, "train")
@@ -215,7 +216,7 @@ def test_sampler(work: Path, small: Tree) -> None:
 
 
 def test_correction(work: Path, small: Tree) -> None:
-    """It needs no module, so the variant waits for the main net alone, and models/compensation is not there."""
+    """It does not use C, so the variant waits for the main net alone, and models/compensation is not there."""
     (work / "cspipe/corrections/scaling.py").write_text(CORRECTION)
 
     def corrected(divisor: object, **more: object) -> Tree:
@@ -233,14 +234,14 @@ def test_correction(work: Path, small: Tree) -> None:
         (corrected(1.2, colour=1), "variants.ddim-100.correction.colour: unknown key"),
         (
             change(corrected(1.2), {"variants.ddim-100.reads": "models"}),
-            "reads must be models/main with correction scaling, which does not need the module",
+            "reads must be models/main with correction scaling, which does not need C",
         ),
     ):
         use(work, wrong)
         assert message in stage(work, "sample", "ddim-100", check=False).stderr
 
 
-def test_net_of_the_module(work: Path, small: Tree) -> None:
+def test_compensator(work: Path, small: Tree) -> None:
     (work / "cspipe/compensators/line.py").write_text(NET)
     use(work, change(small, {"compensation.net": "line"}))
     stage(work, "compensate")
@@ -250,7 +251,7 @@ def test_net_of_the_module(work: Path, small: Tree) -> None:
 
 
 def test_training_method(work: Path, small: Tree) -> None:
-    """It takes no module, so none is fit: nothing is said of its size."""
+    """It does not use C, so none is fit: nothing is said of its size."""
     (work / "cspipe/methods/late.py").write_text(METHOD)
     use(work, change(small, {"train.method": "late", "train.compensation.fade": 0.0}))
     before = (work / "models/main/model.safetensors").read_bytes()
@@ -264,7 +265,7 @@ def test_training_method(work: Path, small: Tree) -> None:
 @pytest.mark.slow
 def test_main_net(work: Path, small: Tree) -> None:
     (work / "cspipe/backbones/two_layers.py").write_text(BACKBONE)
-    model = {"name": "two-layers", "width": 12}
+    model = {"name": "two_layers", "width": 12}
     chosen = change(small, {"model": model, "train.method": "plain"})
     use(work, chosen)
     stage(work, "train")
@@ -279,22 +280,3 @@ def test_main_net(work: Path, small: Tree) -> None:
     ):
         use(work, change(chosen, wrong))
         assert message in stage(work, "train", check=False).stderr
-
-
-def test_params_are_checked_without_torch() -> None:
-    """So that a command that only reads them is quick; it holds for every sampler, correction and main net there is."""
-    code = """
-import sys
-from importlib import import_module
-from cspipe.runtime.registry import names_in
-from cspipe.config.overlays import preset_names, read_preset
-from cspipe.config.params_file import parse_params
-for name in preset_names():
-    parse_params(read_preset(name).tree, name)
-folders = "diffusion.samplers", "diffusion.corrections", "data.sources", "nets.backbones"
-for package in (f"cspipe.{folder}" for folder in folders):
-    for name in names_in(package):
-        import_module(f"{package}.{name.replace('-', '_')}")
-        assert "torch" not in sys.modules, name
-"""
-    python(ROOT, "-c", code)

@@ -26,7 +26,13 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with prepared data, a net of task inpaint, and its samples of one variant."""
     folder = tmp_path_factory.mktemp("run")
     variants = {"ddim-10": change(small["variants"]["ddim-100"], {"steps": 4})}
-    changes = {"task": "inpaint", "variants": variants, "train.method": "plain", "train.images": 16}
+    changes = {
+        "task": "inpaint",
+        "condition.masks": ["half"],
+        "variants": variants,
+        "train.method": "plain",
+        "train.images": 16,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(change(small, changes), sort_keys=False))
     for stage in (["prepare"], ["train"], ["sample", "ddim-10"]):
         command = [sys.executable, "-m", f"cspipe.stages.{stage[0]}", *stage[1:]]

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cspipe.config.params_file import load_params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.sampling.settings import Variant
 
 if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that use it: other commands are quicker
     import numpy as np
@@ -20,6 +18,7 @@ if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that
     from PIL import Image
 
     from cspipe.sampling.batches import Sampler
+    from cspipe.sampling.settings import Variant
 
 ROUNDS = 10
 """Of each step, where an unconditional net fills holes and its variant says nothing: as many as RePaint takes.
@@ -115,6 +114,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
 
     Any net of the task can do it, and an unconditional one can inpaint.
     """
+    from cspipe.config.params_file import load_params
     from cspipe.runtime.device import open_device
     from cspipe.runtime.models import FILE, read_config
     from cspipe.runtime.stage import COMPENSATION, MAIN

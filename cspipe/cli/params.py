@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from cspipe.config.overlays import preset_names, read_preset
-from cspipe.config.params_file import load_params, parse_params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 
@@ -31,7 +30,8 @@ def show(name: Name) -> None:
     """Print every value of a preset with the file it is from, and what follows: sizes, work, memory, passes."""
     preset = read_preset(name)
     print(preset.text(origins=True), flush=True)
-    from cspipe.config.workload import derived  # torch takes seconds to import
+    from cspipe.config.params_file import parse_params  # torch takes seconds to import
+    from cspipe.config.workload import derived
 
     print(derived(parse_params(preset.tree, f"preset {name}")), end="")
 
@@ -54,5 +54,7 @@ def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) -> None:
     """Check a params file as every stage does before it works."""
+    from cspipe.config.params_file import load_params  # torch takes seconds to import
+
     params = load_params(file)
     print(f"{file}: fine ({params.data.source}, {params.data.size} pixels, {', '.join(params.variants)})")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from cspipe.config.params import Params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import SettingsOf
-from cspipe.sampling.settings import Variant
+
+if TYPE_CHECKING:  # torch takes seconds to import: commands that only read presets do without
+    from cspipe.config.params import Params
 
 
 class ParamsError(UserError):
@@ -26,6 +27,9 @@ _UNION_MEMBERS = ("function-", "literal[", "constrained-")
 
 def _meaning(keys: list[str], tree: Any) -> str:
     """The description of a key such as train.batch, in a file with the content `tree`."""
+    from cspipe.config.params import Params
+    from cspipe.sampling.settings import Variant
+
     annotation: Any = Params
     meaning = ""
     for key in keys:
@@ -62,6 +66,8 @@ def _explain(error: ValidationError, tree: Any, where: str) -> str:
 
 def parse_params(tree: Any, where: str) -> Params:
     """Validate a parsed YAML tree; `where` names it in messages. Raises ParamsError."""
+    from cspipe.config.params import Params
+
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

@@ -16,6 +16,9 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 
+ROOT = Path(__file__).parents[2]
+"""Of the checkout."""
+
 
 def _object_id(kind: str, content: bytes) -> bytes:
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).digest()
@@ -39,21 +42,20 @@ def _tree(folder: Path) -> bytes:
 
 def code_ids(*paths: str) -> dict[str, str]:
     """Git object ids of the package's source files or folders, such as "cspipe/diffusion", shortened to 12 digits."""
-    root = Path(__file__).parents[2]
-    found = {path: root / path for path in paths}
+    found = {path: ROOT / path for path in paths}
     return {path: (_tree(file) if file.is_dir() else _blob(file)).hex()[:12] for path, file in found.items()}
 
 
 def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str | None = None) -> dict[str, str]:
-    """`code_ids` of the code that dvc.yaml, in the working folder, names as dependencies of a stage.
+    """`code_ids` of the code that dvc.yaml, beside the package, names as dependencies of a stage.
 
     `${a.b}` there is a value of `params`, as DVC fills it in; of a stage that runs once per variant, `${item.a}` is a
     value of the variant. Raises UserError if there is no such stage.
     """
     try:
-        entry = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+        entry = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"dvc.yaml: no stage {stage} ({error}); run in the folder of the project") from None
+        raise UserError(f"{ROOT / 'dvc.yaml'}: no stage {stage} ({error}); run in a checkout of the project") from None
     values = dict(params or {})
     if variant is not None:
         values |= {"key": variant, "item": values["variants"][variant]}

@@ -29,7 +29,7 @@ def test_help_comes_without_torch() -> None:
 
 
 def test_offered_commands_are_added_and_those_of_no_checkout_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = {"twice": "tests.cli.test_main:hello", "presets": "cspipe.cli.main:params_app", "up": "flows_gone.up:up"}
+    offered = {"twice": "tests.cli.test_main:hello", "presets": "cspipe.cli.params:app", "up": "flows_gone.up:up"}
     entries = [EntryPoint(name, value, "cspipe.commands") for name, value in offered.items()]
     monkeypatch.setattr(main, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
     app = typer.Typer()

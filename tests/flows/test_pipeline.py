@@ -26,8 +26,8 @@ def refused(*arguments: Any) -> str:
 
 @pytest.mark.usefixtures("prefect")
 def test_what_cannot_run_is_told_in_one_line_before_anything_is_queued(flow_clone: Path) -> None:
-    assert "no preset 'ffqh256' in this revision" in refused("ffqh256")
-    assert "'train.imagse': params.yaml has no such key" in refused("demo", None, {"train.imagse": 5})
+    assert "no preset 'ffqh256'" in refused("ffqh256")
+    assert "no key train.imagse" in refused("demo", None, {"train.imagse": 5})
     assert "train.images" in refused("demo", None, {"train.images": -1})
     assert "no revision 'v9'" in refused("demo", "v9")
     (flow_clone / "params.yaml").write_text("seed: 1\n")

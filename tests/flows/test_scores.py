@@ -29,11 +29,11 @@ def named(rows: list[Row]) -> dict[str, Row]:
 def test_without_a_record_there_is_no_change() -> None:
     now = {"ddim-100": metrics(), "cs-100": metrics(kid=0.4220)}
     rows = score_rows(now, {})
-    assert [row["variant"] for row in rows] == ["held-out real pictures", "ddim-100", "cs-100", "uniform noise"]
+    assert [row["variant"] for row in rows] == ["held-out real images", "ddim-100", "cs-100", "uniform noise"]
     assert named(rows)["ddim-100"] == {
         "variant": "ddim-100", "KID x1000": "415.4 ± 25.4", "Frechet": "193", "precision": "0.164", "recall": "0.520"
     }  # fmt: skip
-    assert named(rows)["held-out real pictures"]["KID x1000"] == "0.91"
+    assert named(rows)["held-out real images"]["KID x1000"] == "0.91"
     assert named(rows)["uniform noise"]["KID x1000"] == "2,388.9"
     assert about(now, {}).endswith(" samples; no earlier record")
 
@@ -63,5 +63,5 @@ def test_a_task_is_scored_beside_what_costs_nothing() -> None:
 def test_real_pictures_are_named_by_what_they_are() -> None:
     provenance: dict[str, Any] = json.loads((ROOT / "metrics/cs-100.json").read_text())["provenance"][0]
     rows = score_rows({"a": metrics(provenance=[provenance | {"reference": "held_out"}])}, {})
-    assert rows[0]["variant"] == "real training pictures"
+    assert rows[0]["variant"] == "real training images"
     assert score_rows({}, {}) == []

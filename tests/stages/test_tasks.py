@@ -82,7 +82,7 @@ def test_report_and_terminal_tell_the_scores_against_the_truth(inpainted: Path) 
     page = (inpainted / "report/report.html").read_text()
     mean = f"{paired(inpainted)['result']['half']['psnr']['mean']:.2f}"
     assert "Against the truth" in page
-    assert "nearest training picture" in page
+    assert "nearest training image" in page
     assert mean in page
     assert mean in stage(inpainted, "report").stdout
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cspipe.config.params import Params
+from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import INDEX, ShardWriter, sha256_of
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.runtime.checkpoint import Checkpoints
@@ -19,7 +20,7 @@ from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.registry import names_in
-from cspipe.stages.conditions import open_training_set
+from cspipe.runtime.stage import PREPARED
 from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
@@ -48,7 +49,8 @@ def weights(trainer: DiffusionTrainer | CompensatorTrainer) -> list[Tensor]:
 
 
 def examples_of(params: Params, pictures: Pictures) -> TrainingSet:
-    return open_training_set(params, pictures)  # type: ignore[arg-type]  # what it reads of shards
+    conditions = open_conditions(params.task, params.condition, pictures, PREPARED)  # type: ignore[arg-type]
+    return TrainingSet(pictures, conditions, params.seed)
 
 
 def new_main_net(params: Params, pictures: Pictures) -> DiffusionTrainer:
