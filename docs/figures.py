@@ -25,7 +25,7 @@ def overview() -> dict[str, Image.Image]:
     """Data, plain samples and compensated samples."""
     count = COLUMNS * ROWS
     panels = {
-        "pictures to learn from": open_split(Path("data/prepared"), "train").gather(np.arange(count)),
+        "training images": open_split(Path("data/prepared"), "train").gather(np.arange(count)),
         "sampled: DDIM": np.load("samples/ddim-100/samples.npy")[:count],
         "sampled: DDIM + compensation": np.load("samples/cs-100/samples.npy")[:count],
     }

@@ -1,1 +1,1 @@
-"""The mathematics of diffusion and of compensation sampling: pure tensors, no files."""
+"""The mathematics of diffusion: pure tensors, no files."""

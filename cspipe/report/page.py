@@ -120,7 +120,9 @@ def _charts(curves: dict[str, Columns]) -> dict[str, Markup]:
         "share": chart("Compensated share", "share", "share", "share of each batch, 0 to 1", from_zero=True),
         "grad_norm": chart("Gradient norm", "grad_norm", "grad_norm", "norm, before clipping", log_y=True),
         "module_loss": chart("Loss of the module", "module_loss", "loss", "loss of C", log_y=True),
-        "norm": chart("Norm ratio", "norm", "norm_ratio", f"‖C‖ / ‖x0 {MINUS} x0_hat‖", from_zero=True, reference=nothing),
+        "norm": chart(
+            "Norm ratio", "norm", "norm_ratio", f"‖C‖ / ‖x0 {MINUS} x0_hat‖", from_zero=True, reference=nothing
+        ),
         "error": chart("Remaining error", "norm", "error", left, from_zero=True, reference=useless),
         "alpha_bar": chart("Alpha-bar", "schedule", "alpha_bar", "alpha-bar, share of signal", from_zero=True),
         "kappa": chart("Kappa", "schedule", "kappa", f"kappa(t, t {MINUS} 1)", log_y=True),

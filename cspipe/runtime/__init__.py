@@ -1,1 +1,1 @@
-"""What every part stands on: devices, files, S3, progress, errors. Nothing here can change a result."""
+"""What every part stands on: devices, files, S3, progress, errors. Nothing here changes more than rounding."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from cspipe.ingest.parallel import chunks, parallel_map
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import PreparedImage, Skipped, count_test, form_of
 from cspipe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 Options = dict[str, Any]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,6 @@ from cspipe.ingest.images import RESIZE
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, Split, divide_officially, form_of, path_of
 from cspipe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 READS_PATH = OFFICIAL_SPLIT = DOWNLOADS = True
 PAIRED = False

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
 from cspipe.ingest.images import RESIZE
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, divide, form_of, path_of
-
-if TYPE_CHECKING:
-    pass
 
 READS_PATH = True
 OFFICIAL_SPLIT = PAIRED = False

@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
 from cspipe.ingest.images import RESIZE, BadImage, Form, fit, read
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, PreparedImage, Split, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 READS_PATH = PAIRED = True
 OFFICIAL_SPLIT = False

@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,6 @@ from cspipe.ingest.images import RESIZE
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 READS_PATH = True
 OFFICIAL_SPLIT = PAIRED = False
