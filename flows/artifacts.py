@@ -42,14 +42,14 @@ LOOKED_EVERY = 15.0
 
 
 def never_fails(show: Callable[P, None]) -> Callable[P, None]:
-    """What only shows a run must not end it: a server that does not answer is noted in the log."""
+    """What only shows a run must not end it: a server or S3 that does not answer is noted in the log."""
 
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         """Show it, or note in the log that it is not shown."""
         try:
             show(*args, **kwargs)
-        except (httpx.HTTPError, PrefectException, OSError) as error:
+        except (httpx.HTTPError, PrefectException, StorageError, OSError) as error:
             log.warning("not shown in Prefect (%s): %s", show.__name__, type(error).__name__)
 
     return shown
@@ -136,6 +136,7 @@ def show_plan(text: str, run: str) -> None:
     create_markdown_artifact(text, key="plan", description=f"what {run} will run")
 
 
+@never_fails
 def show_report(workspace: Workspace, run: str) -> None:
     """Where the finished report is."""
     lines = [f"`dvc exp apply {run}`, then open `report/report.html`."]

@@ -73,9 +73,8 @@ def run_command(
 ) -> Ended:
     """Run a command in `folder`, calling `tell` with each line, and at most every 30 s with a line of progress.
 
-    The process stays in the flow's process group, which Prefect signals when a run is cancelled. After `hours`, when
-    `unwanted` (asked every 2 s) says so, or when this is interrupted, the command and everything it started get
-    SIGTERM, and SIGKILL 25 s later, or 7 s if unwanted.
+    It stays in the flow's process group, which Prefect signals at a cancellation. After `hours`, when `unwanted` (asked
+    every 2 s) says so, or at an interrupt, all that it started gets SIGTERM, and SIGKILL 25 s later, 7 s if unwanted.
     """
     process = _start(command, folder, environment or {})
     deadline, done, stopped = time.monotonic() + hours * 3600, threading.Event(), list[bool]()
@@ -95,8 +94,8 @@ def run_command(
         assert process.stdout is not None
         last = _follow(map(str.rstrip, process.stdout), tell, progress)
         status = process.wait()
-        if stopped:  # whoever waits first gets the status; subprocess takes it for 0 if that was not itself
-            status = status or -signal.SIGTERM
+        if stopped:
+            status = status or -signal.SIGTERM  # subprocess takes it for 0 if another waited first
             watcher.join()  # until all that the command started is gone
     finally:
         done.set()

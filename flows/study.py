@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage_errors import StorageError
 from cspipe.study.clone import FOLDER
 from cspipe.study.results import RESULTS
 from flows.artifacts import key, never_fails, show_image
@@ -108,7 +110,8 @@ def keep_page(clone: Path, workspace: Workspace, run: str, name: str, log: Calla
     for file in sorted((workspace.root / RESULTS).glob(f"{name}.*")):
         shutil.copyfile(file, kept / file.name)
         if workspace.bucket is not None:
-            workspace.bucket.put_file(file, f"runs/{run}/{file.name}")
+            with suppress(StorageError):  # the clone has them
+                workspace.bucket.put_file(file, f"runs/{run}/{file.name}")
     there = "" if workspace.bucket is None else f" and {workspace.bucket.url}/runs/{run}"
     log(f"page, figure and numbers, made for {RESULTS}: {kept}{there}")
 

@@ -51,5 +51,5 @@ def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest
     command = [sys.executable, str(ROOT / script), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for image in tmp_path.glob("docs/*.png"):
-        assert min(Image.open(image).size) > 100
+    if script == "docs/figures.py":
+        assert min(Image.open(tmp_path / "docs/tasks.png").size) > 100

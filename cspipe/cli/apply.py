@@ -149,12 +149,17 @@ def _choose(variants: dict[str, Variant], name: str | None, config: dict[str, An
     """The named variant, else the first that suits the net, one with repaint before others. Raises UserError."""
     if name is not None and name not in variants:
         raise UserError(f"--variant {name}: params.yaml has none of that name; it has {', '.join(variants)}")
+    from cspipe.runtime.registry import find
+    from cspipe.sampling.state import SAMPLERS
+
     native, objections = config["diffusion"]["steps"], []
     for each in [name] if name else sorted(variants, key=lambda other: variants[other].repaint is None):
         if variants[each].steps > native:
             objections.append(f"{each}: takes {variants[each].steps} steps, the net knows {native}")
         elif variants[each].repaint is not None and config["task"] != "generate":
             objections.append(f"{each}: has repaint, which is for a net of task generate, not {config['task']}")
+        elif config["task"] == "generate" and find(SAMPLERS, variants[each].sampler, "REMEMBERS"):
+            objections.append(f"{each}: its sampler {variants[each].sampler} remembers steps, so it cannot repaint")
         else:
             return each
     reasons = "; ".join(objections)

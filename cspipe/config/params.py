@@ -78,8 +78,3 @@ class Params(Section):
                 "or take pairs (data.avatars.paired)"
             )
         return self
-
-
-def task_of(params: Params, variant: Variant) -> Literal["generate", "inpaint", "deocclude"]:
-    """What a variant does: the task of the main net, but for one that fills holes with a net of task generate."""
-    return params.task if variant.repaint is None else "inpaint"

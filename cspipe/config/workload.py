@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from cspipe.diffusion.schedule import SCHEDULES
 from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.ingest.source import count_test
 from cspipe.nets.blocks import count_parameters
+from cspipe.runtime.registry import choice
 from cspipe.runtime.wording import readable_bytes
 
 FLOAT32 = 4
@@ -118,7 +118,7 @@ def training_images(data: DataSettings) -> int | None:
 
     A source of a published size has `PUBLISHED`, its `images` in all, or `TRAIN_IMAGES` of its official split.
     """
-    source = import_module(f"{SOURCES}.{data.source.replace('-', '_')}")
+    source = choice(SOURCES, data.source)
     if data.held_out == "official":
         train: int | None = getattr(source, "TRAIN_IMAGES", None)
         return train if data.limit is None else None

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +24,6 @@ from cspipe.evaluation.extractors import Extractor
 from cspipe.evaluation.settings import LpipsSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
-
-if TYPE_CHECKING:
-    from cspipe.evaluation.settings import LpipsSettings
 
 BATCH, BATCH_PIXELS = 32, 2**19
 """Pairs per pass at most, and pixels: 8 pairs of 256 pixels, whose features in VGG take half a gigabyte."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cspipe.ingest.settings import DataSettings
 
 PREVIEW_IMAGES, PREVIEW_COLUMNS, PREVIEW_PIXELS = 64, 8, 128
-CODE = ("cspipe/data", "cspipe/ingest", "cspipe/sources")
 
 
 def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = None, masks: Path | None = None) -> int:
@@ -62,7 +61,8 @@ def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = Non
 
 def _key(data: DataSettings, source: Source) -> str:
     """Name of the folder of unfinished work: a digest of the parameters, of what the source reads, and of the code."""
-    parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code_ids(*CODE)]
+    code = code_ids("cspipe/data", "cspipe/ingest", f"cspipe/sources/{data.source}.py", "cspipe/tasks/deocclude.py")
+    parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,20 +7,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cspipe.ingest.images import Form
-from cspipe.ingest.settings import DataSettings
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 
-if TYPE_CHECKING:
-    pass  # for types alone: worker processes read no parameters
-
-SOURCES = "cspipe.sources"
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
 """What the index has of a source: "licence" and "resize" at least, and "paired" if images are."""

@@ -1,1 +1,1 @@
-"""The neural nets: the backbones that predict, and the small modules that compensate their error."""
+"""What the nets are made of: blocks, attention, levels; the nets are in cspipe/backbones and cspipe/compensators."""

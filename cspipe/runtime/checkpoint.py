@@ -43,7 +43,7 @@ class Checkpoints:
             with beside.open("wb") as file:
                 torch.save({"key": self.key, "seen": seen, "state": state}, file)
         except (OSError, RuntimeError) as error:
-            beside.unlink()  # of no use, and the disk may be full
+            beside.unlink(missing_ok=True)  # of no use, and the disk may be full
             # torch turns the system's error into one of its own, which says nothing of a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         # The name carries the digest, so it is known only now; the content is on the disk before the name is.

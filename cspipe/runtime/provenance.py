@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cspipe.runtime.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-"""Of the checkout."""
+from cspipe.runtime.registry import ROOT
 
 
 def _object_id(kind: str, content: bytes) -> bytes:
@@ -49,23 +47,25 @@ def code_ids(*paths: str) -> dict[str, str]:
 def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str | None = None) -> dict[str, str]:
     """`code_ids` of the code that dvc.yaml, beside the package, names as dependencies of a stage.
 
-    `${a.b}` there is a value of `params`, as DVC fills it in; of a stage that runs once per variant, `${item.a}` is a
-    value of the variant. Raises UserError if there is no such stage.
+    Raises UserError if there is no such stage.
     """
     try:
         entry = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{ROOT / 'dvc.yaml'}: no stage {stage} ({error}); run in a checkout of the project") from None
-    values = dict(params or {})
-    if variant is not None:
-        values |= {"key": variant, "item": values["variants"][variant]}
-
-    def value(match: re.Match[str]) -> str:
-        """A value by its dotted key."""
-        found: Any = values
-        for key in match[1].split("."):
-            found = found[key]
-        return str(found)
-
+    variants = [] if variant is None else [variant]
     code = [path for path in entry.get("do", entry)["deps"] if path.startswith("cspipe/")]
-    return code_ids(*(re.sub(r"\$\{([\w.]+)\}", value, path) for path in code))
+    return code_ids(*(path for template in code for path in fill_in(template, params or {}, variants)))
+
+
+def fill_in(template: str, params: Mapping[str, Any], variants: Iterable[str]) -> set[str]:
+    """A path of dvc.yaml as DVC fills it in: `${a.b}` is a value of `params`, `${item.a}` one of each variant."""
+
+    def value(tree: Any, keys: str) -> str:
+        """A value by its dotted key."""
+        for key in keys.split("."):
+            tree = tree[key]
+        return str(tree)
+
+    rows = [{"key": name, "item": params["variants"][name]} for name in variants] or [{}]
+    return {re.sub(r"\$\{([\w.]+)\}", lambda match: value({**params, **row}, match[1]), template) for row in rows}  # noqa: B023

@@ -66,16 +66,6 @@ class RunLog:
             path.write_text(f"{_opening(self.stage)}{json.dumps(facts)};\n")
 
 
-def read_log(folder: Path, stage: str) -> dict[str, Any]:
-    """The log of a stage's last run, as `RunLog.write` left it; empty if there is none, or it is damaged."""
-    try:
-        text = (folder / f"{stage}.js").read_text()
-        facts = json.loads(text.removeprefix(_opening(stage)).rstrip().removesuffix(";"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
 def _opening(stage: str) -> str:
     return f"(window.runLog = window.runLog || {{}})[{json.dumps(stage)}] = "
 

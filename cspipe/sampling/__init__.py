@@ -1,1 +1,1 @@
-"""From noise to images: walks along a path of steps, variants, repainting, own images."""
+"""From noise to images: the loop over steps, variants and their settings, repainting, exposure bias."""

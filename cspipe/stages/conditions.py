@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cspipe.config.params import Params, task_of
+from typing import Literal
+
+from cspipe.config.params import Params
 from cspipe.data.conditions import open_conditions
 from cspipe.data.held_out import HeldOut
 from cspipe.data.settings import ConditionSettings
@@ -10,16 +12,20 @@ from cspipe.data.shards import open_split
 from cspipe.runtime.stage import PREPARED
 
 
+def task_of(params: Params, name: str) -> Literal["generate", "inpaint", "deocclude"]:
+    """What a variant does: the task of the main net, but for one that fills holes with a net of task generate."""
+    return params.task if params.variants[name].repaint is None else "inpaint"
+
+
 def open_held_out(params: Params, name: str) -> HeldOut | None:
     """Held-out images with their conditions for a variant; None where it samples from noise alone. Raises UserError."""
-    variant = params.variants[name]
-    task = task_of(params, variant)
+    task, repaint = task_of(params, name), params.variants[name].repaint
     if task == "generate":
         return None
     images = open_split(PREPARED, "test")
     settings, count = params.condition, params.sample.images
-    if variant.repaint is not None:
-        settings = ConditionSettings(masks=variant.repaint.masks, mask_folder=None, occluders=[])
+    if repaint is not None:
+        settings = ConditionSettings(masks=repaint.masks, mask_folder=None, occluders=[])
         count = min(count, len(settings.masks) * len(images))  # samples of noise alone have no such bound
     conditions = open_conditions(task, settings, images, PREPARED)
     assert conditions is not None, "there is one for every other task"

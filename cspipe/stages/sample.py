@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cspipe.config.params import Params, task_of
+from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.data.grid import comparison, display_scale, grid, save_png
 from cspipe.data.held_out import HeldOut, image_numbers
@@ -36,7 +36,7 @@ from cspipe.sampling.correction import Corrected, on_estimates
 from cspipe.sampling.exposure import exposure_rows, pixel_variance
 from cspipe.sampling.settings import Variant
 from cspipe.sampling.state import SAMPLERS, find_step
-from cspipe.stages.conditions import open_held_out
+from cspipe.stages.conditions import open_held_out, task_of
 from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, write_tsv
 
 SAMPLES = Path("samples")
@@ -144,7 +144,7 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
         code["compensate"] = read_config(COMPENSATION, "compensate")["code"]
     return {
         "variant": name,
-        "task": task_of(params, variant),
+        "task": task_of(params, name),
         "families": None if inputs is None else list(inputs.conditions.families),
         "inputs_sha256": None if inputs is None else inputs.images.sha256,
         "masks_sha256": masks_sha256(params),

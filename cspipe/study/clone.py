@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.provenance import fill_in
 from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")
@@ -31,7 +32,7 @@ class Clone:
     """What the study keeps: the clone, logs."""
     commit: str
     code: tuple[str, ...]
-    """Paths that dvc.yaml lists as code of stages, and itself."""
+    """Paths that dvc.yaml lists as code of stages, as they stand there, and itself."""
 
     @property
     def root(self) -> Path:
@@ -40,7 +41,10 @@ class Clone:
 
     def done(self, cell: Cell, experiment: str | None) -> bool:
         """Whether a cell's experiment (its reference, if it has one) is finished, with this code and parameters."""
-        if experiment is None or not succeeds(self.root, "diff", "--quiet", experiment, self.commit, "--", *self.code):
+        if experiment is None:
+            return False
+        code = {path for template in self.code for path in fill_in(template, cell.tree, cell.tree["variants"])}
+        if not succeeds(self.root, "diff", "--quiet", experiment, self.commit, "--", *sorted(code)):
             return False
         if yaml.safe_load(git(self.root, "show", f"{experiment}:params.yaml")) != cell.tree:
             return False
@@ -105,7 +109,7 @@ def _share(clone: Clone, name: str) -> None:
 
 
 def code_of(home: Path) -> tuple[str, ...]:
-    """dvc.yaml and the code that it lists for the stages."""
+    """dvc.yaml and the code that it lists for the stages, ${...} as it is there."""
     stages: dict[str, Any] = yaml.safe_load((home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     listed = {dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])}
     return ("dvc.yaml", *sorted(dep for dep in listed if dep.startswith("cspipe")))

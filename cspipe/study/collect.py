@@ -15,9 +15,9 @@ from cspipe.runtime.registry import find
 from cspipe.study.clone import Clone, git
 from cspipe.study.definition import BETTER, Cell, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
+from cspipe.training.settings import METHODS
 
 Record = dict[str, Any]
-METHODS = "cspipe.methods"
 MOMENTS = 1000
 """Of training, at which the share of its path is looked at."""
 

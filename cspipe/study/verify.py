@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def differences(committed: Results, found: Results, root: Path) -> list[str]:
         for name in ("processor", "torch")
         if getattr(here, name) != getattr(there, name)
     ]
+    code = [re.sub(r"\$\{[^}]*\}", "*", path) for path in code_of(root)]  # any file that parameters may choose
     for commit in sorted({cell.commit for cell in committed.cells}):
-        if not succeeds(root, "diff", "--quiet", commit, here.commit, "--", *code_of(root)):
+        if not succeeds(root, "diff", "--quiet", commit, here.commit, "--", *code):
             reasons.append(f"code of {here.commit[:12]} here, of {commit[:12]} there")
     return reasons
 

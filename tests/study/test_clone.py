@@ -1,0 +1,50 @@
+"""Whether a finished cell of a study still counts: only while the code that its parameters choose is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from cspipe.study.clone import Clone, code_of, git
+from tests.stages.conftest import commit, new_repository
+
+STAGES = {
+    "train": {"cmd": "true", "deps": ["cspipe/loss.py", "cspipe/methods/${train.method}.py"]},
+    "sample": {"foreach": "${variants}", "do": {"cmd": "true", "deps": ["cspipe/samplers/${item.sampler}.py"]}},
+}
+PARAMS: dict[str, Any] = {"train": {"method": "plain"}, "variants": {"few": {"sampler": "ddim"}}}
+
+
+def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
+    root = new_repository(tmp_path.resolve() / "clone")
+    files = [root / f"cspipe/{name}.py" for name in ("loss", "methods/plain", "methods/rival", "samplers/ddim")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (root / "metrics").mkdir()
+    (root / "metrics/few.json").write_text("{}")
+    commit(root, "an experiment")
+    experiment = git(root, "rev-parse", "HEAD")
+    cell: Any = SimpleNamespace(tree=PARAMS, variants=["few"])
+
+    def done() -> bool:
+        head = git(root, "rev-parse", "HEAD")
+        clone = Clone(root, root.parent, head, code_of(root))
+        return clone.done(cell, experiment)
+
+    assert done()
+    (root / "cspipe/methods/rival.py").write_text("# edited")
+    commit(root, "a file that it does not use")
+    assert done()
+    for file in (files[0], files[1], files[3]):
+        file.write_text("# edited")
+        commit(root, "a file that it uses")
+        assert not done(), file
+        file.write_text("")
+        commit(root, "as before")
+        assert done(), file
