@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact
 
 from cspipe.runtime.storage import Bucket
-from flows.artifacts import LARGEST, ProgressElsewhere, data_uri, key, never_fails, show_image
+from flows.artifacts import LARGEST, ProgressElsewhere, data_uri, never_fails
 from flows.command import Step
 from tests.s3_server import S3
 
@@ -43,16 +43,6 @@ def made(name: str) -> Artifact:
 
 
 @pytest.mark.usefixtures("prefect")
-def test_a_picture_is_shown_without_its_address(tmp_path: Path) -> None:
-    """Prefect's pages write the whole URI of an image artifact below it."""
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    flow(show_image)(tmp_path / "a.png", "pictures-shown", "train of demo")
-    shown = made("pictures-shown")
-    assert shown.type == "markdown"
-    assert shown.data == f"![train of demo]({data_uri(tmp_path / 'a.png')})"
-
-
-@pytest.mark.usefixtures("prefect")
 def test_the_driver_shows_how_far_a_worker_is(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
@@ -73,10 +63,6 @@ def test_the_driver_shows_how_far_a_worker_is(s3: S3, monkeypatch: pytest.Monkey
         s3.start()
     shown.end()
     assert made("progress-far-away").data == 100
-
-
-def test_keys_are_what_prefect_takes() -> None:
-    assert key("pictures", "sample@cs-10") == "pictures-sample-cs-10"
 
 
 def test_a_server_that_is_away_does_not_end_the_work() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.command import Step, as_step, end_tree, run_command
+from flows.command import as_step, end_tree, run_command
 
 CHILDREN = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
 
@@ -22,30 +22,6 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def test_lines_come_one_by_one_with_the_exit_status(tmp_path: Path) -> None:
-    told: list[str] = []
-    ended = run_command(python("print('one'); print('two'); raise SystemExit(3)"), tmp_path, tell=told.append)
-    assert told == ["one", "two"]
-    assert ended.status == 3
-    assert ended.lines == ("one", "two")
-    assert not ended.timed_out
-
-
-def test_progress_is_thinned_but_its_end_is_told(tmp_path: Path) -> None:
-    lines = "; ".join(f"print('train: {n}/100 ({n} %), 50 images/s, 2 s left')" for n in (1, 2, 3, 100))
-    told: list[str] = []
-    steps: list[Step] = []
-    run_command(python(lines), tmp_path, tell=told.append, progress=steps.append)
-    assert [step.done for step in steps] == [1, 100]
-    assert len(told) == 2
-
-
-def test_what_stages_print_is_understood() -> None:
-    step = as_step("train: 3200/48000 (7 %), 280 images/s, 160 s left  loss 0.2")
-    assert step == Step("train", 3200, 48000, 280, 160)
-    assert as_step("Running stage 'train':") is None
 
 
 def test_after_its_time_the_command_and_what_it_started_are_ended(tmp_path: Path) -> None:

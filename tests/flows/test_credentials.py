@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from prefect.blocks.system import Secret
 
@@ -28,13 +26,6 @@ def _environment(prefect: None, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_block_lets_the_worker_use_the_bucket() -> None:
     Secret(value=KEYS).save(BLOCK, overwrite=True)
     assert shared_bucket(print, 0) is not None
-
-
-def test_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    Secret(value=KEYS).save(BLOCK, overwrite=True)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
-    take_from_block()
-    assert os.environ["AWS_ACCESS_KEY_ID"] == "mine"
 
 
 def test_a_block_of_something_else_is_told_without_its_value() -> None:

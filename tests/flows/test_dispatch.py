@@ -14,7 +14,6 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled, State
 
 from cspipe.runtime.ends import End
-from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.dispatch import cancel_queued, failed, queue_after, until_begun
 from flows.failures import StageFailed, Transient
@@ -63,14 +62,6 @@ def test_its_task_is_pending_until_a_worker_has_begun() -> None:
 
     assert two_stages(queue, False) == SENT
     assert "RUNNING" not in seen
-
-
-def test_why_it_cannot_be_queued_is_what_its_task_fails_with() -> None:
-    def queue() -> UUID:
-        raise UserError("no deployment run-stage")
-
-    with pytest.raises(UserError, match="no deployment run-stage"):
-        two_stages(queue, False)
 
 
 def test_nothing_is_queued_after_a_failure_upstream() -> None:

@@ -20,15 +20,10 @@ PAIRS = {"data.avatars.paired": "glasses", "task": "deocclude", "evaluate.kid_su
 pytestmark = pytest.mark.slow
 CHOICES: dict[str, Tree] = {
     "plain": {"train.method": "plain"},
-    "scheduled_sampling": {"train.method": "scheduled_sampling"},
     "noise_control": {"train.method": "noise_control"},
-    "weight_control": {"train.method": "weight_control"},
-    "eps": {"diffusion.prediction": "eps"},
-    "x0": {"diffusion.prediction": "x0"},
     "edm": {"diffusion.prediction": "edm", "diffusion.schedule": "karras"},
     "inpaint": {"task": "inpaint", "evaluate.kid_subset_size": 4},
     "deocclude": PAIRS,
-    "deocclude, plain": {**PAIRS, "train.method": "plain"},
 }
 
 

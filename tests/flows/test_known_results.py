@@ -83,10 +83,6 @@ def place(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(tmp_path, bucket)
 
 
-def test_nothing_is_known_of_a_new_pipeline(place: Place) -> None:
-    assert place.settle(place.clone("new"))[0] == {}
-
-
 def test_what_ran_elsewhere_is_taken_from_the_bucket_and_here_from_the_cache(place: Place) -> None:
     first = place.clone("first")
     assert place.settle(first, then_run=True)[0] == {}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cspipe.config.params import Params
-from cspipe.runtime.errors import UserError
-from flows.raw_data import check_data, link_raw_files
+from flows.raw_data import link_raw_files
 from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
 from tests.stages.conftest import commit, new_repository, run_in
@@ -52,28 +49,3 @@ def test_own_images_are_those_of_the_clone_to_dvc_too(clone: Path) -> None:
         assert "data/raw" not in json.loads(changed(workspace)).get("prepare", "")
         assert (workspace.root / "data/raw/mine/more/b.png").read_text() == "more/b.png"
     assert (clone / "data/raw/mine/more/b.png").read_text() == "more/b.png"  # the links went, not the images
-
-
-def test_what_dvc_tracks_is_seen_by_git_and_left_to_dvc(clone: Path) -> None:
-    """With `/data/raw/*` in .gitignore DVC did not find mine.dvc: `?*` is what it reads as git does."""
-    run_in(clone, "dvc", "add", "-q", "data/raw/mine")
-    assert "data/raw/mine.dvc" in run_in(clone, "git", "status", "--porcelain", "-uall").stdout
-    commit(clone, "images tracked")
-    (clone / "data/raw/mine/a.png").write_text("changed since")
-    with open_at_head(clone) as workspace:
-        assert link_raw_files(clone, workspace.root) == []
-        assert "mine.dvc" in run_in(workspace.root, "dvc", "dag", "--dot").stdout
-        run_in(workspace.root, "dvc", "checkout", "-q", "data/raw/mine.dvc")
-        assert (workspace.root / "data/raw/mine/a.png").read_text() == "a.png"
-
-
-def test_missing_images_are_told_with_the_way_that_fits(clone: Path, params: Callable[..., Params]) -> None:
-    data = params({"data.source": "folder", "data.path": "data/raw/faces"}).data
-    with open_at_head(clone) as workspace:
-        with pytest.raises(UserError, match=r"`dvc add data/raw/faces`, commit data/raw/faces\.dvc, `dvc push`"):
-            check_data(workspace.root, data)
-        (workspace.root / "data/raw/faces.dvc").write_text("outs: []")
-        check_data(workspace.root, data)
-        check_data(workspace.root, params().data)
-        cifar = {"data.source": "cifar10", "data.path": "data/raw/cifar10", "data.held_out": "official"}
-        check_data(workspace.root, params(cifar).data)  # it downloads

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cspipe.runtime.errors import UserError
 from flows.local.record import Stack
-from flows.request import check, given_parameters
+from flows.request import check
 from flows.workspace import git
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, write_project
@@ -54,10 +54,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("flow", "parameters", "says"),
     [
-        ("pipeline", {"preset": "nope"}, "'nope'"),
         ("pipeline", {"overrides": {"train.imagez": 1}}, "train.imagez"),
-        ("pipeline", {"overrides": {"train.images": "x"}}, "train.images"),
-        ("pipeline", {"revision": "HEAD", "preset": "nope"}, "'nope'"),
         ("sweep", {"grid": {"train.micro_batch": [32, 7]}}, "train.micro_batch"),
         ("sweep", {"grid": [1]}, "grid"),
     ],
@@ -94,20 +91,6 @@ def test_of_a_server_elsewhere_tags_and_commits_alone_are_known(clone: Path) -> 
         for revision in ("v1", git(clone, "rev-parse", "HEAD")):
             with pytest.raises(UserError, match="'nope'"):
                 check("pipeline", {"preset": "nope", "revision": revision})
-
-
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        (["run", "a", "-p", "preset=demo", "-p", 'overrides={"a.b": 1}'], {"preset": "demo", "overrides": {"a.b": 1}}),
-        (["run", "--param=x=1", "a", "--params", '{"x": 2, "y": 3}', "--watch"], {"x": 1, "y": 3}),
-        (["run", "a", "--params", "-"], {}),
-        (["run", "a", "--params", "[1]"], {}),
-        (["run", "a", "--nonsense"], {}),
-    ],
-)
-def test_parameters_are_read_as_prefect_reads_them(typed: list[str], given: dict[str, Any]) -> None:
-    assert given_parameters(typed) == given
 
 
 @pytest.fixture(scope="module")

@@ -26,18 +26,6 @@ def named(rows: list[Row]) -> dict[str, Row]:
     return {row["variant"]: row for row in rows}
 
 
-def test_without_a_record_there_is_no_change() -> None:
-    now = {"ddim-100": metrics(), "cs-100": metrics(kid=0.4220)}
-    rows = score_rows(now, {})
-    assert [row["variant"] for row in rows] == ["held-out real images", "ddim-100", "cs-100", "uniform noise"]
-    assert named(rows)["ddim-100"] == {
-        "variant": "ddim-100", "KID x1000": "415.4 ± 25.4", "Frechet": "193", "precision": "0.164", "recall": "0.520"
-    }  # fmt: skip
-    assert named(rows)["held-out real images"]["KID x1000"] == "0.91"
-    assert named(rows)["uniform noise"]["KID x1000"] == "2,388.9"
-    assert about(now, {}).endswith(" samples; no earlier record")
-
-
 def test_scores_with_a_record_say_what_changed() -> None:
     now, before = {"ddim-100": metrics(), "new": metrics()}, {"ddim-100": metrics(kid=0.42), "gone": metrics()}
     rows = named(score_rows(now, before))
@@ -58,10 +46,3 @@ def test_a_task_is_scored_beside_what_costs_nothing() -> None:
     assert rows[2]["PSNR, dB ↑"].endswith(" (+0.312)")
     assert "(" not in rows[2]["L1, of 255 ↓"]
     assert rows[2]["KID x1000"] == "415.4 ± 25.4"
-
-
-def test_real_pictures_are_named_by_what_they_are() -> None:
-    provenance: dict[str, Any] = json.loads((ROOT / "metrics/cs-100.json").read_text())["provenance"][0]
-    rows = score_rows({"a": metrics(provenance=[provenance | {"reference": "held_out"}])}, {})
-    assert rows[0]["variant"] == "real training images"
-    assert score_rows({}, {}) == []

@@ -9,7 +9,6 @@ import pytest
 
 from cspipe.config.overlays import read_preset
 from cspipe.config.params_file import load_params
-from cspipe.runtime.errors import UserError
 from flows.settings import write_params
 from tests.conftest import ROOT
 
@@ -32,24 +31,3 @@ def test_overrides_change_values_and_keep_the_comments(root: Path) -> None:
 def test_without_overrides_it_is_what_params_use_writes(root: Path) -> None:
     write_params(root, "ffhq256", {})
     assert (root / "params.yaml").read_text() == read_preset("ffhq256").text()
-
-
-@pytest.mark.parametrize(
-    ("preset", "overrides", "says"),
-    [
-        ("dmeo", {}, "no preset 'dmeo'"),
-        ("demo", {"train.imagse": 5}, "train.imagse"),
-        ("demo", {"train.images.all": 5}, "train.images.all"),
-        ("demo", {"nothing.at.all": 5}, "nothing"),
-        ("demo", {"train.images": "many"}, "train.images"),
-        ("demo", {"train.batch": 7}, "train.micro_batch"),
-    ],
-)
-def test_what_cannot_be_used_is_named_and_nothing_changes(
-    root: Path, preset: str, overrides: dict[str, object], says: str
-) -> None:
-    with pytest.raises(UserError, match=r".") as caught:
-        write_params(root, preset, overrides)
-    assert says in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-    assert (root / "params.yaml").read_text() == "before"

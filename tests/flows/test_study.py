@@ -1,4 +1,4 @@
-"""Studies by Prefect: what is refused before anything runs, what is shown, and a whole one that is cancelled once."""
+"""Studies by Prefect: what is refused before anything runs, and a whole one that is cancelled once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ from uuid import UUID
 import psutil
 import pytest
 import yaml
-from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State
 
-from flows.command import Ended
-from flows.failures import StageFailed
-from flows.study import keep_cells, read_cells, show_page, study
+from flows.study import study
 from tests.flows.machines import Machines, machines
 from tests.flows.server import wait_for
 from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
-
-PAGE = "# small\n\nIs it?\n\n![frechet](small.png)\n\n| | frechet |\n| --- | ---: |\n| plain | 1.5 |\n"
 
 
 def refused(*arguments: Any) -> str:
@@ -38,17 +31,6 @@ def refused(*arguments: Any) -> str:
 
 
 @pytest.mark.usefixtures("prefect")
-def test_what_cannot_run_is_refused_in_one_line_before_anything_is_opened(flow_clone: Path) -> None:
-    assert "jobs: 0" in refused("smallest", 0)
-    assert "'v9'" in refused("smallest", 1, "v9")
-    (flow_clone / "params.yaml").write_text("seed: 1\n")
-    assert "params.yaml" in refused("smallest")
-    (flow_clone / "flows" / "graph.py").write_text("")
-    assert "flows" in refused("smallest", 1, "HEAD")
-    assert not list((flow_clone / ".cspipe").glob("*/*"))
-
-
-@pytest.mark.usefixtures("prefect")
 def test_a_study_that_its_own_command_refuses_ends_in_the_command_s_words(flow_clone: Path) -> None:
     assert "no study '../smallest' in studies/; there are " in refused("../smallest")
     file = flow_clone / "studies/smallest/study.yaml"
@@ -58,34 +40,6 @@ def test_a_study_that_its_own_command_refuses_ends_in_the_command_s_words(flow_c
     assert "studies/smallest/study.yaml" in message
     assert "train.mehtod" in message
     assert not list((flow_clone / ".cspipe/runs").glob("*"))
-
-
-def test_cells_outlive_the_workspace_and_old_results_do_not_pass_for_new_ones(tmp_path: Path) -> None:
-    clone, root = tmp_path / "clone", tmp_path / "root"
-    for folder in (root / ".cspipe", root / "docs/results"):
-        folder.mkdir(parents=True)
-    (root / "docs/results/small.md").write_text(PAGE)
-    keep_cells(clone, root)
-    (root / ".cspipe/study/small").mkdir()
-    assert (clone / ".cspipe/study/small").is_dir()
-    with pytest.raises(StageFailed, match=r"^small: no key a; correct it$"):
-        read_cells(root, "small", Ended(1, ("error before it", "cspipe: no key a; correct it")))
-    with pytest.raises(StageFailed, match=r"^small: not done after "):
-        read_cells(root, "small", Ended(-15, (), timed_out=True))
-
-
-@pytest.mark.usefixtures("prefect")
-def test_the_page_is_shown_without_the_link_to_a_file_that_prefect_does_not_have(tmp_path: Path) -> None:
-    (tmp_path / "small.md").write_text(PAGE)
-
-    @flow(persist_result=False)
-    def shows() -> None:
-        show_page(tmp_path, "small", "study-small-1")
-
-    shows()
-    with get_client(sync_client=True) as client:
-        [page] = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["study-small"])))
-    assert page.data == PAGE.replace("![frechet](small.png)\n\n", "")
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
-from cspipe.runtime.errors import UserError
 from flows.setup import SLOTS, SWEEPS
 from flows.supervise import Watch
-from flows.sweep import points
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, wait_for, write_project
 
@@ -106,13 +104,3 @@ def test_a_lost_point_starts_again_and_a_lost_sweep_finds_its_points(client: Syn
     assert ended(client, sweep) == ("Completed", "2 points done")
     assert client.read_flow_run(sweep).run_count == 2
     assert count(client) == before + 3, "every point was done, so none was started"
-
-
-def test_every_combination_is_a_point() -> None:
-    assert points({"a": [1, 2], "b": ["x"]}) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
-
-
-@pytest.mark.parametrize("grid", [{}, {"a": []}, {"a": 1}])
-def test_a_grid_that_is_none_is_refused(grid: dict[str, list[int]]) -> None:
-    with pytest.raises(UserError, match=r"^grid: "):
-        points(grid)

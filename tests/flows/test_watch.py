@@ -10,17 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from prefect.cli import flow_runs_watching
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.exceptions import FlowRunWaitTimeout
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Pending, Running
 from rich.console import Console
 
 from flows import watch
@@ -28,7 +24,6 @@ from tests.flows.server import Server, end, prefect_server, wait_for, write_proj
 
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, tags: [cspipe]}
-  - {name: other, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}}
 """
 PIPELINE = """
 import time
@@ -55,7 +50,7 @@ def pipeline(seconds: float = 8, fails: bool = False):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with two deployments of one flow, one of this project and one of another."""
+    """A server with a deployment of this project."""
     with prefect_server(tmp_path_factory.mktemp("watch")) as server:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "pipeline.py").write_text(PIPELINE)
@@ -64,10 +59,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def created(server: Server, deployment: str = "train-demo", **parameters: object) -> UUID:
-    """A run of a deployment, which no worker takes."""
+def created(server: Server, **parameters: object) -> UUID:
+    """A run of the deployment, which no worker takes."""
     with server.client() as client:
-        found = client.read_deployment_by_name(f"pipeline/{deployment}")
+        found = client.read_deployment_by_name("pipeline/train-demo")
         return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
 
 
@@ -129,11 +124,6 @@ def test_a_failed_run_ends_with_its_reason(server: Server) -> None:
     assert "Traceback" not in printed
 
 
-def test_watching_ends_after_its_timeout(server: Server) -> None:
-    with pytest.raises(FlowRunWaitTimeout, match="still runs after 1 s"):
-        watch_it(server, created(server), timeout=1)
-
-
 @pytest.mark.parametrize("command", ["deployment", "flow-run"])
 def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
     """Through both commands of Prefect that watch: it fails if Prefect calls another function for it."""
@@ -160,37 +150,6 @@ def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
     assert state.is_scheduled()
 
 
-def test_a_stage_elsewhere_waits_until_its_worker_has_begun() -> None:
-    now, one = datetime.now(UTC), uuid4()
-    pending = TaskRun(name="train", task_key="a", dynamic_key="0", state=Pending())
-    running = pending.model_copy(update={"state": Running(), "start_time": now})
-    child = FlowRun(flow_id=one, name="train of demo-0123", work_pool_name="gpu", created=now)
-    lost = child.model_copy(update={"start_time": now})
-    second = FlowRun(
-        flow_id=one, name="train of demo-0123, attempt 2", work_pool_name="gpu", created=now + timedelta(1)
-    )
-    assert watch.phase(pending, []) == ""  # for those upstream
-    assert "waiting for a worker of pool gpu" in watch.phase(pending, [child])
-    assert watch.phase(running, [lost]) == "running"
-    assert "waiting for a worker of pool gpu" in watch.phase(running, [lost, second])
-    assert watch.phase(pending.model_copy(update={"start_time": now}), [lost]) == "to be tried again"
-
-
-def test_runs_of_other_projects_are_watched_by_prefect(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[UUID]()
-
-    async def prefects(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
-        asked.append(flow_run_id)
-        return FlowRun(id=flow_run_id, flow_id=flow_run_id)
-
-    monkeypatch.setattr(flow_runs_watching, "watch_flow_run", prefects)
-    watch.install()
-    run = created(server, "other")
-    with temporary_settings({PREFECT_API_URL: server.url}):
-        ended = asyncio.run(flow_runs_watching.watch_flow_run(run, Console(file=io.StringIO())))
-    assert [ended.id] == asked == [run]
-
-
 @pytest.mark.slow
 def test_a_server_that_is_away_for_a_while_does_not_end_the_watching(server: Server) -> None:
     run = created(server)
@@ -206,17 +165,3 @@ def test_a_server_that_is_away_for_a_while_does_not_end_the_watching(server: Ser
     executed(server, run)
     assert process.wait(120) == 0
     assert "dvc exp apply demo-0123" in log.read_text()
-
-
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("Flow run encountered an exception: UserError: no preset 'a'", "no preset 'a'"),
-        ("Task run encountered an exception StageFailed: train: bad\nTraceback", "train: bad"),
-        ("Task run encountered an exception StageFailed: Flow run encountered an exception: KeyError: 'a'", "'a'"),
-        ("Flow run process exited with 9", "Flow run process exited with 9"),
-        (None, "no message"),
-    ],
-)
-def test_the_reason_is_one_line_without_prefects_words(message: str | None, reason: str) -> None:
-    assert watch.one_line(message) == reason

@@ -11,7 +11,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows import workspace
-from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import check_code, open_workspace, resolve_revision, shared_bucket
 from tests.flows.machines import cloned
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
@@ -113,33 +113,11 @@ def test_a_worker_with_other_code_or_pins_than_the_revision_is_told_so(clone: Pa
         check_code(clone, head(clone))
 
 
-def test_outside_of_a_clone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CSPIPE_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"no git clone; set CSPIPE_HOME"):
-        home()
-
-
 @pytest.fixture
 def store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The environment of a worker with a bucket."""
     monkeypatch.setenv("CSPIPE_S3", bucket.url)
     return monkeypatch
-
-
-def test_a_store_that_cannot_be_used_is_told_without_its_secrets(store: pytest.MonkeyPatch) -> None:
-    assert shared_bucket(print, 0) is not None
-    for variable, value, named in (
-        ("CSPIPE_S3", "s3://no-such-bucket/x", "no-such-bucket"),
-        ("AWS_SECRET_ACCESS_KEY", "a-wrong-secret", "AWS_SECRET_ACCESS_KEY"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "127.0.0.1:9"),
-    ):
-        with store.context() as changed:
-            changed.setenv(variable, value)
-            with pytest.raises(UserError, match=named) as refused:
-                shared_bucket(print, 0)
-            assert "a-wrong-secret" not in str(refused.value)
-    store.delenv("CSPIPE_S3")
-    assert shared_bucket(print, 0) is None
 
 
 def test_a_store_that_is_away_is_waited_for(s3: S3, store: pytest.MonkeyPatch) -> None:

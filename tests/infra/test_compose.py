@@ -34,18 +34,6 @@ def test_it_follows_the_compose_specification(compose: Tree) -> None:
     PyCompose.from_yaml(text).validate()
 
 
-def test_what_services_refer_to_exists(compose: Tree) -> None:
-    services = compose["services"]
-    for name, service in services.items():
-        needed = {key: value for key, value in service.get("depends_on", {}).items() if value.get("required", True)}
-        assert all("profiles" not in services[other] for other in needed), f"{name} needs a service that may be off"
-        assert service["networks"]
-        assert set(service["networks"]) <= set(compose["networks"])
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            assert source in compose["volumes"] or (INFRA / source).is_file(), volume
-
-
 def test_only_what_asks_for_a_secret_is_published_and_on_this_machine_alone(compose: Tree) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert published == {"server": ["127.0.0.1:4200:4200"], "s3": ["127.0.0.1:8333:8333"]}

@@ -123,9 +123,3 @@ def test_the_token_reaches_git_and_no_file(origin: Path, tmp_path: Path) -> None
     files = [file for file in (tmp_path / "home").rglob("*") if file.is_file()]
     assert files
     assert not any(b"never-to-be-written" in file.read_bytes() for file in files)
-
-
-def test_a_missing_variable_is_named(origin: Path, tmp_path: Path) -> None:
-    done = start(origin, tmp_path / "home", "true", CSPIPE_REPOSITORY="")
-    assert done.returncode != 0
-    assert "CSPIPE_REPOSITORY" in done.stderr

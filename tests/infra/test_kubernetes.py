@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import shutil
 import subprocess
@@ -66,15 +65,6 @@ def test_kustomize_builds_it_with_pinned_images() -> None:
         assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "cspipe"
         for container in (pod(manifest) or {}).get("containers", []):
             assert container["image"].partition(":")[2] not in ("", "latest")
-
-
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-def test_kubectl_makes_a_secret_of_the_same_variables(env: dict[str, str]) -> None:
-    command = ["kubectl", "create", "secret", "generic", "cspipe", "--dry-run=client", "--output=json"]
-    command.append(f"--from-env-file={INFRA / '.env.example'}")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    made = json.loads(done.stdout)["data"]
-    assert {name: base64.b64decode(value).decode() for name, value in made.items()} == env
 
 
 @pytest.mark.parametrize("name", PODS)

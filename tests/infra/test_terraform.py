@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import string
 import subprocess
@@ -38,14 +37,6 @@ def resources() -> Tree:
 def test_terraform_itself_parses_it_and_would_format_it_so() -> None:
     done = subprocess.run(["terraform", "fmt", "-check", "-diff", FOLDER], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_variables_and_resources_that_are_named_exist() -> None:
-    text = "".join(file.read_text() for file in sorted(FOLDER.glob("*.tf")))
-    assert set(re.findall(r"\bvar\.(\w+)", text)) == set(re.findall(r'^variable "(\w+)"', text, re.MULTILINE))
-    declared = set(re.findall(r'^resource "(\w+)" "(\w+)"', text, re.MULTILINE))
-    assert set(re.findall(r"\b(aws_\w+)\.(\w+)", text)) <= declared
-    assert all((FOLDER / name).is_file() for name in re.findall(r"path\.module}/([\w.-]+)", text))
 
 
 def test_the_bucket_is_private_versioned_encrypted_and_not_deleted_by_accident(resources: Tree) -> None:

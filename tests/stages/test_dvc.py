@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import Tree, change
-from tests.stages.conftest import commit, new_clone, run_in
+from tests.stages.conftest import run_in
 
 CELLS = {f"{stage}@{variant}" for stage in ("sample", "evaluate") for variant in ("ddim-100", "cs-10")}
 ALL = {"prepare", "train", "compensate", "report", *CELLS}
@@ -127,11 +127,3 @@ def test_variants_of_another_preset_leave_nothing_behind(clone: Path, two_varian
 def lock(clone: Path) -> Tree:
     """The stages of dvc.lock."""
     return dict(yaml.safe_load((clone / "dvc.lock").read_text())["stages"])
-
-
-def test_plain_training_is_one_switch_away(tmp_path: Path, two_variants: Tree) -> None:
-    clone = new_clone(tmp_path / "plain", change(two_variants, {"train.method": "plain"}))
-    run_in(clone, "dvc", "repro", "train")
-    commit(clone, "plain")
-    assert json.loads((clone / "models/main/config.json").read_text())["train"]["method"] == "plain"
-    assert (clone / "curves/train-norm.tsv").read_text() == "t\tnorm_ratio\terror\n"

@@ -25,8 +25,7 @@ EXPOSURE = Path("samples/ddim-100/exposure.tsv")
 def trained(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
     """A clone with a net that knows little, and variants of it."""
     plain = small["variants"]["ddim-100"]
-    repaint = {**plain, "repaint": {"rounds": 2, "masks": ["half"]}}
-    variants = {"ddim-100": plain, "heun-5": {**plain, "sampler": "heun", "steps": 5}, "repaint": repaint}
+    variants = {"ddim-100": plain, "heun-5": {**plain, "sampler": "heun", "steps": 5}}
     edm = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
     tree = change(small, {"variants": variants, "train.method": "plain", "sample.images": 128, **edm})
     folder = new_clone(tmp_path_factory.mktemp("trained") / "clone", tree)
@@ -92,9 +91,3 @@ def test_exposure_survives_a_kill_and_hardly_depends_on_the_batch(trained: Path)
         assert np.allclose(read(trained)["sampled"], table["sampled"], rtol=1e-4)
     finally:
         params.write_text(text)
-
-
-def test_walks_that_go_back_up_have_no_exposure(trained: Path) -> None:
-    stage(trained, "sample", "repaint")
-    assert (trained / "samples/repaint/samples.npy").exists()
-    assert not (trained / "samples/repaint/exposure.tsv").exists()

@@ -130,21 +130,3 @@ def test_too_few_held_out_pictures_are_told_before_training(deoccluded: Path) ->
     assert failed.returncode == 1
     assert "sample.images 17 is more than the test split has for the task (16" in failed.stderr
     assert "set it to 16 or less" in failed.stderr
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"task": "deocclude"}, "condition.occluders is empty and data.source avatars gives no pairs"),
-        ({"task": "inpaint", "condition.masks": []}, "inpainting needs masks"),
-        ({"task": "inpaint", "variants": {"re": REPAINT}}, "variants.re.repaint must be null with task inpaint"),
-        ({"condition.masks": ["holes"]}, "condition.masks.0: Input should be 'box', 'completion'"),
-        ({"data.held_out": "official"}, "data.held_out must be a share between 0 and 1 with data.source avatars"),
-    ],
-)
-def test_impossible_tasks_are_refused(changes: Tree, told: str, small: Tree, tmp_path: Path) -> None:
-    clone = tmp_path
-    (clone / "params.yaml").write_text(yaml.safe_dump(change(small, changes)))
-    failed = stage(clone, "train", check=False)
-    assert failed.returncode == 1
-    assert told in failed.stderr

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cspipe.study.claims import HELD, NOT_HELD, UNDECIDED, decide, sentence
+from cspipe.study.claims import HELD, NOT_HELD, UNDECIDED, decide
 from tests.study.conftest import Make
 
 CLAIM = {"text": "It is better.", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
@@ -81,13 +81,6 @@ def test_equal_time_can_turn_a_gain_at_equal_images_into_a_loss(made: Make) -> N
     word, numbers = verdict(made, scores, {"kind": "equal-time"}, seconds=seconds)
     assert word == NOT_HELD
     assert "after 20.0 s of training is 4.33 [4.33, 4.33]" in numbers
-
-
-def test_sentence_has_claim_verdict_and_numbers_once(made: Make) -> None:
-    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
-    assert sentence(results.study.claims[0], results) == (
-        "It is better: **held** (frechet of cs minus that of plain is -1.50 [-2.00, -1.00] over 2 seeds)."
-    )
 
 
 def test_lines_may_be_compared_at_different_points(made: Make) -> None:

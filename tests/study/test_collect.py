@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cspipe.config.params import Params
-from cspipe.study.collect import _path_flop, scores_of
+from cspipe.study.collect import _path_flop
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,3 @@ def test_path_of_a_method_costs_its_passes_for_its_share(
 ) -> None:
     keys = {f"train.compensation.{key}": value for key, value in changes.items()}
     assert _path_flop(params({"train.method": method, **keys}), 100, 10) == pytest.approx(expected, abs=1)
-
-
-def test_scores_are_found_in_all_sections_of_a_metrics_file() -> None:
-    metrics = {
-        "efflite0": {"frechet": 3.0, "kid_std": 1.0},
-        "bracket": {"heldout_kid": 2.0},
-        "provenance": [{"recall": 9.0}],
-        "memorisation": {"nearest_ratio": 1.1},
-        "truth": {"psnr": 20.0},
-    }
-    assert scores_of(metrics) == {"frechet": 3.0, "nearest_ratio": 1.1, "psnr": 20.0}

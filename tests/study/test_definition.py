@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cspipe.runtime.errors import UserError
-from cspipe.study.definition import define, read_study, study_names
+from cspipe.study.definition import define, study_names
 from tests.conftest import ROOT, Tree
 
 STUDY: Tree = {
@@ -43,27 +43,13 @@ def test_cells_are_rows_at_points_for_each_seed(tmp_path: Path, small: Tree) -> 
     assert cells[0].params.train.method == "plain"
 
 
-def test_lines_are_named_by_the_row_and_where_there_are_several_by_the_variant(tmp_path: Path, small: Tree) -> None:
-    study = read_study(folder(tmp_path, small), "one")
-    assert list(study.lines()) == ["plain / ddim-100", "cs / ddim-100", "cs / cs-10"]
-    single = study.model_copy(update={"rows": {"plain": {}, "cs": {}}})
-    assert single.lines() == {"plain": ("plain", "ddim-100"), "cs": ("cs", "ddim-100")}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": [1, 1]}, "seeds has one twice"),
-        ({"rows": {"a b": {}}, "claims": []}, "study.yaml: rows.a b"),
         ({"rows": {"a": {"train.metod": "plain"}}, "claims": []}, "rows.a: no key train.metod"),
-        ({"rows": {"a": {"seed": 3}}, "claims": []}, "rows.a: seed cannot be changed here"),
         ({"rows": {"a": {"train.batch": 7}}, "claims": []}, "cell one-a-48-3: 1 problem"),
         ({"variants": ["ddim-7"], "claims": []}, "no variant ddim-7 in the study's params.yaml; it has ddim-100"),
         ({"claims": [{**STUDY["claims"][0], "row": "es"}]}, "claims.0.row: no 'es' here; there are plain / ddim-100"),
-        ({"claims": [{**STUDY["claims"][0], "score": "recall"}]}, "claims.0.score: no 'recall' here"),
-        ({"claims": [{**STUDY["claims"][0], "point": "7"}]}, "claims.0.point: no '7' here; there are 48, 96"),
-        ({"points": {}, "axis": ""}, "claims.0.kind: speedup needs two points or more"),
-        ({"axis": ""}, "axis must say what the points are"),
         ({"rows": {"a-48": {}, "a": {}}, "points": {"48": {}, "48-48": {}}, "claims": []}, "two cells are named"),
     ],
 )
@@ -72,11 +58,6 @@ def test_mistake_is_told_with_file_and_key(tmp_path: Path, small: Tree, changes:
         define(folder(tmp_path, small, **changes), "one")
     assert message in str(told.value)
     assert "study.yaml" in str(told.value)
-
-
-def test_unknown_study_is_told_with_those_there_are(tmp_path: Path, small: Tree) -> None:
-    with pytest.raises(UserError, match="no study 'two' in studies/; there are one"):
-        define(folder(tmp_path, small), "two")
 
 
 @pytest.mark.parametrize("name", study_names(ROOT))

@@ -7,42 +7,17 @@ from pathlib import Path
 import pytest
 
 from cspipe.runtime.errors import UserError
-from cspipe.study.pages import overview, page, table, write_pages
+from cspipe.study.pages import overview, page, write_pages
 from cspipe.study.results import RESULTS, read_results
 from tests.study.conftest import Make
 
 CLAIM = {"text": "It is better.", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
 
 
-def test_table_has_means_intervals_and_costs(made: Make) -> None:
-    rows = table(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, 2.0]}))
-    assert rows[0].startswith("|  | frechet \N{DOWNWARDS ARROW} | recall \N{UPWARDS ARROW} | parameters")
-    assert rows[2].startswith("| plain | 15.0 [10.0, 20.0] | **0.500 [0.500, 0.500]** | 208,947 | 0.0286 | 1,000 |")
-    assert rows[3].startswith("| cs | **1.50 [1.00, 2.00]** |")
-
-
-def test_best_is_bold_at_each_point_with_what_ties(made: Make) -> None:
-    scores = {
-        ("plain", "1000"): [9.0, 9.5], ("cs", "1000"): [5.0, 6.0], ("ip", "1000"): [5.5, 5.6],
-        ("plain", "2000"): [1.0, 1.5], ("cs", "2000"): [5.0, 6.0], ("ip", "2000"): [5.5, 5.6],
-    }  # fmt: skip
-    bold = ["| **" in row.replace(row.split("|")[4], "") for row in table(made(scores))[2:]]
-    assert bold == [False, True, True, True, False, False]
-
-
 def test_cell_that_failed_is_named_and_its_seed_missing(made: Make) -> None:
     text = page(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, None]}))
     assert "| cs | 1.00 (1 missing) |" in text
     assert "**Failed**: `made-cs-None-1` (cspipe train: out of memory)." in text
-
-
-def test_page_says_question_verdict_and_how_it_was_made(made: Make) -> None:
-    text = page(made({("plain", None): [10.0, 20.0], ("cs", None): [1.0, 2.0]}, [CLAIM]))
-    assert text.startswith("# made\n\nIs it better?\n\n- It is better: **held** (")
-    made_of = ("![frechet](made.png)", "seeds 0, 1", "N = 128", "not Inception FID", "avatars pixel-art")
-    made_by = ("`uv run cspipe study made --jobs 2`", "commit aaaaaaaaaaaa", "2 min of wall-clock", "a processor")
-    for part in ("by chance alone in one case of 2; ", *made_of, *made_by):
-        assert part in text
 
 
 def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_path) -> None:

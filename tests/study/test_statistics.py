@@ -7,7 +7,6 @@ import math
 import pytest
 
 from cspipe.study.statistics import (
-    at,
     best_with_ties,
     difference,
     equal_time,
@@ -46,12 +45,6 @@ def test_tie_is_a_difference_that_may_be_zero_and_any_two_of_one_seed() -> None:
     assert tie([1.0], [2.0])
 
 
-def test_curve_is_straight_between_points_and_unknown_outside() -> None:
-    assert at(15.0, [10.0, 20.0], [4.0, 2.0]) == 3.0
-    assert at(15.0, [20.0, 10.0], [2.0, 4.0]) == 3.0
-    assert math.isnan(at(21.0, [10.0, 20.0], [4.0, 2.0]))
-
-
 @pytest.mark.parametrize(
     ("target", "lower", "expected"),
     [
@@ -80,20 +73,11 @@ def test_speedup_of_a_curve_that_never_gets_there_is_a_bound_and_counted() -> No
     assert factor.mean == pytest.approx(1.0)
 
 
-def test_speedup_of_a_score_that_should_be_high() -> None:
-    factor, _ = speedup([1000.0, 2000.0, 4000.0], [[0.2, 0.4, 0.6]], [[0.1, 0.2, 0.4]], lower=False)
-    assert factor.mean == pytest.approx(2.0)
-
-
 def test_equal_time_compares_at_the_end_of_the_faster() -> None:
     """The slower is at 20 s between its points, at 7; the faster ends there at 6."""
     seconds, found = equal_time([[10.0, 30.0]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]])
     assert seconds == 20.0
     assert found.mean == pytest.approx(1.0)
-
-
-def test_equal_time_without_common_time_is_unknown() -> None:
-    assert not equal_time([[30.0, 60.0]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]])[1].known
 
 
 def test_best_has_all_that_tie_with_it() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
-
-import psutil
 
 from flows.local import processes
 from flows.local.processes import MARK, Part, Program
@@ -58,11 +54,3 @@ def test_parts_end_together(tmp_path: Path) -> None:
     wait_for(lambda: all(processes.tail(tmp_path / name) for name in "ab"), 20)
     processes.stop([part.process for part in parts], grace=20)
     assert [processes.tail(tmp_path / name) for name in "ab"] == ["x\nboth", "x\nboth"]
-
-
-def test_a_recycled_pid_is_another_process() -> None:
-    with subprocess.Popen(["sleep", "600"]) as bystander:
-        assert processes.as_part("server", bystander.pid).process is not None
-        assert Part("server", bystander.pid, time.time() - 3600).process is None
-        bystander.kill()
-    assert not psutil.pid_exists(bystander.pid)

@@ -179,17 +179,6 @@ def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) 
     assert record.read(project) is None
 
 
-@pytest.mark.slow
-def test_deployments_that_cannot_be_registered_are_named(project: Path) -> None:
-    """About a minute."""
-    wrong = DEPLOYMENTS + '  - {name: broken, entrypoint: "missing.py:flow", work_pool: {name: cpu}}\n'
-    write_project(project, wrong)
-    done = run(project, typed(f"up(detach=True, port={free_port()})"))
-    assert done.returncode == 1
-    assert "not all deployments of prefect.yaml could be registered (broken" in done.stderr
-    assert record.read(project) is None
-
-
 def test_a_recycled_pid_is_never_killed(project: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as bystander:
         part = Part("server", bystander.pid, time.time() - 3600)
@@ -201,27 +190,11 @@ def test_a_recycled_pid_is_never_killed(project: Path) -> None:
         bystander.kill()
 
 
-def test_a_taken_port_that_was_asked_for_is_an_error(project: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        done = run(project, typed(f"up(port={port})"))
-    assert (done.returncode, record.read(project)) == (1, None)
-    assert f"port {port} of 127.0.0.1 is taken" in done.stderr
-
-
 def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
     done = run(project, typed("status()"), PREFECT_API_URL=url)
     assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"FAIL API          {url} gives no answer")
     assert "no stack runs in this folder" in run(project, typed("status()")).stdout
-
-
-def test_outside_a_clone_nothing_is_started(tmp_path: Path) -> None:
-    done = run(tmp_path, typed("up()"))
-    assert done.returncode == 1
-    assert "holds no prefect.yaml" in done.stderr
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_says_everything_that_is_missing_and_does_not_start(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from prefect import Flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, TaskRun
-from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
 
 from flows.local import status
@@ -84,19 +83,3 @@ def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
     assert [line.split() for line in others] == [
         ["sweep", "happy-cat", "AwaitingRetry"], ["ffhq256", "quick-fox", "Pending"]
     ]  # fmt: skip
-
-
-def test_a_stage_in_the_drivers_process_has_its_bar_there(client: SyncPrefectClient) -> None:
-    driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
-    new_task(client, driver, "prepare", Running())
-    bar(client, driver, "prepare", 12.0, 40)
-    [line] = status.unfinished(PREFECT_API_URL.value())
-    assert line.endswith("prepare 12 %, 40 s left")
-    bar(client, driver, "prepare", 100.0, 0)
-    assert status.unfinished(PREFECT_API_URL.value())[0].endswith(" prepare")
-
-
-def test_without_runs_that_is_said_and_without_a_server_nothing(client: SyncPrefectClient) -> None:
-    assert status.run_lines(client) == []
-    assert status.unfinished(PREFECT_API_URL.value()) == ["no run is at work or waits"]
-    assert status.unfinished("http://127.0.0.1:1/api") == []
