@@ -44,14 +44,3 @@ def test_hook_sees_every_step_and_its_result_is_used(schedule: Schedule, e: Tens
     assert seen == [(100, 50), (50, 0)]
     assert torch.allclose(hooked, plain + 1)
     assert per_image(torch.zeros(8)).shape == (8, 1, 1, 1)
-
-
-def test_step_with_memory_sees_what_it_kept(schedule: Schedule, e: Tensor) -> None:
-    """The state is the same object for all steps of a run, and a new one remembers nothing."""
-
-    def remembering(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-        state.history = [*state.history[-1:], int(t[0])]
-        return torch.full_like(x_t, sum(state.history))
-
-    last = [sample(lambda x, t: x, e, remembering, SamplerState(schedule, [100, 70, 20, 0])) for _ in range(2)]
-    assert all((x == 70 + 20).all() for x in last)
