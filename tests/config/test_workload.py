@@ -13,7 +13,7 @@ from cspipe.compensation import COMPENSATORS
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import Cost, cost_of, costs, derived
+from cspipe.config.workload import costs, derived
 from cspipe.data.conditions import condition_channels
 from cspipe.runtime.registry import names_in
 from tests.conftest import MODELS, Tree
@@ -36,15 +36,6 @@ def kept_in_memory(net: nn.Module, *inputs: Tensor) -> int:
     sizes = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in kept}
     del output
     return sum(size for place, size in sizes.items() if place not in weights)
-
-
-def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
-    conv = nn.Conv2d(3, 8, 3, padding=1, device="meta")
-    x = torch.empty(1, 3, 16, 16, device="meta")
-    forward = 2 * (3 * 3) * 3 * 8 * 16 * 16
-    assert cost_of(conv, x) == Cost(3 * 8 * 9 + 8, forward, 2 * forward, 4 * 3 * 16 * 16)
-    x.requires_grad_()  # inside of a net the gradient goes on to the input: as much again
-    assert cost_of(conv, x).training == 3 * forward
 
 
 @pytest.mark.parametrize(

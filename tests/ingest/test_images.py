@@ -68,25 +68,6 @@ def test_reduction_is_antialiased() -> None:
     assert np.abs(decode(saved(board), GREY).astype(int) - 127).max() <= 3
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(orientation: int) -> None:
-    upright = {
-        1: NOISE,
-        2: NOISE[:, ::-1],
-        3: NOISE[::-1, ::-1],
-        4: NOISE[::-1],
-        5: NOISE.transpose(1, 0, 2),
-        6: np.rot90(NOISE, -1),
-        7: NOISE[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(NOISE, 1),
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
-        pixels = decode(saved(NOISE, kind, exif=exif, **options), RGB)
-        np.testing.assert_array_equal(pixels, upright.transpose(2, 0, 1))
-
-
 def test_sixteen_bit_grey_with_orientation_and_transparency() -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)

@@ -147,16 +147,6 @@ def test_correction_stays_in_the_state_and_out_of_the_trend(
     assert torch.allclose(walk(name), walk("ddim"), atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_correction_that_adds_nothing_changes_no_bit(name: str, schedule: Schedule, e: Tensor) -> None:
-    single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
-    walked = [
-        sample(curve, e.float(), find_step(name), SamplerState(single, evenly_spaced(100, 10)), correction)
-        for correction in (None, lambda x_s, x0_hat, t, s: x_s + 0)
-    ]
-    assert torch.equal(*walked)
-
-
 @pytest.mark.parametrize("kind", sorted(SCHEDULES))
 def test_weights_of_small_steps_survive_a_schedule_in_single_precision(kind: str) -> None:
     """They come from differences of third order; formed in float32, some are wrong by more than 1."""
