@@ -67,9 +67,3 @@ def test_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
     needed = closure({f"cspipe/stages/{stage}.py", *covered})
     assert not needed - covered, "imported and not declared"
     assert not [pattern for pattern, found in dependencies.items() if not found & needed], "declared and not imported"
-
-
-@pytest.mark.parametrize("stage", sorted(STAGES))
-def test_stage_has_a_description_and_a_pool(stage: str) -> None:
-    assert definition(stage)["desc"]
-    assert definition(stage)["meta"]["pool"] in ("cpu", "gpu")

@@ -195,14 +195,10 @@ def test_source(work: Path, small: Tree) -> None:
     (work / "cspipe/sources/greys.py").write_text(SOURCE)
     stage(work, "prepare")
     assert json.loads((work / "data/prepared/index.json").read_text())["source"] == "greys"
-    use(work, change(small, {"data.source": "greys", "data.path": "somewhere"}))
-    assert "data.path must be null with data.source greys" in stage(work, "prepare", check=False).stderr
 
 
 @pytest.mark.slow
 def test_sampler(work: Path, small: Tree) -> None:
-    use(work, change(small, {"variants.ddim-100.sampler": "ab2"}))
-    assert "Input should be 'ddim', 'ddpm', " in stage(work, "sample", "ddim-100", check=False).stderr
     (work / "cspipe/samplers/ab2.py").write_text(SAMPLER)
     chosen = {(name, steps): {"variants.ddim-100.sampler": name, "variants.ddim-100.steps": steps}
               for name in ("ab2", "ddim") for steps in (1, 4)}  # fmt: skip
@@ -210,9 +206,6 @@ def test_sampler(work: Path, small: Tree) -> None:
     difference = {steps: np.abs(made["ab2", steps].astype(int) - made["ddim", steps]).max() for steps in (1, 4)}
     assert difference[1] <= 1
     assert difference[4] > 3
-    use(work, change(small, {"variants.ddim-100.sampler": "ab2", "variants.ddim-100.eta": 0.5}))
-    refused = stage(work, "sample", "ddim-100", check=False).stderr
-    assert "eta must be 0 with sampler ab2; for eta 0.5 use sampler ddim" in refused
 
 
 def test_correction(work: Path, small: Tree) -> None:
@@ -229,16 +222,6 @@ def test_correction(work: Path, small: Tree) -> None:
         "name": "scaling",
         "divisor": 1.2,
     }
-    for wrong, message in (
-        (corrected(-1), "variants.ddim-100.correction.divisor: Input should be greater than 0 (got -1; what the noise"),
-        (corrected(1.2, colour=1), "variants.ddim-100.correction.colour: unknown key"),
-        (
-            change(corrected(1.2), {"variants.ddim-100.reads": "models"}),
-            "reads must be models/main with correction scaling, which does not need C",
-        ),
-    ):
-        use(work, wrong)
-        assert message in stage(work, "sample", "ddim-100", check=False).stderr
 
 
 def test_compensator(work: Path, small: Tree) -> None:
@@ -273,10 +256,3 @@ def test_main_net(work: Path, small: Tree) -> None:
     assert config["model"] == model
     assert config["parameters"] == (3 * 9 + 1) * 12 + 2 * 12 + (12 * 9 + 1) * 3
     assert len(np.unique(samples(work, chosen))) > 10
-    for wrong, message in (
-        ({"model.width": 0}, "model.width: Input should be greater than or equal to 1 (got 0; channels between the"),
-        ({"model.name": "twolayers"}, "model.name: Input should be 'adm', "),
-        ({"data.size": 9}, "data.size 9 must be even"),
-    ):
-        use(work, change(chosen, wrong))
-        assert message in stage(work, "train", check=False).stderr

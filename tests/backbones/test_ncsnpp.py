@@ -103,16 +103,6 @@ def test_every_halving_is_joined_by_the_sum_that_stood_before(stir) -> None:
     assert len(skips) == 6
 
 
-def test_attends_after_every_stage_down_and_the_last_one_up() -> None:
-    with torch.device("meta"):
-        net = NCSNpp(**CIFAR10)
-    down = [stage.attention is not None for stage in net.encoder]
-    up = [[stage.attention is not None for stage in level.stages] for level in net.decoder]
-    assert down == [False] * 5 + [True] * 4 + [False] * 5
-    assert [stage.attention is not None for stage in net.middle] == [True, False]
-    assert up == [[False] * 5, [False] * 4 + [True], [False] * 5]
-
-
 def conv(taken: int, given: int, side: int = 3) -> int:
     return taken * given * side * side + given
 

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cspipe.cli.main import app
-from cspipe.runtime.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -37,9 +36,3 @@ def test_lineage_of_a_metrics_file_in_git_names_its_models() -> None:
     assert f"(sha256 {wanted[:12]}" in cspipe("lineage", file)
     tree = json.loads(cspipe("lineage", file, "--json"))
     assert wanted in [origin["sha256"] for origin in tree["made_from"]]
-
-
-def test_what_is_not_there_is_an_error_for_people() -> None:
-    for command in ("explain", "lineage"):
-        with pytest.raises(UserError, match="nope"):
-            CliRunner().invoke(app, [command, "nope"], catch_exceptions=False)

@@ -2,16 +2,11 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
-from typer.testing import CliRunner
 
-from cspipe.cli import main
-from cspipe.cli.main import add_offered
 from cspipe.config.overlays import read_preset
 from tests.conftest import ROOT
 
@@ -26,21 +21,6 @@ def test_help_comes_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "explain" in done.stdout
     assert "torch" not in done.stdout.splitlines()[-1].split()
-
-
-def test_offered_commands_are_added_and_those_of_no_checkout_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = {"twice": "tests.cli.test_main:hello", "presets": "cspipe.cli.params:app", "up": "flows_gone.up:up"}
-    entries = [EntryPoint(name, value, "cspipe.commands") for name, value in offered.items()]
-    monkeypatch.setattr(main, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
-    app = typer.Typer()
-    add_offered(app)
-    assert CliRunner().invoke(app, ["twice", "2"]).stdout == "hello\nhello\n"
-    assert "demo" in CliRunner().invoke(app, ["presets", "list"]).stdout
-    assert CliRunner().invoke(app, ["up"]).exit_code == 2
-
-
-def hello(times: int) -> None:
-    print("\n".join(["hello"] * times))
 
 
 def test_demo_is_the_params_file_as_shipped() -> None:

@@ -73,14 +73,6 @@ def test_known_pixels_stay_and_the_hole_is_filled_at_every_size(
         assert (filled == 200).all()
 
 
-def test_the_hole_takes_what_the_net_makes() -> None:
-    """Deep in the hole, where enlarging mixes nothing of the known pixels in."""
-    image, hole = noise(3, 80, 80), box(80, 80, 20, 20, 40)
-    filled = apply(image, hole, sampler(Painter(200)), seed=1)
-    assert (filled[:, 40, 40] == 200).all()
-    assert np.abs(filled[:, hole].astype(int) - 200).mean() < 15
-
-
 @pytest.mark.parametrize("size", [8, 20, 5])
 def test_what_lies_in_the_hole_is_not_seen(size: int) -> None:
     hole = box(size, size, 1, 2, 3)
@@ -108,20 +100,6 @@ def test_beside_a_hole_the_net_sees_the_known_colour(start: int, stop: int, pixe
     known = net.seen[0][0, -1] < 0
     assert (net.seen[0][0, :3, known] == -1).all()
     assert (~known).sum() == pixels**2
-
-
-def test_at_the_nets_own_size_it_is_told_the_pixels_themselves() -> None:
-    image, hole, net = noise(3, SIZE, SIZE), box(SIZE, SIZE, 2, 3, 2), Painter()
-    apply(image, hole, sampler(net), seed=1)
-    assert net.seen[0] is not None
-    assert torch.equal(net.seen[0][0, :3, ~torch.from_numpy(hole)], normalise(torch.from_numpy(image[:, ~hole])))
-    assert torch.equal(net.seen[0][0, 3] > 0, torch.from_numpy(hole))
-
-
-def test_an_unconditional_net_is_told_nothing() -> None:
-    net = Painter()
-    apply(noise(3, 20, 20), box(20, 20, 5, 5, 9), sampler(net, rounds=3), seed=1)
-    assert net.seen == [None]
 
 
 def test_the_square_is_in_the_middle_but_goes_where_the_hole_is() -> None:

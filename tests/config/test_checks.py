@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,6 @@ INCEPTION = {"evaluate.extractor": "inception-v3-compat", "evaluate.weights": "n
     [
         ({"compensation.batch": 41}, ["compensation.batch 41", "40 training images", "set it to 40 or less"]),
         (INCEPTION, ["evaluate.weights nowhere/inception.pth", "weights-inception-2015-12-05", "correct the path"]),
-        ({"evaluate.weights": "nowhere/lite0.pth"}, ["evaluate.weights nowhere/lite0.pth", "set it to null"]),
     ],
 )
 def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pictures: Pictures) -> None:
@@ -34,18 +32,8 @@ def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pict
     assert all(words in str(error.value) for words in told)
 
 
-def test_what_fits_exactly_is_accepted(params: Make, tmp_path: Path) -> None:
-    weights = tmp_path / "inception.pth"
-    weights.touch()
-    check_before_training(params({**INCEPTION, "evaluate.weights": str(weights), "compensation.batch": 48}), 48)
-
-
 def test_a_run_too_short_for_the_module_is_told_but_runs(params: Make, capsys: pytest.CaptureFixture[str]) -> None:
     check_before_training(params({"train.compensation.epochs": 2}), 40)
     told = capsys.readouterr().err
     assert "train.images 48 is less than train.compensation.start 0 and epochs 2 x 40 training images" in told
     assert "80 or more" in told
-
-
-def test_plain_training_needs_no_epoch_of_the_module(params: Make) -> None:
-    check_before_training(params({"train.method": "plain", "train.compensation.epochs": 9}), 40)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,11 @@ REFUSED = [
     ({"train.colour": 1}, "train.colour", "unknown key"),
     ({"train": {}}, "train.batch", "key is missing"),
     ({"train.batch": "x"}, "train.batch", "'x'"),
-    ({"train.compensation.share": True}, "train.compensation.share", "true"),
-    ({"data.channels": True}, "data.channels", "true"),
     ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants", "Big Name"),
-    ({"variants": {"cs-0.5": DEMO["variants"]["cs-10"]}}, "variants", "cs-0.5"),
     # names of files, and sections whose keys follow from one
-    ({"data.source": "x"}, "data.source", "'x'"),
     ({"model": {"channels": 32}}, "model.name", "'adm', 'ddpm', "),
-    ({"model.name": "x"}, "model.name", "'x'"),
     ({"model.name": "ddpm"}, "model.head_channels", "unknown key"),
     ({"variants.cs-10.correction": {"weight": 1}}, "variants.cs-10.correction.name", "'compensation'"),
-    ({"variants.cs-10.correction": "kappa"}, "variants.cs-10.correction", "kappa"),
-    ({"variants.cs-10.correction.name": "x"}, "variants.cs-10.correction.name", "'x'"),
-    ({"variants.cs-10.correction.weight": "x"}, "variants.cs-10.correction.weight", "'x'"),
     # values that do not fit each other
     ({"variants.cs-10.steps": 101}, "variants.cs-10.steps", "101"),
     ({"variants.cs-10.correction": None}, "reads", "models/main"),
@@ -65,7 +57,6 @@ REFUSED = [
     ({"model": MODELS["ncsnpp"], "data.size": 17}, "data.size", "17"),
     ({"model": {**MODELS["dit"], "patch": 3}}, "data.size", "model.patch 3"),
     ({"model": {**MODELS["dit"], "channels": 66}}, "model.channels", "66"),
-    ({"model": {**MODELS["dit"], "head_channels": 24}}, "model.channels", "head_channels 24"),
     ({"compensation.channels": 20}, "compensation.channels", "20"),
     ({"data.size": 18}, "data.size", "18"),
     ({"train.micro_batch": 24}, "train.micro_batch", "24"),
@@ -87,32 +78,8 @@ def test_what_cannot_be_is_refused_in_a_line_with_key_and_value(changes: Tree, k
     assert [line for line in message.splitlines() if key in line and value in line]
 
 
-def test_messages_say_what_the_key_means() -> None:
-    """Those of keys that another file describes, too."""
-    params = parse_params(DEMO, "params.yaml")
-    row = params.variants["cs-10"].correction
-    for section, key in (
-        (params.train, "train.batch"),
-        (params.model, "model.channels"),
-        (row, "variants.cs-10.correction.weight"),
-    ):
-        meaning = type(section).model_fields[key.split(".")[-1]].description
-        assert f"{meaning})" in refuse({key: {"a": 1}})
-
-
-def test_several_problems_are_named_at_once() -> None:
-    message = refuse({"train.batch": "x", "seed": -1, "compute.device": "tpu"})
-    assert all(key in message for key in ("train.batch", "seed", "compute.device"))
-
-
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 junk = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
-
-
-@given(tree=junk)
-def test_any_yaml_is_parsed_or_refused(tree: Any) -> None:
-    with pytest.raises(ParamsError):
-        parse_params(tree, "params.yaml")
 
 
 @given(key=st.sampled_from([*keys(DEMO)]), value=junk)
@@ -158,23 +125,3 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
         load_params(tmp_path / "params.yaml")
-
-
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_settings_of_a_main_net_are_kept_whole(params: Callable[..., Params], model: Tree) -> None:
-    """A model file records them, and is read by what is recorded."""
-    chosen = params({"model": model})
-    assert chosen.model.model_dump() == model
-    assert Params.model_validate(chosen.model_dump()) == chosen
-
-
-def test_settings_of_a_correction_are_kept_whole(params: Callable[..., Params]) -> None:
-    """They are not those of the base class alone: provenance records them, and what is recorded can be read."""
-    dumped = params().model_dump()
-    assert dumped["variants"]["cs-10"]["correction"] == DEMO["variants"]["cs-10"]["correction"]
-    assert Params.model_validate(dumped) == params()
-
-
-def test_parameters_cannot_change_after_reading(params: Callable[..., Params]) -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        params().seed = 1  # type: ignore[misc]

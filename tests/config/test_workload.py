@@ -13,15 +13,10 @@ from cspipe.compensation import COMPENSATORS
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import Cost, copies_memory, cost_of, costs, derived, training_images
+from cspipe.config.workload import costs, derived
 from cspipe.data.conditions import condition_channels
-from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.registry import names_in
-from cspipe.training.optim import MovingAverage, adamw
 from tests.conftest import MODELS, Tree
-
-CELEBAHQ = {"data.source": "celebahq256", "data.path": "faces", "data.limit": None, "data.held_out": 0.1}
-OFFICIAL = {"data.source": "cifar10", "data.path": "cifar", "data.limit": None, "data.held_out": "official"}
 
 
 def nets(params: Params) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -43,34 +38,6 @@ def kept_in_memory(net: nn.Module, *inputs: Tensor) -> int:
     return sum(size for place, size in sizes.items() if place not in weights)
 
 
-@pytest.mark.parametrize("task", ["generate", "inpaint"])
-def test_parameters_are_those_of_the_built_nets(params: Callable[..., Params], task: str) -> None:
-    main, module, _ = nets(params({"task": task}))
-    counted = [cost.parameters for cost in costs(params({"task": task}))]
-    assert counted == [count_parameters(main), count_parameters(module)]
-    assert counted[0] == sum(weight.numel() for weight in main.parameters())
-
-
-def test_self_conditioning_adds_the_channels_of_an_image(params: Callable[..., Params]) -> None:
-    plain, more = costs(params()), costs(params({"diffusion.self_condition": True}))
-    assert more[0].parameters - plain[0].parameters == 3 * 3 * 3 * 16
-    assert more[1] == plain[1]
-
-
-def test_a_linear_layer_takes_two_flop_per_weight_and_its_gradient_as_many() -> None:
-    cost = cost_of(nn.Linear(7, 5, device="meta"), torch.empty(1, 7, device="meta"))
-    assert cost == Cost(7 * 5 + 5, forward=2 * 7 * 5, training=2 * (2 * 7 * 5), activations=4 * 7)
-
-
-def test_a_convolution_takes_its_kernel_at_every_pixel() -> None:
-    conv = nn.Conv2d(3, 8, 3, padding=1, device="meta")
-    x = torch.empty(1, 3, 16, 16, device="meta")
-    forward = 2 * (3 * 3) * 3 * 8 * 16 * 16
-    assert cost_of(conv, x) == Cost(3 * 8 * 9 + 8, forward, 2 * forward, 4 * 3 * 16 * 16)
-    x.requires_grad_()  # inside of a net the gradient goes on to the input: as much again
-    assert cost_of(conv, x).training == 3 * forward
-
-
 @pytest.mark.parametrize(
     "net",
     [{"model": model} for model in MODELS.values()]
@@ -84,42 +51,6 @@ def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Pa
     expected = [kept_in_memory(net, x, torch.ones(1)) for net in (main, other)]
     assert [cost.activations for cost in costs(chosen)] == expected
     assert min(expected) > 4 * x.numel()
-
-
-def test_weights_and_their_copies_are_what_training_holds(params: Callable[..., Params]) -> None:
-    main, _, x = nets(params())
-    optimizer, average = adamw(main, 1e-3), MovingAverage(main, 8, 16)
-    main(x, torch.ones(1)).sum().backward()
-    optimizer.step()
-    states = [state[key] for state in optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
-    gradients = [weight.grad for weight in main.parameters() if weight.grad is not None]
-    held = [*main.parameters(), *gradients, *states, *average.net.parameters()]
-    assert copies_memory(costs(params())[0]) == sum(tensor.nbytes for tensor in held)
-
-
-@pytest.mark.parametrize(
-    ("changes", "images"),
-    [
-        ({}, 64),  # 80 of which a fifth is held out
-        (CELEBAHQ, 27_000),
-        ({**CELEBAHQ, "data.limit": 1000}, 900),
-        ({"data.source": "folder", "data.path": "faces", "data.limit": None}, None),
-    ],
-)
-def test_passes_are_over_the_training_images_that_are_known(
-    params: Callable[..., Params], changes: dict[str, object], images: int | None
-) -> None:
-    chosen = params(changes)
-    assert training_images(chosen.data) == images
-    assert (f"over {images:,} images" if images else "passes unknown") in derived(chosen)
-
-
-def test_an_official_split_has_the_images_that_its_source_names(
-    params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cspipe.sources.cifar10.TRAIN_IMAGES", 50_000, raising=False)
-    assert training_images(params(OFFICIAL).data) == 50_000
-    assert training_images(params({**OFFICIAL, "data.limit": 1000}).data) is None
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -68,9 +68,3 @@ def test_dividing_by_one_changes_no_bit(schedule: Schedule, e: Tensor, dtype: to
     plain = sample(curve, e.to(dtype), step, SamplerState(single, steps))
     assert torch.equal(plain, sample(scaled(curve, single, 1.0), e.to(dtype), step, SamplerState(single, steps)))
     assert not torch.equal(plain, sample(scaled(curve, single, 1.005), e.to(dtype), step, SamplerState(single, steps)))
-
-
-def test_type_and_shape_are_those_of_the_estimate(schedule: Schedule, e: Tensor) -> None:
-    single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
-    asked = scaled(curve, single, 1.005, 0.001)(e.float(), torch.full((8,), 50))
-    assert (asked.dtype, asked.shape) == (torch.float32, e.shape)

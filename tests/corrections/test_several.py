@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
 from cspipe.compensation import Weighting, compensation_weight
-from cspipe.config.params import Params
-from cspipe.config.params_file import ParamsError
-from cspipe.diffusion.ddim import ddim_step, evenly_spaced
+from cspipe.diffusion.ddim import ddim_step
 from cspipe.diffusion.process import add_noise, per_image
 from cspipe.diffusion.schedule import Schedule
-from cspipe.samplers.ddim import step
-from cspipe.sampling.reverse import sample
 from cspipe.sampling.settings import Variant
-from cspipe.sampling.state import SamplerState
 from tests.conftest import Tree
 
 CS = {"name": "compensation", "weight": "kappa", "scale": 0.5, "cap": None}
@@ -38,10 +31,6 @@ def module(x0_hat: Tensor, t: Tensor) -> Tensor:
     return torch.sin(3 * x0_hat) / 10
 
 
-def curve(x: Tensor, t: Tensor) -> Tensor:
-    return torch.tanh(2 * x + t.reshape(-1, 1, 1, 1) / 50) * 0.8
-
-
 @pytest.mark.parametrize("parts", [(CS, ES), (ES, CS)])
 def test_compensation_sees_the_scaled_estimate(parts: tuple[Tree, Tree], schedule: Schedule, x0: Tensor) -> None:
     """cs+es by hand; their order is no matter, as one acts on the estimate and the other after the step."""
@@ -59,20 +48,6 @@ def test_compensation_sees_the_scaled_estimate(parts: tuple[Tree, Tree], schedul
     assert torch.allclose(hook(ddim_step(x_t, x0_hat, t, s, schedule), x0_hat, t, s), expected, atol=1e-12)
 
 
-def test_each_asks_the_net_through_those_before_it(schedule: Schedule, e: Tensor) -> None:
-    first, second = (variant(part).correction for part in (ES, TS))
-    row = variant(of(ES, TS)).correction
-    assert first is not None
-    assert second is not None
-    assert row is not None
-    by_hand, _ = second.build(first.build(curve, schedule, None)[0], schedule, None)
-    asked, hook = row.build(curve, schedule, None)
-    steps = evenly_spaced(100, 20)
-    assert hook is None
-    both = [sample(denoise, e, step, SamplerState(schedule, steps)) for denoise in (asked, by_hand)]
-    assert torch.equal(*both)
-
-
 def test_several_need_and_forbid_what_one_of_them_does() -> None:
     with pytest.raises(ValueError, match="reads must be models with correction several, which needs C"):
         variant(of(ES, CS))
@@ -81,21 +56,3 @@ def test_several_need_and_forbid_what_one_of_them_does() -> None:
     with pytest.raises(ValueError, match="reads must be models/main with correction several"):
         variant(of(ES, TS), reads="models")
     assert variant(of(ES, TS), eta=0.5).eta == 0.5
-
-
-def test_params_keep_every_part_and_name_a_wrong_key(params: Callable[..., Params]) -> None:
-    made = params({"variants.cs-10.correction": of(CS, ES)})
-    dumped = made.model_dump()
-    assert dumped["variants"]["cs-10"]["correction"] == of(CS, ES)
-    assert Params.model_validate(dumped) == made
-    correction = made.variants["cs-10"].correction
-    assert correction is not None
-    times = "\N{MULTIPLICATION SIGN}"
-    assert correction.words() == f"0.5 {times} kappa + epsilon_scaling, base 1.02, slope 0.0"
-    for wrong, message in (
-        (of(CS), "variants.cs-10.correction.of: List should have at least 2 items"),
-        (of(CS, {**ES, "base": 0}), "variants.cs-10.correction.of.1.base: Input should be greater than 0"),
-        (of(CS, {**ES, "name": "x"}), "variants.cs-10.correction.of.1.name: Input should be 'compensation'"),
-    ):
-        with pytest.raises(ParamsError, match=message):
-            params({"variants.cs-10.correction": wrong})

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.data.conditions import Conditions, condition_channels, hole_of, masked, open_conditions
+from cspipe.data.conditions import condition_channels, hole_of, masked, open_conditions
 from cspipe.data.settings import ConditionSettings
 from cspipe.data.shards import Shards
 from cspipe.ingest.user_masks import read_masks
@@ -35,18 +35,6 @@ def settings(
     return ConditionSettings(masks=masks or [], mask_folder=mask_folder, occluders=occluders or [])
 
 
-def inpaint(*masks: str) -> Conditions:
-    conditions = open_conditions("inpaint", settings(list(masks)), shards(), NOWHERE)
-    assert conditions is not None
-    return conditions
-
-
-def deocclude(*occluders: str) -> Conditions:
-    conditions = open_conditions("deocclude", settings(occluders=list(occluders)), shards(), NOWHERE)
-    assert conditions is not None
-    return conditions
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 @given(data=st.data())
 def test_a_hole_is_grey_and_is_found_again(channels: int, data: st.DataObject) -> None:
@@ -62,46 +50,6 @@ def test_a_hole_is_grey_and_is_found_again(channels: int, data: st.DataObject) -
         assert (condition[number, :-1, hole] == 128).all()
         np.testing.assert_array_equal(condition[number, :-1, ~hole], pixels[number, :, ~hole])
     assert set(np.unique(condition[:, -1])) <= {0, 255}
-
-
-def test_generation_has_no_condition() -> None:
-    assert open_conditions("generate", settings(["box"]), shards(), NOWHERE) is None
-    assert [condition_channels("generate", channels) for channels in (1, 3)] == [0, 0]
-    assert [condition_channels("deocclude", channels) for channels in (1, 3)] == [1, 3]
-
-
-EVERY = [inpaint("half", "box", "thin"), deocclude("glasses", "mask", "text")]
-
-
-@pytest.mark.parametrize("conditions", EVERY, ids=["inpaint", "deocclude"])
-def test_a_condition_is_that_of_its_seed_whatever_the_batch(conditions: Conditions) -> None:
-    seeds = [int(seed) for seed in np.random.default_rng(1).integers(0, 2**63, 12)]
-    whole = conditions(NUMBERS, PIXELS, seeds)
-    assert whole.dtype == np.uint8
-    for i in (0, 7, 11):
-        np.testing.assert_array_equal(conditions(NUMBERS[[i]], PIXELS[[i]], [seeds[i]])[0], whole[i])
-    assert (conditions(NUMBERS, PIXELS, [seed + 1 for seed in seeds]) != whole).any((1, 2, 3)).sum() > 8
-    same = conditions(np.zeros(12, np.int64), PIXELS[:1].repeat(12, 0), seeds)
-    assert len(np.unique(same.reshape(12, -1), axis=0)) == 12, "an image has many conditions"
-
-
-@pytest.mark.parametrize("conditions", EVERY, ids=["inpaint", "deocclude"])
-def test_families_are_drawn_alike_or_as_asked_for(conditions: Conditions) -> None:
-    image, seeds, place = PIXELS[:1].repeat(300, 0), list(range(300)), np.zeros(300, np.int64)
-    drawn = conditions(place, image, seeds)
-    asked = {family: conditions(place, image, seeds, [family] * 300) for family in conditions.families}
-    counts = {family: (drawn == other).all((1, 2, 3)).sum() for family, other in asked.items()}
-    assert sum(counts.values()) == 300
-    assert all(70 < count < 130 for count in counts.values())
-    names = [conditions.families[i % 3] for i in range(300)]
-    mixed = conditions(place, image, seeds, names)
-    np.testing.assert_array_equal(mixed, np.stack([asked[name][i] for i, name in enumerate(names)]))
-
-
-def test_inpainting_shows_all_but_the_hole() -> None:
-    condition = inpaint("half")(NUMBERS, PIXELS, range(12))
-    np.testing.assert_array_equal(condition, masked(PIXELS, hole_of(condition)))
-    assert (hole_of(condition).mean((1, 2, 3)) == 0.5).all()
 
 
 def test_user_masks_are_one_more_family(tmp_path: Path) -> None:
@@ -127,22 +75,6 @@ def test_pairs_are_those_of_the_places() -> None:
     assert tuple(conditions.families) == ("pairs",)
     numbers = np.array([9, 2, 2])
     np.testing.assert_array_equal(conditions(numbers, PIXELS[numbers], [1, 2, 3]), paired[numbers])
-
-
-def test_occluders_that_are_named_come_before_pairs() -> None:
-    conditions = open_conditions("deocclude", settings(occluders=["scarf"]), shards(PIXELS, 255 - PIXELS), NOWHERE)
-    assert conditions is not None
-    occluded = conditions(NUMBERS, PIXELS, range(12))
-    np.testing.assert_array_equal(occluded[:, :, :4], PIXELS[:, :, :4])
-    assert (occluded[:, :, -3:] != PIXELS[:, :, -3:]).any((1, 2, 3)).all()
-
-
-def test_grey_images_have_conditions_too() -> None:
-    grey = PIXELS[:, :1]
-    for task, channels in (("inpaint", 2), ("deocclude", 1)):
-        conditions = open_conditions(task, settings(["box"], None, ["mask"]), shards(grey), NOWHERE)
-        assert conditions is not None
-        assert conditions(NUMBERS, grey, range(12)).shape == (12, channels, 16, 16)
 
 
 def test_a_task_without_its_conditions_is_told() -> None:

@@ -36,30 +36,12 @@ def test_white_is_the_hole(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_mask(save(tmp_path / name, pixels), 16), HOLE, name)
 
 
-def test_what_is_transparent_is_the_hole(tmp_path: Path) -> None:
-    pixels = np.zeros((16, 16, 4), np.uint8)
-    pixels[..., 3] = 255 - white(HOLE)
-    np.testing.assert_array_equal(read_mask(save(tmp_path / "a.png", pixels), 16), HOLE)
-
-
 def test_a_mask_of_another_size_takes_the_nearest_pixels(tmp_path: Path) -> None:
     larger = save(tmp_path / "larger.png", white(np.kron(HOLE, np.ones((3, 2), bool))))
     np.testing.assert_array_equal(read_mask(larger, 16), HOLE)
     np.testing.assert_array_equal(
         read_mask(save(tmp_path / "a.png", white(HOLE)), 32), np.kron(HOLE, np.ones((2, 2), bool))
     )
-
-
-def test_a_folder_of_masks_is_drawn_from(tmp_path: Path) -> None:
-    holes = np.random.default_rng(1).random((3, 10, 10)) < 0.5
-    for number, hole in enumerate(holes):
-        save(tmp_path / f"sub{number}" / "mask.png", white(hole))
-    masks = read_masks(tmp_path, 10)
-    drawn = [masks.draw(10, np.random.default_rng(seed)) for seed in range(30)]
-    numbers = [int(np.flatnonzero((holes == hole).all((1, 2)))[0]) for hole in drawn]
-    assert set(numbers) == {0, 1, 2}
-    assert all(hole.dtype == np.bool_ for hole in drawn)
-    np.testing.assert_array_equal(drawn[7], masks.draw(10, np.random.default_rng(7)))
 
 
 def test_prepared_masks_are_read_back_and_refused_at_another_size(tmp_path: Path) -> None:
@@ -72,18 +54,6 @@ def test_prepared_masks_are_read_back_and_refused_at_another_size(tmp_path: Path
         load_masks(tmp_path, 12)
     with pytest.raises(UserError, match="no masks"):
         load_masks(tmp_path / "away", 10)
-
-
-def test_a_mask_may_be_all_of_the_image(tmp_path: Path) -> None:
-    save(tmp_path / "all.png", np.full((4, 4), 255, np.uint8))
-    assert read_masks(tmp_path, 8).draw(8, np.random.default_rng(0)).all()
-
-
-def test_a_mask_without_a_hole_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / "all.png", np.full((4, 4), 255, np.uint8))
-    save(tmp_path / "none.png", np.zeros((8, 8), np.uint8))
-    with pytest.raises(UserError, match=r"none\.png: a mask without a hole at 8 x 8 pixels.*invert"):
-        read_masks(tmp_path, 8)
 
 
 def test_a_hole_that_is_lost_in_the_resize_is_refused(tmp_path: Path) -> None:

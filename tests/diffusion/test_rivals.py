@@ -38,9 +38,3 @@ def test_self_conditioned_net_is_told_zeros_and_then_what_it_said_last() -> None
     assert float(denoise.along_trajectory()(x, t).mean()) == 0.25  # another state remembers nothing
     assert float(denoise(x, t).mean()) == 0.25
     assert float(denoise.with_self_cond(torch.full_like(x, 0.5))(x, t).mean()) == 0.75
-
-
-def test_net_without_self_conditioning_walks_as_it_is() -> None:
-    device = open_device(ComputeSettings(device="cpu", precision="float32", compile=False, threads=1))
-    denoise = NetDenoiser(TimestepScaledNet(Echo(), 10, device), "x0", cosine_schedule(10))
-    assert denoise.along_trajectory() is denoise

@@ -1,4 +1,4 @@
-"""Schedules: properties for any T, published values, and noise at the end of every preset."""
+"""Schedules: properties for any T, published values."""
 
 import math
 
@@ -9,8 +9,6 @@ from diffusers import DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspipe.config.overlays import preset_names, read_preset
-from cspipe.config.params_file import parse_params
 from cspipe.diffusion.schedule import SCHEDULES, Schedule, cosine_schedule, karras_schedule, linear_schedule
 
 anything = given(name=st.sampled_from(sorted(SCHEDULES)), steps=st.integers(2, 2000))
@@ -25,21 +23,6 @@ def test_schedule_runs_from_image_to_noise(name: str, steps: int) -> None:
     assert (alpha_bar.diff() < 0).all()
     assert torch.allclose(alpha_bar + schedule.sqrt_one_minus_alpha_bar**2, torch.ones_like(alpha_bar))
     assert alpha_bar[-1] < 1e-3
-
-
-@anything
-def test_kappa_is_not_negative_for_any_earlier_step(name: str, steps: int) -> None:
-    schedule = SCHEDULES[name](steps)
-    t = torch.arange(1, steps + 1)
-    for s in (torch.zeros_like(t), t // 2, t - 1):
-        assert (schedule.kappa(t, s) >= 0).all()
-    assert torch.allclose(schedule.kappa(t, torch.zeros_like(t)), torch.ones(steps, dtype=torch.float64))
-
-
-def test_textbook_betas_would_not_reach_noise_at_100_steps() -> None:
-    textbook = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100, dtype=torch.float64), 0)
-    assert textbook[-1] == pytest.approx(0.364, abs=1e-3)
-    assert linear_schedule(100).sqrt_alpha_bar[-1] ** 2 == pytest.approx(2.0e-5, rel=0.05)
 
 
 def test_linear_at_1000_steps_is_ddpm() -> None:
@@ -71,12 +54,6 @@ def test_kappa_is_that_of_eulers_step_in_sigma(name: str, steps: int) -> None:
     t = torch.arange(1, steps + 1)
     for s in (torch.zeros_like(t), t // 2, t - 1):
         assert torch.allclose(schedule.kappa(t, s) / schedule.sqrt_alpha_bar[s], 1 - sigma[s] / sigma[t])
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_every_preset_ends_in_noise(name: str) -> None:
-    diffusion = parse_params(read_preset(name).tree, name).diffusion
-    assert SCHEDULES[diffusion.schedule](diffusion.steps).sqrt_alpha_bar[-1] ** 2 < 1e-3
 
 
 def test_float32_keeps_the_small_noise_of_the_first_step() -> None:

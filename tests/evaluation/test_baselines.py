@@ -52,19 +52,6 @@ def test_deocclusion_answers_replace_the_image() -> None:
     np.testing.assert_array_equal(answers["nearest"], np.stack([nearest(t, everywhere) for t in TRUTHS]))
 
 
-def test_a_training_image_is_found_by_what_is_known_of_it() -> None:
-    holes = np.zeros((20, 1, 16, 16), np.bool_)
-    holes[:, :, :8] = True
-    np.testing.assert_array_equal(baselines("inpaint", masked(TRAIN, holes), source_of(TRAIN), CPU)["nearest"], TRAIN)
-
-
-@pytest.mark.usefixtures("_blocks")
-def test_where_nothing_is_known_the_first_image_is_as_near_as_any() -> None:
-    condition = masked(TRUTHS, np.ones((6, 1, 16, 16), np.bool_))
-    answers = baselines("inpaint", condition, source_of(TRAIN), CPU)
-    np.testing.assert_array_equal(answers["nearest"], TRAIN[:1].repeat(6, 0))
-
-
 def test_large_images_are_compared_as_sums_over_squares() -> None:
     """By the same search on images that are made small beforehand; a square is known if all of it is."""
     train, truths = (images.repeat(4, 2).repeat(4, 3) for images in (TRAIN, TRUTHS))
@@ -79,10 +66,3 @@ def test_large_images_are_compared_as_sums_over_squares() -> None:
         query = truth.reshape(3, 32, 2, 32, 2).sum((2, 4)).astype(float)
         wanted = int(np.argmin([np.square((other - query)[:, known]).sum() for other in small]))
         np.testing.assert_array_equal(answer, np.where(holes[0], train[wanted], truth))
-
-
-def test_grey_images_and_none() -> None:
-    train = source_of(blobs(5, 1, channels=1))
-    condition = masked(blobs(2, 0, channels=1), HOLES[:2])
-    assert all(answer.shape == (2, 1, 16, 16) for answer in baselines("inpaint", condition, train, CPU).values())
-    assert all(answer.shape == (0, 1, 16, 16) for answer in baselines("inpaint", condition[:0], train, CPU).values())

@@ -13,13 +13,10 @@ import torchvision
 from torch import Tensor
 
 from cspipe.evaluation import perceptual
-from cspipe.evaluation.extractors import find_extractor
 from cspipe.evaluation.perceptual import Perceptual, open_perceptual
 from cspipe.evaluation.settings import LpipsSettings
-from cspipe.ingest.images import Form
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
-from cspipe.sources.avatars import Renderer, looks
 from tests.evaluation.tiny import TINY, blobs, tiny_features
 
 CPU = torch.device("cpu")
@@ -75,41 +72,12 @@ def test_lpips_is_that_of_its_definition(opened: tuple[Perceptual, Any], net: st
     np.testing.assert_allclose(measure(b, a), found, rtol=1e-6)
 
 
-def test_progress_counts_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts: list[int] = []
-    monkeypatch.setattr(perceptual, "BATCH", 3)
-    open_perceptual(None, TINY, CPU, counts.append)(blobs(7, 0), blobs(7, 1))
-    assert counts == [3, 3, 1]
-
-
-@pytest.mark.parametrize("opened", ["alex"], indirect=True)
-def test_grey_is_seen_as_colour_and_batches_change_nothing(
-    opened: tuple[Perceptual, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measure, _ = opened
-    a, b = blobs(7, 0, channels=1, size=32), blobs(7, 1, channels=1, size=32)
-    whole = measure(a, b)
-    np.testing.assert_allclose(measure(a.repeat(3, 1), b.repeat(3, 1)), whole, rtol=1e-6)
-    monkeypatch.setattr(perceptual, "BATCH", 3)
-    np.testing.assert_allclose(measure(a, b), whole, rtol=1e-5)
-
-
 def test_without_weights_the_features_of_the_scores_are_compared() -> None:
     measure = open_perceptual(None, TINY, CPU)
     a, b = blobs(40, 0), blobs(40, 1)
     assert measure.label == "tiny_distance"
     np.testing.assert_allclose(measure(a, b), np.linalg.norm(tiny_features(a) - tiny_features(b), axis=1), rtol=1e-5)
     np.testing.assert_array_equal(measure(a, a), 0)
-
-
-def test_the_packaged_extractor_finds_a_face_with_glasses_nearer_than_another_face() -> None:
-    measure = open_perceptual(None, find_extractor("efficientnet-lite0", None), CPU)
-    pairs = Renderer("open-peeps", looks("open-peeps", "glasses"), Form(64, 3, "center"))(range(12))
-    clean, glasses = pairs[:, 0], pairs[:, 1]
-    lighter, others = np.minimum(clean, 254) + 1, np.roll(clean, 1, 0)
-    assert measure.label == "efflite0_distance"
-    assert (measure(clean, lighter) < 1).all()
-    assert 3 < measure(clean, glasses).mean() < 0.7 * measure(clean, others).mean()
 
 
 @pytest.mark.parametrize(("net", "file"), [("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")])

@@ -80,29 +80,6 @@ def test_the_inception_score_is_split_as_the_number_of_images_allows(new_measure
     assert found["inception_score"] == direct["inception_score_mean"]
 
 
-def test_halves_of_one_set_have_no_distance(new_measure: NewMeasure) -> None:
-    images = blobs(400, 0)
-    measure = new_measure(kid_subsets=40, kid_subset_size=100)
-    same = score(set_of(images[:200]), set_of(images[200:]), measure)
-    assert abs(same["kid"]) < same["kid_std"]
-    other = score(set_of(darker(images[:200])), set_of(images[200:]), measure)
-    assert other["kid"] > 10 * same["kid_std"]
-
-
-@pytest.mark.parametrize("counts", [(20, 40), (40, 20)])
-def test_subsets_shrink_to_the_smaller_set(counts: tuple[int, int], new_measure: NewMeasure) -> None:
-    sets = [set_of(blobs(count, count)) for count in counts]
-    whole = score(sets[0], sets[1], new_measure(kid_subsets=3, kid_subset_size=1000))
-    assert whole == score(sets[0], sets[1], new_measure(kid_subsets=3, kid_subset_size=20))
-
-
-def test_grey_images_score_like_their_rgb_copies(new_measure: NewMeasure) -> None:
-    grey, other = blobs(30, 0, channels=1), blobs(30, 1, channels=1)
-    found = score(set_of(grey), set_of(other), new_measure())
-    copies = [set_of(images.repeat(3, axis=1)) for images in (grey, other)]
-    assert found == score(*copies, new_measure())
-
-
 def test_each_image_passes_the_net_once_and_shared_sets_once_for_all_variants(new_measure: NewMeasure) -> None:
     reference, held_out, noise = set_of(blobs(40, 0)), set_of(blobs(30, 1)), ImageSet(NoiseSource(20, (3, 16, 16)))
     passes, results = [], []
@@ -114,13 +91,6 @@ def test_each_image_passes_the_net_once_and_shared_sets_once_for_all_variants(ne
     assert passes == [25 + 40 + 30 + 20, 25, 25]
     assert results[0] == results[2]
     assert results[0][0] != results[1][0]
-
-
-def test_other_content_is_computed_anew(new_measure: NewMeasure) -> None:
-    generated, reference = set_of(blobs(20, 0)), blobs(20, 1)
-    first = score(generated, set_of(reference), new_measure())
-    reference[0, 0, 0, 0] ^= 255
-    assert score(generated, set_of(reference), new_measure()) != first
 
 
 def test_the_cache_name_tells_whatever_features_depend_on(new_measure: NewMeasure) -> None:

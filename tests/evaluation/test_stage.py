@@ -84,20 +84,6 @@ def test_metrics_and_neighbours_are_written_and_the_same_again(workspace: Path) 
     assert outputs(workspace) == first
 
 
-def test_every_long_part_shows_its_progress(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main()
-    told = capsys.readouterr().err
-    assert "evaluate ddim-100: 160/160 (100 %)" in told
-    assert "neighbours ddim-100: 120/120 (100 %)" in told, "the training set, for samples and held-out images"
-
-
-def test_copies_of_training_images_are_told(workspace: Path) -> None:
-    write_samples(TRAIN[10:60])
-    main()
-    metrics = json.loads((workspace / "metrics/ddim-100.json").read_text())
-    assert metrics["memorisation"]["nearest_ratio"] == 0
-
-
 def test_exposure_bias_is_told_at_the_nearest_steps_of_the_walk(workspace: Path) -> None:
     rows = [(t, 1 - t / 200, 1 - t / 100) for t in (100, 80, 51, 20, 0)]
     lines = ["t\tsampled\tforward", *("\t".join(map(str, row)) for row in rows)]
@@ -132,13 +118,3 @@ def test_half_a_file_is_refused(size: int, workspace: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit, match="1"):
         main()
     assert "not readable" in capsys.readouterr().err
-
-
-def test_an_unknown_variant_is_refused_with_the_known_ones(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["evaluate", "ddim-1000"])
-    with pytest.raises(SystemExit, match="1"):
-        main()
-    assert "no variant 'ddim-1000' in params.yaml; it has ddim-100, cs-100, cs-10" in capsys.readouterr().err
-    assert not (workspace / "metrics").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.ingest.parallel import CHUNK_BYTES, chunks, parallel_map
+from cspipe.ingest.parallel import parallel_map
 from cspipe.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +49,6 @@ def test_results_come_in_order_from_other_processes() -> None:
     assert os.getpid() not in {process for _, process in results}
 
 
-def test_one_worker_needs_no_process() -> None:
-    assert list(parallel_map(squarer, range(3), workers=1)) == [(n**2, os.getpid()) for n in range(3)]
-    assert list(parallel_map(squarer, [], workers=4)) == []
-
-
 class Counted(list[int]):
     """Jobs that count how many of them were taken."""
 
@@ -75,13 +70,6 @@ def test_few_results_wait() -> None:
 def test_a_dead_worker_is_told() -> None:
     with pytest.raises(UserError, match="memory"):
         list(parallel_map(dier, range(4), workers=2))
-
-
-def test_chunks_are_complete_and_bounded() -> None:
-    for shape in ((3, 16, 16), (3, 512, 512), (3, 4096, 4096)):
-        jobs = chunks(range(100), shape)
-        assert [n for job in jobs for n in job] == list(range(100))
-        assert max(len(job) for job in jobs) * 3 * shape[1] ** 2 <= max(CHUNK_BYTES, 3 * shape[1] ** 2)
 
 
 SCRIPT = """

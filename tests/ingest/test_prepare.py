@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import resource
 import subprocess
 import sys
@@ -96,13 +95,6 @@ def test_faces_are_prepared_the_same_on_any_number_of_processes(tmp_path: Path, 
     assert len({image.tobytes() for image in everything}) == 300
 
 
-def test_nothing_outside_of_the_parameters_is_written(tmp_path: Path, settings: Settings) -> None:
-    prepare(settings(), tmp_path / "out", tmp_path / "work", workers=1)
-    text = (tmp_path / "out/index.json").read_text()
-    assert str(tmp_path) not in text
-    assert text.endswith("}\n")
-
-
 def test_pairs(tmp_path: Path, settings: Settings) -> None:
     prepare(settings(paired="glasses", limit=60), tmp_path / "out", tmp_path / "work", workers=1)
     assert {"train-paired-00000.npy", "test-paired-00000.npy"} <= hashes(tmp_path / "out").keys()
@@ -114,13 +106,6 @@ def test_pairs(tmp_path: Path, settings: Settings) -> None:
     first, twin = preview[:, 1:65:4, 1:65:4], preview[:, 1:65:4, 66:130:4]
     np.testing.assert_array_equal(first, train.gather(np.array([0]))[0])
     np.testing.assert_array_equal(twin, train.paired.gather(np.array([0]))[0])
-
-
-@pytest.mark.parametrize(("size", "shown"), [(16, 64), (64, 64), (160, 128)])
-def test_preview(size: int, shown: int, tmp_path: Path, stripes: Settings) -> None:
-    prepare(stripes(limit=120, size=size, channels=1), tmp_path / "out", tmp_path / "work")
-    preview = Image.open(tmp_path / "out/preview.png")
-    assert preview.size == (8 * (shown + 1) + 1, 8 * (shown + 1) + 1)
 
 
 def fill(folder: Path, good: int, bad: int) -> Path:
@@ -145,13 +130,6 @@ def test_skipped_images_are_told_once(tmp_path: Path, settings: Settings, capsys
     assert "110 images skipped" in lines[0]
     assert lines[0].count("not readable as PNG") == 5
     assert "and 105 more" in lines[0]
-
-
-def test_names_that_cannot_be_printed(tmp_path: Path, settings: Settings) -> None:
-    folder = fill(tmp_path / "raw", 6, 0)
-    (folder / "bad\n\udcff ü.png").write_text("hello")
-    prepare(settings(source="folder", path=folder), tmp_path / "out", tmp_path / "work", workers=1)
-    assert read_index(tmp_path / "out")["skipped"][0]["name"] == "bad\\n\\udcff ü.png"
 
 
 def test_splits_without_images_are_refused(tmp_path: Path, settings: Settings) -> None:
@@ -212,21 +190,3 @@ def test_workers_do_not_import_torch_or_the_parameters() -> None:
     command = f"import sys; {imports}; import cspipe.stages.prepare; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert not {"torch", "cspipe.config.params", "rich"} & set(run.stdout.split())
-
-
-def test_the_stage(tmp_path: Path, settings: Settings) -> None:
-    root = Path(__file__).parents[2]
-    text = (root / "params.yaml").read_text()
-    assert "limit: 4608" in text
-    (tmp_path / "params.yaml").write_text(text.replace("limit: 4608", "limit: 200"))
-    command = [sys.executable, "-m", "cspipe.stages.prepare"]
-    run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert len(open_split(tmp_path / "data/prepared", "train")) == 176
-    log = (tmp_path / "report/log/prepare.js").read_text()
-    assert json.loads(log.partition("] = ")[2].rstrip(";\n"))["images"] == 200
-    (tmp_path / "params.yaml").write_text(text.replace("paired: none", "paired: mask"))
-    run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert "pixel-art has no mask, only glasses" in run.stderr
-    assert "Traceback" not in run.stderr

@@ -17,7 +17,6 @@ import yaml
 from PIL import Image
 
 from cspipe.data import shards
-from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
 from cspipe.ingest.settings import DataSettings
@@ -78,18 +77,6 @@ def test_stops_change_nothing(whole: dict[str, str], pairs: Pairs, settings: Set
     assert pairs.starts == [0, 0, 16, 16, 64, 96]
     assert hashes(tmp_path / "out") == whole
     assert not list((tmp_path / "work").iterdir())
-
-
-def test_shards_stay_within_their_limit(whole: dict[str, str], tmp_path: Path) -> None:
-    index = read_index(tmp_path / "whole")
-    for split, images in (("train", 63), ("test", 27)):
-        entry = index["splits"][split]
-        assert entry["images"] == images
-        assert max(shard["images"] for shard in entry["shards"]) <= 8
-        assert [shard["images"] for shard in entry["paired_shards"]] == [shard["images"] for shard in entry["shards"]]
-    assert index["skipped_count"] == 10
-    values = open_split(tmp_path / "whole", "train").gather(np.arange(63))[:, 0, 0, 0]
-    assert list(values) == [number for number in range(30, 100) if number % 10 != 9]
 
 
 def test_a_stop_while_the_result_is_put_in_place(

@@ -63,8 +63,3 @@ def test_the_first_free_gpu_is_locked_for_every_user(names: list[str], start: St
     assert start(*names).stdout.readline() == "0\n"
     assert start(*names).stdout.readline() == "1\n"
     assert stat.S_IMODE(gpu_lock.lock_file(names[0]).stat().st_mode) == 0o666
-
-
-def test_a_process_that_has_a_gpu_keeps_it(names: list[str]) -> None:
-    assert gpu_lock.take_first(names) == 0
-    assert gpu_lock.take_first(names[::-1]) == 1

@@ -12,8 +12,7 @@ import torch
 
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.files import sha256_file
-from cspipe.runtime.storage import QUICK, Bucket
-from cspipe.runtime.storage_errors import Unreachable
+from cspipe.runtime.storage import Bucket
 from tests.fixtures import FOLDER, Machine
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
@@ -131,15 +130,6 @@ def test_training_goes_on_in_an_outage_which_is_told_once_and_ridden_out(
     assert not [secret for secret in (ACCESS_KEY, SECRET_KEY) if secret in told]
     assert kept(bucket)[-1] == 30
     assert machine("b").load(CPU)[0] == 30
-
-
-def test_unreachable_s3_is_an_error_at_the_start(
-    bucket: Bucket, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    object.__setattr__(bucket, "config", QUICK)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(Unreachable, match="is unreachable"):
-        machine("a").load(CPU)
 
 
 def test_saving_does_not_wait_for_a_slow_upload_whose_file_is_kept(bucket: Bucket, machine: Machine) -> None:

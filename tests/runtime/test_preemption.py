@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cspipe.runtime.preemption import Preempted, sigterm_deferred, sigterm_raises, stop_if_asked
+from cspipe.runtime.preemption import Preempted, sigterm_deferred, sigterm_raises
 from tests.conftest import ROOT
 
 PATIENT = """
@@ -59,15 +59,6 @@ def impatient_work(steps: list[str]) -> None:
         steps.append("end")
 
 
-def waiting_work() -> None:
-    """Work that waits for something before it has anything to save."""
-    with sigterm_raises(), sigterm_deferred():
-        stop_if_asked()
-        terminate()
-        stop_if_asked()
-        raise AssertionError("waited on")
-
-
 def test_work_stops_at_once_and_the_next_does_not_hear_of_it() -> None:
     steps: list[str] = []
     with pytest.raises(Preempted):
@@ -84,11 +75,6 @@ def test_work_that_saves_itself_is_asked_to_and_stops_after_it(times: int) -> No
     with pytest.raises(Preempted):
         work(steps, times=times)
     assert steps == ["start", "saved"]
-
-
-def test_a_wait_before_there_is_work_ends_early() -> None:
-    with pytest.raises(Preempted):
-        waiting_work()
 
 
 def test_error_on_the_way_is_not_hidden() -> None:

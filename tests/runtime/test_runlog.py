@@ -50,12 +50,6 @@ def test_parameters_and_code_are_those_of_the_beginning(clone: Path) -> None:
     assert (log.facts()["params_sha256"], log.facts()["dirty"]) == (before, False)
 
 
-def test_flow_run_is_told_where_there_is_one(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert RunLog("train").facts()["flow_run"] is None
-    monkeypatch.setenv("CSPIPE_FLOW_RUN", "brave-fox")
-    assert RunLog("train").facts()["flow_run"] == "brave-fox"
-
-
 def test_log_is_a_script_that_the_page_reads(clone: Path) -> None:
     Path("params.yaml").write_text("other")
     log = RunLog("sample@cs-10")

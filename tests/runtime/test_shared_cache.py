@@ -21,15 +21,3 @@ def test_records_and_features_land_in_the_clone(tmp_path: Path, monkeypatch: pyt
         (workspace / folder / "file").write_text("kept")
         assert (clone / folder / "file").read_text() == "kept"
     assert not (workspace / ".cspipe/states").exists()
-
-
-def test_the_clones_folders_are_left_alone_and_without_one_nothing_happens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(SHARED_CACHE, raising=False)
-    link_shared_cache()
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.setenv(SHARED_CACHE, str(tmp_path))
-    link_shared_cache()
-    assert list(tmp_path.iterdir()) == []

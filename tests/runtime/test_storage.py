@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable
+from cspipe.runtime.storage_errors import Lost, Missing, StorageError, Unreachable
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
 PART_BYTES = 8 * 2**20
@@ -24,14 +22,6 @@ def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return Bucket.from_url(f"s3://{s3.new_bucket()}/some/prefix")
-
-
-def test_address_is_read_and_given_back() -> None:
-    assert Bucket.from_url("s3://name/a/b/").url == "s3://name/a/b"
-    assert Bucket.from_url("s3://name").url == "s3://name"
-    for wrong in ("name/a", "https://name/a", "s3:///a", ""):
-        with pytest.raises(UserError, match="not an address of the form s3://bucket/prefix"):
-            Bucket.from_url(wrong)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 2 * PART_BYTES + 5])
@@ -76,44 +66,11 @@ def test_conditional_writes(bucket: Bucket) -> None:
         bucket.put_json("v", {"n": 3}, if_match=second)
 
 
-@pytest.mark.parametrize("existing", [False, True])
-def test_one_of_many_writers_wins(bucket: Bucket, existing: bool) -> None:
-    etag = bucket.put_json("v", "start") if existing else None
-    start = threading.Barrier(8)
-
-    def write(number: int) -> bool:
-        start.wait()
-        try:
-            bucket.put_json("v", number, if_match=etag, if_absent=not existing)
-        except Lost:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as writers:
-        won = list(writers.map(write, range(8)))
-    assert sum(won) == 1
-    found = bucket.get_json("v")
-    assert found is not None
-    assert found[0] == won.index(True)
-
-
-def test_object_that_is_not_json_is_named(bucket: Bucket, s3: S3) -> None:
-    s3.client().put_object(Bucket=bucket.bucket, Key="some/prefix/v", Body=b"{half")
-    with pytest.raises(Damaged, match="some/prefix/v: not JSON"):
-        bucket.get_json("v")
-
-
-def test_check_passes_and_leaves_nothing(bucket: Bucket) -> None:
-    bucket.check()
-    assert list(bucket.list()) == []
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"AWS_ENDPOINT_URL": "http://user:endpoint-password@127.0.0.1:9"}, "http://127.0.0.1:9 is unreachable"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "wrong credentials .* AWS_ACCESS_KEY_ID"),
-        ({"AWS_ACCESS_KEY_ID": "nobody"}, "wrong credentials .* AWS_ACCESS_KEY_ID"),
         ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no credentials .* AWS_ACCESS_KEY_ID"),
         ({"AWS_ENDPOINT_URL": "not an address"}, "no S3 client .* AWS_ENDPOINT_URL"),
     ],
@@ -131,11 +88,6 @@ def test_check_says_what_is_wrong(
     assert not [secret for secret in (ACCESS_KEY, SECRET_KEY, "endpoint-password") if secret in message]
     assert error.value.__cause__ is None  # no traceback of boto3's under it, with its request in it
     assert isinstance(error.value, Unreachable) == ("unreachable" in expected)
-
-
-def test_missing_bucket_is_named(bucket: Bucket) -> None:
-    with pytest.raises(StorageError, match="there is no bucket 'not-here'; create it, or correct CSPIPE_S3"):
-        Bucket.from_url("s3://not-here/prefix").check()
 
 
 def test_missing_permission_is_named(s3: S3, bucket: Bucket) -> None:

@@ -60,11 +60,3 @@ def test_a_busy_store_is_asked_again_by_an_upload(faulty: Faulty, s3: S3, tmp_pa
         assert fired().count("SlowDown") >= 2
     # Not through the proxy, which leaves out the length of what it passes on.
     assert s3.client().get_object(Bucket=bucket.bucket, Key="x/a")["Body"].read() == b"state"
-
-
-def test_a_busy_store_is_asked_again_by_a_manifest(faulty: Faulty) -> None:
-    rule = {"service": "s3", "operation": "GetObject", "times": 2, "error": {"code": "SlowDown"}}
-    with faulty([rule]) as (bucket, fired):
-        etag = bucket.put_json("manifest.json", {"owner": "me"}, if_absent=True)
-        assert bucket.get_json("manifest.json") == ({"owner": "me"}, etag)
-        assert fired().count("SlowDown") >= 2

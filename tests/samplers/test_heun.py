@@ -11,7 +11,6 @@ from cspipe.compensation import Compensation, Weighting
 from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.process import per_image
 from cspipe.diffusion.schedule import Schedule
-from cspipe.samplers import ddim
 from cspipe.sampling.correction import on_estimates
 from cspipe.sampling.repaint import Known, resampled
 from cspipe.sampling.reverse import sample
@@ -84,11 +83,6 @@ def test_net_is_asked_twice_a_step_and_once_at_the_last(schedule: Schedule, e: T
     assert asked == [100, 60, 60, 20, 20]
 
 
-def test_step_to_zero_is_eulers_bit_for_bit(schedule: Schedule, e: Tensor) -> None:
-    walked = [sample(curve, e, step, SamplerState(schedule, [100, 0])) for step in (heun, ddim.step)]
-    assert torch.equal(*walked)
-
-
 def test_kappa_equals_heun_on_the_corrected_estimate(schedule: Schedule, e: Tensor) -> None:
     """The identity of DDIM, for a module that sees the estimates of both ends of a step."""
 
@@ -102,47 +96,11 @@ def test_kappa_equals_heun_on_the_corrected_estimate(schedule: Schedule, e: Tens
     assert not torch.allclose(compensated, sample(curve, e, heun, SamplerState(schedule, steps)), atol=1e-2)
 
 
-def test_adding_the_correction_after_the_whole_step_would_break_that(schedule: Schedule, e: Tensor) -> None:
-    steps = evenly_spaced(100, 3)
-    after = sample(curve, e, heun, SamplerState(schedule, steps), compensation(schedule))
-    assert not torch.allclose(
-        compensated_sample(e, SamplerState(schedule, steps), compensation(schedule)), after, atol=1e-4
-    )
-
-
-def test_perfect_module_leads_to_the_picture(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    oracle = Compensation(lambda x0_hat, t: x0 - x0_hat, schedule, KAPPA)
-    state = SamplerState(schedule, evenly_spaced(100, 10))
-    assert torch.allclose(compensated_sample(e, state, oracle), x0, atol=1e-9)
-
-
-@pytest.mark.parametrize(("kind", "share"), [("kappa", 1.0), ("signal", 1.0), (0.25, 0.25)])
-def test_weight_at_zero_is_the_one_that_counts(kind: str | float, share: float, schedule: Schedule, e: Tensor) -> None:
-    def corrected(x: Tensor, t: Tensor) -> Tensor:
-        x0_hat = curve(x, t)
-        return x0_hat + share * module(x0_hat, t)
-
-    steps = evenly_spaced(100, 6)
-    compensated = compensated_sample(e, SamplerState(schedule, steps), compensation(schedule, kind))
-    assert torch.allclose(compensated, sample(corrected, e, heun, SamplerState(schedule, steps)), atol=1e-9)
-
-
 def test_zero_module_changes_no_bit(schedule: Schedule, e: Tensor) -> None:
     single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
     nothing = Compensation(lambda x0_hat, t: torch.zeros_like(x0_hat), single, KAPPA)
     plain, with_it = (SamplerState(single, evenly_spaced(100, 10)) for _ in range(2))
     assert torch.equal(sample(curve, e.float(), heun, plain), compensated_sample(e.float(), with_it, nothing))
-
-
-def test_single_precision_is_enough(schedule: Schedule, e: Tensor) -> None:
-    single = Schedule(schedule.sqrt_alpha_bar.float(), schedule.sqrt_one_minus_alpha_bar.float())
-    smooth = lambda x, t: curve(x / 4, t)  # noqa: E731
-    exact, rounded = (
-        sample(smooth, x, heun, SamplerState(which, evenly_spaced(100, 100)))
-        for x, which in ((e, schedule), (e.float(), single))
-    )
-    assert rounded.dtype == torch.float32
-    assert torch.allclose(exact.float(), rounded, atol=1e-4)
 
 
 def test_goes_back_up_with_known_pixels(schedule: Schedule, x0: Tensor, e: Tensor) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cspipe.diffusion.ddim import evenly_spaced
-from cspipe.diffusion.process import add_noise, per_image
+from cspipe.diffusion.process import per_image
 from cspipe.diffusion.schedule import Schedule
 from cspipe.samplers.ddim import step
 from cspipe.sampling.reverse import sample
@@ -20,11 +20,6 @@ def test_subsequence_falls_from_native_to_zero(sizes: tuple[int, int]) -> None:
     times = evenly_spaced(native, steps)
     assert (len(times), times[0], times[-1]) == (steps + 1, native, 0)
     assert all(a > b for a, b in zip(times[:-1], times[1:], strict=True))
-
-
-def test_oracle_denoiser_walks_back_to_the_image(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    x_T = add_noise(x0, e, torch.full((8,), 100), schedule)
-    assert torch.allclose(sample(lambda x, t: x0, x_T, step, SamplerState(schedule, evenly_spaced(100, 10))), x0)
 
 
 def test_noise_is_demanded_when_eta_needs_it(schedule: Schedule) -> None:
@@ -44,14 +39,3 @@ def test_hook_sees_every_step_and_its_result_is_used(schedule: Schedule, e: Tens
     assert seen == [(100, 50), (50, 0)]
     assert torch.allclose(hooked, plain + 1)
     assert per_image(torch.zeros(8)).shape == (8, 1, 1, 1)
-
-
-def test_step_with_memory_sees_what_it_kept(schedule: Schedule, e: Tensor) -> None:
-    """The state is the same object for all steps of a run, and a new one remembers nothing."""
-
-    def remembering(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-        state.history = [*state.history[-1:], int(t[0])]
-        return torch.full_like(x_t, sum(state.history))
-
-    last = [sample(lambda x, t: x, e, remembering, SamplerState(schedule, [100, 70, 20, 0])) for _ in range(2)]
-    assert all((x == 70 + 20).all() for x in last)

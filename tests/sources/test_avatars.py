@@ -6,11 +6,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from importlib.resources import files
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from dicebear import Avatar, Style
 from numpy.typing import NDArray
 
 from cspipe.ingest.images import Form
@@ -73,24 +71,6 @@ def test_too_few_different_faces() -> None:
         faces(Faces("pixel-art", "none", Form(1, 1, "center"), total=20, test=2, licence=""))
 
 
-PAIRS = [(style, paired) for style, occluders in OCCLUDERS.items() for paired in occluders]
-
-
-@pytest.mark.parametrize(("style", "paired"), PAIRS)
-def test_pairs_resolve_to_the_same_face(style: str, paired: str) -> None:
-    component = OCCLUDERS[style][paired][0]
-    drawn = Style(definition(style))
-    for seed in range(20):
-        clean, occluded = (
-            Avatar(drawn, {**look, "seed": str(seed)}).to_json()["options"] for look in looks(style, paired)
-        )
-        assert f"{component}Variant" not in clean
-        assert f"{component}Variant" in occluded
-        rest = {key: value for key, value in occluded.items() if key in clean}
-        assert rest == clean
-        assert all(key.startswith(component) for key in occluded.keys() - clean.keys())
-
-
 @pytest.mark.parametrize(("style", "paired", "scale"), [("pixel-art", "glasses", 1), ("open-peeps", "mask", 64 / 704)])
 def test_pairs_differ_in_the_region_of_the_occluder_alone(
     style: str, paired: str, scale: float, settings: Settings
@@ -103,16 +83,6 @@ def test_pairs_differ_in_the_region_of_the_occluder_alone(
     for axis, side in ((1, "height"), (2, "width")):
         for image in changed:
             assert extent(image.any(2 - axis)) <= component[side] * scale + 2
-
-
-def test_pairs_on_which_nothing_shows_are_dropped() -> None:
-    form = Form(4, 1, "center")
-    rendered = Renderer("notionists", looks("notionists", "glasses"), form)(range(100))
-    hidden = {clean.tobytes() for clean, occluded in rendered if (clean == occluded).all()}
-    assert hidden, "the test needs a face whose glasses are too small to show"
-    images = faces(Faces("notionists", "glasses", form, total=30, test=10, licence=""))
-    assert all(changes(image).any() for image in images)
-    assert not hidden & {image.pixels.tobytes() for image in images}
 
 
 def changes(image: PreparedImage) -> NDArray[np.bool_]:
@@ -130,13 +100,3 @@ def extent(line: NDArray[np.bool_]) -> int:
 def test_a_missing_occluder_is_told(settings: Settings) -> None:
     with pytest.raises(UserError, match="pixel-art has no mask, only glasses"):
         open_source(settings(paired="mask"))
-
-
-def test_seeds_are_rendered_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[range] = []
-    render = Renderer.__call__
-    monkeypatch.setattr(Renderer, "__call__", lambda self, seeds: (jobs.append(seeds), render(self, seeds))[1])
-    faces(Faces("notionists", "none", Form(2, 1, "center"), total=150, test=10, licence=""))
-    assert len(jobs) > 3, "the test needs a second round"
-    assert jobs[0].start == 0
-    assert all(one.stop == other.start for one, other in pairwise(jobs))

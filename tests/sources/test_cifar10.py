@@ -113,13 +113,6 @@ def test_archive_and_folder_give_the_same_images_in_the_official_split(tmp_path:
         assert source.facts["train_sha256"] == hashlib.sha256(PIXELS[:100].tobytes()).hexdigest()
 
 
-def test_limit_takes_from_both_splits(tmp_path: Path, opened: Open) -> None:
-    archive_of(tmp_path / "cifar-10-python.tar.gz")
-    assert {split for split, _ in opened(tmp_path, limit=40).numbers} == {"train", "test"}
-    with pytest.raises(UserError, match=r"data\.limit"):
-        opened(tmp_path, limit=1)
-
-
 def test_what_is_not_there_is_downloaded_once(
     tmp_path: Path, opened: Open, server: str, served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

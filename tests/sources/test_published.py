@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from cspipe.ingest.files import Files
 from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.ingest.source import PreparedImage, Skipped
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.registry import find, names_in
+from cspipe.runtime.registry import find
 from cspipe.sources import celebahq256_occluded, ffhq256
 from tests.sources.test_folder import fill, image, pack
 
@@ -99,15 +98,6 @@ def test_hashes_of_ffhq_are_compared_where_they_lie_beside(tmp_path: Path, opene
         opened("ffhq256", folder)
 
 
-@every_set
-def test_nothing_there(source: str, names: list[str], published: int, tmp_path: Path, opened: Open) -> None:
-    for path, problem in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "holds no images")):
-        with pytest.raises(UserError, match=problem) as error:
-            opened(source, path)
-        assert f"put the {published:,} " in str(error.value)
-        assert "GB" in str(error.value)
-
-
 @pytest.mark.parametrize("source", ["ffhq256", "celebahq256"])
 @pytest.mark.parametrize("file", ["data.mdb", "ffhq-r08.tfrecords", "celebahq.tfrecord-00000-of-00010"])
 def test_other_containers_are_answered_with_their_conversion(
@@ -146,9 +136,3 @@ def test_occluded_faces_follow_from_their_names(tmp_path: Path, opened: Open) ->
         item.paired.tobytes() for item in pairs.values() if isinstance(item, PreparedImage) and item.paired is not None
     }
     assert len(drawn) == 30
-
-
-def test_every_source_tells_what_it_is() -> None:
-    for name in names_in(SOURCES):
-        module = import_module(f"{SOURCES}.{name.replace('-', '_')}")
-        assert {type(getattr(module, constant)) for constant in ("READS_PATH", "OFFICIAL_SPLIT", "PAIRED")} == {bool}

@@ -64,13 +64,6 @@ def test_seeds_differ_and_reach_all_of_the_range(name: str) -> None:
     assert np.ptp(shares) >= 0.8 * (most - least)
 
 
-@pytest.mark.parametrize("name", ["half", "completion"])
-def test_bands_come_from_every_side(name: str) -> None:
-    edges = [(hole[0].all(), hole[-1].all(), hole[:, 0].all(), hole[:, -1].all()) for hole in many(name, 32)]
-    assert len(set(edges)) == 4
-    assert all(sum(sides) == 1 for sides in edges)
-
-
 def test_expand_leaves_a_square_in_the_middle() -> None:
     sides = set()
     for hole in many("expand", 48, 40):
@@ -80,17 +73,6 @@ def test_expand_leaves_a_square_in_the_middle() -> None:
         assert (~hole).sum() == len(rows) ** 2
         sides.add(len(rows))
     assert sides == {12, 16, 24}
-
-
-def test_a_box_is_one_rectangle_anywhere() -> None:
-    holes = many("box", 32)
-    for hole in holes:
-        height, width = hole.any(1).sum(), hole.any(0).sum()
-        assert hole.sum() == height * width
-        assert {8 <= height <= 16, 8 <= width <= 16} == {True}
-    reached = holes.any(0)
-    assert reached[16].all()
-    assert reached[:, 16].all()
 
 
 def test_strokes_are_as_thick_as_they_are_called() -> None:

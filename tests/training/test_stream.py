@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cspipe.data.pixels import normalise, quantise
 from cspipe.runtime.device import Device
 from cspipe.training.stream import Batch, TrainingSet, batches, stream_indices
-from cspipe.training.train_sample import TimestepPath, TrainSampler
+from cspipe.training.train_sample import TrainSampler
 from tests.conftest import Pictures
 
 CPU = Device(torch.device("cpu"), torch.float32, compile=False)
@@ -34,14 +34,6 @@ def test_passes_differ_in_order() -> None:
     assert not np.array_equal(first, stream_indices(50, 8, 0, 50))
 
 
-def test_batches_resume_in_the_stream(pictures: Pictures) -> None:
-    first = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, CPU), 4))
-    later = list(itertools.islice(batches(TrainingSet(pictures), 16, 3, 32, CPU), 2))
-    assert all(torch.equal(a.x0, b.x0) for a, b in zip(first[2:], later, strict=True))
-    assert torch.equal(first[0].x0, normalise(torch.from_numpy(pictures.pixels[stream_indices(40, 3, 0, 16)])))
-    assert first[0].condition is None
-
-
 def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_stream(pictures: Pictures) -> None:
     def conditions(numbers, pixels, seeds):
         assert np.array_equal(pixels, pictures.pixels[numbers])
@@ -63,27 +55,6 @@ def test_pixels_survive_the_way_to_the_net_and_back() -> None:
     assert normalise(pixels).max() == 1
     assert torch.equal(quantise(normalise(pixels)), pixels)
     assert torch.equal(quantise(torch.tensor([-3.0, 3.0])), torch.tensor([0, 255], dtype=torch.uint8))
-
-
-def test_draw_depends_on_the_images_seen_alone() -> None:
-    x0 = torch.rand(64, 3, 8, 8)
-    one, again, other = (TrainSampler(5, 100, True)(Batch(x0, None), seen) for seen in (640, 640, 704))
-    assert torch.equal(one.eps, again.eps)
-    assert torch.equal(one.t, again.t)
-    assert not torch.equal(one.eps, other.eps)
-
-
-def test_draw_covers_all_steps_evenly() -> None:
-    counts = TrainSampler(5, 10, False)(Batch(torch.rand(4000, 1, 1, 1), None), 0).t.bincount(minlength=11)
-    assert counts[0] == 0
-    assert counts[1:].min() > 320  # 400 each, standard deviation 19
-
-
-def test_share_is_met_on_average() -> None:
-    path = TimestepPath.of(10, None, 1, CPU.device)
-    drawn = [TrainSampler(5, 10, False, path)(Batch(torch.rand(10, 1, 2, 2), None), seen, 0.25) for seen in range(400)]
-    assert {draw.on_method for draw in drawn} == {2, 3}
-    assert abs(np.mean([draw.on_method for draw in drawn]) - 2.5) < 0.1
 
 
 def test_condition_is_mirrored_with_its_picture() -> None:

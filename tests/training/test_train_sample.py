@@ -35,18 +35,6 @@ def test_images_off_the_path_see_every_step() -> None:
     assert set(d.t[d.on_method :].tolist()) == set(range(1, 21))
 
 
-def test_slices_hold_what_the_whole_holds() -> None:
-    draws = TrainSampler(0, 20, True, TimestepPath.of(20, None, 1, CPU), perturbed=True, draws_z=True)
-    d = draws(BATCH, seen=64, share=0.5)
-    parts = [d.slice(start, start + 1000) for start in range(0, 4000, 1000)]
-    for name in ("x0", "t", "eps", "xi", "z"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(d, name))
-    assert sum(part.on_method for part in parts) == d.on_method
-    assert d.timesteps is not None
-    timesteps = [part.timesteps for part in parts if part.timesteps is not None]
-    assert torch.equal(torch.cat(timesteps, dim=1), d.timesteps)
-
-
 def test_noise_of_a_rival_does_not_change_what_the_others_draw() -> None:
     bare = TrainSampler(3, 20, True)(BATCH, 64)
     rival = TrainSampler(3, 20, True, perturbed=True, draws_z=True)(BATCH, 64)
@@ -56,9 +44,3 @@ def test_noise_of_a_rival_does_not_change_what_the_others_draw() -> None:
     assert not torch.equal(rival.xi, rival.z)
     for name in ("x0", "t", "eps", "self_cond"):
         assert torch.equal(torch.as_tensor(getattr(bare, name)), torch.as_tensor(getattr(rival, name)))
-
-
-def test_estimate_is_used_in_half_of_the_steps() -> None:
-    small = Batch(BATCH.x0[:1], None)
-    used = [TrainSampler(0, 20, False)(small, seen).self_cond for seen in range(400)]
-    assert 160 < sum(used) < 240

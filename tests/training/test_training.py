@@ -25,7 +25,7 @@ from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
 from cspipe.training.diffusion_trainer import DiffusionTrainer
-from cspipe.training.loop import Plan, crossed, run
+from cspipe.training.loop import Plan, run
 from cspipe.training.settings import METHODS
 from cspipe.training.stream import Batch, TrainingSet
 from tests.conftest import Pictures, Tree
@@ -214,13 +214,6 @@ def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, picture
     assert trainer.share(40) == 1.0
 
 
-def test_share_fades_linearly(params: Make, pictures: Pictures) -> None:
-    trainer = new_main_net(
-        params({"train.images": 100, "train.compensation.share": 0.8, "train.compensation.fade": 0.5}), pictures
-    )
-    assert [trainer.share(seen) for seen in (0, 25, 50, 99)] == pytest.approx([0.8, 0.4, 0.0, 0.0])
-
-
 def test_path_and_fit_wait_for_their_start(params: Make, pictures: Pictures) -> None:
     changes = {"train.images": 100, "train.compensation.start": 40, "train.compensation.fade": 0.5}
     trainer = new_main_net(params(changes), pictures)
@@ -240,15 +233,6 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     norms = compensator_norms(trainer.denoise, trainer.fit.C, TrainingSet(flat), 0, 8, "norm")
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
-
-
-def test_untrained_module_leaves_the_error_as_it_is_and_progress_is_shown(
-    params: Make, pictures: Pictures, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fit = new_fit(params(), pictures)
-    rows = compensator_norms(fit.denoise, fit.fit.C, TrainingSet(pictures), 0, 8, "norm", count=20)
-    assert all(row["norm_ratio"] == 0 and row["error"] == 1 for row in rows)
-    assert capsys.readouterr().err.startswith("norm: 200/200 (100 %)"), "10 steps, 20 images each"
 
 
 def test_diverged_run_ends_with_place_seed_and_last_good_state(
@@ -271,7 +255,3 @@ def test_diverged_run_ends_with_place_seed_and_last_good_state(
 def test_fewer_images_than_a_batch_is_an_error(params: Make, pictures: Pictures, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5 training images are fewer than a batch of 8"):
         train(new_main_net(params(), pictures), params(), Pictures(pictures.pixels[:5]), tmp_path)
-
-
-def test_crossed_counts_multiples_once() -> None:
-    assert [seen for seen in range(8, 80, 8) if crossed(seen, 8, 20)] == [24, 40, 64]
