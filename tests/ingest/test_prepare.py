@@ -62,6 +62,7 @@ def stripes(
     (tmp_path / "plugin/stripes.py").write_text(STRIPES)
     path = [*cspipe.sources.__path__, str(tmp_path / "plugin")]
     monkeypatch.setattr(cspipe.sources, "__path__", path)
+    monkeypatch.setattr(module, "code_ids", lambda *paths: {})  # it is no file of the package
     yield lambda **values: settings(**values).model_copy(update={"source": "stripes"})
     sys.modules.pop("cspipe.sources.stripes", None)
 
