@@ -88,8 +88,7 @@ def run_command(
                 end_tree(process.pid, GRACE if late else SHORT_GRACE)
                 return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    (watcher := threading.Thread(target=watch, daemon=True)).start()
     try:
         assert process.stdout is not None
         last = _follow(map(str.rstrip, process.stdout), tell, progress)
