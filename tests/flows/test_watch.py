@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -132,7 +133,10 @@ def test_ctrl_c_ends_the_watching_alone(server: Server, command: str) -> None:
         "flow-run": ("flow-run", "watch", str(created(server))),
     }[command]
     program = (str(Path(sys.executable).parent / "prefect"), *words)
-    process = subprocess.Popen(program, cwd=server.folder, env=server.env, stdout=subprocess.PIPE, text=True)
+    terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores Ctrl-C
+    process = subprocess.Popen(
+        program, cwd=server.folder, env=server.env, stdout=subprocess.PIPE, text=True, preexec_fn=terminal
+    )
     assert process.stdout is not None
     printed = ""
     while "waiting for a worker" not in printed:
