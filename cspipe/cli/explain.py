@@ -111,6 +111,7 @@ def _files_changed(root: Path, folder: str) -> str:
     """Names of the files of a folder that differ from the commit of dvc.lock; "" if git does not tell."""
 
     def git(*arguments: str) -> str:
+        """What a git command prints; "" if it fails."""
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
 
     commit = git("log", "-1", "--format=%H", "--", "dvc.lock")

@@ -29,7 +29,7 @@ app.add_typer(params.app, name="params")
 
 
 def add_offered(app: typer.Typer) -> None:
-    """Add the commands that others offer as entry points of `cspipe.commands`: functions, or a typer.Typer of several.
+    """Add the commands that others offer as entry points of `cspipe.commands`.
 
     One whose module is not there is left out: flows is code of the repository, not of the wheel.
     """
@@ -40,10 +40,7 @@ def add_offered(app: typer.Typer) -> None:
             if (error.name or "").partition(".")[0] != entry.module.partition(".")[0]:
                 raise
             continue
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(entry.name)(command)
+        app.command(entry.name)(command)
 
 
 add_offered(app)

@@ -129,6 +129,7 @@ def _comments(text: str) -> dict[str, str]:
     lines = [*text.splitlines(), ""]
 
     def walk(node: yaml.Node | None, parent: str) -> Iterator[tuple[str, str]]:
+        """The keys below a node, `parent` before their names, with their comments."""
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             block = isinstance(value, yaml.MappingNode) and not value.flow_style
             end = key.end_mark if block else value.end_mark
