@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from cspipe.config.params import Params
-from cspipe.data.conditions import condition_channels
 from cspipe.runtime.device import Device
 from cspipe.runtime.registry import find, names_in
 from cspipe.sampling.reverse import sample
