@@ -1,0 +1,167 @@
+"""Training and sampling on the device: against the CPU, against float32 and eager, resumed, and without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cspipe.config.params import Params
+from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.registry import find, names_in
+from cspipe.sampling.state import SAMPLERS
+from cspipe.stages.sample import new_sampler
+from cspipe.stages.train import new_trainer
+from cspipe.training.diffusion_trainer import DiffusionTrainer
+from cspipe.training.loop import Plan, run
+from cspipe.training.optim import MovingAverage
+from cspipe.training.stream import Batch, TrainingSet
+from tests.conftest import MODELS, Pictures, Tree
+
+pytestmark = pytest.mark.gpu
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a GPU with the CPU; there is none here")
+Make = Callable[..., Params]
+CPU = torch.device("cpu")
+COMPENSATED = {"train.compensation.share": 0.6, "train.compensation.fade": 0.0}
+
+
+@pytest.fixture
+def device(params: Make) -> Device:
+    """The GPU if there is one, in float32 without TF32: what is compared are our steps, not the rounding."""
+    found = open_device(params({"compute.device": "auto"}).compute)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    return found
+
+
+def new(p: Params, pictures: Pictures, device: Device) -> DiffusionTrainer:
+    """A trainer whose net is moved off its start, where its output is 0."""
+    trainer = new_trainer(p, TrainingSet(pictures), device)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in trainer.net.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator).to(device.device)
+    return trainer
+
+
+def batch_of(pictures: Pictures, count: int, device: Device) -> Batch:
+    return Batch((torch.from_numpy(pictures.pixels[:count]).float() / 127.5 - 1).to(device.device), None)
+
+
+def gradient(trainer: DiffusionTrainer, batch: Batch) -> Tensor:
+    """Of a plain loss at given states and timesteps, as one vector on the CPU."""
+    x0 = batch.x0
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(1)).to(x0.device)
+    t = torch.arange(len(x0), device=x0.device) % 10 + 1
+    (trainer.denoise(x0 + eps, t) - x0).square().mean().backward()
+    return torch.cat([weight.grad.flatten().cpu() for weight in trainer.net.parameters() if weight.grad is not None])
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """Of vectors, relative to the second."""
+    return float((a - b).norm() / b.norm())
+
+
+@on_cuda
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_float32_equals_the_cpu(model: Tree, params: Make, pictures: Pictures, device: Device) -> None:
+    p = params({"model": {**model, "dropout": 0.0}})
+    nets = [new(p, pictures, place) for place in (device, Device(CPU, torch.float32, compile=False))]
+    ours, theirs = (gradient(net, batch_of(pictures, 8, net.denoise.net.device)) for net in nets)
+    assert distance(ours, theirs) < 1e-4
+
+
+@on_cuda
+@pytest.mark.parametrize("sampler", names_in(SAMPLERS))
+def test_samples_equal_the_cpus(sampler: str, params: Make, pictures: Pictures, device: Device) -> None:
+    """Without noise on the way, whose numbers a GPU draws otherwise: within one of 255, but for a few pixels."""
+    images = [drawn(sampler, params, pictures, place) for place in (device, Device(CPU, torch.float32, compile=False))]
+    apart = np.abs(images[0].astype(int) - images[1])
+    assert np.mean(apart <= 1) > 0.999
+
+
+def drawn(sampler: str, params: Make, pictures: Pictures, device: Device, batches: int = 1) -> np.ndarray:
+    """Eight images of a net off its start, in so many batches."""
+    p = params({"variants.ddim-100.sampler": sampler, "variants.ddim-100.eta": find(SAMPLERS, sampler, "ETAS")[0]})
+    denoise = new(p, pictures, device).denoise
+    config = {"channels": 3, "size": 8, "task": "generate"}
+    sample = new_sampler(p.variants["ddim-100"], denoise, config, device)
+    return np.concatenate([sample(seeds.tolist()) for seeds in np.split(np.arange(8), batches)])
+
+
+@pytest.mark.parametrize("sampler", names_in(SAMPLERS))
+def test_an_image_does_not_depend_on_its_batch(sampler: str, params: Make, pictures: Pictures, device: Device) -> None:
+    whole, parts = (drawn(sampler, params, pictures, device, batches) for batches in (1, 4))
+    assert np.mean(np.abs(whole.astype(int) - parts) <= 1) > 0.999
+
+
+def test_bfloat16_is_near_float32(params: Make, pictures: Pictures, device: Device) -> None:
+    lower = Device(device.device, torch.bfloat16, compile=False)
+    rough, fine = (gradient(new(params(), pictures, d), batch_of(pictures, 8, d)) for d in (lower, device))
+    assert 0 < distance(rough, fine) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_compiled_net_equals_eager(model: Tree, params: Make, pictures: Pictures, device: Device) -> None:
+    p = params({"model": {**model, "dropout": 0.0}})
+    compiled, eager = (new(p, pictures, Device(device.device, torch.float32, compile=c)) for c in (True, False))
+    ours, theirs = (gradient(trainer, batch_of(pictures, 8, device)) for trainer in (compiled, eager))
+    assert distance(ours, theirs) < 1e-4
+
+
+def test_a_fading_share_needs_few_graphs(
+    params: Make, pictures: Pictures, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training, and without gradient for a whole batch, a part of it of any size, and a single image."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda net: compile_(net, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    p = params({"train.compensation.share": 1.0, "train.compensation.fade": 1.0, "train.images": 128})
+    trainer = new_trainer(p, TrainingSet(pictures), Device(device.device, torch.float32, compile=True))
+    for seen in range(0, 128, 8):
+        trainer.step(batch_of(pictures, 8, device), seen)
+    assert 2 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+
+
+def test_resumed_training_is_the_same_bit_for_bit(
+    params: Make, pictures: Pictures, device: Device, tmp_path: Path
+) -> None:
+    p = params({**COMPENSATED, "model.dropout": 0.3})
+    ends = []
+    for folder, stops in (("whole", [48]), ("parts", [24, 48])):
+        for stop in stops:
+            trainer, plan = new_trainer(p, TrainingSet(pictures), device), Plan(stop, 8, 16, 8, p.seed)
+            states = Checkpoints(tmp_path / folder, "key")
+            run(trainer, TrainingSet(pictures), plan, device, states, "test", lambda seen, values: None)
+        ends.append([*trainer.net.parameters(), *trainer.ema.net.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def test_moving_average_is_that_of_its_formula(device: Device) -> None:
+    net = torch.nn.Linear(3, 2, device=device.device)
+    average, expected = MovingAverage(net, batch=8, half_life=16), net.weight.detach().clone()
+    for _ in range(5):
+        with torch.no_grad():
+            net.weight += 1
+        average.update(net)
+        expected = 0.5**0.5 * expected + (1 - 0.5**0.5) * net.weight.detach()
+    assert torch.allclose(average.net.weight, expected, atol=1e-6)
+
+
+@on_cuda
+@pytest.mark.parametrize("changes", [COMPENSATED, {"train.method": "plain"}], ids=["compensated", "plain"])
+def test_a_step_does_not_wait_for_the_gpu(changes: Tree, params: Make, pictures: Pictures, device: Device) -> None:
+    trainer, batch = new_trainer(params(changes), TrainingSet(pictures), device), batch_of(pictures, 8, device)
+    trainer.step(batch, 0)  # the first sets up kernels and the optimizer
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.step(batch, 8)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
