@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,13 @@ from PIL import Image
 from tests.conftest import ROOT, Tree, change
 
 SCRIPTS = sorted(
-    path.relative_to(ROOT).as_posix() for folder in ("benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
+    path.relative_to(ROOT).as_posix()
+    for folder in ("benchmarks", "docs")
+    for path in (ROOT / folder).rglob("*.py")
+    if "__main__" in path.read_text()
 )
 ARGUMENTS = {
+    "benchmarks/gpu.py": ["--smallest", "--out", "results"],
     "docs/figures.py": ["RUN", "RUN"],
 }
 """RUN: the folder of a finished run; a script that is not here has an option --smallest."""
@@ -49,7 +54,9 @@ def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest
         arguments = [folder if argument == "RUN" else argument for argument in arguments]
     (tmp_path / "docs").mkdir()
     command = [sys.executable, str(ROOT / script), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     if script == "docs/figures.py":
         assert min(Image.open(tmp_path / "docs/tasks.png").size) > 100

@@ -1,0 +1,159 @@
+"""Speeds of training and sampling on one device: images/s, peak memory, share of the device's matrix speed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cspipe.config.overlays import read_preset, set_keys
+from cspipe.config.params import Params
+from cspipe.config.params_file import parse_params
+from cspipe.config.workload import Cost, costs
+from cspipe.runtime.device import Device
+from cspipe.stages.sample import new_sampler
+from cspipe.stages.train import new_trainer
+from cspipe.training.diffusion_trainer import DiffusionTrainer
+from cspipe.training.stream import Batch, TrainingSet
+
+WARM_UP, ROUNDS = 3, 5
+"""Calls before the clock counts (kernels are chosen, nets compiled), and timed spans, whose median counts."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How the nets compute."""
+
+    precision: torch.dtype
+    compile: bool = False
+    channels_last: bool = False
+
+
+MODES = {
+    "bfloat16": Mode(torch.bfloat16),
+    "bfloat16 channels_last": Mode(torch.bfloat16, channels_last=True),
+    "bfloat16 compiled": Mode(torch.bfloat16, compile=True),
+    "bfloat16 compiled channels_last": Mode(torch.bfloat16, compile=True, channels_last=True),
+    "float32 (TF32)": Mode(torch.float32),
+}
+
+
+class Noise:
+    """A training set of random images in memory."""
+
+    def __init__(self, shape: tuple[int, int, int], count: int) -> None:
+        self.pixels = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images (len(indices), C, H, W)."""
+        return self.pixels[indices]
+
+
+def preset(name: str, changes: dict[str, Any]) -> Params:
+    """A preset that is scored without weights of its own, with changes by dotted key."""
+    free = {"evaluate.extractor": "efficientnet-lite0", "evaluate.weights": None}
+    return parse_params(set_keys(read_preset(name).tree, free | changes, "benchmarks"), "benchmarks")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Times calls on a device."""
+
+    device: torch.device
+    least: float
+    """Seconds that a timed span takes."""
+
+    def wait(self) -> None:
+        """Until the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """Median seconds of a call."""
+        self._span(action, WARM_UP)
+        calls = 1
+        while min(self._span(action, calls), self._span(action, calls)) < self.least:  # a stall makes one of them long
+            calls *= 2
+        return statistics.median(self._span(action, calls) for _ in range(ROUNDS)) / calls
+
+    def _span(self, action: Callable[[], object], calls: int) -> float:
+        """Seconds of so many calls."""
+        self.wait()
+        start = time.perf_counter()
+        for _ in range(calls):
+            action()
+        self.wait()
+        return time.perf_counter() - start
+
+    def peak_bytes(self, action: Callable[[], object]) -> int | None:
+        """Most memory that torch had taken of the GPU during a call; None on the CPU."""
+        if self.device.type != "cuda":
+            return None
+        torch.cuda.reset_peak_memory_stats(self.device)
+        action()
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+def matrix_flops(clock: Clock, precision: torch.dtype, side: int) -> float:
+    """FLOP/s of a product of square matrices: what the device reaches at its best."""
+    a, b = (torch.randn(side, side, device=clock.device, dtype=precision) for _ in range(2))
+    return 2 * side**3 / clock.seconds(lambda: a @ b)
+
+
+def new_batch(params: Params, device: torch.device) -> Batch:
+    """A batch of random images that is on the device already."""
+    size = params.data.size
+    return Batch(torch.randn(params.train.batch, params.data.channels, size, size, device=device), None)
+
+
+def figures(params: Params, clock: Clock, step: Callable[[], object], cost: Cost, matrices: float) -> dict[str, Any]:
+    """Of a training step: the share of matrix speed counts the net's forward and backward pass, no other work."""
+    spent = clock.seconds(step)
+    rate = params.train.batch / spent
+    return {
+        "images_per_second": rate,
+        "milliseconds_per_step": 1000 * spent,
+        "peak_bytes": clock.peak_bytes(step),
+        "parameters": cost.parameters,
+        "share_of_matrix_speed": cost.training * rate / matrices,
+    }
+
+
+def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionTrainer:
+    """The trainer of the train stage, in a mode."""
+    trainer = new_trainer(params, TrainingSet(noise(params)), Device(device, mode.precision, mode.compile))
+    if mode.channels_last:
+        trainer.net.to(memory_format=torch.channels_last)
+    return trainer
+
+
+def training_speed(params: Params, mode: Mode, clock: Clock, matrices: float) -> dict[str, Any]:
+    """A step of the train stage."""
+    trainer, batch = new_training(params, mode, clock.device), new_batch(params, clock.device)
+    return figures(params, clock, lambda: trainer.step(batch, 0), costs(params)[0], matrices)
+
+
+def noise(params: Params) -> Noise:
+    """Enough random images for the checks that are made before a training."""
+    count = max(params.compensation.batch, params.train.batch)
+    return Noise((params.data.channels, params.data.size, params.data.size), count)
+
+
+def sampling_speed(params: Params, variant: str, mode: Mode, clock: Clock) -> dict[str, Any]:
+    """A batch of a variant's samples, from seeds to images on the CPU."""
+    trainer = new_training(params, mode, clock.device)
+    trainer.net.eval().requires_grad_(False)
+    config = {"channels": params.data.channels, "size": params.data.size, "task": params.task}
+    sampler = new_sampler(params.variants[variant], trainer.denoise, config, trainer.denoise.net.device)
+    seeds = list(range(params.sample.batch))
+    spent = clock.seconds(lambda: sampler(seeds))
+    return {"images_per_second": len(seeds) / spent, "steps": params.variants[variant].steps}
