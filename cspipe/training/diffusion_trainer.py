@@ -56,6 +56,7 @@ class DiffusionTrainer:
         perturbed = settings.perturbation > 0
         self.draw = TrainSampler(self.seed, schedule.steps, settings.flip, path, perturbed, self.method.DRAWS_NOISE)
         self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
+        self.weights = list(self.net.parameters())  # once: to walk a net takes milliseconds
         self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)
         self.fit_until = settings.compensation.start + settings.compensation.epochs * len(self.data)
         """Images seen when C is frozen."""
@@ -79,13 +80,13 @@ class DiffusionTrainer:
             part = sample.slice(start, start + settings.micro_batch)
             part_loss, part_fit_loss = self._backward(part, fit)
             loss, fit_loss = loss + part_loss, fit_loss + part_fit_loss
-        norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.weights, settings.clip)
         factor = rate_factor(seen, settings.images, settings.warmup, settings.cooldown)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.net)
+        self.ema.update(self.weights)
         scalars = {"loss": loss, "grad_norm": norm}
         if settings.method != "plain":
             scalars["share"] = x0.new_full((), sample.on_method / settings.batch)
@@ -99,7 +100,8 @@ class DiffusionTrainer:
         share_of_batch = self.settings.micro_batch / self.settings.batch
         denoise, fit_loss = self.denoise.with_condition(part.condition), part.x0.new_zeros(())
         pair = plain_pair(denoise.prediction, part.x0, part.eps, part.t, denoise.schedule)
-        with self.frozen():
+        asks_net = fit is not None or part.on_method or (denoise.net.self_conditioned and part.self_cond)
+        with self.frozen() if asks_net else torch.no_grad():
             x0_hat = self._estimates(part, pair, fit)
             to_fit = x0_hat if fit is None or fit.settings.states == "forward" else fit.estimate(denoise, part)
             if part.on_method:
@@ -179,7 +181,7 @@ class DiffusionTrainer:
 
     def finite(self) -> bool:
         """Whether every weight is finite."""
-        return all_finite(self.net.parameters())
+        return all_finite(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on, and what was measured on the way."""

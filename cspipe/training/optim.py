@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,12 @@ class MovingAverage:
 
     def __init__(self, net: nn.Module, batch: int, half_life: int) -> None:
         self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self._weights = list(self.net.parameters())
         self._update = get_ema_multi_avg_fn(0.5 ** (batch / half_life))
 
-    def update(self, net: nn.Module) -> None:
-        """Take in the weights of a step."""
-        self._update(list(self.net.parameters()), [weight.detach() for weight in net.parameters()], None)
+    def update(self, weights: Sequence[Tensor]) -> None:
+        """Take in the weights of a step, in the order of the net's parameters."""
+        self._update(self._weights, [weight.detach() for weight in weights], None)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -150,7 +150,7 @@ def test_moving_average_is_that_of_its_formula(device: Device) -> None:
     for _ in range(5):
         with torch.no_grad():
             net.weight += 1
-        average.update(net)
+        average.update(list(net.parameters()))
         expected = 0.5**0.5 * expected + (1 - 0.5**0.5) * net.weight.detach()
     assert torch.allclose(average.net.weight, expected, atol=1e-6)
 

@@ -18,5 +18,5 @@ def test_average_forgets_half_in_its_half_life() -> None:
         ema = MovingAverage(net, batch=8, half_life=80)
         net.weight.fill_(0.0)
         for _ in range(10):
-            ema.update(net)
+            ema.update(list(net.parameters()))
     assert ema.net.weight.item() == pytest.approx(0.5, abs=1e-5)
