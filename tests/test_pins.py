@@ -1,17 +1,25 @@
-"""The pins of pyproject.toml are what is installed, and what uv resolves to."""
+"""The pins of pyproject.toml are what is installed, and what uv resolves to; their hashes refuse other files."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from importlib.metadata import distributions
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distributions, version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from flows.pins import read_pins
-from infra.pins import EXPORT
+from infra.pins import EXPORT, HASHES, without_hashes
 from tests.conftest import ROOT
 
 PINS = read_pins((ROOT / "pyproject.toml").read_text())
@@ -27,9 +35,54 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     assert off == [], "`uv sync` installs what is pinned"
 
 
+def test_every_pin_has_hashes() -> None:
+    listed = HASHES.read_text()
+    assert without_hashes(listed) == PINS
+    assert [line for line in listed.splitlines() if not line.startswith(" ") and not line.endswith(" \\")] == []
+
+
 @pytest.mark.skipif(not (shutil.which("uv") and (ROOT / "uv.lock").is_file()), reason="needs uv and its uv.lock")
 def test_uv_resolves_to_the_pins_on_every_python() -> None:
-    """uv.lock holds all Pythons and platforms at once; a lock that disregards a pin is refused."""
+    """uv.lock holds all Pythons and platforms at once; a lock that disregards a pin is refused.
+
+    A file missing among the index's was replaced; authors may have added some since.
+    """
     done = subprocess.run([*EXPORT.split(), "--offline"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == PINS
+    assert without_hashes(done.stdout) == PINS
+    listed, found = (set(re.findall("sha256:[0-9a-f]+", text)) for text in (HASHES.read_text(), done.stdout))
+    assert listed - found == set(), "the index has not the files that were pinned"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[str]:
+    """The address of an index on loopback, whose iniconfig has the pinned version and other bytes."""
+    name = f"iniconfig-{version('iniconfig')}"
+    (tmp_path / "index/iniconfig").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / f"index/iniconfig/{name}-py3-none-any.whl", "w") as wheel:
+        metadata = f"Metadata-Version: 2.1\nName: iniconfig\nVersion: {version('iniconfig')}\n"
+        wheel.writestr(f"{name}.dist-info/METADATA", metadata)
+        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+            thread.join()
+
+
+@pytest.mark.skipif(not shutil.which("uv"), reason="needs uv")
+def test_a_replaced_file_is_refused_by_its_hash_alone(index: str, tmp_path: Path) -> None:
+    """As CI installs: the versions that pyproject.toml allows, held to the hashes."""
+    place = ["--python", sys.executable, "--target", str(tmp_path / "packages"), "--cache-dir", str(tmp_path / "cache")]
+    command = ["uv", "pip", "install", "--default-index", index, *place, "iniconfig"]
+    refused = subprocess.run([*command, "--constraints", str(HASHES)], cwd=ROOT, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert f"iniconfig=={version('iniconfig')}" in refused.stderr
+    assert "sha256" in refused.stderr
+    taken = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert taken.returncode == 0, taken.stderr
