@@ -14,7 +14,6 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from tests.evaluation.tiny import blobs
 
-
 CPU = torch.device("cpu")
 LAYERS = {"efficientnet-lite0": "features", "inception-v3-compat": "2048"}
 
