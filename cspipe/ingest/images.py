@@ -18,7 +18,7 @@ RESIZE = "bicubic, antialiased"
 """Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 MEMORY = 3 * 2**28
-"""Bytes that reading an image takes at most, beside its file: a process of each core reads one."""
+"""Bytes that reading an image takes at most (within 2 %), beside its file: a process on each core reads one."""
 PIXEL_BYTES = {"PNG": 9, "JPEG": 10, "MPO": 10, "CMYK": 12, "WEBP": 16}
 """Of these for each pixel: Pillow's image of 4 and a copy, or libjpeg's coefficients; libwebp's four frames."""
 MAX_SIDE = 2**16 - 1
