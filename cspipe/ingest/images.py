@@ -6,6 +6,7 @@ A file is either shown rightly or refused with a reason; a damaged one never bec
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,8 @@ MEMORY = 3 * 2**28
 """Bytes that reading an image takes at most (within 2 %), beside its file: a process on each core reads one."""
 PIXEL_BYTES = {"PNG": 9, "JPEG": 10, "MPO": 10, "CMYK": 12, "WEBP": 16}
 """Of these for each pixel: Pillow's image of 4 and a copy, or libjpeg's coefficients; libwebp's four frames."""
+MAX_SCANS = 100
+"""Of a JPEG; encoders write 10 to 20. Each passes over all pixels, and may take 33 bytes of the file."""
 MAX_SIDE = 2**16 - 1
 """Pixels of a side, as in JPEG; decoders keep whole rows."""
 BAND_PIXELS = 2**20
@@ -127,6 +130,8 @@ def _open(data: bytes) -> Image.Image:
     if image.width * image.height > most or max(image.size) > MAX_SIDE:
         bound = f"{most} pixels of {image.format}, or a side of {MAX_SIDE}"
         raise BadImage(f"{image.width} x {image.height} ({len(data)} bytes) is more than {bound}; make it smaller")
+    if image.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
+        raise BadImage(f"more than {MAX_SCANS} scans; save it anew")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
         raise BadImage(f"animated ({frames} frames)")
@@ -134,6 +139,15 @@ def _open(data: bytes) -> Image.Image:
     if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
         raise BadImage("16 bits per colour with a transparent colour")
     return image
+
+
+def _scans(data: bytes) -> int:
+    """How often a JPEG passes over its pixels: the markers SOS between its segments, up to EOI."""
+    marker, place, scans = re.compile(rb"\xff([\x01-\xcf\xd9-\xfe])"), 2, 0
+    while (found := marker.search(data, place)) and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return scans
 
 
 def _flat(image: Image.Image) -> Image.Image:

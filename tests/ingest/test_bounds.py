@@ -103,6 +103,21 @@ def test_large_images_are_read_within_the_bound(
     assert peak_of(tmp_path, mode, format, size, options) < images.MEMORY
 
 
+def test_a_jpeg_of_hundreds_of_scans_is_refused_and_what_only_looks_so_is_not() -> None:
+    """A megabyte of them would take an hour."""
+    data = saved(np.full((64, 64, 3), 9, np.uint8), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert data.count(b"\xff\xda") == 10
+    with pytest.raises(BadImage, match="100 scans"):
+        decode(data[:-2] + scan * 91 + data[-2:], FORM)
+    for fine in (
+        data[:-2] + scan * 90 + data[-2:],
+        saved(np.full((64, 64, 3), 9, np.uint8), "JPEG", comment=b"\xff\xda" * 300),
+        data + b"\xff\xda\x00\x00" * 300,
+    ):
+        assert (decode(fine, FORM) == 9).all()
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_bands_do_not_show(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 4), np.uint8)
