@@ -98,7 +98,8 @@ def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[st
 
 def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: Measure) -> dict[str, float]:
     """What scores lie between: real images that are not the reference, and uniform noise, against the reference."""
-    found, y = {}, _cached_features(reference, measure)
+    found: dict[str, float] = {}
+    y = _cached_features(reference, measure)
     for name, images in (("heldout", held_out), ("noise", noise)):
         _check(images, reference)
         distances = _distances(_cached_features(images, measure), y, measure, measure.subset_size(images, reference))
