@@ -99,10 +99,11 @@ def read_hole(path: Path) -> NDArray[np.bool_]:
 
 def read_image(path: Path) -> Image.Image:
     """A file's image, of mode L or RGB, upright, on white where it is transparent. Raises UserError."""
+    from cspipe.ingest.files import read_file
     from cspipe.ingest.images import BadImage, read
 
     try:
-        return read(path.read_bytes())
+        return read(read_file(path))
     except BadImage as error:
         raise UserError(f"{path}: {error}; save it as an ordinary PNG, JPEG or WebP file") from None
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ class ParamsError(UserError):
     """params.yaml cannot be used; the message names the file, the key, the value and the fix."""
 
 
+LONGEST = 1_000_000
+"""Characters of a file with its aliases written out: a few lines of aliases of aliases stand for gigabytes."""
 _UNION_MEMBERS = ("function-", "literal[", "constrained-")
 """What pydantic puts into a location for the members of a union; no keys of the file."""
 
@@ -59,7 +62,7 @@ def _explain(error: ValidationError, tree: Any, where: str) -> str:
         elif problem["type"] == "missing":
             message = "key is missing; `cspipe params show demo` prints a complete file"
         elif problem["type"] != "value_error":
-            message += f" (got {problem['input']!r}; {_meaning(keys, tree)})"
+            message += f" (got {problem['input']!r:.200}; {_meaning(keys, tree)})"
         lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
     return "\n".join(lines)
 
@@ -85,9 +88,23 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path) -> Any:
     """What a params file says, not validated. Raises ParamsError."""
     try:
-        return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+        node = yaml.compose(read_text(path), yaml.SafeLoader)
+        length = _length(node, {})
+        if length > LONGEST:
+            raise ValueError(f"{length} characters with its aliases (*name) written out, more than {LONGEST}")
+        return node and yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also a date or number that is none
+        raise ParamsError(f"{path}: not valid YAML: {error}; correct it there") from None
+
+
+def _length(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """Characters that a node stands for; `known` has those of nodes by id, as an alias is the same node again."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1 + len(node.value) if node else 0
+    if id(node) not in known:
+        parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_length(part, known) for part in parts)
+    return known[id(node)]
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -18,7 +18,8 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 
 SHARD_BYTES = 64 * 2**20
-INDEX = "index.json"
+INDEX, INDEX_BYTES = "index.json", 2**26
+"""The name of the index, and its bytes at most: it has some hundreds for each shard."""
 FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepared the data)"
 
 
@@ -146,10 +147,12 @@ def read_index(folder: Path) -> dict[str, Any]:
     """The index of a prepared folder. Raises UserError if it is missing or damaged."""
     path = folder / INDEX
     try:
+        if path.stat().st_size > INDEX_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes, more than {INDEX_BYTES}")
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not there; {FIX}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); {FIX}") from None
     if not isinstance(index, dict):
         raise UserError(f"{path}: not as this version writes it; {FIX}")

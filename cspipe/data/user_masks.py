@@ -37,7 +37,7 @@ class UserMasks:
 def load_masks(folder: Path, size: int) -> UserMasks:
     """The masks in a folder of prepared data. Raises UserError if there are none of this size."""
     try:
-        packed: NDArray[np.uint8] = np.load(folder / FILE, allow_pickle=False)
+        packed: NDArray[np.uint8] = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{folder / FILE}: no masks ({error}); {FIX}") from None
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-size * size // 8):

@@ -6,6 +6,9 @@ score of the literature. EfficientNet-Lite0 is here because its ImageNet weights
 
 from __future__ import annotations
 
+import os
+import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,12 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.utils import create_feature_extractor
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch-fidelity unpickles files of weights
 
 INPUT_SIDE = 112
 """Pixels. On 16- and 32-pixel images KID shows small changes about twice as sharply as with 64; 224 costs 4 times."""
@@ -63,6 +69,25 @@ def find_extractor(name: str, weights: Path | None) -> Extractor:
     if sha256 != SHA256[name]:
         raise UserError(f"{weights}: not the weights of {name} (sha256 {sha256[:8]}, not {SHA256[name][:8]}); {advice}")
     return Extractor(name, LABELS[name], weights, sha256)
+
+
+def build(extractor: Extractor, layers: Iterable[str], device: torch.device) -> FeatureExtractorBase:
+    """Its net on a device, giving `layers`. Raises UserError if the file holds more than weights."""
+    try:
+        return create_feature_extractor(
+            extractor.name,
+            list(layers),
+            cuda=device.type == "cuda",
+            verbose=False,
+            feature_extractor_weights_path=str(extractor.weights),
+        )
+    except pickle.UnpicklingError:
+        raise not_weights(extractor.weights) from None
+
+
+def not_weights(path: Path) -> UserError:
+    """That a file, which was not executed, is no file of weights."""
+    return UserError(f"{path}: not read, as it holds more than weights (code, perhaps); download it again")
 
 
 class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no types

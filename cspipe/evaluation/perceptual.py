@@ -6,6 +6,7 @@ pooled features that the other scores compare, which is no LPIPS and is never ca
 
 from __future__ import annotations
 
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-from torch_fidelity.utils import create_feature_extractor
 
-from cspipe.evaluation.extractors import Extractor
+from cspipe.evaluation.extractors import Extractor, build, not_weights
 from cspipe.evaluation.settings import LpipsSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
@@ -91,10 +91,7 @@ def _feature_distance(extractor: Extractor, device: torch.device) -> Callable[[T
     It says little of single drawings: faint noise on flat colours moves EfficientNet's features as far as glasses do.
     """
     layer = FEATURE_EXTRACTORS_REGISTRY[extractor.name].get_default_feature_layer_for_metric("fid")
-    weights, cuda = str(extractor.weights), device.type == "cuda"
-    net = create_feature_extractor(
-        extractor.name, [layer], cuda=cuda, verbose=False, feature_extractor_weights_path=weights
-    )
+    net = build(extractor, [layer], device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         (x,), (y,) = net(a), net(b)
@@ -110,7 +107,10 @@ def _lpips(name: str, weights: Path, device: torch.device) -> Callable[[Tensor, 
         from lpips import LPIPS
 
         net = LPIPS(net=name, pnet_rand=True, verbose=False)
-    stored = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        stored = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise not_weights(weights) from None
     for layers in net.net.children():
         layers.load_state_dict({key: stored[f"features.{key}"] for key in layers.state_dict()})
     net.requires_grad_(False).to(device)

@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch_fidelity
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.metric_fid import fid_featuresdict_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_featuresdict_to_metric
+from torch_fidelity.metric_kid import kid_featuresdict_to_metric
+from torch_fidelity.metric_prc import prc_featuresdict_to_metric
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.utils import get_featuresdict_from_dataset
 
-from cspipe.evaluation.extractors import Extractor
+from cspipe.evaluation.extractors import Extractor, build
 from cspipe.evaluation.image_sets import ImageSet
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.provenance import code_ids
 
+Features = dict[str, Tensor]
+"""By the name of the layer, (N, features)."""
 FEWEST = 4
 """Images per set: precision and recall look at the third neighbour."""
 PER_SPLIT, MOST_SPLITS = 500, 10
@@ -43,6 +56,16 @@ class Measure:
     cache: Path
     """Folder of features that other runs can use again."""
 
+    def layer(self, metric: str) -> str:
+        """The layer that a metric reads: "isc" the logits, "fid", as the others, the features."""
+        layer: str = FEATURE_EXTRACTORS_REGISTRY[self.extractor.name].get_default_feature_layer_for_metric(metric)
+        return layer
+
+    @cached_property
+    def net(self) -> FeatureExtractorBase:
+        """The extractor's net, with both layers."""
+        return build(self.extractor, (self.layer("fid"), self.layer("isc")), self.device)
+
     def subset_size(self, a: ImageSet, b: ImageSet) -> int:
         """Images per KID subset of these sets."""
         return min(self.kid_subset_size, len(a), len(b))
@@ -57,61 +80,78 @@ class Measure:
 def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[str, float]:
     """All scores of generated against real images, from one pass over each; the reference's features are cached.
 
-    Call it before `bracket`, which reads some of the features that this caches. Raises UserError with too few images.
+    Raises UserError with too few images.
     """
+    _check(generated, reference)
+    x, y, layer = _features(generated, measure), _cached_features(reference, measure), measure.layer("fid")
     splits = max(1, min(MOST_SPLITS, len(generated) // PER_SPLIT))
-    found = _compare(generated, reference, measure, None, isc=True, isc_splits=splits, prc=True)
+    # save_cpu_ram: precision and recall by blocks
+    prc = prc_featuresdict_to_metric(x, y, layer, save_cpu_ram=True, prc_batch_size=PRC_BLOCK, verbose=False)
+    isc = isc_featuresdict_to_metric(x, measure.layer("isc"), isc_splits=splits, verbose=False)
     return {
-        "kid": found["kernel_inception_distance_mean"],
-        "kid_std": found["kernel_inception_distance_std"],
-        "frechet": found["frechet_inception_distance"],
-        "precision": found["precision"],
-        "recall": found["recall"],
-        "inception_score": found["inception_score_mean"],
+        **_distances(x, y, measure, measure.subset_size(generated, reference)),
+        "precision": prc["precision"],
+        "recall": prc["recall"],
+        "inception_score": isc["inception_score_mean"],
     }
 
 
 def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: Measure) -> dict[str, float]:
     """What scores lie between: real images that are not the reference, and uniform noise, against the reference."""
-    distances = {}
+    found: dict[str, float] = {}
+    y = _cached_features(reference, measure)
     for name, images in (("heldout", held_out), ("noise", noise)):
-        found = _compare(images, reference, measure, measure.cache_name(images))
-        distances[f"{name}_kid"] = found["kernel_inception_distance_mean"]
-        distances[f"{name}_frechet"] = found["frechet_inception_distance"]
-    return distances
+        _check(images, reference)
+        distances = _distances(_cached_features(images, measure), y, measure, measure.subset_size(images, reference))
+        found |= {f"{name}_{key}": distances[key] for key in ("kid", "frechet")}
+    return found
 
 
-def _compare(
-    generated: ImageSet, reference: ImageSet, measure: Measure, cache_name: str | None, **metrics: Any
-) -> dict[str, float]:
-    """torch-fidelity's numbers, KID and Frechet distance and the metrics asked for, under its names.
-
-    Its key of cached features is the name alone, so that must stand for the contents. save_cpu_ram loads images without
-    worker processes (they are in memory or mapped already) and computes precision and recall by blocks, here of
-    PRC_BLOCK images.
-    """
+def _check(generated: ImageSet, reference: ImageSet) -> None:
+    """Raises UserError with too few images."""
     if min(len(generated), len(reference)) < FEWEST:
         raise UserError(
             f"scores compare at least {FEWEST} images with {FEWEST}, here {len(generated)} with {len(reference)}; "
             "raise data.limit, data.held_out, sample.images or evaluate.images in params.yaml"
         )
-    found: dict[str, float] = torch_fidelity.calculate_metrics(
-        input1=generated,
-        input2=reference,
-        input1_cache_name=cache_name,
-        input2_cache_name=measure.cache_name(reference),
-        cache_root=str(measure.cache),
-        feature_extractor=measure.extractor.name,
-        feature_extractor_weights_path=str(measure.extractor.weights),
-        fid=True,
-        kid=True,
-        kid_subsets=measure.kid_subsets,
-        kid_subset_size=measure.subset_size(generated, reference),
-        batch_size=measure.batch,
-        cuda=measure.device.type == "cuda",
-        save_cpu_ram=True,
-        prc_batch_size=PRC_BLOCK,
-        verbose=False,
-        **metrics,
+
+
+def _distances(x: Features, y: Features, measure: Measure, subset_size: int) -> dict[str, float]:
+    """KID, its spread and the Frechet distance."""
+    layer, sizes = measure.layer("fid"), {"kid_subsets": measure.kid_subsets, "kid_subset_size": subset_size}
+    statistics = (fid_featuresdict_to_statistics(features, layer) for features in (x, y))
+    fid = fid_statistics_to_metric(*statistics, verbose=False)
+    kid = kid_featuresdict_to_metric(x, y, layer, **sizes, verbose=False)
+    return {
+        "kid": kid["kernel_inception_distance_mean"],
+        "kid_std": kid["kernel_inception_distance_std"],
+        "frechet": fid["frechet_inception_distance"],
+    }
+
+
+def _cached_features(images: ImageSet, measure: Measure) -> Features:
+    """Features of images that others are compared with too, kept in a file whose name ends with its sha256.
+
+    Not by torch-fidelity, whose cache is pickles, which run code when they are read.
+    """
+    name = measure.cache_name(images)
+    for path in measure.cache.glob(f"{name}-*.safetensors"):
+        content = path.read_bytes()
+        with suppress(SafetensorError):
+            if path.stem == f"{name}-{hashlib.sha256(content).hexdigest()}":
+                return load(content)
+        print(f"{path}: damaged, so it is not used; its features are computed again", file=sys.stderr)
+    features = _features(images, measure)
+    content = save(features)
+    measure.cache.mkdir(parents=True, exist_ok=True)
+    (measure.cache / f"{name}-{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
+    return features
+
+
+def _features(images: ImageSet, measure: Measure) -> Features:
+    """Features computed without worker processes (save_cpu_ram): images are in memory or mapped already."""
+    cuda = measure.device.type == "cuda"
+    features: Features = get_featuresdict_from_dataset(
+        images, measure.net, measure.batch, cuda, save_cpu_ram=True, verbose=False
     )
-    return found
+    return features

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +21,8 @@ from cspipe.runtime.errors import UserError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LARGEST_FILE = 2**28
 """Bytes; a larger file is refused unread."""
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compressions of which zipfile unpacks no more than is asked for; 4 KiB of bzip2 may become gigabytes at once."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,12 @@ def _raise(error: OSError) -> None:
 
 def _list_zip(path: Path, where: str, expected: str) -> Listing:
     """The members of a zip; their names are never paths here, as nothing is extracted. Raises UserError and OSError."""
+    neither = UserError(f"{where} is neither a folder nor a zip; {expected}")
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for its other end
+        raise neither
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise UserError(f"{where} is neither a folder nor a zip; {expected}")
+            raise neither
         try:
             members = zipfile.ZipFile(file).infolist()
         except zipfile.BadZipFile as error:
@@ -106,7 +113,7 @@ def stamp_of(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         digest.update(os.fsencode(path))
-        with suppress(FileNotFoundError):  # a link to nothing is reported when it is read
+        with suppress(OSError):  # a link to nothing is reported when it is read
             facts = path.stat()
             digest.update(f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -159,7 +166,9 @@ class Decoder:
             return Skipped(name, str(error))
         except PermissionError:
             return Skipped(name, "no permission to read it")
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
             return Skipped(name, "a link to a missing file")
 
     def image(self, split: Split, name: str) -> PreparedImage:
@@ -169,12 +178,10 @@ class Decoder:
     def read(self, name: str) -> bytes:
         """The bytes of a file, or of a member decompressed in memory. Raises BadImage and OSError."""
         if self.zip is None:
-            file = self.path / name
-            _check_length(file.stat().st_size)
-            return file.read_bytes()
+            return read_file(self.path / name)
         try:
             member = self.zip.getinfo(name)
-            _check_length(member.file_size)
+            check_member(member, LARGEST_FILE)
             return self.zip.read(member)
         except (BadImage, MemoryError):
             raise
@@ -182,6 +189,22 @@ class Decoder:
             raise BadImage(f"damaged in the zip ({error})") from None
 
 
-def _check_length(length: int) -> None:
-    if length > LARGEST_FILE:
-        raise BadImage(f"{length} bytes, more than {LARGEST_FILE}")
+def read_file(path: Path) -> bytes:
+    """The bytes of an image's file. Raises OSError, and BadImage for a pipe, a device, and over LARGEST_FILE."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise BadImage("no file, but a folder, pipe or device")
+    _check_length(facts.st_size, LARGEST_FILE)
+    return path.read_bytes()
+
+
+def check_member(member: zipfile.ZipInfo, largest: int) -> None:
+    """Raises BadImage for a member of a zip that unpacks to more bytes, or whose compression is not bounded."""
+    _check_length(member.file_size, largest)
+    if member.compress_type not in BOUNDED:
+        raise BadImage(f"compression {member.compress_type}, which is not read from a zip; pack it with deflate")
+
+
+def _check_length(length: int, largest: int) -> None:
+    if length > largest:
+        raise BadImage(f"{length} bytes, more than {largest}")

@@ -6,6 +6,7 @@ A file is either shown rightly or refused with a reason; a damaged one never bec
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -17,8 +18,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 RESIZE = "bicubic, antialiased"
 """Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
 FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 2**30 // 12
-"""Pixels of the largest image that is decoded: Pillow's limit of a quarter GiB of RGB, made strict."""
+MEMORY = 3 * 2**28
+"""Bytes that reading an image takes at most (within 2 %), beside its file: a process on each core reads one."""
+PIXEL_BYTES = {"PNG": 9, "JPEG": 10, "MPO": 10, "CMYK": 12, "WEBP": 16}
+"""Of these for each pixel: Pillow's image of 4 and a copy, or libjpeg's coefficients; libwebp's four frames."""
+MAX_SCANS = 100
+"""Of a JPEG; encoders write 10 to 20. Each passes over all pixels, and may take 33 bytes of the file."""
+MAX_SIDE = 2**16 - 1
+"""Pixels of a side, as in JPEG; decoders keep whole rows."""
+BAND_PIXELS = 2**20
+"""Pixels that are made opaque at a time: each step on the way takes 4 bytes for each."""
 PNG_SIGNATURE, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 
@@ -58,7 +67,7 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
     """The PNG, JPEG or WebP file `data` as uint8 (C, H, W), upright, on white where it is transparent.
 
     16-bit images are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
-    what is damaged, truncated, animated, over MAX_PIXELS, another format, or of a size that does not suit the crop.
+    what is damaged, truncated, animated, over MEMORY, another format, or of a size that does not suit the crop.
     """
     return fit(read(data), form)
 
@@ -76,8 +85,10 @@ def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
             (width, height), (right_width, right_height) = image.size, window.of
             raise BadImage(f"{width} x {height} pixels, not {right_width} x {right_height}")
         right, bottom = window.left + window.side, window.top + window.side
-        image = image.crop((window.left, window.top, right, bottom))
-    image = image.convert("L" if form.channels == 1 else "RGB")
+        if image.size != (window.side, window.side):  # a copy, as of convert
+            image = image.crop((window.left, window.top, right, bottom))
+    mode = "L" if form.channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
     square = image.resize((form.size, form.size), Image.Resampling.BICUBIC)
     pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
@@ -98,13 +109,14 @@ def _read(data: bytes) -> Image.Image:
             _open(data).verify()  # decoding alone does not compare checksums: damaged pixels would come out black
         image = _open(data)
         image.load()
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise BadImage("not readable as PNG, JPEG or WebP") from None
-    except Image.DecompressionBombError:
-        raise BadImage(f"more than {MAX_PIXELS} pixels") from None
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"too many pixels ({error})") from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise BadImage(f"damaged or truncated ({error})") from None
 
@@ -114,8 +126,12 @@ def _open(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by a limit nobody can move
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage(f"{image.width} x {image.height} is more than {MAX_PIXELS} pixels")
+    most = MEMORY // PIXEL_BYTES["CMYK" if image.mode == "CMYK" else str(image.format)]
+    if image.width * image.height > most or max(image.size) > MAX_SIDE:
+        bound = f"{most} pixels of {image.format}, or a side of {MAX_SIDE}"
+        raise BadImage(f"{image.width} x {image.height} ({len(data)} bytes) is more than {bound}; make it smaller")
+    if image.format in ("JPEG", "MPO") and _scans(data) > MAX_SCANS:
+        raise BadImage(f"more than {MAX_SCANS} scans; save it anew")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a JPEG whose further frames are a depth map or a preview
         raise BadImage(f"animated ({frames} frames)")
@@ -125,14 +141,34 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
+def _scans(data: bytes) -> int:
+    """How often a JPEG passes over its pixels: the markers SOS between its segments, up to EOI."""
+    marker, place, scans = re.compile(rb"\xff([\x01-\xcf\xd9-\xfe])"), 2, 0
+    while (found := marker.search(data, place)) and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        place = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    return scans
+
+
 def _flat(image: Image.Image) -> Image.Image:
     """Any mode as opaque 8-bit L or RGB."""
+    if image.mode in ("L", "RGB") and not image.has_transparency_data:
+        return image
+    flat = Image.new("L" if image.mode.startswith("I") else "RGB", image.size)
+    rows = max(BAND_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        flat.paste(_flat_band(band), (0, top))
+    return flat
+
+
+def _flat_band(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _eight_bits(image)
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.data.user_masks import UserMasks
-from cspipe.ingest.files import list_folder
+from cspipe.ingest.files import list_folder, read_file
 from cspipe.ingest.images import BadImage, read
 from cspipe.runtime.errors import UserError
 
@@ -41,7 +41,7 @@ def read_mask(path: Path, size: int) -> NDArray[np.bool_]:
     Raises UserError if it cannot be read.
     """
     try:
-        grey = read(path.read_bytes()).convert("L")
+        grey = read(read_file(path)).convert("L")
     except BadImage as error:
         raise UserError(f"{path}: no mask ({error}); save it as PNG, white where the hole is") from None
     except OSError as error:

@@ -73,10 +73,12 @@ class PairDecoder(Decoder):
         if name not in self.partners:
             raise BadImage(f"not in {CLEAN}/ and {OCCLUDED}/ both")
         clean = read(self.read(name))
+        size, pixels = clean.size, fit(clean, self.form)
+        del clean  # one large image at a time
         try:
             occluded = read(self.read(self.partners[name]))
         except BadImage as error:
             raise BadImage(f"its other half {self.partners[name]}: {error}") from None
-        if clean.width * occluded.height != clean.height * occluded.width:
-            raise BadImage(f"{clean.size} pixels, but its other half {occluded.size}: not one shape")
-        return PreparedImage(split, fit(clean, self.form), fit(occluded, self.form))
+        if size[0] * occluded.height != size[1] * occluded.width:
+            raise BadImage(f"{size} pixels, but its other half {occluded.size}: not one shape")
+        return PreparedImage(split, pixels, fit(occluded, self.form))

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cspipe.ingest.arrays import ArrayImages
-from cspipe.ingest.files import stamp_of
-from cspipe.ingest.images import RESIZE
+from cspipe.ingest.files import check_member, stamp_of
+from cspipe.ingest.images import RESIZE, BadImage
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
@@ -26,6 +26,8 @@ from cspipe.runtime.errors import UserError
 READS_PATH = True
 OFFICIAL_SPLIT = PAIRED = False
 CHANNELS = (1, 3)
+LARGEST_COPY = 2**30
+"""Bytes of the temporary copy of an .npz file's array."""
 FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
@@ -35,7 +37,7 @@ def open_source(data: DataSettings) -> ArrayImages:
     where = f"params.yaml: data.path {path}"
     try:
         array = _map(path, where)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, BadImage, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{where} cannot be read as an array of numbers ({error}); save it anew with np.save") from None
     except FileNotFoundError:
         raise UserError(f"{where} does not exist; correct it, or put the file there") from None
@@ -65,6 +67,8 @@ def channels_last(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
 
 def _map(path: Path, where: str) -> NDArray[Any]:
     """The array, memory-mapped; that of an .npz from a nameless temporary copy, as it may be compressed."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{where} is no file; name an .npy or .npz file")
     if path.suffix == ".npy":
         return _load(path)
     if path.suffix != ".npz":
@@ -73,6 +77,7 @@ def _map(path: Path, where: str) -> NDArray[Any]:
         names = archive.namelist()
         if len(names) != 1:
             raise UserError(f"{where} holds {len(names)} arrays ({', '.join(names[:5])}); save one alone with np.savez")
+        check_member(archive.getinfo(names[0]), LARGEST_COPY)
         with archive.open(names[0]) as member:
             shutil.copyfileobj(member, copy)
         copy.flush()

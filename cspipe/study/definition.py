@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from cspipe.config.overlays import read_layers, set_keys
 from cspipe.config.params import Params
-from cspipe.config.params_file import parse_params
+from cspipe.config.params_file import parse_params, read_yaml
 from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Number, Section, WholeNumber
@@ -158,9 +157,7 @@ def read_study(root: Path, name: str) -> Study:
         raise UserError(f"no study {name!r} in {STUDIES}/; there are {', '.join(study_names(root)) or 'none'}")
     file = STUDIES / name / "study.yaml"
     try:
-        return Study.model_validate(yaml.safe_load((root / file).read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        return Study.model_validate(read_yaml(root / file))
     except ValidationError as error:
         raise UserError(f"{file}: {first_problem(error)}; correct it there") from None
 

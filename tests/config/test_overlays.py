@@ -52,6 +52,7 @@ model: {name: dit, depth: 2}  # another net
 variants:
   cs: {steps: 9, correction: null}
 """
+LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
 TREE = yaml.safe_load(COMPLETE)
 
 
@@ -90,6 +91,10 @@ def test_origins_are_the_files_that_give_the_values(folder: Path) -> None:
         ("extends: wrong.yaml\n", "wrong.yaml extends this file"),
         ("", "mapping"),
         ("extends: [\n", "YAML"),
+        (LAUGHS, "1000000"),
+        ("seed: &seed [*seed]\n", "YAML"),
+        ("seed: 2001-99-99\n", "YAML"),
+        (f"seed: {'[' * 5000}\n", "YAML"),
     ],
 )
 def test_what_cannot_be_layered_is_refused_with_file_and_key(folder: Path, text: str, key: str) -> None:

@@ -125,3 +125,10 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_a_long_value_is_told_by_its_beginning() -> None:
+    message = refuse({"seed": ["x" * 1000] * 1000})
+    assert "seed" in message
+    assert "['xxx" in message
+    assert len(message) < 1000

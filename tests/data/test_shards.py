@@ -96,7 +96,7 @@ def test_missing_and_truncated_shards(folder: Path, verify: bool) -> None:
 def test_missing_and_damaged_index(folder: Path) -> None:
     index = json.loads((folder / "index.json").read_text())
     assert "test" in complaint(folder, split="test")
-    for text in ("{", "[]", "{}", '{"channels": null}', "\xff"):
+    for text in ("{", "[]", "{}", '{"channels": null}', "\xff", "[" * 100_000, " " * (2**26 + 1)):
         (folder / "index.json").write_text(text, encoding="latin-1")
         assert "index.json" in complaint(folder)
     index["splits"]["train"]["paired_shards"].pop()

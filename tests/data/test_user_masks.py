@@ -54,6 +54,10 @@ def test_prepared_masks_are_read_back_and_refused_at_another_size(tmp_path: Path
         load_masks(tmp_path, 12)
     with pytest.raises(UserError, match="no masks"):
         load_masks(tmp_path / "away", 10)
+    with (tmp_path / "masks.npy").open("wb") as file:  # says that it has terabytes
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (2**40, 13)})
+    with pytest.raises(UserError, match=r"masks\.npy: no masks"):
+        load_masks(tmp_path, 10)
 
 
 def test_a_hole_that_is_lost_in_the_resize_is_refused(tmp_path: Path) -> None:

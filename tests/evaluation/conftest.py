@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,15 @@ def new_measure(tmp_path: Path) -> Callable[..., Measure]:
         return Measure(**(settings | changes), device=torch.device("cpu"), cache=tmp_path / "features")
 
     return build
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Iterator[bytes]:
+    """A pickle that makes a file when it is read; at the end, there must be none."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[()]]:
+            return (tmp_path / "ran").touch, ()
+
+    yield pickle.dumps(Evil(), 2)
+    assert not (tmp_path / "ran").exists()

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.utils import create_feature_extractor
 
+from cspipe.evaluation import extractors
 from cspipe.evaluation.extractors import INPUT_SIDE, Extractor, find_extractor
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
 from tests.evaluation.tiny import blobs
+
+CPU = torch.device("cpu")
+LAYERS = {"efficientnet-lite0": "features", "inception-v3-compat": "2048"}
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +23,12 @@ def packaged() -> Extractor:
     return find_extractor("efficientnet-lite0", None)
 
 
-def build(extractor: Extractor, layers: list[str]) -> FeatureExtractorBase:
-    return create_feature_extractor(
-        extractor.name, layers, cuda=False, verbose=False, feature_extractor_weights_path=str(extractor.weights)
-    )
-
-
 def test_features_equal_the_plain_net(packaged: Extractor) -> None:
     net = EfficientNet.from_name("efficientnet-lite0", image_size=INPUT_SIDE).eval()
     net.load_state_dict(torch.load(packaged.weights, weights_only=True))
     images = torch.from_numpy(blobs(3, 0, size=INPUT_SIDE))
     with torch.no_grad():
-        logits, features = build(packaged, ["logits", "features"])(images)
+        logits, features = extractors.build(packaged, ["logits", "features"], CPU)(images)
         plain = net((images.float() - 127) / 128)
     assert features.shape == (3, 1280)
     torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
@@ -56,3 +53,15 @@ def test_a_wrong_weights_file_is_refused_before_it_is_loaded(name: str, tmp_path
     path.write_bytes(b"half a download")
     with pytest.raises(UserError, match=r"weights\.pth: not the weights of"):
         find_extractor(name, path)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_weights_file_with_the_right_hash_runs_nothing(
+    name: str, tmp_path: Path, evil: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it had been replaced after its hash was compared."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(evil)
+    monkeypatch.setitem(extractors.SHA256, name, sha256_file(path))
+    with pytest.raises(UserError, match=r"weights\.pth: "):
+        extractors.build(find_extractor(name, path), [LAYERS[name]], CPU)

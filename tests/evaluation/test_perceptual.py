@@ -92,3 +92,14 @@ def test_weights_that_are_missing_or_others_are_told(
     (tmp_path / file).write_bytes(b"half a download")
     with pytest.raises(UserError, match=rf"not {file} \(sha256 [0-9a-f]{{8}}, not {file[-12:-4]}\)"):
         open_perceptual(LpipsSettings(net=net, weights=tmp_path / file), TINY, CPU)
+
+
+def test_a_weights_file_with_the_right_digits_runs_nothing(
+    tmp_path: Path, evil: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight digits can be forged."""
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(evil)
+    monkeypatch.setitem(perceptual.WEIGHTS, "alex", f"forged-{sha256_file(weights)[:8]}.pth")
+    with pytest.raises(UserError, match=r"weights\.pth: "):
+        open_perceptual(LpipsSettings(net="alex", weights=weights), TINY, CPU)

@@ -93,6 +93,25 @@ def test_each_image_passes_the_net_once_and_shared_sets_once_for_all_variants(ne
     assert results[0][0] != results[1][0]
 
 
+@pytest.mark.parametrize("damage", ["evil", "cut"])
+def test_damaged_features_are_named_computed_again_and_run_nothing(
+    damage: str, new_measure: NewMeasure, evil: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compared() -> list[dict[str, float]]:
+        sets = [set_of(blobs(20, seed)) for seed in range(4)]
+        return [score(sets[0], sets[1], new_measure()), bracket(sets[2], sets[1], sets[3], new_measure())]
+
+    expected, files = compared(), [*new_measure().cache.iterdir()]
+    assert len(files) >= 3
+    for file in files:
+        file.write_bytes(evil if damage == "evil" else file.read_bytes()[:-1])
+    assert compared() == expected
+    told = capsys.readouterr().err
+    assert all(str(file) in told for file in files)
+    assert compared() == expected
+    assert not capsys.readouterr().err
+
+
 def test_the_cache_name_tells_whatever_features_depend_on(new_measure: NewMeasure) -> None:
     images = set_of(blobs(9, 0))
     measure = new_measure()

@@ -63,3 +63,10 @@ def test_mistake_is_told_with_file_and_key(tmp_path: Path, small: Tree, changes:
 @pytest.mark.parametrize("name", study_names(ROOT))
 def test_studies_of_the_project_are_well_defined(name: str) -> None:
     assert define(ROOT, name).cells
+
+
+def test_a_study_too_long_with_its_aliases_is_refused(tmp_path: Path, small: Tree) -> None:
+    file = folder(tmp_path, small) / "studies/one/study.yaml"
+    file.write_text(f"{file.read_text()}discussion: &all {'x' * 1000}\nmore: [{'*all, ' * 1000}]\n")
+    with pytest.raises(UserError, match=r"study\.yaml: .*1000000"):
+        define(tmp_path, "one")
