@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -79,11 +80,13 @@ class Run:
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
     parameters = flow_run.parameters
+    wanted = str(parameters.get("revision") or "HEAD")
     try:
-        revision = git(home(), "rev-parse", "--short=7", parameters.get("revision") or "HEAD")
+        revision = git(home(), "rev-parse", "--short=7", "--verify", "--end-of-options", wanted)
     except UserError:  # not fetched yet, or wrong: the flow itself says so
-        revision = str(parameters.get("revision"))[:12].replace("/", "-")
-    return f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+        revision = wanted[:12]
+    name = f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
 
 
 @flow(

@@ -22,7 +22,7 @@ def project(tmp_path: Path, small: Tree) -> Path:
     for name in INNOCENT:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    variants = {name: small["variants"]["ddim-100"] for name in VARIANTS}
+    variants = dict.fromkeys(VARIANTS, small["variants"]["ddim-100"])
     return new_clone(tmp_path, change(small, {"variants": variants}))
 
 
