@@ -38,6 +38,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
+from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
 from flows.dispatch import begin, finish, queue_after
 from flows.dvc_stage import Outcome, StageRunner
@@ -129,10 +130,10 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
 
 def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
     """What will run and why, before it does."""
-    plan = [str(each) for each in explain(root)]
+    plan = [printable(str(each)) for each in explain(root)]
     for line in plan:
         log(line)
-    show_plan("\n".join(f"- {line}" for line in plan), run)
+    show_plan("\n".join(["```", *plan, "```"]), run)  # so that no name in it is taken for Markdown
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
