@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cspipe.cli.experiments import Experiment
 from cspipe.cli.main import app
 from cspipe.runtime.errors import UserError
 from tests.conftest import ROOT
@@ -64,6 +65,12 @@ def test_what_a_terminal_would_obey_is_shown_as_escapes(tmp_path: Path) -> None:
     said = cspipe("lineage", model(tmp_path, {"data_sha256": H, "variant": "\x1b[31mred\n\u202e"}))
     assert r"\x1b[31mred\n\u202e" in said
     assert str(UserError("a\x9b\r\nb\udcff")) == r"a\x9b\r" + "\n" + r"b\udcff"
+
+
+def test_values_of_experiments_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [Experiment("main", "", {"a": 1}, {}), Experiment("one", "", {"a": "[/x]"}, {})]
+    monkeypatch.setattr("cspipe.cli.experiments.read_experiments", lambda root, commits: [shown])
+    assert "[/x]" in cspipe("experiments")
 
 
 def test_explain_prints_a_line_per_stage_or_one_with_all_its_reasons() -> None:
