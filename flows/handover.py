@@ -5,18 +5,24 @@ Several workers finish at once; each hands over its own stage, so that their res
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.storage import Bucket
+from flows.dvc_stage import How
 from flows.graph import Node
 
 LOCK = "dvc.lock"
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _one_at_a_time = threading.Lock()
 """For dvc.lock in the driver, whose threads read it while others write."""
 
@@ -40,14 +46,49 @@ class Place:
         return f"runs/{self.run}/{self.stage}.progress.json"
 
 
-def lock_entry(root: Path, stage: str) -> dict[str, Any]:
-    """A stage's entry of dvc.lock. Raises UserError if it has none."""
+class Result(BaseModel):
+    """What a worker hands over, as JSON. Anybody who can write to the bucket can put something else there."""
+
+    lock: dict[str, Any]
+    """The stage's entry of dvc.lock."""
+    files: dict[str, str]
+    """Texts by path."""
+    how: How
+    seconds: float
+
+
+def lock_entries(root: Path) -> dict[str, Any]:
+    """The entries of dvc.lock by stage; empty if there is none."""
     from dvc.utils.serialize import load_yaml  # DVC is imported where it is used: a worker's start counts
 
-    entries = load_yaml(str(root / LOCK)).get("stages", {}) if (root / LOCK).exists() else {}
+    return dict(load_yaml(str(root / LOCK)).get("stages", {})) if (root / LOCK).exists() else {}
+
+
+def lock_entry(root: Path, stage: str) -> dict[str, Any]:
+    """A stage's entry of dvc.lock. Raises UserError if it has none."""
+    entries = lock_entries(root)
     if stage not in entries:
         raise UserError(f"{root / LOCK}: no entry of stage {stage}")
     return dict(entries[stage])
+
+
+def check_entry(entry: Any, where: str) -> None:
+    """Raise UserError unless an entry of dvc.lock has DVC's form and the hashes of files in it are hashes.
+
+    DVC makes paths of them, reads and links what is there, and removes it if its content is another.
+    """
+    from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCK_FILE_STAGE_SCHEMA(entry)
+        files = [*entry.get("deps", ()), *entry.get("outs", ())]
+        if all(MD5.fullmatch(str(file.get("md5"))) and "files" not in file for file in files):
+            return
+        reason = "a hash that is no MD5"
+    except Invalid as error:
+        reason = str(error)
+    raise UserError(f"{where}: no entry of {LOCK} ({reason}); start the run again")
 
 
 def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) -> None:
@@ -60,30 +101,35 @@ def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) ->
     place.bucket.put_json(place.result, result)
 
 
-def take_over(place: Place, root: Path, node: Node) -> tuple[Any, float]:
+def take_over(place: Place, root: Path, node: Node) -> tuple[How, float]:
     """Put what a worker handed over in the place of the stage's earlier results; returns (how it was done, seconds).
 
     As DVC does before a run, the stage's outputs that git keeps are removed first: another training method may make
-    fewer curves. Raises UserError if there is nothing, or a file that is none of these outputs.
+    fewer curves. Raises UserError if there is nothing, something else, or a file that is none of these outputs.
     """
     source, found = f"{place.bucket.url}/{place.result}", place.bucket.get_json(place.result)
     if found is None:
         raise UserError(f"{source}: the worker of {place.stage} handed nothing over")
-    result: dict[str, Any] = found[0]
+    try:
+        result = Result.model_validate(found[0])
+    except ValidationError as error:
+        raise UserError(f"{source}: {first_problem(error)}; no result of a worker, start the run again") from None
+    check_entry(result.lock, source)
     outputs = [(root / name).resolve() for name in node.files]
-    for name in result["files"]:
-        if not any((root / name).resolve().is_relative_to(output) for output in outputs):
+    inside = [output for output in outputs if output.is_relative_to(root.resolve())]  # no link leads elsewhere
+    for name in result.files:
+        if "\0" in name or not any((root / name).resolve().is_relative_to(output) for output in inside):
             raise UserError(f"{source}: {name!r} is no output of {place.stage} that git keeps")
-    for output in outputs:
+    for output in inside:
         if output.is_dir():
             shutil.rmtree(output)
         else:
             output.unlink(missing_ok=True)
-    for name, text in result["files"].items():
+    for name, text in result.files.items():
         with whole_file(root / name) as beside:
             beside.write_text(text)
-    merge_lock(root, place.stage, result["lock"])
-    return result["how"], result["seconds"]
+    merge_lock(root, place.stage, result.lock)
+    return result.how, result.seconds
 
 
 def lock_text(root: Path) -> str:

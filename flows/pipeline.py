@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
+from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
 from flows.dispatch import begin, finish, queue_after
 from flows.dvc_stage import Outcome, StageRunner
@@ -79,11 +81,13 @@ class Run:
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
     parameters = flow_run.parameters
+    wanted = str(parameters.get("revision") or "HEAD")
     try:
-        revision = git(home(), "rev-parse", "--short=7", parameters.get("revision") or "HEAD")
+        revision = git(home(), "rev-parse", "--short=7", "--verify", "--end-of-options", wanted)
     except UserError:  # not fetched yet, or wrong: the flow itself says so
-        revision = str(parameters.get("revision"))[:12].replace("/", "-")
-    return f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+        revision = wanted[:12]
+    name = f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
+    return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
 
 
 @flow(
@@ -126,10 +130,10 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
 
 def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
     """What will run and why, before it does."""
-    plan = [str(each) for each in explain(root)]
+    plan = [printable(str(each)) for each in explain(root)]
     for line in plan:
         log(line)
-    show_plan("\n".join(f"- {line}" for line in plan), run)
+    show_plan("\n".join(["```", *plan, "```"]), run)  # so that no name in it is taken for Markdown
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:

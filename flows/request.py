@@ -73,7 +73,7 @@ def presets(revision: str | None) -> bytes | None:
         commit = ""
         for name in reversed(names):
             with suppress(UserError):  # this clone has none of this name
-                commit = git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+                commit = git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
         git(clone, "diff", "--quiet", commit, "--", "cspipe")
         archive = ["git", "archive", commit, PRESETS.as_posix()]
         return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 from prefect import flow
@@ -21,8 +22,8 @@ from flows.command import Step
 from flows.dispatch import has_ended
 from flows.dvc_stage import Outcome, StageRunner
 from flows.failures import StageFailed, Transient
-from flows.graph import Node
-from flows.handover import LOCK, Place, hand_over
+from flows.graph import Node, read_graph
+from flows.handover import LOCK, Place, check_entry, hand_over, lock_entries
 from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
 
 
@@ -32,7 +33,8 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
 
     `driver` is the pipeline's flow run: when it no longer runs, the stage stops, its state kept, and ends as cancelled.
     Reads and writes S3 alone: this worker and the driver need not share a disk. A failed state has the name of an End.
-    It fails before any work if the clone cannot get the revision, has other flows, or S3 cannot be used.
+    It fails before any work if the clone cannot get the revision, has other flows, if S3 cannot be used, or if `node`
+    is not a stage of dvc.yaml at the revision as it stands there: whoever reaches the server can send anything.
     """
     with get_client(sync_client=True) as client:
         unwanted = partial(has_ended, client, driver)
@@ -62,11 +64,20 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
             bucket.put_json(place.progress, asdict(step))
 
     with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
-        (workspace.root / "params.yaml").write_text(params)
-        if lock:
-            (workspace.root / LOCK).write_text(lock)
+        put(workspace.root, node, params, lock)
         outcome = StageRunner(workspace, run, log.info, progress, unwanted, log.warning)(node)
         hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
         shown.end()
         show_samples(workspace.root, node.name, run)
     return outcome
+
+
+def put(root: Path, node: Node, params: str, lock: str) -> None:
+    """Put what was sent into a workspace. Raises UserError if it has no such stage then, or dvc.lock is none."""
+    (root / "params.yaml").write_text(params)
+    if lock:
+        (root / LOCK).write_text(lock)
+    if node not in read_graph(root):
+        raise UserError(f"{node.name}: as it was sent, no stage of dvc.yaml and params.yaml; start the run again")
+    for stage, entry in lock_entries(root).items():
+        check_entry(entry, f"{LOCK}, as it was sent, {stage}")

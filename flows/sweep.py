@@ -38,6 +38,11 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
+def point_name(point: Mapping[str, Any]) -> str:
+    """A point in a line, its braces doubled: Prefect takes it for a format."""
+    return ", ".join(f"{key}={value}" for key, value in point.items()).replace("{", "{{").replace("}", "}}")
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
 def point_task(parameters: dict[str, Any]) -> str:
     """One point: a pipeline run of its own, on a worker where there are workers. Returns what its end says."""
@@ -77,7 +82,7 @@ def sweep(
     """
     chosen, futures = points(grid), []
     for point in chosen:
-        named = point_task.with_options(task_run_name=", ".join(f"{key}={value}" for key, value in point.items()))
+        named = point_task.with_options(task_run_name=point_name(point))
         parameters = {"preset": preset, "revision": revision, "overrides": {**(overrides or {}), **point}}
         futures.append(named.submit(parameters))
     wait(futures)

@@ -23,7 +23,9 @@ from prefect.exceptions import FlowRunWaitTimeout, FlowRunWatchError, ObjectNotF
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from cspipe.runtime.wording import printable
 from flows.artifacts import key
 
 TAG = "cspipe"
@@ -134,7 +136,8 @@ class Watch:
     def _print(self, text: str) -> None:
         """A line, after the minutes and seconds of watching."""
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
-        self.console.print(f"{minutes:3}:{seconds:02}  {text}", markup=False, highlight=False, soft_wrap=True)
+        line = printable(f"{minutes:3}:{seconds:02}  {text}")
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> list[Artifact]:
@@ -167,7 +170,7 @@ def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
 
 def one_line(message: str | None) -> str:
     """The first line of a message, without Prefect's words before the reason, once for each run on its way."""
-    first = next(iter((message or "").strip().splitlines()), "no message")
+    first = printable(next(iter((message or "").strip().splitlines()), "no message"))
     return PREFECTS.sub("", first) or first
 
 
@@ -197,5 +200,5 @@ def table(artifact: Artifact) -> Table:
     for number, column in enumerate(dict.fromkeys(column for row in rows for column in row)):
         shown.add_column(column, justify="right" if number else "left")
     for row in rows:
-        shown.add_row(*(str(row.get(str(column.header), "")) for column in shown.columns))
+        shown.add_row(*(Text(printable(str(row.get(str(column.header), "")))) for column in shown.columns))
     return shown

@@ -27,6 +27,8 @@ from flows.pins import read_pins
 RUNS = Path(".cspipe/runs")
 PYPROJECT = "pyproject.toml"
 FULL_ID = re.compile("[0-9a-f]{40}")
+NAME = re.compile(r"[a-zA-Z0-9][\w.@-]*", re.ASCII)
+"""Of a run or its stage: it becomes a folder, keys in the bucket, an experiment."""
 SECONDS_BETWEEN_CHECKS = 10.0
 SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
 """Folders of .cspipe that outlive a workspace: they are the clone's."""
@@ -111,7 +113,7 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
 
 def _commit(clone: Path, name: str) -> str | None:
     try:
-        return git(clone, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     except UserError:
         return None
 
@@ -138,11 +140,15 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
     """A worktree of the commit under the clone's .cspipe/runs, removed afterwards; the DVC cache is the clone's.
 
     Training states live in the clone too, so that a later run of the same stage finds them. The folder ends in this
-    process's id: an earlier attempt that still ends removes its own; what a killed one left is removed here.
+    process's id: an earlier attempt that still ends removes its own; what a killed one left is removed here. Raises
+    UserError for a name that is none of a folder.
     """
+    if not NAME.fullmatch(name):
+        raise UserError(f"run {name!r}: a name has letters, digits and . _ @ - alone; correct what it is made of")
     root = clone / RUNS / f"{name}.{os.getpid()}"
     for left in (clone / RUNS).glob("*.*"):
-        if left == root or not psutil.pid_exists(int(left.suffix[1:])):
+        process = re.fullmatch(r"\.([0-9]{1,9})", left.suffix)  # what somebody else put there is left alone
+        if left == root or (process and not psutil.pid_exists(int(process[1]))):
             _remove(clone, left)
     git(clone, "worktree", "prune")
     git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)

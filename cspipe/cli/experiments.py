@@ -18,6 +18,7 @@ from rich.table import Table
 
 from cspipe.report.numbers import kid, significant
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
 MISSING = object()
@@ -100,7 +101,7 @@ def table(groups: Sequence[Sequence[Experiment]]) -> Table:
         shown.add_column(score, justify="right", no_wrap=True)
     for commit, *others in groups:
         for each in (commit, *others):
-            changes = [change(*found) for found in differences(commit.params, each.params)]
+            changes = [printable(change(*found)) for found in differences(commit.params, each.params)]
             name = each.name if each is commit else f"  {each.name}"
             shown.add_row(
                 f"{name} ({each.state})" if each.state else name,

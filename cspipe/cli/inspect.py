@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
 
 
 def explain(
@@ -22,9 +23,9 @@ def explain(
     if stage and stage not in found:
         raise UserError(f"no stage {stage!r} in dvc.yaml; it has {', '.join(found)}")
     for each in [found[stage]] if stage else found.values():
-        print(each)
+        print(printable(str(each)))
     for reason in found[stage].reasons[SHOWN:] if stage else ():
-        print(f"  {reason}")
+        print(printable(f"  {reason}"))
 
 
 def lineage(
@@ -34,8 +35,13 @@ def lineage(
     """Tell where a file comes from: code, parameters, data, machine, and the files it was made from."""
     from cspipe.cli.lineage import text, trace
 
-    origin = trace(file, Path())
-    print(json.dumps(asdict(origin), indent=2) if as_json else text(origin))
+    try:
+        origin = trace(file, Path())
+        shown = json.dumps(asdict(origin), indent=2) if as_json else text(origin)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        damaged = f"what it or a record says of its origin is damaged ({type(error).__name__}: {error})"
+        raise UserError(f"{file}: {damaged}; make it anew with `dvc repro`") from None
+    print(shown)
 
 
 def experiments(
@@ -46,4 +52,4 @@ def experiments(
 
     from cspipe.cli.experiments import read_experiments, table
 
-    Console().print(table(read_experiments(Path(), commits)))
+    Console(markup=False).print(table(read_experiments(Path(), commits)))

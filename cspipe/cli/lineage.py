@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,12 +22,13 @@ from cspipe.runtime.files import sha256_file
 from cspipe.runtime.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import explained
-from cspipe.runtime.wording import readable_seconds
+from cspipe.runtime.wording import printable, readable_seconds
 
 PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
     "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "compensation module",
     "samples_sha256": "samples", "data_sha256": "images", "reference_sha256": "reference images",
 }  # fmt: skip
+SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN = (  # of the facts, in the text; the JSON has all
     "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
     "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
@@ -76,7 +78,9 @@ class _Tracer:
     bucket: Bucket | None
 
     def origin(self, sha256: str, kind: str, place: str = "", facts: Facts | None = None) -> Origin:
-        """The origin of a file of which the hash is known, and perhaps more."""
+        """The origin of a file of which the hash is known, and perhaps more. Raises ValueError if it is none."""
+        if not SHA256.fullmatch(sha256):  # it becomes a path
+            raise ValueError(f"{sha256!r} is no sha256")
         record = self.record(sha256)
         if not facts:
             recorded = (record["file"], record.get("facts", {})) if record else ("", {})
@@ -139,7 +143,7 @@ class _Tracer:
 
 def text(origin: Origin) -> str:
     """A short tree: some lines per file, what it was made from below it and further in; nothing twice."""
-    return "\n".join(_lines(origin, set()))
+    return "\n".join(map(printable, _lines(origin, set())))
 
 
 def _lines(origin: Origin, seen: set[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
 
 
 def study(
@@ -47,4 +48,4 @@ def study(
 
 
 def _log(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)

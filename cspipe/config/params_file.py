@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import SettingsOf
+from cspipe.runtime.wording import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import: commands that only read presets do without
     from cspipe.config.params import Params
@@ -63,7 +64,7 @@ def _explain(error: ValidationError, tree: Any, where: str) -> str:
             message = "key is missing; `cspipe params show demo` prints a complete file"
         elif problem["type"] != "value_error":
             message += f" (got {problem['input']!r:.200}; {_meaning(keys, tree)})"
-        lines.append(f"  {'.'.join(keys) + ': ' if keys else ''}{message}")
+        lines.append(printable(f"  {'.'.join(keys) + ': ' if keys else ''}{message}"))
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from cspipe.ingest.images import Form
 from cspipe.ingest.source import PreparedImage, Skipped, Split
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.wording import printable
 
 PROGRESS = "progress.json"
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -63,7 +64,7 @@ class Intake:
         else:
             self.skipped_count += 1
             if len(self.skipped) < LISTED:
-                self.skipped.append(Skipped(repr(item.name)[1:-1], item.reason))  # printable, whatever the name
+                self.skipped.append(Skipped(printable(item.name), printable(item.reason)))
         self.items += 1
         if self.items % self.block == 0:
             self._keep()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from cspipe.runtime.ends import End
+from cspipe.runtime.wording import printable
 
 
 class UserError(Exception):
@@ -12,6 +13,10 @@ class UserError(Exception):
 
     end: ClassVar[End] = End.FAILED
     """How a stage ends that raises it."""
+
+    def __str__(self) -> str:
+        """The message, whose lines are printable whatever names it tells."""
+        return "\n".join(map(printable, super().__str__().split("\n")))
 
 
 class NotFinite(UserError):

@@ -88,7 +88,7 @@ def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
             return _beside(path, fs, file)
         try:
             if start[8:9] == b"{":  # safetensors: a header behind its length
-                length = int.from_bytes(file.read(8), "little")
+                length = min(int.from_bytes(file.read(8), "little"), fs.size(path))
                 header = json.loads(file.read(length))
                 tree = json.loads(header.pop("__metadata__", {}).get("cspipe", "{}"))
                 expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
@@ -98,7 +98,7 @@ def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
                 tree = json.load(file) if start[:1] == b"{" else {}
             facts: Facts = tree["provenance"][0] if "provenance" in tree else tree
             return facts if kind_of(facts) else {}
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return {}
 
 

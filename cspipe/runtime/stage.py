@@ -18,6 +18,7 @@ from cspipe.runtime.preemption import Preempted, sigterm_raises
 from cspipe.runtime.records import keep_records
 from cspipe.runtime.runlog import LOGS, RunLog
 from cspipe.runtime.shared_cache import link_shared_cache
+from cspipe.runtime.wording import printable
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
 STATES = Path(".cspipe/states")
@@ -48,7 +49,7 @@ def stage(name: str) -> Iterator[RunLog]:
                 write_end(StageEnd(name, end, message))
             if known is None:
                 raise
-            print(f"\ncspipe {name}: {message}", file=sys.stderr)
+            print(f"\ncspipe {printable(name)}: {message}", file=sys.stderr)
             raise SystemExit(end) from None
 
 

@@ -1,4 +1,9 @@
-"""Sizes and times in words."""
+"""Sizes and times in words, and text that only says something."""
+
+
+def printable(text: str) -> str:
+    """One line with what a terminal would obey, or not show, as escapes such as \\x1b: names come from anywhere."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def readable_bytes(count: int) -> str:

@@ -54,7 +54,7 @@ class Evaluation:
 
 def main() -> None:
     """Read params.yaml, data/prepared and samples/<variant>; write metrics/<variant>.json, neighbours/<variant>.png."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name does too
     with stage(f"evaluate@{name}") as log:
         params = load_params()
         if name not in params.variants:

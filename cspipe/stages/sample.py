@@ -46,7 +46,7 @@ GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
 
 def main() -> None:
     """Read params.yaml and the models; write samples/<variant>: images, grid, exposure bias, how they were made."""
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name does too
     with stage(f"sample@{name}") as log:
         params = load_params()
         if name not in params.variants:

@@ -22,7 +22,7 @@ from cspipe.runtime.settings import Number, Section, WholeNumber
 
 STUDIES = Path("studies")
 NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"
-"""Names become part of a git reference."""
+"""Of studies, rows and points: they become part of a git reference."""
 Name = Annotated[str, Field(pattern=NAME)]
 NEARER = "nearer 0"
 BETTER = {
@@ -148,7 +148,8 @@ class Defined:
 
 def study_names(root: Path) -> list[str]:
     """Names of the studies in a clone, sorted."""
-    return sorted(path.parent.name for path in (root / STUDIES).glob("*/study.yaml"))
+    names = (path.parent.name for path in (root / STUDIES).glob("*/study.yaml"))
+    return sorted(name for name in names if re.fullmatch(NAME, name))
 
 
 def read_study(root: Path, name: str) -> Study:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from cspipe.cli.experiments import Experiment
 from cspipe.cli.main import app
+from cspipe.runtime.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -22,6 +24,53 @@ def cspipe(*arguments: str) -> str:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+H = "0" * 64
+DAMAGED: list[tuple[object, str]] = [
+    ({"data_sha256": "../../../mine"}, "mine"),  # a record of this name would be read
+    ({"data_sha256": 5}, "int"),
+    ({"data_sha256": H, "code": [1]}, "list"),
+    ({"data_sha256": H, "code": {"train": {"cspipe/nets": 1}}}, "int"),
+    ({"data_sha256": H, "train": "all of it"}, "str"),
+]
+
+
+def model(folder: Path, facts: object) -> str:
+    """A safetensors file that says something of itself."""
+    header = {"__metadata__": {"cspipe": json.dumps(facts)}, "w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
+    text = json.dumps(header).encode()
+    (folder / "model").write_bytes(len(text).to_bytes(8, "little") + text + b"1")
+    return str(folder / "model")
+
+
+@pytest.mark.parametrize(("facts", "says"), DAMAGED)
+def test_metadata_of_wrong_types_are_one_line(tmp_path: Path, facts: object, says: str) -> None:
+    file = model(tmp_path, facts)
+    with pytest.raises(UserError) as caught:
+        cspipe("lineage", file)
+    assert file in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_is_longer_than_memory_or_deeper_than_the_stack_is_not_read(tmp_path: Path) -> None:
+    for length, header in ((2**62, b"{"), (200_001, b"{" + b"[" * 200_000)):
+        (tmp_path / "model").write_bytes(length.to_bytes(8, "little") + header)
+        with pytest.raises(UserError, match="sha256"):
+            cspipe("lineage", str(tmp_path / "model"))
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes(tmp_path: Path) -> None:
+    said = cspipe("lineage", model(tmp_path, {"data_sha256": H, "variant": "\x1b[31mred\n\u202e"}))
+    assert r"\x1b[31mred\n\u202e" in said
+    assert str(UserError("a\x9b\r\nb\udcff")) == r"a\x9b\r" + "\n" + r"b\udcff"
+
+
+def test_values_of_experiments_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [Experiment("main", "", {"a": 1}, {}), Experiment("one", "", {"a": "[/x]"}, {})]
+    monkeypatch.setattr("cspipe.cli.experiments.read_experiments", lambda root, commits: [shown])
+    assert "[/x]" in cspipe("experiments")
 
 
 def test_explain_prints_a_line_per_stage_or_one_with_all_its_reasons() -> None:

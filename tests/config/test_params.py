@@ -38,6 +38,7 @@ REFUSED = [
     ({"train": {}}, "train.batch", "key is missing"),
     ({"train.batch": "x"}, "train.batch", "'x'"),
     ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants", "Big Name"),
+    ({"variants": {"x\n$(touch PWNED)": DEMO["variants"]["cs-10"]}}, r"variants.x\n$(touch PWNED)", "pattern"),
     # names of files, and sections whose keys follow from one
     ({"model": {"channels": 32}}, "model.name", "'adm', 'ddpm', "),
     ({"model.name": "ddpm"}, "model.head_channels", "unknown key"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -56,7 +57,42 @@ def test_a_stage_is_handed_over_with_the_files_that_git_keeps(root: Path, tmp_pa
 )
 def test_a_file_that_is_no_output_of_the_stage_is_refused(root: Path, place: Place, name: str) -> None:
     place.bucket.put_json(place.result, {"lock": ENTRY, "files": {name: "x"}, "how": "ran", "seconds": 1})
+    refuse(place, root, "is no output of train that git keeps")
+
+
+def refuse(place: Place, root: Path, says: str) -> None:
+    (root / "curves").mkdir(exist_ok=True)
+    (root / "curves/loss.tsv").write_text("of the run before")
     before = sorted(root.rglob("*"))
-    with pytest.raises(UserError, match="is no output of train that git keeps"):
+    with pytest.raises(UserError, match=says) as caught:
         take_over(place, root, NODE)
+    assert "\n" not in str(caught.value)
     assert sorted(root.rglob("*")) == before
+
+
+def test_outputs_behind_a_link_that_leads_elsewhere_are_left_alone(root: Path, place: Place, tmp_path: Path) -> None:
+    (tmp_path / "curves").mkdir()
+    (tmp_path / "curves/loss.tsv").write_text("a person's own")
+    (root / "curves").symlink_to(tmp_path / "curves")
+    place.bucket.put_json(place.result, {"lock": ENTRY, "files": {"curves/loss.tsv": "x"}, "how": "ran", "seconds": 1})
+    with pytest.raises(UserError, match=r"curves/loss\.tsv"):
+        take_over(place, root, NODE)
+    assert (tmp_path / "curves/loss.tsv").read_text() == "a person's own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"files": ["curves/loss.tsv"]}, "files"),
+        ({"files": {"curves/loss.tsv": 1}}, r"files\.curves"),
+        ({"files": {"curves/plots/\0": ""}}, "no output"),
+        ({"how": "<b>"}, "how"),
+        ({"seconds": "long"}, "seconds"),
+        ({"lock": []}, "lock"),
+        ({"lock": {"cmd": 1}}, "cmd"),
+        ({"lock": {"cmd": "true", "outs": [{"path": "a", "md5": "../../../../../mine"}]}}, "MD5"),
+    ],
+)
+def test_what_is_no_result_is_refused_as_a_whole(root: Path, place: Place, changes: dict[str, Any], says: str) -> None:
+    place.bucket.put_json(place.result, {"lock": ENTRY, "files": {}, "how": "ran", "seconds": 1} | changes)
+    refuse(place, root, says)

@@ -55,6 +55,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ("flow", "parameters", "says"),
     [
         ("pipeline", {"overrides": {"train.imagez": 1}}, "train.imagez"),
+        ("pipeline", {"overrides": {"variants": {"x $(touch PWNED)": {}}}}, "x $(touch PWNED)"),
+        ("pipeline", {"preset": "../demo"}, "../demo"),
         ("sweep", {"grid": {"train.micro_batch": [32, 7]}}, "train.micro_batch"),
         ("sweep", {"grid": [1]}, "grid"),
     ],

@@ -13,6 +13,7 @@ from prefect.states import Crashed
 
 from flows.setup import SLOTS, SWEEPS
 from flows.supervise import Watch
+from flows.sweep import point_name
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, wait_for, write_project
 
@@ -104,3 +105,9 @@ def test_a_lost_point_starts_again_and_a_lost_sweep_finds_its_points(client: Syn
     assert ended(client, sweep) == ("Completed", "2 points done")
     assert client.read_flow_run(sweep).run_count == 2
     assert count(client) == before + 3, "every point was done, so none was started"
+
+
+def test_a_point_is_named_by_its_values_whatever_they_are() -> None:
+    """Prefect fills the name in as a format."""
+    point = {"model": {"name": "dit"}, "a": "{parameters}"}
+    assert point_name(point).format() == "model={'name': 'dit'}, a={parameters}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 
@@ -47,6 +48,15 @@ def pipeline(seconds: float = 8, fails: bool = False):
     create_table_artifact([{"variant": "cs-10", "KID x1000": "415.4 ± 25.4"}], key="scores", description="scores")
     return Completed(message="demo-0123: 1 ran")
 """
+
+
+def test_what_a_run_says_is_neither_markup_nor_commands() -> None:
+    rows = [{"variant": "[/x]", "ended": "\x1b[2J"}]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(watch.table(Artifact(type="table", data=json.dumps(rows))))
+    assert "[/x]" in console.file.getvalue()
+    assert r"\x1b[2J" in console.file.getvalue()
+    assert watch.one_line("\x1b[2J\nmore") == r"\x1b[2J"
 
 
 @pytest.fixture(scope="module")

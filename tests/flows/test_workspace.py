@@ -68,6 +68,31 @@ def test_a_workspace_that_a_lost_run_left_is_removed(clone: Path) -> None:
         assert not left.exists()
 
 
+def test_what_somebody_else_put_beside_the_workspaces_is_left_alone(clone: Path) -> None:
+    stray = [clone / ".cspipe/runs" / name for name in ("notes.txt", ".hidden", "core.99999999999999999999")]
+    stray[0].parent.mkdir(parents=True)
+    for file in stray:
+        file.write_text("mine")
+    with open_workspace(clone, head(clone), "run-1", None):
+        assert all(file.read_text() == "mine" for file in stray)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "-x", "", "x\n", "x y"])
+def test_a_name_that_is_none_of_a_folder_is_refused(clone: Path, name: str) -> None:
+    before = sorted(clone.parent.rglob("*"))
+    with pytest.raises(UserError) as caught, open_workspace(clone, head(clone), name, None):
+        pass
+    assert repr(name) in str(caught.value)
+    assert sorted(clone.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("revision", ["--upload-pack=touch PWNED", "-h", "--git-dir", "--all", ""])
+def test_a_revision_is_no_option_of_git(clone: Path, revision: str) -> None:
+    with pytest.raises(UserError, match="revision"):
+        resolve_revision(clone, revision, pushed=False)
+    assert not list(clone.parent.rglob("PWNED"))
+
+
 def test_what_cannot_be_run_is_named(clone: Path) -> None:
     assert resolve_revision(clone, None, pushed=True) == head(clone)
     with pytest.raises(UserError, match="'v9'"):

@@ -18,9 +18,11 @@ import cspipe.sources
 from cspipe.data import shards
 from cspipe.data.shards import open_split, read_index
 from cspipe.ingest import prepare as module
+from cspipe.ingest.images import Form
+from cspipe.ingest.intake import Intake
 from cspipe.ingest.prepare import prepare
 from cspipe.ingest.settings import DataSettings
-from cspipe.ingest.source import find_source
+from cspipe.ingest.source import Skipped, find_source
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import names_in
 
@@ -131,6 +133,13 @@ def test_skipped_images_are_told_once(tmp_path: Path, settings: Settings, capsys
     assert "110 images skipped" in lines[0]
     assert lines[0].count("not readable as PNG") == 5
     assert "and 105 more" in lines[0]
+
+
+def test_names_and_reasons_of_skipped_images_command_no_terminal(tmp_path: Path) -> None:
+    intake = Intake(tmp_path, Form(8, 3, "center"))
+    intake.add(Skipped("a\x1b[2J\n\udcff.png", "its other half \x1b]0;b\x07.png: empty file"))
+    assert intake.summary().isprintable()
+    assert intake.skipped == [Skipped(r"a\x1b[2J\n\udcff.png", r"its other half \x1b]0;b\x07.png: empty file")]
 
 
 def test_splits_without_images_are_refused(tmp_path: Path, settings: Settings) -> None:

@@ -43,6 +43,14 @@ def test_cells_are_rows_at_points_for_each_seed(tmp_path: Path, small: Tree) -> 
     assert cells[0].params.train.method == "plain"
 
 
+@pytest.mark.parametrize("name", ["*", "-x", "a b", "x\n"])
+def test_a_folder_whose_name_is_none_of_a_reference_is_no_study(tmp_path: Path, small: Tree, name: str) -> None:
+    place = folder(tmp_path, small) / "studies/one"
+    place.rename(place.with_name(name))
+    with pytest.raises(UserError, match="no study"):
+        define(tmp_path, name)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
