@@ -37,7 +37,9 @@ def test_it_follows_the_compose_specification(compose: Tree) -> None:
 def test_only_what_asks_for_a_secret_is_published_and_on_this_machine_alone(compose: Tree) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert published == {"server": ["127.0.0.1:4200:4200"], "s3": ["127.0.0.1:8333:8333"]}
-    assert compose["services"]["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+    server = compose["services"]["server"]["environment"]
+    assert server["PREFECT_SERVER_API_AUTH_STRING"]
+    assert server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
     assert compose["networks"]["database"]["internal"] is True
     assert compose["services"]["postgres"]["networks"] == ["database"]
 
