@@ -92,7 +92,7 @@ def _start_store(stack: Stack) -> None:
     part = start(stack, S3)
     ports = s3_server.read_ports(stack.folder / "s3")
     stack.endpoint = s3_server.endpoint(ports)
-    _until(stack, lambda: s3_server.ready(ports), part)
+    _until(stack, lambda: s3_server.ready(stack.folder / "s3"), part)
     use_bucket(stack)
     create_bucket(stack.s3)
 
