@@ -11,6 +11,7 @@ from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import StageRunner
 from flows.failures import StageFailed
 from flows.graph import read_graph
+from flows.known_results import settle
 from flows.workspace import open_workspace
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
@@ -47,9 +48,12 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
         with open_workspace(clone, run_in(clone, "git", "rev-parse", "HEAD").stdout.strip(), "run", bucket) as work:
             if stage == "two":
                 (work.root / lock.name).write_text(lock.read_text())
-            node = next(node for node in read_graph(work.root) if node.name == stage)
+            nodes = {node.name: node for node in read_graph(work.root)}
             try:
-                StageRunner(work, "run", lines.append, lambda step: None, warn=lines.append)(node)
+                if stage == "known":
+                    assert settle(work, [nodes["one"]], lines.append) == {}
+                else:
+                    StageRunner(work, "run", lines.append, lambda step: None, warn=lines.append)(nodes[stage])
             except StageFailed as error:
                 lines.append(f"failed: {error}")
             if stage == "one":
@@ -69,6 +73,8 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
         ("dvc/files/md5/", "two", b'[{"md5"', b'[["md5"'),
         ("dvc/runs/", "one", b"path: alone.txt", b"path: Alone.txt"),
         ("dvc/runs/", "one", b"cp a.txt m.json", b"cp a.txt m.jsoN"),
+        ("dvc/runs/", "known", b"path: alone.txt", b"path: Alone.txt"),
+        ("dvc/files/md5/", "known", b'"relpath": "x"', b'"relpath": "X"'),
     ],
 )
 @pytest.mark.slow
