@@ -15,7 +15,7 @@ from typing import Any
 BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
 PUSH_KEPT = "push-kept"
-ALTERED = "of the DVC remote was altered and is not used; delete it there"
+ALTERED = "of DVC's cache or remote was altered and is not used; delete it there"
 
 
 def run(steps: Sequence[Sequence[str]]) -> int:

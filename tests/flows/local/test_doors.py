@@ -100,3 +100,13 @@ def test_the_server_of_a_single_run_has_a_password_too(tmp_path: Path) -> None:
     """That of `python -m flows.pipeline`: its database, with the Secret blocks, is the user's."""
     done = run(tmp_path, [sys.executable, "-c", ALONE], PREFECT_HOME=str(tmp_path))
     assert done.stdout.splitlines()[-1:] == ["list 401"], done.stderr
+
+
+def test_keys_that_a_folder_has_stay_when_the_password_joins_them(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, mark="x")
+    stack.folder.mkdir(parents=True)
+    (stack.folder / "keys.json").write_text('{"access_key": "a", "secret_key": "b"}')
+    made = stack.keys
+    assert (made["access_key"], made["secret_key"]) == ("a", "b")
+    assert stack.keys == made
+    assert (stack.folder / "keys.json").stat().st_mode & 0o777 == 0o600
