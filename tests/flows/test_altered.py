@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Damaged
 from flows.dvc_stage import StageRunner
 from flows.failures import StageFailed
-from flows.graph import read_graph
+from flows.graph import Node, read_graph
+from flows.handover import Place, take_over
 from flows.known_results import settle
 from flows.workspace import open_workspace
 from tests.s3_server import S3
@@ -96,3 +98,15 @@ def test_an_altered_object_is_refused_by_name(
     failed = [line for line in lines if line.startswith("failed: ")]
     assert len(failed) == (stage == "two"), "what is wanted is not there; what the run cache has can be run again"
     assert all(key in line for line in failed)
+
+
+def test_an_altered_hand_over_is_refused_by_name(bucket: Bucket, s3: S3, tmp_path: Path) -> None:
+    place = Place(bucket, "run", "one")
+    bucket.put_json(place.result, {"lock": {}, "files": {"m.json": "1"}, "how": "ran", "seconds": 1})
+    at = {"Bucket": bucket.bucket, "Key": f"{bucket.prefix}/{place.result}"}
+    found = s3.client().get_object(**at)
+    s3.client().put_object(**at, Body=found["Body"].read().replace(b'"1"', b'"2"'), Metadata=found["Metadata"])
+    (tmp_path / "m.json").write_text("0")
+    with pytest.raises(Damaged, match=place.result):
+        take_over(place, tmp_path, Node("one", "cpu", 1.0, (), (), ("m.json",)))
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["0"]
