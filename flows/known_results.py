@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from cspipe.cli.experiments import dvc_output
 from cspipe.runtime.errors import UserError
 from flows.command import run_command
-from flows.dvc_stage import DVC, RESTORED, Outcome
-from flows.dvc_steps import BEGINS, PUSH_KEPT
+from flows.dvc_stage import RESTORED, Outcome
+from flows.dvc_steps import ALTERED, BEGINS, PUSH_KEPT
 from flows.failures import reason
 from flows.graph import HOURS, Node
 from flows.workspace import Workspace
@@ -27,7 +27,7 @@ def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], No
     try:
         if workspace.bucket is not None:
             workspace.bucket.check()
-        known = _restore(workspace, nodes)
+        known = _restore(workspace, nodes, tell)
         if workspace.bucket is not None and known:
             _push(workspace, known)
     except UserError as error:
@@ -36,11 +36,16 @@ def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], No
     return {node.name: Outcome(node.name, RESTORED, 0.0) for node in known}
 
 
-def _restore(workspace: Workspace, nodes: Sequence[Node]) -> list[Node]:
+def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> list[Node]:
     """The stages that DVC had or restored from its caches, here or in the bucket. Raises UserError."""
     pull = ["--pull"] if workspace.bucket is not None else []
-    command = [*DVC, "repro", "--keep-going", *pull]
-    run_command(command, workspace.root, tell=lambda line: None, hours=HOURS, environment=RUN_NOTHING)
+    command = ["python", "-m", "flows.dvc_steps", json.dumps([["repro", "--keep-going", *pull]])]
+
+    def hear(line: str) -> None:
+        if ALTERED in line:
+            tell(line)
+
+    run_command(command, workspace.root, tell=hear, hours=HOURS, environment=RUN_NOTHING)
     left = json.loads(dvc_output(workspace.root, "status", "--json"))
     known: dict[str, Node] = {}
     for node in nodes:  # each after those that it reads from

@@ -124,7 +124,7 @@ def _full_name(name: str, api_url: str | None) -> str:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the Prefect server at {api_url} gives no answer ({reason}); is it up (`uv run cspipe status`), "
-            "is PREFECT_API_URL right?"
+            "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
         ) from None
     if len(found) == 1:
         return found[0]

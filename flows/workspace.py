@@ -180,6 +180,7 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     ]
     if bucket is not None:
         lines += [f"    remote = {DVC_REMOTE}", f"['remote \"{DVC_REMOTE}\"']", f"    url = {bucket.url}/dvc"]
+        lines.append("    verify = true")  # else what was altered there is taken for what it was
     (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 
 

@@ -64,7 +64,7 @@ class S3:
         program = Program("s3", s3_server.command(self._folder, ports), self._folder, os.environ)
         self._part = processes.start(program, self._folder / "server.log")
         patience = time.monotonic() + 60
-        while not s3_server.ready(ports):
+        while not s3_server.ready(self._folder):
             assert self._part.process is not None, processes.tail(self._folder / "server.log")
             assert time.monotonic() < patience, processes.tail(self._folder / "server.log")
             time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ class Bucket:
         Raises Lost if the condition does not hold.
         """
         condition = {"IfMatch": if_match} if if_match is not None else {"IfNoneMatch": "*"} if if_absent else {}
-        content: dict[str, Any] = {"Body": json.dumps(value, sort_keys=True), "ContentType": "application/json"}
+        body = json.dumps(value, sort_keys=True).encode()
+        content = {"Body": body, "ContentType": "application/json", "Metadata": _seal(body)}
         try:
             with self._errors("write", key):
                 answer = self.client.put_object(Bucket=self.bucket, Key=self._key(key), **content, **condition)
@@ -91,12 +93,18 @@ class Bucket:
         except Missing:
             raise Lost(f"{self._place(key)}: someone else has deleted it since") from None
 
-    def get_json(self, key: str) -> tuple[Any, str] | None:
-        """(value, etag), or None if there is no such object. Raises Damaged if it is not JSON."""
+    def get_json(self, key: str, *, sealed: bool = True) -> tuple[Any, str] | None:
+        """(value, etag), or None if there is no such object. Raises Damaged if it is not as `put_json` stored it.
+
+        sealed: False for an object that something else stored; it has only to be JSON.
+        """
         try:
             with self._errors("read", key):
                 answer = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
-                return json.loads(answer["Body"].read()), str(answer["ETag"])
+                body = answer["Body"].read()
+            if sealed and answer["Metadata"] != _seal(body):
+                raise Damaged(f"{self._place(key)}: altered since it was stored; delete it if nobody needs it")
+            return json.loads(body), str(answer["ETag"])
         except Missing:
             return None
         except ValueError:
@@ -131,3 +139,8 @@ class Bucket:
 
     def _errors(self, action: str, key: str) -> AbstractContextManager[None]:
         return explained(action, self._place(key), self.bucket, self.client.meta.endpoint_url)
+
+
+def _seal(body: bytes) -> dict[str, str]:
+    """The metadata by which an object's content is known again."""
+    return {"sha256": hashlib.sha256(body).hexdigest()}

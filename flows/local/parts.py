@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import socket
 import sys
 import time
@@ -15,7 +13,6 @@ from urllib.parse import urlsplit
 from prefect.client.orchestration import SyncPrefectClient
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.files import whole_file
 from cspipe.runtime.storage import Bucket
 from flows.local import processes, s3_server, workers
 from flows.local.processes import Part, Program, say
@@ -45,7 +42,7 @@ def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | 
     server = start(stack, SERVER)
     _until(stack, lambda: answers(stack.api), server)
     say(f"Prefect server: {stack.ui}")
-    with SyncPrefectClient(stack.api) as client:
+    with SyncPrefectClient(stack.api, auth_string=stack.keys["auth"]) as client:
         create_pools(client)
         since = time.time()
         started = [start(stack, name) for name in (*_workers(stack, {}), SUPERVISOR)]
@@ -67,12 +64,17 @@ def _program(stack: Stack, name: str) -> Program:
     """A part, the same each time, from the record and the keys; those of a given bucket are the environment's."""
     if name == S3:
         folder = stack.folder / "s3"
-        ports = s3_server.prepare(folder, **_keys(stack))
+        ports = s3_server.prepare(folder, stack.keys["access_key"], stack.keys["secret_key"])
         return Program(S3, s3_server.command(folder, ports), folder, _base(stack))
     prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
     place = ["--host", "127.0.0.1", "--port", str(urlsplit(stack.api).port)]
     if name == SERVER:
-        return Program(SERVER, [*prefect, "server", "start", *place], stack.home, _base(stack))
+        closed = {
+            "PREFECT_SERVER_API_AUTH_STRING": stack.keys["auth"],
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": stack.ui,
+            "PREFECT_UI_API_URL": "/api",
+        }
+        return Program(SERVER, [*prefect, "server", "start", *place], stack.home, _base(stack) | closed)
     if name == SUPERVISOR:
         return Program(SUPERVISOR, [sys.executable, "-m", "flows.supervise"], stack.home, _base(stack))
     variables = _base(stack) | _aws(stack) | {"CSPIPE_S3": stack.s3, "CSPIPE_ONE_CLONE": "1"}
@@ -90,7 +92,7 @@ def _start_store(stack: Stack) -> None:
     part = start(stack, S3)
     ports = s3_server.read_ports(stack.folder / "s3")
     stack.endpoint = s3_server.endpoint(ports)
-    _until(stack, lambda: s3_server.ready(ports), part)
+    _until(stack, lambda: s3_server.ready(stack.folder / "s3"), part)
     use_bucket(stack)
     create_bucket(stack.s3)
 
@@ -107,7 +109,7 @@ def _aws(stack: Stack) -> dict[str, str]:
     """The variables that reach the bucket: of the stack's store, or those of the environment."""
     if not stack.endpoint:
         return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    keys = _keys(stack)
+    keys = stack.keys
     return {
         "AWS_ENDPOINT_URL": stack.endpoint,
         "AWS_ACCESS_KEY_ID": keys["access_key"],
@@ -115,17 +117,6 @@ def _aws(stack: Stack) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
     }
-
-
-def _keys(stack: Stack) -> dict[str, str]:
-    """The store's keys: made once, readable by their owner alone."""
-    file = stack.folder / "keys.json"
-    if not file.exists():
-        with whole_file(file) as beside:
-            beside.touch(mode=0o600)
-            beside.write_text(json.dumps({"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}))
-    keys: dict[str, str] = json.loads(file.read_text())
-    return keys
 
 
 def _port(wanted: int | None) -> int:
@@ -147,6 +138,7 @@ def _base(stack: Stack) -> dict[str, str]:
     return inherited | {
         processes.MARK: stack.mark,
         "DO_NOT_TRACK": "1",
+        "PREFECT_API_AUTH_STRING": stack.keys["auth"],
         "PREFECT_API_URL": stack.api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(workers.HEARTBEAT),
         "PREFECT_HOME": os.fspath(stack.folder / "prefect"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,6 +39,19 @@ class Stack:
     def folder(self) -> Path:
         """The folder of everything that the stack writes."""
         return self.home / STACK
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Made once, readable by their owner alone: `access_key`, `secret_key` of S3; `auth`, the server's password."""
+        file = self.folder / "keys.json"
+        kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        if "auth" not in kept:
+            made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+            kept = made | kept | {"auth": f"cspipe:{secrets.token_hex(16)}"}
+            with whole_file(file) as beside:
+                beside.touch(mode=0o600)
+                beside.write_text(json.dumps(kept))
+        return kept
 
     def log(self, name: str) -> Path:
         """The log of a part."""

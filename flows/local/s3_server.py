@@ -1,4 +1,7 @@
-"""An S3 server on loopback: how SeaweedFS is configured and started on a folder, for the local stack and the tests."""
+"""An S3 server on loopback: how SeaweedFS is configured and started on a folder, for the local stack and the tests.
+
+Of its ports one asks for S3's keys; the others, by which its parts talk to each other, for the folder's certificate.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import json
 import random
 import shutil
 import socket
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
+from flows.local import certificate
 
 SERVICES = ("master", "volume", "filer", "s3")
 """What listens, each on a port for HTTP and, 10,000 above, on one for gRPC."""
@@ -27,6 +32,7 @@ def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
     The server knows itself by its ports. Raises UserError if one of them is taken.
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     if not (file := folder / "ports.json").exists():
         shuffled = random.SystemRandom().sample(PORT_RANGE, len(PORT_RANGE))
         free = (port for port in shuffled if is_free(port) and is_free(port + 10000))
@@ -38,6 +44,7 @@ def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
             raise UserError(f"port {port} of 127.0.0.1 is taken; end what uses it (a server on {folder}?)")
     remove_sockets(folder)
     (folder / "master.toml").write_text(GROWTH)
+    certificate.make(folder)
     keys = {"accessKey": access_key, "secretKey": secret_key}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = {"identities": [{"name": "cspipe", "credentials": [keys], "actions": actions}]}
@@ -56,18 +63,23 @@ def command(folder: Path, ports: dict[str, int]) -> list[str]:
     listening = [f"-{service}.port={port}" for service, port in ports.items()]
     grpc = [f"-{service}.port.grpc={port + 10000}" for service, port in ports.items()]
     return [
+        "sh", "-c", 'umask 077; exec "$@"', "weed",  # its sockets in /tmp are for their owner alone
         program, "-logtostderr=true", "server", f"-dir={folder.resolve() / 'data'}", "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1", *listening, *grpc, "-filer", "-s3", "-s3.config=s3.json", "-s3.iam=false",
+        "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",  # these speak plain HTTP: not in /tmp
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=200", "-volume.preStopSeconds=0",
         "-master.volumeSizeLimitMB=64", "-master.telemetry=false",
         "-master.electionTimeout=1s",  # a server alone: with the default of 10 s a restart takes 20
     ]  # fmt: skip
 
 
-def ready(ports: dict[str, int]) -> bool:
+def ready(folder: Path) -> bool:
     """Whether a write would find a place and the S3 interface answers."""
-    assign = f"http://127.0.0.1:{ports['master']}/dir/assign"
-    return bool(_answer(f"{endpoint(ports)}/status")) and "fid" in _answer(assign)
+    ports, ours = read_ports(folder), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours.load_verify_locations(folder / certificate.PAIR)
+    ours.load_cert_chain(folder / certificate.PAIR)
+    assign = f"https://127.0.0.1:{ports['master']}/dir/assign"
+    return bool(_answer(f"{endpoint(ports)}/status")) and "fid" in _answer(assign, ours)
 
 
 def endpoint(ports: dict[str, int]) -> str:
@@ -104,10 +116,10 @@ def remove_sockets(folder: Path) -> None:
                 socket_file.unlink(missing_ok=True)
 
 
-def _answer(url: str) -> str:
+def _answer(url: str, context: ssl.SSLContext | None = None) -> str:
     """What a GET says; "" as long as there is no good answer."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=2, context=context) as answer:
             return answer.read().decode() or "ok"
     except OSError:
         return ""

@@ -82,6 +82,7 @@ def clone() -> Path:
 def _lock(home: Path) -> Iterator[None]:
     """Held as long as a stack runs in a folder. Raises Timeout if one does."""
     (home / STACK).mkdir(parents=True, exist_ok=True)
+    (home / STACK).chmod(0o700)  # the database, the bucket, the logs
     with FileLock(home / STACK / "lock", blocking=False):
         yield
 
@@ -166,7 +167,8 @@ def _connect(stack: Stack) -> None:
     settings = stack.home / SETTINGS
     if not _is_users(settings):
         with whole_file(settings) as beside:
-            beside.write_text(f'{HEADER}[api]\nurl = "{stack.api}"\n')
+            beside.touch(mode=0o600)
+            beside.write_text(f'{HEADER}[api]\nurl = "{stack.api}"\nauth_string = "{stack.keys["auth"]}"\n')
 
 
 def _is_users(settings: Path) -> bool:
@@ -178,13 +180,14 @@ def _ready(stack: Stack, detach: bool) -> str:
     store = f" at {stack.endpoint}, keys in {STACK / 'keys.json'}" if stack.endpoint else ""
     lines = [
         "all is up; what ends by itself is started again",
-        f"UI    {stack.ui}    (runs, their logs and images)",
+        f"UI    {stack.ui}    (runs, their logs and images; its password: {stack.keys['auth']})",
         f"S3    {stack.s3}{store}    (results, training states)",
         f"logs  {stack.folder}/logs    (a file for each part)",
     ]
-    if others or os.environ.get("PREFECT_API_URL", stack.api) != stack.api:
-        why = "this folder has another prefect.toml" if others else "PREFECT_API_URL is another server's here"
-        lines.append(f"first  export PREFECT_API_URL={stack.api}    ({why})")
+    wanted = {"PREFECT_API_URL": stack.api, "PREFECT_API_AUTH_STRING": stack.keys["auth"]}
+    if others or any(os.environ.get(name, value) != value for name, value in wanted.items()):
+        why = "this folder has another prefect.toml" if others else "the environment names another server"
+        lines.append(f"first  export {' '.join(f'{name}={value}' for name, value in wanted.items())}    ({why})")
     lines.append("next  uv run prefect deployment run train-demo    (in this folder, another terminal)")
     return "\n".join([*lines, "stop  uv run cspipe down" if detach else "stop  Ctrl-C"])
 

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
@@ -42,17 +42,18 @@ STAGE, PIPELINE = "run-stage", "pipeline"
 def status() -> bool:
     """Print how each part is and what runs, in this folder's stack or else at PREFECT_API_URL. True if all is well."""
     stack = read(clone())
-    api = stack.api if stack is not None else get_current_settings().api.url
-    if api is None:
-        print("no stack runs in this folder; `uv run cspipe up` starts it")
-        return False
-    well = True
-    for name, fine, text in health(stack, api):
-        print(f"{'ok  ' if fine else 'FAIL'} {name:12} {text}", flush=True)
-        well &= fine
-    for line in unfinished(api):
-        print(line)
-    return well
+    settings = {} if stack is None else {PREFECT_API_URL: stack.api, PREFECT_API_AUTH_STRING: stack.keys["auth"]}
+    with temporary_settings(settings):
+        if (api := PREFECT_API_URL.value()) is None:
+            print("no stack runs in this folder; `uv run cspipe up` starts it")
+            return False
+        well = True
+        for name, fine, text in health(stack, api):
+            print(f"{'ok  ' if fine else 'FAIL'} {name:12} {text}", flush=True)
+            well &= fine
+        for line in unfinished(api):
+            print(line)
+        return well
 
 
 def health(stack: Stack | None, api: str) -> Iterator[Line]:
@@ -81,7 +82,7 @@ def unfinished(api: str) -> list[str]:
 def _asked(api: str, ask: Callable[[SyncPrefectClient], Iterable[Line]]) -> list[Line]:
     """What a server says; one line if it no longer answers."""
     try:
-        with SyncPrefectClient(api, httpx_settings={"timeout": 10.0}) as client:
+        with get_client(httpx_settings={"timeout": 10.0}, sync_client=True) as client:
             return list(ask(client))
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         return [("server", False, f"{api} no longer answers: {error or type(error).__name__}")]

@@ -34,11 +34,12 @@ def stop(stack: Stack) -> None:
     for name in (name for name in (SUPERVISOR, *names, SERVER, S3) if name in parts):
         processes.say(f"stopping {name}" if parts[name] else f"{name} has ended")
     processes.stop([parts.get(SUPERVISOR)], grace=5)
-    pause_pools(stack.api)
+    api = stack.api.replace("//", f"//{stack.keys['auth']}@")  # httpx takes a password so
+    pause_pools(api)
     processes.kill([process for name in names if (process := parts[name])])  # SIGTERM would end the runs' engines
     runs = at_work(stack.mark)
     end_runs(runs)
-    report_stopped(stack.api, set(runs.values()))
+    report_stopped(api, set(runs.values()))
     processes.stop([parts.get(SERVER)], grace=6)
     processes.stop([parts.get(S3)], grace=4)
     processes.stop(processes.marked(stack.mark), grace=5)

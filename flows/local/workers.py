@@ -124,7 +124,8 @@ def _server_problem(pool: str) -> str | None:
         return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
     except (httpx.HTTPError, RuntimeError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        return f"Prefect: the server at {url} gives no answer ({reason}); is PREFECT_API_URL right?"
+        right = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
+        return f"Prefect: the server at {url} gives no answer ({reason}); {right}"
     return None
 
 

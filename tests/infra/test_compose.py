@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import httpx
+import psutil
 import pytest
 import yaml
 from botocore.config import Config
@@ -16,6 +18,9 @@ from compose_spec import PyCompose
 
 from tests.flows.server import end, free_port, wait_for
 from tests.infra.conftest import INFRA, VARIABLE, Tree
+
+OUTSIDE = "127.0.0.2"
+"""In the place of the container's address in its network."""
 
 
 def test_the_shell_reads_the_variables_that_compose_uses(env: dict[str, str]) -> None:
@@ -37,29 +42,34 @@ def test_it_follows_the_compose_specification(compose: Tree) -> None:
 def test_only_what_asks_for_a_secret_is_published_and_on_this_machine_alone(compose: Tree) -> None:
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert published == {"server": ["127.0.0.1:4200:4200"], "s3": ["127.0.0.1:8333:8333"]}
-    assert compose["services"]["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+    server = compose["services"]["server"]["environment"]
+    assert server["PREFECT_SERVER_API_AUTH_STRING"]
+    assert server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
     assert compose["networks"]["database"]["internal"] is True
     assert compose["services"]["postgres"]["networks"] == ["database"]
 
 
 @pytest.fixture(scope="module")
-def store(compose: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the service s3, run by its own command with this machine's addresses and free ports."""
+def store(compose: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str]]]:
+    """Address of the service s3, run by its own command with free ports, and all that the container shows outside."""
     folder, service = tmp_path_factory.mktemp("store"), compose["services"]["s3"]
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
              "s3.port.grpc", "s3.port")  # fmt: skip
     ports = {name: free_port() for name in names}
-    places = [f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    places = [f"-dir={folder}", f"-s3.ip.bind={OUTSIDE}"]
     places += [f"-{name}={port}" for name, port in ports.items()]
+    program = INFRA / service["volumes"][1].split(":")[0]
     weed, env = str(Path(sys.executable).parent / "weed"), service["environment"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [weed, *service["command"][1:], *places], env=env, cwd=folder, stdout=log, stderr=log
-        )
-    url = f"http://127.0.0.1:{ports['s3.port']}"
+            [sys.executable, program, weed, *service["command"][3:], *places],
+            env=env, cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://{OUTSIDE}:{ports['s3.port']}"
     try:
         wait_for(lambda: failure(url, env) == "", 90)
-        yield url
+        listening = [at.laddr for at in psutil.Process(process.pid).net_connections("tcp") if at.status == "LISTEN"]
+        yield url, [f"http://{at.ip}:{at.port}" for at in listening if at.ip != "127.0.0.1"]
     finally:
         end([process])
 
@@ -79,7 +89,14 @@ def failure(url: str, keys: dict[str, str]) -> str:
         return str(error)
 
 
-def test_the_store_takes_the_key_of_the_environment_and_no_other(store: str, env: dict[str, str]) -> None:
-    assert failure(store, env) == ""
-    assert "SignatureDoesNotMatch" in failure(store, env | {"AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert "InvalidAccessKeyId" in failure(store, env | {"AWS_ACCESS_KEY_ID": "somebody"})
+def test_the_store_takes_the_key_of_the_environment_and_no_other(
+    store: tuple[str, list[str]], env: dict[str, str]
+) -> None:
+    url, shown = store
+    assert failure(url, env) == ""
+    assert "SignatureDoesNotMatch" in failure(url, env | {"AWS_SECRET_ACCESS_KEY": "wrong"})
+    assert "InvalidAccessKeyId" in failure(url, env | {"AWS_ACCESS_KEY_ID": "somebody"})
+    for other in {*shown} - {url}:  # gRPC of S3
+        with pytest.raises(httpx.TransportError):
+            httpx.get(other, timeout=5)
+    assert len(shown) == 2, "master, filer and volumes stay in the container"

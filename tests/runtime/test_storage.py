@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import Lost, Missing, StorageError, Unreachable
+from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
 PART_BYTES = 8 * 2**20
@@ -64,6 +64,18 @@ def test_conditional_writes(bucket: Bucket) -> None:
     bucket.delete("v")
     with pytest.raises(Lost):
         bucket.put_json("v", {"n": 3}, if_match=second)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_value_that_somebody_altered_is_refused_by_name(bucket: Bucket, s3: S3, keeps: bool) -> None:
+    """Hand-overs, progress, manifests, lineage, nights: all are such values. `keeps`: the object's metadata."""
+    bucket.put_json("v", {"n": 1})
+    place = {"Bucket": bucket.bucket, "Key": f"{bucket.prefix}/v"}
+    metadata = s3.client().head_object(**place)["Metadata"] if keeps else {}
+    s3.client().put_object(**place, Body=b'{"n": 2}', Metadata=metadata)
+    with pytest.raises(Damaged, match=r"s3://.*/some/prefix/v: .*delete it"):
+        bucket.get_json("v")
+    assert bucket.get_json("v", sealed=False)
 
 
 @pytest.mark.parametrize(

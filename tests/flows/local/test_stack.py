@@ -28,13 +28,17 @@ def test_from_up_to_down(project: Path) -> None:
     """About a minute: everything starts, a bare name typed in another terminal runs, everything ends."""
     started = run(project, typed(f"up(detach=True, port={free_port()})"))
     assert started.returncode == 0, started.stdout + started.stderr
-    for word in ("UI    http://127.0.0.1:", "S3    s3://", "logs  ", "uv run prefect deployment run train-demo"):
-        assert word in started.stdout
     up = read(project)
+    for word in ("UI    http://127.0.0.1:", up.keys["auth"], "S3    s3://", "logs  ",
+                 "uv run prefect deployment run train-demo"):  # fmt: skip
+        assert word in started.stdout
     assert [part.name for part in up.parts] == ["keeper", "s3", "server", "cpu", "gpu-0", "supervisor"]
-    assert stat.S_IMODE((project / STACK / "keys.json").stat().st_mode) == 0o600
-    for secret in json.loads((project / STACK / "keys.json").read_text()).values():
+    modes = {name: stat.S_IMODE((project / name).stat().st_mode) for name in (SETTINGS, STACK, STACK / "keys.json")}
+    assert modes == {SETTINGS: 0o600, STACK: 0o700, STACK / "keys.json": 0o600}
+    for secret in (up.keys["access_key"], up.keys["secret_key"]):
         assert secret not in started.stdout + started.stderr + (project / STACK / "stack.json").read_text()
+    for process in processes.marked(up.mark):  # anybody may read command lines
+        assert not [secret for secret in up.keys.values() if secret in " ".join(process.cmdline())]
 
     ran = run(project, [PREFECT, "deployment", "run", "train-demo", "-p", "seconds=600"])  # no variable is set
     assert ran.returncode == 0, ran.stderr
@@ -116,14 +120,15 @@ def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> 
             wait_for(lambda: "stop  Ctrl-C" in (project / "up.log").read_text() or process.poll() is not None, 240)
             assert process.poll() is None, (project / "up.log").read_text()
             up = read(project)
-            a_worker_of_another_clone(project.parent / "second", PREFECT_API_URL=up.api, CSPIPE_S3=bucket, **s3.env)
+            server = {"PREFECT_API_URL": up.api, "PREFECT_API_AUTH_STRING": up.keys["auth"]}
+            a_worker_of_another_clone(project.parent / "second", CSPIPE_S3=bucket, **server, **s3.env)
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
         finally:
             end([process])
     text = (project / "up.log").read_text()
     assert f"port {parts.PORT} is taken by something else" in text
-    assert f"export PREFECT_API_URL={up.api}" in text
+    assert f"export PREFECT_API_URL={up.api} PREFECT_API_AUTH_STRING={up.keys['auth']}" in text
     assert [part.name for part in up.parts] == ["keeper", "server", "cpu", "gpu-0", "supervisor"]
     stops = [line for line in text.splitlines() if line.startswith("stopping ")]
     assert [line.split()[1] for line in stops] == ["supervisor", "gpu-0", "cpu", "server"]

@@ -1,0 +1,112 @@
+"""What another user of the machine, or a web page, gets from the local stack without its secrets: nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from flows.local import parts, processes
+from flows.local.record import Stack
+from flows.local.stopping import SERVER
+from tests.flows.local.stacks import run
+from tests.flows.server import free_port, wait_for
+
+ALONE = """
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.states import Completed
+from flows import pipeline
+
+def look(*arguments, **options):
+    with get_client(sync_client=True) as client:
+        own, stranger = client.read_flows(), httpx.post(f"{client.api_url}flows/filter", json={})
+    return Completed(message=f"{type(own).__name__} {stranger.status_code}")
+
+pipeline.pipeline = look
+pipeline.main()
+"""
+PAGE = "https://example.org"
+SOCKETS = ("/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/scheduled",
+           "/work_pools/cpu/workers/connect")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of which Prefect's server alone runs."""
+    stack = Stack(tmp_path_factory.mktemp("home"), mark="x", api=f"http://127.0.0.1:{free_port()}/api")
+    part = parts.start(stack, SERVER)
+    wait_for(lambda: parts.answers(stack.api), 120)
+    yield stack
+    processes.stop([part.process], grace=5)
+
+
+def requests(stack: Stack) -> list[tuple[str, str]]:
+    """Method and address of everything that Prefect's server does for anybody."""
+    schema = httpx.get(f"{stack.ui}/openapi.json").json()["paths"]
+    identity = "6ad2c0a4-0000-4000-8000-000000000000"
+    return [
+        (method.upper(), stack.api + re.sub(r"\{\w+\}", identity, path.removeprefix("/api")))
+        for path, methods in schema.items()
+        for method in methods
+    ]
+
+
+@pytest.mark.slow
+def test_the_server_does_nothing_without_its_password(stack: Stack) -> None:
+    """But to say that it is there. The password comes in a header that no page can have the browser send."""
+    found = requests(stack)
+    assert len(found) > 100
+    with httpx.Client(headers={"Origin": PAGE, "Host": "example.org:4200"}, auth=("cspipe", "guess")) as page:
+        for client in (page, httpx.Client()):
+            done = {call: client.request(*call, json={}) for call in found}
+            assert {call for call, answer in done.items() if answer.status_code != 401} == {
+                ("GET", f"{stack.api}/health"), ("GET", f"{stack.api}/ready")
+            }  # fmt: skip
+            assert not any("access-control-allow-origin" in answer.headers for answer in done.values())
+        asked = page.options(f"{stack.api}/flows/", headers={"Access-Control-Request-Method": "POST"})
+        assert asked.status_code == 400
+    own = httpx.post(f"{stack.api}/flows/filter", json={}, auth=tuple(stack.keys["auth"].split(":")))  # type: ignore[arg-type]
+    assert own.json() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SOCKETS)
+def test_no_socket_of_the_server_opens_without_its_password(stack: Stack, path: str) -> None:
+    url = stack.api.replace("http", "ws", 1) + path
+    with pytest.raises(InvalidStatus), connect(url):
+        pass
+    for token, opens in (("cspipe:guess", False), (stack.keys["auth"], True)):
+        with connect(url, subprotocols=[Subprotocol("prefect")]) as socket:
+            socket.send(json.dumps({"type": "auth", "token": token}))
+            try:
+                assert json.loads(socket.recv(timeout=20))["type"] == "auth_success"
+                opened = True
+            except ConnectionClosed:
+                opened = False
+            assert opened == opens
+
+
+@pytest.mark.slow
+def test_the_server_of_a_single_run_has_a_password_too(tmp_path: Path) -> None:
+    """That of `python -m flows.pipeline`: its database, with the Secret blocks, is the user's."""
+    done = run(tmp_path, [sys.executable, "-c", ALONE], PREFECT_HOME=str(tmp_path))
+    assert done.stdout.splitlines()[-1:] == ["list 401"], done.stderr
+
+
+def test_keys_that_a_folder_has_stay_when_the_password_joins_them(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, mark="x")
+    stack.folder.mkdir(parents=True)
+    (stack.folder / "keys.json").write_text('{"access_key": "a", "secret_key": "b"}')
+    made = stack.keys
+    assert (made["access_key"], made["secret_key"]) == ("a", "b")
+    assert stack.keys == made
+    assert (stack.folder / "keys.json").stat().st_mode & 0o777 == 0o600
