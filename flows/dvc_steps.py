@@ -45,6 +45,7 @@ def _refuse_altered() -> None:
     check, load, load_entry = HashFileDB.check, Tree.load, StageCache._load_cache
 
     def named(oid: str, read: Callable[[], Any]) -> Any:
+        """What `read` finds, or its name told and an error."""
         try:
             found = read()
             if isinstance(found, Tree) and md5(found.as_bytes()).hexdigest() != oid.removesuffix(".dir"):
@@ -55,6 +56,7 @@ def _refuse_altered() -> None:
             raise
 
     def entry(cache: Any, key: str, value: str) -> Any:
+        """An entry of the run cache, None if it is another than its name says."""
         found = load_entry(cache, key, value)
         if found is None or _get_cache_hash(found) == value:
             return found
@@ -62,6 +64,7 @@ def _refuse_altered() -> None:
         return None
 
     def tree(db: Any, info: Any, **names: Any) -> Any:
+        """The list of a folder's files."""
         return named(info.value, lambda: load(db, info, **names))
 
     HashFileDB.check = lambda db, oid, *more: named(oid, lambda: check(db, oid, *more))  # type: ignore[method-assign]
