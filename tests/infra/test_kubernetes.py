@@ -96,6 +96,11 @@ def test_a_pod_is_not_root_gains_no_rights_and_asks_for_what_it_uses(name: str) 
         assert [size for resource, size in requests.items() if resource == "ephemeral-storage"] == disks
 
 
+def test_a_clone_on_a_disk_is_apart_from_its_lost_and_found() -> None:
+    clones = [mount for container in containers(PODS["cpu-worker"]) for mount in container["volumeMounts"]]
+    assert {mount.get("subPath") for mount in clones} == {"clone"}
+
+
 @pytest.mark.parametrize("name", ["postgres", "server", "dispatcher"])
 def test_a_service_that_hangs_is_started_again(name: str) -> None:
     assert PODS[name]["containers"][0]["livenessProbe"]
