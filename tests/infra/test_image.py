@@ -51,6 +51,15 @@ def test_the_build_sees_what_it_copies_and_nothing_more() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
+def test_the_command_that_pins_the_images_of_others_knows_all_of_them() -> None:
+    listed = re.search(r"for image in (.*); do", (INFRA / "README.md").read_text())
+    used = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
+    for file in (INFRA / "compose.yaml", INFRA / "kubernetes/postgres.yaml"):
+        used |= set(re.findall(r"image: (postgres:\S+)", file.read_text()))
+    assert listed
+    assert set(listed[1].split()) == {name.partition("@")[0] for name in used}
+
+
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """A git repository with two commits on main."""
