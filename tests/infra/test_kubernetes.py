@@ -151,6 +151,15 @@ def test_the_server_is_set_up_as_in_compose(compose: Tree) -> None:
     assert container["command"][-1].endswith("exec " + " ".join(compose["services"]["server"]["command"]))
 
 
+@pytest.mark.parametrize("name", ["cpu-worker", "supervisor"])
+def test_signs_of_life_are_as_frequent_as_in_compose(name: str, compose: Tree, template: Tree) -> None:
+    """The supervisor ends at its start with Prefect's default, three minutes."""
+    key = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+    here = {variable["name"]: variable["value"] for variable in PODS[name]["containers"][0]["env"]}
+    assert here[key] == compose["services"][name]["environment"][key]
+    assert here[key] == template["variables"]["properties"]["env"]["default"][key]
+
+
 def test_prefect_makes_valid_jobs_of_the_template(template: Tree) -> None:
     WorkPoolCreate(name="gpu", type="kubernetes", base_job_template=template)
     jsonschema.Draft202012Validator.check_schema(template["variables"])
