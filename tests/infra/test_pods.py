@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from tests.conftest import ROOT
 from tests.flows.server import end, free_port, wait_for
 from tests.infra.postgres import Postgres, binaries, running_postgres
-from tests.infra.test_image import ENTRYPOINT, USER
+from tests.infra.test_image import ENTRYPOINT, USER, instructions
 from tests.infra.test_kubernetes import PODS, containers
 from tests.s3_server import S3
 
@@ -47,7 +47,10 @@ class Pods:
         """A container of a pod, `own` being what is different on this machine; its output goes to NAME.log."""
         container = next(found for found in containers(PODS[pod]) if found["name"] == name)
         home = self.folder / "user"
-        env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
+        image = dict(part.split("=", 1) for word, rest in instructions() if word == "ENV" for part in rest.split())
+        env = {name: value.replace("/home/cspipe", str(home)) for name, value in image.items()}
+        env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
+        env |= {"TMPDIR": str(home)}  # Prefect's folder in /tmp may be another user's
         env |= {"CSPIPE_HOME": str(self.folder / pod), "CSPIPE_PINS": str(self.folder / "pins.toml")}
         env |= self.secrets if "envFrom" in container else {}
         for variable in container.get("env", []):
@@ -105,6 +108,7 @@ def test_setup_worker_and_supervisor_start_as_their_pods_say(pods: Pods, postgre
     early = pods.start("cpu-worker", "setup")
     assert early.wait(120), "there is no server yet: it is tried again"
     wait_for(lambda: _answers(f"{api}/health"), 120)
+    assert _answers(f"{api.copy_with(path='/')}"), "the UI, which the image's user may not write beside the code"
     for _ in range(2):
         assert pods.start("cpu-worker", "setup").wait(240) == 0, pods.log("setup")
     supervisor, worker = pods.start("supervisor", "supervisor"), pods.start("cpu-worker", "worker")
@@ -116,6 +120,6 @@ def test_setup_worker_and_supervisor_start_as_their_pods_say(pods: Pods, postgre
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).is_success
+        return httpx.get(url, timeout=5, follow_redirects=True).is_success
     except httpx.TransportError:
         return False
