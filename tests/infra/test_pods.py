@@ -46,7 +46,9 @@ class Pods:
     def start(self, pod: str, name: str, **own: str) -> subprocess.Popen[bytes]:
         """A container of a pod, `own` being what is different on this machine; its output goes to NAME.log."""
         container = next(found for found in containers(PODS[pod]) if found["name"] == name)
-        home = self.folder / "user"
+        home = self.folder / "homes" / name
+        home.mkdir(parents=True, exist_ok=True)
+        os.chown(home, 1000, 1000)
         image = dict(part.split("=", 1) for word, rest in instructions() if word == "ENV" for part in rest.split())
         env = {name: value.replace("/home/cspipe", str(home)) for name, value in image.items()}
         env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
@@ -79,12 +81,12 @@ def postgres() -> Iterator[Postgres]:
 def pods(env: dict[str, str], s3: S3) -> Iterator[Pods]:
     """infra/.env of this machine: this clone's commit as the repository, empty volumes."""
     folder = Path(tempfile.mkdtemp(prefix="cspipe-pods-"))  # pytest's folder is root's alone
-    origin = folder / "user/origin.git"
+    origin = folder / "origin.git"
     subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, origin], check=True)
     pyproject = (ROOT / "pyproject.toml").read_text()
     (folder / "pins.toml").write_text(pyproject[pyproject.index("constraint-dependencies") :])
     folder.chmod(0o755)
-    subprocess.run(["chown", "--recursive", "1000:1000", folder / "user"], check=True)
+    subprocess.run(["chown", "--recursive", "1000:1000", origin], check=True)
     for name in ("cpu-worker", "supervisor"):
         (folder / name).mkdir()
         os.chown(folder / name, 0, 1000)
