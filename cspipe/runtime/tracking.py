@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Section
 
 Log = Callable[[int, Mapping[str, float]], None]
@@ -28,12 +29,13 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
     """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
+    Raises UserError if W&B is asked for and refuses.
     """
     from dvclive.live import Live  # takes a second
 
+    wandb_run = None if tracking.wandb == "disabled" else _wandb(tracking, run, config)
     # The stages of dvc.yaml declare the files; DVCLive must neither write a dvc.yaml of its own nor save experiments.
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False) as live:
-        wandb_run = None if tracking.wandb == "disabled" else _wandb(tracking, run, config)
 
         def log(seen: int, values: Mapping[str, float]) -> None:
             """Write a point of the curves, at `seen` images, with six digits."""
@@ -59,4 +61,8 @@ def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> A
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)
-    return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=folder)
+    try:
+        return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=folder)
+    except wandb.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"tracking.wandb: {tracking.wandb}: {reason} Set WANDB_API_KEY, or take offline.") from None

@@ -15,6 +15,12 @@ INFRA = ROOT / "infra"
 Tree = dict[str, Any]
 VARIABLE = re.compile(r"\$\{(\w+)(:?\?[^}]*)?\}")
 """${NAME}, ${NAME?message} and ${NAME:?message}, the forms of compose.yaml."""
+SECRETS = {
+    "PREFECT_API_AUTH_STRING": "admin:for-this-test-alone",
+    "POSTGRES_PASSWORD": "for-this-test-alone",
+    "AWS_SECRET_ACCESS_KEY": "for-this-test-alone",
+}
+"""What people fill in."""
 
 
 def read_env(file: Path) -> dict[str, str]:
@@ -34,11 +40,11 @@ def substitute(value: Any, variables: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session")
 def env() -> dict[str, str]:
-    """Variables of .env.example."""
-    return read_env(INFRA / ".env.example")
+    """Variables of .env.example, filled in."""
+    return read_env(INFRA / ".env.example") | SECRETS
 
 
 @pytest.fixture(scope="session")
 def compose(env: dict[str, str]) -> Tree:
-    """compose.yaml with the variables of .env.example."""
+    """compose.yaml with these variables."""
     return substitute(yaml.safe_load((INFRA / "compose.yaml").read_text()), env)

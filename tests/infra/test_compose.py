@@ -17,13 +17,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from compose_spec import PyCompose
 
 from tests.flows.server import end, free_port, wait_for
-from tests.infra.conftest import INFRA, VARIABLE, Tree
+from tests.infra.conftest import INFRA, SECRETS, VARIABLE, Tree, read_env
 
 OUTSIDE = "127.0.0.2"
 """In the place of the container's address in its network."""
 
 
-def test_the_shell_reads_the_variables_that_compose_uses(env: dict[str, str]) -> None:
+def test_the_shell_reads_the_variables_that_compose_uses() -> None:
+    env = read_env(INFRA / ".env.example")
     script = f"set -a; . {INFRA / '.env.example'}; env -0"
     output = subprocess.run(["sh", "-euc", script], env={}, capture_output=True, text=True, check=True).stdout
     seen = dict(line.split("=", 1) for line in output.split("\0") if "=" in line)
@@ -32,6 +33,14 @@ def test_the_shell_reads_the_variables_that_compose_uses(env: dict[str, str]) ->
     used = [found[1] for found in VARIABLE.finditer(text)]
     assert set(used) <= set(env)
     assert text.count("$") == len(used), "no other way of writing one is overlooked"
+
+
+def test_compose_refuses_secrets_that_nobody_has_filled_in() -> None:
+    """`${NAME:?}` fails for an empty value, with the name, before anything starts."""
+    empty = {name for name, value in read_env(INFRA / ".env.example").items() if not value}
+    needed = {found[1] for found in VARIABLE.finditer((INFRA / "compose.yaml").read_text()) if found[2] == ":?"}
+    assert empty & needed == set(SECRETS)
+    assert empty - needed == {"CSPIPE_GIT_TOKEN", "WANDB_API_KEY"}
 
 
 def test_it_follows_the_compose_specification(compose: Tree) -> None:

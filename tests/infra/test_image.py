@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ HADOLINT = Path(sys.executable).parent / "hadolint"
 ENTRYPOINT = INFRA / "worker-entrypoint.sh"
 SETTINGS = '[project]\nversion = "0.1"\n\n[tool.uv]\n'
 PINS = 'constraint-dependencies = [\n    "numpy==1",\n]\n'
+USER = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"]
+"""Before a command: as the image's user."""
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -46,12 +51,22 @@ def test_the_build_sees_what_it_copies_and_nothing_more() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
+def test_the_command_that_pins_the_images_of_others_knows_all_of_them() -> None:
+    listed = re.search(r"for image in (.*); do", (INFRA / "README.md").read_text())
+    used = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
+    for file in (INFRA / "compose.yaml", INFRA / "kubernetes/postgres.yaml"):
+        used |= set(re.findall(r"image: (postgres:\S+)", file.read_text()))
+    assert listed
+    assert set(listed[1].split()) == {name.partition("@")[0] for name in used}
+
+
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
-    """A git repository with one commit on main."""
+    """A git repository with two commits on main."""
     folder = tmp_path / "origin"
     git(tmp_path, "init", "--quiet", "--initial-branch=main", str(folder))
     commit(folder, "pyproject.toml", SETTINGS + PINS)
+    commit(folder, "code.py", "first")
     return folder
 
 
@@ -70,13 +85,16 @@ def commit(folder: Path, name: str, content: str) -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def start(origin: Path, home: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the entrypoint as a container would, with the image's pins beside the origin."""
+def start(
+    origin: Path, home: Path, *command: str, user: list[str] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the entrypoint as a container would, with the image's pins and the user's home beside the origin."""
     pins = origin.parent / "image-pins.toml"
     pins.write_text(PINS)
     env = {"PATH": os.environ["PATH"], "HOME": str(origin.parent), "CSPIPE_HOME": str(home), "CSPIPE_PINS": str(pins)}
     env |= {"CSPIPE_REPOSITORY": str(origin)} | more
-    return subprocess.run(["sh", str(ENTRYPOINT), *command], env=env, capture_output=True, text=True, timeout=60)
+    full = [*(user or []), "sh", str(ENTRYPOINT), *command]
+    return subprocess.run(full, env=env, cwd="/", capture_output=True, text=True, timeout=60)
 
 
 def test_a_worker_starts_in_a_clone_at_the_newest_commit(origin: Path, tmp_path: Path) -> None:
@@ -89,11 +107,63 @@ def test_a_worker_starts_in_a_clone_at_the_newest_commit(origin: Path, tmp_path:
     assert (home / "left-by-a-run").exists()
 
 
-def test_a_worker_can_be_held_at_a_tag(origin: Path, tmp_path: Path) -> None:
+def test_a_worker_can_be_held_at_a_tag_or_commit_and_says_what_it_runs(origin: Path, tmp_path: Path) -> None:
     old = git(origin, "rev-parse", "HEAD")
     git(origin, "tag", "v1")
-    commit(origin, "code.py", "newer")
-    assert start(origin, tmp_path / "home", "git", "rev-parse", "HEAD", CSPIPE_REVISION="v1").stdout.strip() == old
+    new = commit(origin, "code.py", "newer")
+    for revision in ("v1", old):
+        done = start(origin, tmp_path / "home", "git", "rev-parse", "HEAD", CSPIPE_REVISION=revision)
+        assert done.stdout.strip() == old
+        assert old in done.stderr
+    git(origin, "tag", "--force", "v1")
+    assert start(origin, tmp_path / "home", "git", "rev-parse", "HEAD", CSPIPE_REVISION="v1").stdout.strip() == new
+
+
+@pytest.mark.parametrize("revision", ["--upload-pack=touch ran; git-upload-pack", "-q", "no-such-branch"])
+def test_a_revision_that_is_none_runs_nothing(origin: Path, tmp_path: Path, revision: str) -> None:
+    home = tmp_path / "home"
+    for _ in range(2):  # in a new folder, and in a clone
+        done = start(origin, home, "echo", "started", CSPIPE_REVISION=revision)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"CSPIPE_REVISION={revision}" in done.stderr
+        assert not (home / "ran").exists()
+        start(origin, home, "true")
+
+
+@pytest.fixture
+def shared(origin: Path) -> Iterator[Path]:
+    """The origin where the image's user can read it; pytest's folder is root's alone."""
+    folder = Path(tempfile.mkdtemp(prefix="cspipe-volume-"))
+    try:
+        folder.chmod(0o755)
+        shutil.copytree(origin, folder / "user/origin")
+        subprocess.run(["chown", "--recursive", "1000:1000", folder / "user"], check=True)
+        yield folder / "user/origin"
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a volume of another user")
+@pytest.mark.parametrize(
+    ("owner", "mode", "lost"),
+    [pytest.param(0, 0o2775, True, id="disk"), pytest.param(0, 0o2777, False, id="emptyDir"),
+     pytest.param(1000, 0o755, False, id="compose")],
+)  # fmt: skip
+def test_a_worker_starts_on_a_volume_and_starts_again(
+    origin: Path, shared: Path, owner: int, mode: int, lost: bool
+) -> None:
+    """Volumes as Kubernetes makes them for fsGroup 1000, and as Docker copies the image's folder to a new one."""
+    volume = shared.parent.parent / "volume"
+    volume.mkdir()
+    os.chown(volume, owner, 1000)
+    volume.chmod(mode)
+    if lost:
+        (volume / "lost+found").mkdir(mode=0o700)
+    old, new = git(origin, "rev-parse", "HEAD~1"), git(origin, "rev-parse", "HEAD")
+    for revision, expected in ((old, old), ("main", new), ("main", new)):
+        done = start(shared, volume, "git", "rev-parse", "HEAD", user=USER, CSPIPE_REVISION=revision)
+        assert done.stdout.strip() == expected, done.stderr
+        (volume / ".git/index.lock").touch()  # a git that was killed
 
 
 def test_a_revision_with_other_pins_than_the_image_is_refused(origin: Path, tmp_path: Path) -> None:
@@ -115,11 +185,18 @@ def test_the_image_keeps_the_pins_and_nothing_else() -> None:
     assert tomllib.loads(text) == {"constraint-dependencies": read_pins((ROOT / "pyproject.toml").read_text())}
 
 
-def test_the_token_reaches_git_and_no_file(origin: Path, tmp_path: Path) -> None:
-    ask = "printf 'protocol=https\\nhost=example.org\\n\\n' | git credential fill"
-    more = {"CSPIPE_GIT_TOKEN": "never-to-be-written", "GIT_TERMINAL_PROMPT": "0"}
-    done = start(origin, tmp_path / "home", "sh", "-c", ask, **more)
-    assert "password=never-to-be-written" in done.stdout, done.stderr
-    files = [file for file in (tmp_path / "home").rglob("*") if file.is_file()]
-    assert files
+ASK_GIT = "printf 'protocol=%s\\nhost=%s\\n\\n' {} {} | git credential fill"
+ASK_DVC = f"{sys.executable} -c 'from scmrepo.git.credentials import Credential as C; print(C(url=\"{{}}://{{}}\").fill().password)'"
+
+
+@pytest.mark.parametrize("ask", [ASK_GIT, ASK_DVC], ids=["git", "dvc"])
+def test_the_token_reaches_the_repositorys_host_alone_and_no_file(origin: Path, tmp_path: Path, ask: str) -> None:
+    (tmp_path / ".gitconfig").write_text(f'[url "{origin}"]\n\tinsteadOf = https://me@example.org/you/cspipe.git\n')
+    more = {"CSPIPE_GIT_TOKEN": "never-to-be-written", "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "false"}
+    more |= {"CSPIPE_REPOSITORY": "https://me@example.org/you/cspipe.git"}
+    places = {("https", "example.org"): True, ("http", "example.org"): False, ("https", "elsewhere.org"): False}
+    for place, given in places.items():
+        done = start(origin, tmp_path / "home", "sh", "-c", ask.format(*place), **more)
+        assert ("never-to-be-written" in done.stdout) is given, done.stderr
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(b"never-to-be-written" in file.read_bytes() for file in files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 from uuid import uuid4
@@ -67,12 +68,70 @@ def test_kustomize_builds_it_with_pinned_images() -> None:
             assert container["image"].partition(":")[2] not in ("", "latest")
 
 
+def containers(pod: Tree) -> list[Tree]:
+    """All containers of a pod."""
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def is_restricted(pod: Tree) -> bool:
+    """Whether the level `restricted` of the Pod Security Standards, which the namespace enforces, permits it."""
+    own = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    kinds = {kind for volume in pod.get("volumes", []) for kind in volume} - {"name"}
+    return (
+        pod["securityContext"]["runAsNonRoot"] is True
+        and pod["securityContext"]["runAsUser"] > 0
+        and pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        and all(container["securityContext"] == own for container in containers(pod))
+        and kinds <= {"configMap", "emptyDir", "persistentVolumeClaim"}
+    )
+
+
 @pytest.mark.parametrize("name", PODS)
-def test_a_pod_is_not_root_and_gains_no_rights(name: str) -> None:
-    assert PODS[name]["securityContext"]["runAsNonRoot"] is True
-    for container in PODS[name]["containers"]:
-        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+def test_a_pod_is_not_root_gains_no_rights_and_asks_for_what_it_uses(name: str) -> None:
+    assert is_restricted(PODS[name])
+    disks = [volume["emptyDir"]["sizeLimit"] for volume in PODS[name].get("volumes", []) if "emptyDir" in volume]
+    for container in containers(PODS[name]):
+        requests = container["resources"]["requests"]
+        assert {"cpu", "memory"} <= set(requests)
+        assert [size for resource, size in requests.items() if resource == "ephemeral-storage"] == disks
+
+
+def test_a_clone_on_a_disk_is_apart_from_its_lost_and_found() -> None:
+    clones = [mount for container in containers(PODS["cpu-worker"]) for mount in container["volumeMounts"]]
+    assert {mount.get("subPath") for mount in clones} == {"clone"}
+
+
+@pytest.mark.parametrize("name", ["postgres", "server", "dispatcher"])
+def test_a_service_that_hangs_is_started_again(name: str) -> None:
+    assert PODS[name]["containers"][0]["livenessProbe"]
+
+
+def test_everything_can_be_applied_again_with_another_image() -> None:
+    """The pods of a Job, unlike these, cannot be changed."""
+    kinds = {manifest["kind"] for manifest in MANIFESTS if pod(manifest)}
+    assert kinds == {"Deployment", "StatefulSet"}
+
+
+def test_who_is_reached_by_whom() -> None:
+    """Everybody's pods by nobody; Postgres by the server; the server by the namespace. Postgres reaches nobody."""
+    policies = {found["metadata"]["name"]: found["spec"] for found in MANIFESTS if found["kind"] == "NetworkPolicy"}
+    assert policies.pop("nobody") == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    reached = {
+        name: [(place["podSelector"], port["port"]) for rule in found["ingress"] for place in rule["from"]
+               for port in rule["ports"]]
+        for name, found in policies.items()
+    }  # fmt: skip
+    assert reached == {"postgres": [({"matchLabels": {"app": "server"}}, 5432)], "server": [({}, 4200)]}
+    assert all(found["podSelector"] == {"matchLabels": {"app": name}} for name, found in policies.items())
+    assert {name for name, found in policies.items() if "Egress" in found["policyTypes"]} == {"postgres"}
+
+
+def test_the_server_refuses_an_empty_auth_string() -> None:
+    command = PODS["server"]["containers"][0]["command"]
+    env = {"PATH": os.environ["PATH"], "PREFECT_SERVER_API_AUTH_STRING": ""}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode
+    assert "PREFECT_API_AUTH_STRING" in done.stderr
 
 
 def test_only_the_dispatcher_may_ask_the_cluster_and_only_for_jobs() -> None:
@@ -89,7 +148,16 @@ def test_the_server_is_set_up_as_in_compose(compose: Tree) -> None:
     assert set(there) | {"POSTGRES_PASSWORD"} == set(here)
     plain = {name: value for name, value in here.items() if value is not None and "URL" not in name}
     assert plain == {name: there[name] for name in plain}
-    assert container["command"] == compose["services"]["server"]["command"]
+    assert container["command"][-1].endswith("exec " + " ".join(compose["services"]["server"]["command"]))
+
+
+@pytest.mark.parametrize("name", ["cpu-worker", "supervisor"])
+def test_signs_of_life_are_as_frequent_as_in_compose(name: str, compose: Tree, template: Tree) -> None:
+    """The supervisor ends at its start with Prefect's default, three minutes."""
+    key = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+    here = {variable["name"]: variable["value"] for variable in PODS[name]["containers"][0]["env"]}
+    assert here[key] == compose["services"][name]["environment"][key]
+    assert here[key] == template["variables"]["properties"]["env"]["default"][key]
 
 
 def test_prefect_makes_valid_jobs_of_the_template(template: Tree) -> None:
@@ -104,5 +172,8 @@ def test_prefect_makes_valid_jobs_of_the_template(template: Tree) -> None:
         container = pod_made["containers"][0]
         assert container["args"] == ["prefect", "flow-run", "execute"]
         assert {container["resources"][kind]["nvidia.com/gpu"] for kind in ("requests", "limits")} == {gpus}
-        assert pod_made["nodeSelector"] == values.get("node_selector", {"nvidia.com/gpu.present": "true"})
+        assert pod_made["nodeSelector"] == values.get("node_selector", {})
+        assert is_restricted(pod_made)
+        disk = next(volume["emptyDir"]["sizeLimit"] for volume in pod_made["volumes"] if volume["name"] == "clone")
+        assert container["resources"]["requests"]["ephemeral-storage"] == disk
         assert container["image"] == values.get("image", container["image"])
