@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.schedules import CronSchedule
 
 from flows import plugin
-from tests.flows.server import Server, free_port, prefect_server, write_project
+from tests.flows.server import Server, free_port, prefect_server, wait_for, write_project
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", work_pool: {name: cpu}}
@@ -75,3 +78,15 @@ def test_every_option_without_a_value_is_known() -> None:
                 flags |= set(argument.names)
     assert flags
     assert flags <= plugin.FLAGS
+
+
+def test_a_schedule_gets_its_runs(server: Server) -> None:
+    """By the server's scheduler, which fails with some versions of its packages while all else goes on."""
+    schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)
+    with server.client() as client:
+        flow = client.create_flow_from_name("night")
+        made = client.create_deployment(flow, "nightly", schedules=[schedule])
+        wanted = FlowRunFilter.model_validate({"deployment_id": {"any_": [made]}})
+        wait_for(lambda: client.read_flow_runs(flow_run_filter=wanted), 60)
+        hours = {run.expected_start_time.hour for run in client.read_flow_runs(flow_run_filter=wanted)}
+    assert hours == {3}
