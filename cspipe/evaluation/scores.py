@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import zlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 import torch_fidelity
@@ -95,6 +98,7 @@ def _compare(
             f"scores compare at least {FEWEST} images with {FEWEST}, here {len(generated)} with {len(reference)}; "
             "raise data.limit, data.held_out, sample.images or evaluate.images in params.yaml"
         )
+    _drop_damaged(measure, generated, reference)
     found: dict[str, float] = torch_fidelity.calculate_metrics(
         input1=generated,
         input2=reference,
@@ -115,3 +119,16 @@ def _compare(
         **metrics,
     )
     return found
+
+
+def _drop_damaged(measure: Measure, *sets: ImageSet) -> None:
+    """Remove cached features of these sets whose bytes differ from the checksums in the file; torch.load asks none."""
+    for path in (path for images in sets for path in measure.cache.glob(f"{measure.cache_name(images)}-*.pt")):
+        try:
+            with ZipFile(path) as file:
+                damaged = file.testzip()
+        except (OSError, ValueError, EOFError, BadZipFile, NotImplementedError, zlib.error) as error:
+            damaged = str(error)
+        if damaged:
+            print(f"{path}: removed, not used (damaged: {damaged}); its features are made again", file=sys.stderr)
+            path.unlink(missing_ok=True)
