@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class ShardFile:
             facts = self.path.stat()  # after the copy: what is written meanwhile is noticed here
         except FileNotFoundError:
             raise UserError(f"{self.path}: not there; {FIX}") from None
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses a header as Python
             raise UserError(f"{self.path}: damaged ({error}); {FIX}") from None
         stamp = facts.st_ino, facts.st_mtime_ns
         if self.stamp not in (None, stamp) and sha256_file(self.path) != self.sha256:

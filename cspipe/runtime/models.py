@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from cspipe.runtime.errors import UserError
 
 FILE = "model.safetensors"
-DIGESTS = "sha256"
-"""Key of the configuration: a digest for each key of weights, of these and of the rest of the configuration."""
+DIGEST = "weights_sha256"
+"""Key of the configuration: of all weights and of the rest of the configuration."""
 
 
 def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, Any]) -> None:
@@ -26,12 +26,12 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
 
     The configuration stands in the file's metadata too, so that it survives copying the file alone.
     """
-    tensors, digests = dict[str, Tensor](), dict[str, str]()
-    for key, net in weights.items():
-        named = {f"{key}.{name}": tensor.contiguous().cpu() for name, tensor in net.state_dict().items()}
-        tensors |= named
-        digests[key] = _digest(config, named)
-    text = json.dumps({**config, DIGESTS: digests}, indent=2) + "\n"
+    tensors: dict[str, Tensor] = {
+        f"{key}.{name}": tensor.contiguous().cpu()
+        for key, net in weights.items()
+        for name, tensor in net.state_dict().items()
+    }
+    text = json.dumps({**config, DIGEST: _digest(config, sorted(tensors.items()))}, indent=2) + "\n"
     try:
         save_file(tensors, folder / FILE, metadata={"cspipe": text})
     except SafetensorError as error:
@@ -43,36 +43,33 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
 
 
 def read_config(folder: Path, stage: str) -> dict[str, Any]:
-    """The configuration stored with a model. Raises UserError naming the stage that makes it."""
+    """The configuration stored with a model. Raises UserError naming the stage that makes it, as for a damaged file."""
     try:
         with safe_open(folder / FILE, framework="pt") as file:
             config = dict(json.loads(file.metadata()["cspipe"]))
+            digest, names = config.pop(DIGEST), sorted(file.keys())
+            if digest != _digest(config, ((name, file.get_tensor(name)) for name in names)):
+                raise ValueError("damaged since it was stored: remove it")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / FILE}: not a model of this project ({error}); run `dvc repro {stage}`") from None
-    config.pop(DIGESTS, None)  # load_weights compares it
     return config
 
 
 def load_weights(net: nn.Module, folder: Path, key: str) -> None:
-    """Fill `net` with the tensors named `<key>.*`. Raises UserError if they are damaged, or do not fit it."""
+    """Fill `net` with the tensors named `<key>.*`. Raises UserError if they do not fit it."""
     with safe_open(folder / FILE, framework="pt") as file:
-        config = json.loads(file.metadata()["cspipe"])
         names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118 (not a dict)
-        tensors = {name: file.get_tensor(name) for name in names}
-    digest = config.pop(DIGESTS, {}).get(key)  # models of earlier versions have none
-    if digest not in (None, _digest(config, tensors)):
-        raise UserError(f"{folder / FILE}: damaged (not what was stored); remove it, and `dvc repro` makes it again")
-    state = {name.removeprefix(f"{key}."): tensor for name, tensor in tensors.items()}
+        state = {name.removeprefix(f"{key}."): file.get_tensor(name) for name in names}
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{folder / FILE}: weights {key!r} do not fit the net of its configuration: {error}") from None
 
 
-def _digest(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Sha256 of weights and of the configuration that says how they are used."""
+def _digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Sha256 of a configuration and of tensors in the order of their names."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

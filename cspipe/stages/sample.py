@@ -67,7 +67,8 @@ def main() -> None:
             if inputs is not None:
                 write_inputs(folder, inputs, settings.batch)
             save_png(draw_grid(folder, inputs), folder / "grid.png")
-            (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
+            made = {**facts, "file_sha256": sha256_file(folder / "samples.npy")}
+            (folder / "samples.json").write_text(json.dumps(made, indent=2) + "\n")
         shutil.rmtree(parts)
         log.images(count)
 

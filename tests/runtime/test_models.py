@@ -33,8 +33,8 @@ def test_bit_that_changed_in_weights_or_configuration_is_refused(tmp_path: Path)
         damaged = bytearray(content)
         damaged[place] ^= 1
         (tmp_path / FILE).write_bytes(damaged)
-        with pytest.raises(UserError, match=FILE):
-            [load_weights(torch.nn.Linear(3, 2), tmp_path, key) for key in ("raw", "ema")]
+        with pytest.raises(UserError, match=rf"{FILE}.*damaged"):
+            read_config(tmp_path, "train")
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
