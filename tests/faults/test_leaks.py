@@ -1,0 +1,63 @@
+"""200 small pipelines in one process: memory, open files, threads and temporary files stay flat."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Tree, change
+from tests.faults.conftest import Figure
+from tests.faults.workspace import FORK, folder_with
+
+pytestmark = pytest.mark.slow
+PIPELINES, WARM = 200, 100
+"""Of them, those before the first measure: caches fill up at first."""
+LINE = (("prepare",), ("train",), ("compensate",), ("sample", "cs-10"), ("evaluate", "cs-10"), ("report",))
+
+
+def _pipelines(folder: Path, told: Path) -> None:
+    """A process that runs every stage again and again, and writes a line of measures after each pipeline."""
+    quiet = os.open(folder.parent / "told.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    os.chdir(folder)
+    tempfile.tempdir = str(folder.parent / "temporary")
+    Path(tempfile.tempdir).mkdir()
+    me = psutil.Process()
+    for _ in range(PIPELINES):
+        for stage in LINE:
+            sys.argv = list(stage)
+            importlib.import_module(f"cspipe.stages.{stage[0]}").main()
+        measured = {
+            "memory": me.memory_full_info().uss,
+            "files": me.num_fds(),
+            "threads": me.num_threads(),
+            "temporary": len(list(Path(tempfile.tempdir).iterdir())),
+            "folder": sum(1 for _ in folder.rglob("*")),
+        }
+        with told.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(measured) + "\n")
+
+
+def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, figure: Figure) -> None:
+    tiny = {"data.limit": 60, "train.images": 16, "train.method": "plain", "sample.images": 8, "evaluate.images": 8}
+    tree = change(small, {**tiny, "variants": {"cs-10": small["variants"]["cs-10"]}})
+    folder, told = folder_with(tmp_path / "line", tree), tmp_path / "measured.txt"
+    process = FORK.Process(target=_pipelines, args=(folder, told))
+    process.start()
+    process.join(1500)
+    process.kill()
+    assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
+    rows = [json.loads(line) for line in told.read_text().splitlines()]
+    first, last = rows[WARM], rows[-1]
+    grown = {key: last[key] - first[key] for key in first}
+    figure(f"{PIPELINES} pipelines in one process: grown after the {WARM}th: {grown}; at the end: {last}")
+    assert {**grown, "memory": 0} == dict.fromkeys(grown, 0)
+    assert grown["memory"] < 8 * 2**20
