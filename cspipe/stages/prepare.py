@@ -10,13 +10,17 @@ PREPARED, WORK = Path("data/prepared"), Path(".cspipe/states/prepare")
 def main() -> None:
     """Read params.yaml and the images it names; write data/prepared."""
     # Worker processes import this module anew: what is imported here, they do not wait for.
+    from filelock import FileLock
+
     from cspipe.config.params_file import load_params
     from cspipe.ingest.prepare import prepare
     from cspipe.runtime.stage import stage
 
     with stage("prepare") as log:
         params = load_params()
-        log.images(prepare(params.data, PREPARED, WORK, masks=params.condition.mask_folder))
+        WORK.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(WORK.with_suffix(".lock")):  # runs of flows have one place for unfinished work: one at a time
+            log.images(prepare(params.data, PREPARED, WORK, masks=params.condition.mask_folder))
 
 
 if __name__ == "__main__":

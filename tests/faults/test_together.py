@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from cspipe.runtime.ends import FOLDER, End
+from tests.conftest import Tree, change
 from tests.faults.conftest import Before, Figure
-from tests.faults.workspace import STAGES, Stage, Started, hashes, refused, run, start
+from tests.faults.workspace import STAGES, Stage, Started, folder_with, hashes, refused, run, start
 
 pytestmark = pytest.mark.slow
 SHARD = Path("data/prepared/train-00000.npy")
@@ -97,3 +98,24 @@ def test_data_written_again_with_the_same_bytes_disturbs_nobody(before: Before, 
     assert running.end() == 0, running.told
     made = hashes(folder)
     assert made == {name: hashes(undisturbed)[name] for name in made}
+
+
+def test_two_that_prepare_other_data_in_one_place_wait_for_each_other(
+    smallest: Tree, undisturbed: Path, tmp_path: Path, figure: Figure
+) -> None:
+    """Flow runs of a clone have folders of their own and unfinished work in common."""
+    first = folder_with(tmp_path / "first", smallest)
+    second = folder_with(tmp_path / "second", change(smallest, {"data.limit": 70}))
+    (tmp_path / "states").mkdir()
+    for folder in (first, second):
+        (folder / ".cspipe").mkdir()
+        (folder / ".cspipe/states").symlink_to(tmp_path / "states")
+    slow = stopped_when(first, ("prepare",), lambda: list((tmp_path / "states").glob("prepare/*/*.npy")))
+    fast = start(second, ("prepare",))
+    fast.process.join(5)
+    slow.send(signal.SIGCONT)
+    assert slow.end() == 0, slow.told
+    assert fast.end() == 0, fast.told
+    made = hashes(first)
+    assert made == {name: hashes(undisturbed)[name] for name in made}
+    figure("two that prepare other data in one place: both done; results changed: 0")
