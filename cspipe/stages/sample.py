@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
@@ -60,16 +61,19 @@ def main() -> None:
         settings, count = params.sample, facts["images"]
         parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())
         batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
-        with whole_folder(SAMPLES / name) as folder:
-            write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
-            if sampler.rounds is None:  # states that go back up are no measure of one walk down
-                write_exposure(folder, sampler, sampled_variances(parts, count), settings.batch, f"exposure {name}")
-            if inputs is not None:
-                write_inputs(folder, inputs, settings.batch)
-            save_png(draw_grid(folder, inputs), folder / "grid.png")
-            made = {**facts, "file_sha256": sha256_file(folder / "samples.npy")}
-            (folder / "samples.json").write_text(json.dumps(made, indent=2) + "\n")
-        shutil.rmtree(parts)
+        parts.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{parts}.lock"):  # runs of flows have one place for unfinished work: one at a time
+            with whole_folder(SAMPLES / name) as folder:
+                write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
+                if sampler.rounds is None:  # states that go back up are no measure of one walk down
+                    variances = sampled_variances(parts, count)
+                    write_exposure(folder, sampler, variances, settings.batch, f"exposure {name}")
+                if inputs is not None:
+                    write_inputs(folder, inputs, settings.batch)
+                save_png(draw_grid(folder, inputs), folder / "grid.png")
+                made = {**facts, "file_sha256": sha256_file(folder / "samples.npy")}
+                (folder / "samples.json").write_text(json.dumps(made, indent=2) + "\n")
+            shutil.rmtree(parts)
         log.images(count)
 
 

@@ -64,7 +64,7 @@ def test_damaged_states_are_named_and_cost_nothing_but_time(
         return len(seen) >= kept
 
     stopped = stop_half_way(before("stopped", stage), stage, half)
-    (states,) = (stopped / ".cspipe/states" / stage[0]).iterdir()
+    (states,) = (stopped / ".cspipe/states" / stage[0]).glob("*/")
     files = sorted(states.glob(pattern))
     damaged, named = variants(files[-1].read_bytes(), cuts), 0
     for number, content in enumerate(damaged):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from cspipe.runtime.ends import FOLDER, End
 from tests.conftest import Tree, change
 from tests.faults.conftest import Before, Figure
-from tests.faults.workspace import STAGES, Stage, Started, folder_with, hashes, refused, run, start
+from tests.faults.workspace import STAGES, Stage, Started, hashes, refused, run, start
 
 pytestmark = pytest.mark.slow
 SHARD = Path("data/prepared/train-00000.npy")
@@ -100,22 +101,29 @@ def test_data_written_again_with_the_same_bytes_disturbs_nobody(before: Before, 
     assert made == {name: hashes(undisturbed)[name] for name in made}
 
 
-def test_two_that_prepare_other_data_in_one_place_wait_for_each_other(
-    smallest: Tree, undisturbed: Path, tmp_path: Path, figure: Figure
-) -> None:
-    """Flow runs of a clone have folders of their own and unfinished work in common."""
-    first = folder_with(tmp_path / "first", smallest)
-    second = folder_with(tmp_path / "second", change(smallest, {"data.limit": 70}))
-    (tmp_path / "states").mkdir()
+@pytest.mark.parametrize(
+    ("stage", "begun", "changes"),
+    [(("prepare",), "prepare/*/*.npy", {"data.limit": 70}), (("sample", "cs-10"), "sample/*/*.npz", {})],
+)
+def test_two_with_one_place_for_unfinished_work_wait_for_each_other(
+    stage: Stage, begun: str, changes: Tree, smallest: Tree, before: Before, steps: dict[Stage, Path], tmp_path: Path,
+    figure: Figure,
+) -> None:  # fmt: skip
+    """Flow runs of a clone have folders of their own and the states in common: other data, or the same samples."""
+    first, second, states = before("first", stage), before("second", stage), tmp_path / "states"
+    (second / "params.yaml").write_text(yaml.safe_dump(change(smallest, changes)))
+    states.mkdir()
     for folder in (first, second):
-        (folder / ".cspipe").mkdir()
-        (folder / ".cspipe/states").symlink_to(tmp_path / "states")
-    slow = stopped_when(first, ("prepare",), lambda: list((tmp_path / "states").glob("prepare/*/*.npy")))
-    fast = start(second, ("prepare",))
+        shutil.rmtree(folder / ".cspipe/states", ignore_errors=True)
+        (folder / ".cspipe").mkdir(exist_ok=True)
+        (folder / ".cspipe/states").symlink_to(states)
+    slow = stopped_when(first, stage, lambda: list(states.glob(begun)))
+    fast = start(second, stage)
     fast.process.join(5)
     slow.send(signal.SIGCONT)
     assert slow.end() == 0, slow.told
     assert fast.end() == 0, fast.told
-    made = hashes(first)
-    assert made == {name: hashes(undisturbed)[name] for name in made}
-    figure("two that prepare other data in one place: both done; results changed: 0")
+    after = hashes(list(steps.values())[list(steps).index(stage) + 1])
+    assert hashes(first) == after
+    assert changes or hashes(second) == after
+    figure(f"two of {'@'.join(stage)} with one place for unfinished work: both done; results changed: 0")
