@@ -6,10 +6,12 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cspipe.data.shards import INDEX
 from cspipe.runtime.ends import End
+from cspipe.sampling.batches import _kept
 from tests.faults.conftest import Before, Figure
 from tests.faults.workspace import Stage, hashes, refused, run, start, stop_half_way
 
@@ -130,3 +132,18 @@ def test_damaged_features_are_made_again(before: Before, undisturbed: Path, figu
         damaged += path.name in told
         path.write_bytes(content)
     figure(f"damaged features: {FLIPS // 2} cuts, {FLIPS // 2} flips; named {damaged}; other results: 0")
+
+
+def test_every_bit_of_a_kept_batch(tmp_path: Path, figure: Figure) -> None:
+    """It is refused, or means nothing."""
+    path, images = tmp_path / "batch.npz", np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8)
+    np.savez(path, images=images, variances=np.arange(6.0))
+    content, refused_bits = path.read_bytes(), 0
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        kept = _kept(path)
+        refused_bits += kept is None
+        assert kept is None or (np.array_equal(kept.images, images) and np.array_equal(kept.variances, np.arange(6)))
+    figure(f"every bit of a kept batch: {8 * len(content)} flips, {refused_bits} refused; other images: 0")
