@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -67,30 +68,41 @@ def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
     return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass
 class ShardFile:
     """The images of a shard's file, memory-mapped while some are read: each map that stays holds an open file."""
 
     path: Path
     shape: tuple[int, ...]
     """(n, C, H, W)."""
+    sha256: str
+    stamp: tuple[int, int] | None = None
+    """Inode and time of change of the file as it was read last."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """A copy of the images. Raises UserError if the file is missing, no array, or not of `shape`."""
+        """A copy of the images.
+
+        Raises UserError if the file is missing, no array, not of `shape`, or other content since it was read first.
+        """
         try:
             array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if array.shape != self.shape or array.dtype != np.uint8:
+                found = f"{array.dtype} of shape {array.shape}"
+                raise UserError(f"{self.path}: {found}, but {INDEX} says uint8 of {self.shape}; {FIX}")
+            pixels = np.asarray(array[numbers])
+            facts = self.path.stat()  # after the copy: what is written meanwhile is noticed here
         except FileNotFoundError:
             raise UserError(f"{self.path}: not there; {FIX}") from None
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses a header as Python
             raise UserError(f"{self.path}: damaged ({error}); {FIX}") from None
-        if array.shape != self.shape or array.dtype != np.uint8:
-            raise UserError(
-                f"{self.path}: {array.dtype} of shape {array.shape}, but {INDEX} says uint8 of {self.shape}; {FIX}"
-            )
-        return np.asarray(array[numbers])
+        stamp = facts.st_ino, facts.st_mtime_ns
+        if self.stamp not in (None, stamp) and sha256_file(self.path) != self.sha256:
+            raise UserError(f"{self.path}: changed while it was in use; run the same command again, or {FIX}")
+        self.stamp = stamp
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -161,11 +173,10 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[str, Any]], verify: bool) -> Shards:
     """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
-    files = [ShardFile(folder / Path(shard["file"]).name, (shard["images"], *shape)) for shard in shards]
+    files = [ShardFile(folder / Path(each["file"]).name, (each["images"], *shape), each["sha256"]) for each in shards]
     for file in files:
         file[np.empty(0, np.int64)]  # raises for what is missing, before any work
-    for shard in shards if verify else []:
-        path = folder / Path(shard["file"]).name
-        if sha256_file(path) != shard["sha256"]:
-            raise UserError(f"{path}: its content differs from the sha256 in {INDEX} (damaged or edited); {FIX}")
+    for file in files if verify else []:
+        if sha256_file(file.path) != file.sha256:
+            raise UserError(f"{file.path}: its content differs from the sha256 in {INDEX} (damaged or edited); {FIX}")
     return Shards(shape, files, sha256_of(shards))

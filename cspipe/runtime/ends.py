@@ -46,13 +46,13 @@ class StageEnd:
 
 def write_end(ended: StageEnd) -> None:
     """Write the file of a stage below the current folder."""
-    with whole_file(_file(ended.stage)) as beside:
+    with whole_file(file_of(ended.stage)) as beside:
         beside.write_text(json.dumps({**asdict(ended), "end": ended.end.name}) + "\n", encoding="utf-8")
 
 
 def read_end(root: Path, stage: str) -> StageEnd | None:
     """What the file of a stage in the repository `root` says; None if there is none."""
-    file = root / _file(stage)
+    file = root / file_of(stage)
     if not file.is_file():
         return None
     tree = json.loads(file.read_text(encoding="utf-8"))
@@ -61,9 +61,9 @@ def read_end(root: Path, stage: str) -> StageEnd | None:
 
 def forget_end(root: Path, stage: str) -> None:
     """Remove the file of a stage's earlier run."""
-    (root / _file(stage)).unlink(missing_ok=True)
+    (root / file_of(stage)).unlink(missing_ok=True)
 
 
-def _file(stage: str) -> Path:
-    """A stage's file. Names have been checked by nobody yet."""
-    return FOLDER / f"{stage.replace('/', '_')}.json"
+def file_of(stage: str, ending: str = "json") -> Path:
+    """A file of a stage. Names have been checked by nobody yet."""
+    return FOLDER / f"{stage.replace('/', '_')}.{ending}"

@@ -150,10 +150,12 @@ class Lease:
             )
         except Lost:
             found, etag = self.bucket.get_json(self._key) or (None, None)
-            if found != new.model_dump():  # else S3 took it and its answer was lost
+            if not found or found.get("owner") != new.owner:
                 what = f"took over this run ({found.get('owner')})" if found else "finished this run"
                 left = f"this one ({new.owner}) stops and leaves {self._place} as it is"
                 raise TakenOver(f"another worker {what}; {left}") from None
+            if found != new.model_dump():  # else S3 took it, or what we wrote before, and its answer was lost
+                etag = self.bucket.put_json(self._key, new.model_dump(), if_match=etag)
             self._etag = etag
         self.manifest = new
 

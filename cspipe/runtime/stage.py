@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cspipe.runtime.ends import End, StageEnd, write_end
+from filelock import FileLock, Timeout
+
+from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, sigterm_raises
 from cspipe.runtime.records import keep_records
@@ -36,12 +39,13 @@ def stage(name: str) -> Iterator[RunLog]:
     log = RunLog(name)
     with sigterm_raises():
         try:
-            write_end(StageEnd(name))
-            link_shared_cache()
-            yield log
-            log.write(LOGS)
-            keep_records(log.facts())
-            write_end(StageEnd(name, End.DONE))
+            with _alone(name):
+                write_end(StageEnd(name))
+                link_shared_cache()
+                yield log
+                log.write(LOGS)
+                keep_records(log.facts())
+                write_end(StageEnd(name, End.DONE))
         except (Exception, Preempted, KeyboardInterrupt) as error:
             known = _explain(error)
             end, message = known or (End.FAILED, f"{type(error).__name__}: {error}")
@@ -56,6 +60,44 @@ def stage(name: str) -> Iterator[RunLog]:
 def state_key(*parts: Any) -> str:
     """Name of a run's states: a digest of its parameters and inputs (anything JSON can write)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the lock of a stage in the current folder, freed however the process ends; exit if another process has it.
+
+    What the other says of its end is left as it is.
+    """
+    file = file_of(name, "lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        other = f"process {file.read_text().strip()} runs this stage in {Path.cwd()}"
+        print(f"\ncspipe {printable(name)}: {other}; wait for it to end, then run the same command again", file=sys.stderr)
+        raise SystemExit(End.FAILED) from None
+    try:
+        file.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def one_at_a_time(work: Path) -> Iterator[None]:
+    """Hold the lock beside a place of unfinished work, which the runs of flows share; tells if it has to wait."""
+    work.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{work}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{work}: another run is at work there; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _explain(error: BaseException) -> tuple[End, str] | None:

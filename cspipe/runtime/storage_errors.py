@@ -83,7 +83,7 @@ def _refusal(error: ClientError, server: str, what: str, bucket: str) -> Storage
         return Missing(f"{server}: no object to {what}")
     if status in (409, 412):
         return Lost(f"{server}: cannot {what}: someone else has written it since")
-    if code in BUSY or status >= 500:
+    if code in BUSY or status == 429 or status >= 500:
         return Unreachable(f"{server} does not serve ({code}, to {what}); try again later")
     if code == "RequestTimeTooSkewed":
         return StorageError(f"{server}: this machine's clock is wrong by minutes; set it")

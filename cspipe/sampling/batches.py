@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +103,6 @@ Inputs = Callable[[int, int], NDArray[np.uint8]]
 """(start, stop) -> the conditions of these samples, (stop - start, K, H, W)."""
 
 
-VARIANCES = ".variances"
-"""Ending of a file beside a kept batch, with the variances of its states."""
-
-
 def sample_all(
     sampler: Sampler, inputs: Inputs | None, seed: int, count: int, batch: int, parts: Path, name: str
 ) -> Iterator[NDArray[np.uint8]]:
@@ -115,22 +112,29 @@ def sample_all(
         for start in range(0, count, batch):
             stop = min(start + batch, count)
             seeds = list(range(seed + start, seed + stop))
-            path = parts / f"{start:09d}.npy"
-            if not path.exists():
+            path = parts / f"{start:09d}.npz"
+            drawn = _kept(path)
+            if drawn is None:
                 drawn = sampler.draw(seeds, None if inputs is None else inputs(start, stop))
-                _keep(path.with_suffix(VARIANCES), drawn.variances)
-                _keep(path, drawn.images)  # the last: with it the batch is whole
-            yield np.load(path)
+                with whole_file(path) as beside, beside.open("wb") as file:
+                    np.savez(file, **drawn._asdict())
+            yield drawn.images
             progress.advance(len(seeds))
 
 
 def sampled_variances(parts: Path, count: int) -> NDArray[np.float64]:
     """Of the states of all `count` images kept in `parts`, x_T first: the mean variance of an image's pixels."""
-    batches = [np.load(path) for path in sorted(parts.glob(f"*{VARIANCES}"))]
+    batches = [np.load(path)["variances"] for path in sorted(parts.glob("*.npz"))]
     return np.asarray(np.sum(batches, axis=0) / count, np.float64)
 
 
-def _keep(path: Path, array: NDArray[np.generic]) -> None:
-    """Write an array that is there whole or not at all."""
-    with whole_file(path) as beside, beside.open("wb") as file:
-        np.save(file, array)
+def _kept(path: Path) -> Drawn | None:
+    """A batch that an earlier run kept, compared with the checksums in the file; a damaged one is named."""
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as kept:
+            return Drawn(kept["images"], kept["variances"])
+    except Exception as error:  # every damage raises its own kind
+        print(f"{path}: not used ({error}); its samples are made again", file=sys.stderr)
+        return None

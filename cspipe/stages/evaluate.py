@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -85,12 +86,15 @@ def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dic
         made = json.loads(facts.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{error.filename}: not there; {command} makes it") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses a header as Python
         raise UserError(f"{file.parent}: not readable ({error}); remove it and run {command}") from None
     if images.dtype != np.uint8 or images.shape[1:] != shape:
         found = f"{images.dtype} images {images.shape[1:]}"
         raise UserError(f"{file}: {found}, but data/prepared has uint8 images {shape}; run {command}")
-    return Shards(shape, [images], sha256_file(file)), made
+    sha256 = sha256_file(file)
+    if made.pop("file_sha256", sha256) != sha256:  # those of earlier versions have none
+        raise UserError(f"{file}: damaged since it was stored; remove it and run {command}")
+    return Shards(shape, [images], sha256), made
 
 
 def measure_scores(run: Evaluation) -> dict[str, Any]:

@@ -12,11 +12,12 @@ def main() -> None:
     # Worker processes import this module anew: what is imported here, they do not wait for.
     from cspipe.config.params_file import load_params
     from cspipe.ingest.prepare import prepare
-    from cspipe.runtime.stage import stage
+    from cspipe.runtime.stage import one_at_a_time, stage
 
     with stage("prepare") as log:
         params = load_params()
-        log.images(prepare(params.data, PREPARED, WORK, masks=params.condition.mask_folder))
+        with one_at_a_time(WORK):
+            log.images(prepare(params.data, PREPARED, WORK, masks=params.condition.mask_folder))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from cspipe.runtime.models import FILE, read_config
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.registry import find
-from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, STATES, stage, state_key
+from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, STATES, one_at_a_time, stage, state_key
 from cspipe.sampling.batches import Sampler, sample_all, sampled_variances
 from cspipe.sampling.correction import Corrected, on_estimates
 from cspipe.sampling.exposure import exposure_rows, pixel_variance
@@ -60,15 +60,18 @@ def main() -> None:
         settings, count = params.sample, facts["images"]
         parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())
         batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
-        with whole_folder(SAMPLES / name) as folder:
-            write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
-            if sampler.rounds is None:  # states that go back up are no measure of one walk down
-                write_exposure(folder, sampler, sampled_variances(parts, count), settings.batch, f"exposure {name}")
-            if inputs is not None:
-                write_inputs(folder, inputs, settings.batch)
-            save_png(draw_grid(folder, inputs), folder / "grid.png")
-            (folder / "samples.json").write_text(json.dumps(facts, indent=2) + "\n")
-        shutil.rmtree(parts)
+        with one_at_a_time(parts):
+            with whole_folder(SAMPLES / name) as folder:
+                write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
+                if sampler.rounds is None:  # states that go back up are no measure of one walk down
+                    variances = sampled_variances(parts, count)
+                    write_exposure(folder, sampler, variances, settings.batch, f"exposure {name}")
+                if inputs is not None:
+                    write_inputs(folder, inputs, settings.batch)
+                save_png(draw_grid(folder, inputs), folder / "grid.png")
+                made = {**facts, "file_sha256": sha256_file(folder / "samples.npy")}
+                (folder / "samples.json").write_text(json.dumps(made, indent=2) + "\n")
+            shutil.rmtree(parts)
         log.images(count)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ def test_a_changed_byte_is_found(folder: Path) -> None:
         open_split(folder, "train", verify=False)
         file.write_bytes(good)
     open_split(folder, "train")
+
+
+@pytest.mark.parametrize("way", ["in place", "another file"])
+def test_other_bytes_under_a_split_in_use_are_refused_and_the_same_are_not(way: str, folder: Path) -> None:
+    split, file = open_split(folder, "train"), folder / "train-00001.npy"
+    content = file.read_bytes()
+    for written in (content, content[:-1] + bytes([content[-1] ^ 1])):
+        if way == "another file":
+            file.unlink()
+        file.write_bytes(written)
+        os.utime(file, ns=(0, 0))
+        if written == content:
+            np.testing.assert_array_equal(split.gather(np.arange(10)), IMAGES)
+        os.utime(file)
+    with pytest.raises(UserError, match=r"train-00001\.npy"):
+        split.gather(np.arange(10))
 
 
 @pytest.mark.parametrize("verify", [True, False])

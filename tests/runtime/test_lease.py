@@ -207,6 +207,24 @@ def test_answer_that_was_lost_does_not_lose_the_run(machine: Machine) -> None:
     assert machine("b").load(CPU)[0] == 20
 
 
+def test_answer_that_was_lost_in_an_outage_does_not_lose_the_run(machine: Machine) -> None:
+    """S3 took a sign of life, and was gone for every try to hear so."""
+    states = started(machine("a"), 10)
+    bucket = states.mirror.lease.bucket
+    put = bucket.put_json
+
+    def unheard(key: str, value: Any, **condition: Any) -> str:
+        put(key, value, **condition)
+        object.__setattr__(bucket, "put_json", put)
+        raise StorageError("no answer")
+
+    object.__setattr__(bucket, "put_json", unheard)
+    with pytest.raises(StorageError, match="no answer"):
+        states.mirror.lease.beat()
+    save(states, 20)
+    assert machine("b").load(CPU)[0] == 20
+
+
 OUTSIDE = '{"owner": "a", "states": ["owner/../../../000000000010-0123456789abcdef.pt"]}'
 
 

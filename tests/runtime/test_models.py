@@ -26,6 +26,17 @@ def test_file_that_is_no_model_names_the_stage_that_makes_it(tmp_path: Path) -> 
             read_config(tmp_path, "train")
 
 
+def test_bit_that_changed_in_weights_or_configuration_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, {"raw": torch.nn.Linear(3, 2), "ema": torch.nn.Linear(3, 2)}, {"steps": 100})
+    content = (tmp_path / FILE).read_bytes()
+    for place in (content.index(b"100") + 2, len(content) - 1, len(content) - 40):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"{FILE}.*damaged"):
+            read_config(tmp_path, "train")
+
+
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
     save_model(tmp_path, {"raw": torch.nn.Linear(3, 2)}, {})
     with pytest.raises(UserError, match="do not fit the net"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cspipe.runtime.ends import End
+from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.stage import stage as run_stage
 from tests.conftest import Tree, change
@@ -48,7 +48,7 @@ def test_killed_stages_continue_to_the_same_bytes(prepared: Path) -> None:
     """train, compensate and sample: undisturbed, then killed and run again; models, curves and samples are equal."""
     outputs = ["models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv"]
     outputs += ["models/compensation/model.safetensors", "curves/norm.tsv", "samples/ddim-100/samples.npy"]
-    stages = [("train", "train/*/*.pt"), ("compensate", "compensate/*/*.pt"), ("sample", "sample/*/*.npy")]
+    stages = [("train", "train/*/*.pt"), ("compensate", "compensate/*/*.pt"), ("sample", "sample/*/*.npz")]
     names = {"sample": ("sample", "ddim-100")}
     for name, _ in stages:
         stage(prepared, *names.get(name, (name,)))
@@ -77,7 +77,7 @@ def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> N
     params = clone / "params.yaml"
     tree = change(yaml.safe_load(params.read_text()), {"sample.images": 256, "variants.ddim-100.steps": 10})
     params.write_text(yaml.safe_dump(tree))
-    kill_when(clone, "sample/*/*.npy", 1, "sample", "ddim-100")
+    kill_when(clone, "sample/*/*.npz", 1, "sample", "ddim-100")
     params.write_text(yaml.safe_dump(change(tree, {"sample.batch": 5})))
     stage(clone, "sample", "ddim-100")
     assert np.load(clone / "samples/ddim-100/samples.npy").shape == (256, 3, 8, 8)
@@ -129,6 +129,28 @@ def test_missing_input_names_the_stage_that_makes_it(clone: Path, name: tuple, m
     assert failed.returncode == 1
     assert fix in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_second_run_of_a_stage_in_a_folder_is_refused_and_the_first_keeps_its_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def second() -> None:
+        with run_stage("train"):
+            pytest.fail("two at once")
+
+    def first() -> None:
+        with run_stage("train"):
+            with pytest.raises(SystemExit, match=str(int(End.FAILED))):
+                second()
+            assert f"process {os.getpid()}" in capsys.readouterr().err
+            assert read_end(tmp_path, "train").end is End.KILLED
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=str(int(End.STOPPED))):
+            first()
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")

@@ -1,0 +1,127 @@
+"""A full disk, folders that cannot be written, files from the future: one line, no half outputs, and the rest later."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cspipe.runtime.ends import End
+from tests.conftest import Tree
+from tests.faults.conftest import Before, Figure
+from tests.faults.workspace import (
+    OUTPUTS,
+    STAGES,
+    Stage,
+    folder_with,
+    hashes,
+    refused,
+    run,
+    start,
+    stop_half_way,
+)  # fmt: skip
+
+pytestmark = pytest.mark.slow
+ROOM = (0, 1, 3, 10, 30, 100, 300, 1000)
+"""Free pages of 4 KiB when a stage begins."""
+WRITES: dict[Stage, str] = {
+    ("prepare",): "data", ("train",): "models", ("compensate",): "models", ("sample", "cs-10"): "samples",
+    ("evaluate", "cs-10"): "metrics", ("report",): "report",
+}  # fmt: skip
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+
+
+@contextmanager
+def mounted(place: Path, *arguments: str) -> Iterator[Path]:
+    """Something mounted at a folder."""
+    done = subprocess.run(["mount", *arguments, str(place)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no right to mount: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def following(steps: dict[Stage, Path], stage: Stage) -> Path:
+    """The folder after a stage of the undisturbed run."""
+    return list(steps.values())[list(steps).index(stage) + 1]
+
+
+def partial(folder: Path) -> list[Path]:
+    """Files and folders that were not finished, among the outputs."""
+    return [path for name in OUTPUTS for path in (folder / name.partition("/")[0]).rglob(".*.partial")]
+
+
+@needs_root
+@pytest.mark.parametrize("stage", WRITES, ids="@".join)
+def test_full_disk_is_told_and_nothing_is_lost(
+    stage: Stage, steps: dict[Stage, Path], tmp_path: Path, figure: Figure
+) -> None:
+    """With as little room as ROOM says, then with enough."""
+    full, place = 0, tmp_path / "disk"
+    after = hashes(following(steps, stage))
+    place.mkdir()
+    with mounted(place, "-t", "tmpfs", "-o", "size=64m", "tmpfs"):
+        for room in ROOM:
+            for path in place.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.copytree(steps[stage], place, dirs_exist_ok=True)
+            there = hashes(place)
+            filler = place / "filler"
+            with filler.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(place).free - room * 4096)
+            started = start(place, stage)
+            if started.end() != 0:
+                refused(started, End.CANNOT_WRITE, "full")
+                full += 1
+                left = {name: md5 for name, md5 in hashes(place).items() if not name.startswith("curves/")}
+                assert left.items() <= after.items(), "half a result"
+                assert there.items() <= hashes(place).items(), "something was lost"
+                assert not partial(place)
+            filler.unlink()
+            if started.process.exitcode != 0:
+                run(place, stage)
+            assert hashes(place) == after, started.told
+    assert full
+    figure(f"full disk in {'@'.join(stage)}: {full} of {len(ROOM)} runs had no room; results lost or changed: 0")
+
+
+@needs_root
+@pytest.mark.parametrize("stage", WRITES, ids="@".join)
+def test_folder_that_cannot_be_written_is_told_and_nothing_is_lost(
+    stage: Stage, before: Before, steps: dict[Stage, Path], figure: Figure
+) -> None:
+    folder = before("read-only", stage)
+    place = folder / WRITES[stage]
+    place.mkdir(exist_ok=True)
+    there, after = hashes(folder), hashes(following(steps, stage))
+    with mounted(place, "--bind", str(place)):
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(place)], check=True)
+        refused(start(folder, stage), End.CANNOT_WRITE, WRITES[stage])
+        assert there.items() <= hashes(folder).items() <= after.items(), "half a result"
+    run(folder, stage)
+    assert hashes(folder) == after
+    figure(f"read-only folder in {'@'.join(stage)}: told, then done; results lost or changed: 0")
+
+
+@pytest.mark.parametrize("days", [-4000, 4000])
+def test_times_of_files_mean_nothing(
+    days: int, smallest: Tree, tmp_path: Path, undisturbed: Path, figure: Figure
+) -> None:
+    """A clock that was set back or forth leaves such files behind, states and work in progress among them."""
+    folder = folder_with(tmp_path / "clock", smallest)
+    for stage in STAGES:
+        if stage[0] in ("train", "compensate", "sample"):
+            stop_half_way(folder, stage, lambda states, name=stage[0]: len(list(states.glob(f"{name}/*/*.[pn]*"))) > 1)
+        for path in folder.rglob("*"):
+            os.utime(path, (time.time() + 86400 * days,) * 2, follow_symlinks=False)
+        run(folder, stage)
+    assert hashes(folder) == hashes(undisturbed)
+    figure(f"all files {days} days from now before each stage, three of them killed: results changed: 0")

@@ -1,0 +1,68 @@
+"""100 small pipelines in one process: memory, open files, threads and temporary files stay flat.
+
+DVCLive leaves a sleeping thread for each training of a process; a stage is a process of its own, so that it has one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Tree, change
+from tests.faults.conftest import Figure
+from tests.faults.workspace import FORK, folder_with
+
+pytestmark = pytest.mark.slow
+PIPELINES, WARM = 100, 20
+"""Of them, those before the first measure: caches fill up at first."""
+LINE = (("prepare",), ("train",), ("compensate",), ("sample", "cs-10"), ("evaluate", "cs-10"), ("report",))
+
+
+def _pipelines(folder: Path, told: Path) -> None:
+    """A process that runs every stage again and again, and writes a line of measures after each pipeline."""
+    quiet = os.open(folder.parent / "told.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    os.chdir(folder)
+    tempfile.tempdir = str(folder.parent / "temporary")
+    Path(tempfile.tempdir).mkdir()
+    me = psutil.Process()
+    for _ in range(PIPELINES):
+        for stage in LINE:
+            sys.argv = list(stage)
+            importlib.import_module(f"cspipe.stages.{stage[0]}").main()
+        measured = {
+            "memory": me.memory_full_info().uss,
+            "files": me.num_fds(),
+            "threads": sum(not thread.name.endswith("(worker)") for thread in threading.enumerate()),  # not DVCLive's
+            "temporary": len(list(Path(tempfile.tempdir).iterdir())),
+            "folder": sum(1 for _ in folder.rglob("*")),
+        }
+        with told.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(measured) + "\n")
+
+
+def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, figure: Figure) -> None:
+    tiny = {"data.limit": 60, "train.images": 16, "train.method": "plain", "sample.images": 8, "evaluate.images": 8}
+    tree = change(small, {**tiny, "variants": {"cs-10": small["variants"]["cs-10"]}})
+    folder, told = folder_with(tmp_path / "line", tree), tmp_path / "measured.txt"
+    process = FORK.Process(target=_pipelines, args=(folder, told))
+    process.start()
+    process.join(1500)
+    process.kill()
+    assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
+    rows = [json.loads(line) for line in told.read_text().splitlines()]
+    grown = {key: rows[-1][key] - rows[WARM][key] for key in rows[0]}
+    # what is free again goes back to the system now and then: the least of twenty is what is held
+    grown["memory"] = min(row["memory"] for row in rows[-WARM:]) - min(row["memory"] for row in rows[WARM : 2 * WARM])
+    figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
+    assert {**grown, "memory": 0} == dict.fromkeys(grown, 0)
+    assert grown["memory"] < 16 * 2**20
