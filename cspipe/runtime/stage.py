@@ -75,7 +75,8 @@ def _alone(name: str) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         other = f"process {file.read_text().strip()} runs this stage in {Path.cwd()}"
-        print(f"\ncspipe {printable(name)}: {other}; wait for it to end, then run the same command again", file=sys.stderr)
+        again = "wait for it to end, then run the same command again"
+        print(f"\ncspipe {printable(name)}: {other}; {again}", file=sys.stderr)
         raise SystemExit(End.FAILED) from None
     try:
         file.write_text(f"{os.getpid()}\n")
