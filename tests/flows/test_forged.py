@@ -1,4 +1,4 @@
-"""What somebody who can write to the remote makes up, with hashes that fit: DVC takes it, and no other file is touched."""
+"""What somebody who can write to the remote makes up, with hashes that fit: it touches no file but the outputs."""
 
 from __future__ import annotations
 
