@@ -15,7 +15,9 @@ from dvc.stage.cache import _get_cache_hash, _get_stage_hash
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.nightly.restore import isolate, read_lock, restore
-from flows.workspace import open_workspace
+from flows.study import run_study
+from flows.workspace import Workspace, open_workspace
+from tests.conftest import ROOT
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
 
@@ -93,6 +95,12 @@ def test_an_altered_list_of_files_reaches_no_other_file(root: Path) -> None:
     assert file.name in steps(root, ["pull"])
     assert (root.parent / "other").read_text() == "mine\n"
     assert not (root / "out").exists()
+
+
+def test_the_name_of_a_study_is_no_option() -> None:
+    ended = run_study(Workspace(ROOT, "", None), "run", "--verify", 1, print)
+    assert ended.status
+    assert "no study '--verify'" in "\n".join(ended.lines)
 
 
 @pytest.mark.slow
