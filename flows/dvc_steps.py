@@ -7,6 +7,7 @@ a workspace. Ends with the status of the first that fails.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from hashlib import md5
@@ -15,6 +16,7 @@ from typing import Any
 BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
 PUSH_KEPT = "push-kept"
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 ALTERED = "of DVC's cache or remote was altered and is not used; delete it there"
 
 
@@ -35,7 +37,8 @@ def run(steps: Sequence[Sequence[str]]) -> int:
 def _refuse_altered() -> None:
     """Name what S3 has in the place of what was stored, and use nothing of it: DVC drops a file without a word.
 
-    The list of a folder's files and an entry of the run cache it takes as they come.
+    The list of a folder's files and an entry of the run cache it takes as they come, and makes paths of the names and
+    hashes in them: whoever can write to S3 could have it write any file of this machine, or read or remove it.
     """
     from dvc.stage.cache import StageCache, _get_cache_hash
     from dvc_data.hashfile.db import HashFileDB
@@ -48,7 +51,10 @@ def _refuse_altered() -> None:
         """What `read` finds, or its name told and an error."""
         try:
             found = read()
-            if isinstance(found, Tree) and md5(found.as_bytes()).hexdigest() != oid.removesuffix(".dir"):
+            if isinstance(found, Tree) and not (
+                md5(found.as_bytes()).hexdigest() == oid.removesuffix(".dir")
+                and all(MD5.fullmatch(str(of.value)) and not {"", ".", ".."} & {*path} for path, _, of in found)
+            ):
                 raise ObjectFormatError(f"object {oid} is altered")
             return found
         except ObjectFormatError:
@@ -58,7 +64,8 @@ def _refuse_altered() -> None:
     def entry(cache: Any, key: str, value: str) -> Any:
         """An entry of the run cache, None if it is another than its name says."""
         found = load_entry(cache, key, value)
-        if found is None or _get_cache_hash(found) == value:
+        sound = found is None or all(MD5.fullmatch(str(out.get("md5"))) for out in found.get("outs", ()))
+        if found is None or (sound and _get_cache_hash(found) == value):
             return found
         print(f"WARNING: runs/{key[:2]}/{key}/{value} {ALTERED}; the stage runs again", flush=True)
         return None

@@ -5,7 +5,6 @@ Several workers finish at once; each hands over its own stage, so that their res
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import How
+from flows.dvc_steps import MD5
 from flows.graph import Node
 
 LOCK = "dvc.lock"
-MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _one_at_a_time = threading.Lock()
 """For dvc.lock in the driver, whose threads read it while others write."""
 

@@ -84,7 +84,7 @@ def keep_cells(clone: Path, root: Path) -> None:
 def run_study(workspace: Workspace, run: str, name: str, jobs: int, log: Callable[[str], None]) -> Ended:
     """The command. It sees no bucket: a cell that went on with a state from there would be timed too short."""
     return run_command(
-        ["python", "-c", PROGRAM, "study", name, "--jobs", str(jobs)],
+        ["python", "-c", PROGRAM, "study", "--jobs", str(jobs), "--", name],
         workspace.root,
         tell=log,
         hours=HOURS,

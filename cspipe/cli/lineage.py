@@ -29,6 +29,8 @@ PARENTS = {  # facts that are the sha256 of what a file was made from, and its k
     "samples_sha256": "samples", "data_sha256": "images", "reference_sha256": "reference images",
 }  # fmt: skip
 SHA256 = re.compile("[0-9a-f]{64}")
+MOST = 100
+"""Files of a tree, each counted wherever it stands; records that name each other would have no end."""
 SHOWN = (  # of the facts, in the text; the JSON has all
     "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
     "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
@@ -58,9 +60,8 @@ def trace(target: str, root: Path) -> Origin:
         with explained("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
             fs, path = url_to_fs(target)
             facts = read_facts(path, fs)
-            sha256 = fs.metadata(path).get("sha256") if hasattr(fs, "metadata") else None  # as Bucket.put_file has it
-            with fs.open(path) as file:
-                sha256 = sha256 or hashlib.file_digest(file, "sha256").hexdigest()
+            with fs.open(path) as file:  # what S3's metadata say may be that of other bytes
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{target}: cannot be read ({error}); give a model, samples or metrics") from None
     url = os.environ.get("CSPIPE_S3")
@@ -76,11 +77,15 @@ def trace(target: str, root: Path) -> Origin:
 class _Tracer:
     root: Path
     bucket: Bucket | None
+    files: int = 0
 
     def origin(self, sha256: str, kind: str, place: str = "", facts: Facts | None = None) -> Origin:
         """The origin of a file of which the hash is known, and perhaps more. Raises ValueError if it is none."""
         if not SHA256.fullmatch(sha256):  # it becomes a path
             raise ValueError(f"{sha256!r} is no sha256")
+        self.files += 1
+        if self.files > MOST:
+            raise ValueError(f"made from more than {MOST} files")
         record = self.record(sha256)
         if not facts:
             recorded = (record["file"], record.get("facts", {})) if record else ("", {})

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cspipe.runtime.wording import printable
+
 FOLDER = Path("/tmp")
 """The same for everyone, whatever TMPDIR says."""
 SECONDS_BETWEEN_TRIES, SECONDS_BETWEEN_LINES = 1.0, 60.0
@@ -59,4 +61,5 @@ def _write_pid(handle: int) -> None:
 
 
 def _user(name: str) -> str:
-    return lock_file(name).read_text().strip() or "unknown"
+    with lock_file(name).open(errors="replace") as file:  # which every user of the machine can write
+        return printable(file.read(20).strip()) or "unknown"

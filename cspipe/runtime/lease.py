@@ -26,6 +26,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import stop_if_asked
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged, Lost, StorageError
+from cspipe.runtime.wording import printable
 
 SECONDS_BETWEEN_BEATS = 30.0
 SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
@@ -89,7 +90,7 @@ class Lease:
         found, looks = self._read(), 0
         if found is None or self._abandoned(found):
             return found.states if found else []
-        line = f"another worker has this run ({found.owner}); waiting until it is done or lost"
+        line = f"another worker has this run ({printable(found.owner)}); waiting until it is done or lost"
         print(line, file=sys.stderr, flush=True)
         while looks < LOOKS and not self._abandoned(found):
             stop_if_asked()

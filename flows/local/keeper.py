@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from cspipe.runtime.errors import UserError
 from flows.local import processes
-from flows.local.parts import answers, start
+from flows.local.parts import serves, start
 from flows.local.record import Stack
 from flows.local.stopping import KEEPER, S3, SERVER, SUPERVISOR
 
@@ -71,7 +71,7 @@ class Keeper:
 
     def _may_start(self, name: str) -> bool:
         """A worker ends at once without a server."""
-        return name in (S3, SERVER, SUPERVISOR) or answers(self.stack.api)
+        return name in (S3, SERVER, SUPERVISOR) or serves(self.stack)
 
     def _report(self, name: str, count: int, pause: float) -> None:
         again = f"it is started again in {pause:.0f} s"

@@ -8,8 +8,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
+import psutil
 from prefect.client.orchestration import SyncPrefectClient
 
 from cspipe.runtime.errors import UserError
@@ -40,7 +42,7 @@ def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | 
         stack.s3 = s3
     say(f"S3: {stack.s3} {stack.endpoint}")
     server = start(stack, SERVER)
-    _until(stack, lambda: answers(stack.api), server)
+    _until(stack, lambda: serves(stack), server)
     say(f"Prefect server: {stack.ui}")
     with SyncPrefectClient(stack.api, auth_string=stack.keys["auth"]) as client:
         create_pools(client)
@@ -163,8 +165,19 @@ def _until(stack: Stack, ready: Callable[[], bool], *parts: Part) -> None:
         time.sleep(0.3)
 
 
+def serves(stack: Stack) -> bool:
+    """Whether the server answers, and has its port itself: another there would get the password and command workers."""
+    part = next((part for part in stack.parts if part.name == SERVER), None)
+    with suppress(psutil.Error):
+        for process in processes.running([part.process] if part is not None and part.process is not None else []):
+            for socket_ in process.net_connections("tcp"):
+                if socket_.status == psutil.CONN_LISTEN and socket_.laddr.port == urlsplit(stack.api).port:
+                    return answers(stack.api)
+    return False
+
+
 def answers(api: str) -> bool:
-    """Whether the server is there."""
+    """Whether a server is there."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
             return bool(answer.status == 200)

@@ -42,12 +42,15 @@ class Stack:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Made once, readable by their owner alone: `access_key`, `secret_key` of S3; `auth`, the server's password."""
+        """Readable by their owner alone: `access_key`, `secret_key` of S3, made once; `auth`, the server's password.
+
+        Each stack has another: whoever takes the port of one that has ended is told it by what still asks there.
+        """
         file = self.folder / "keys.json"
         kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
-        if "auth" not in kept:
+        if kept.get("stack") != self.mark:
             made = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
-            kept = made | kept | {"auth": f"cspipe:{secrets.token_hex(16)}"}
+            kept = made | kept | {"auth": f"cspipe:{secrets.token_hex(16)}", "stack": self.mark}
             with whole_file(file) as beside:
                 beside.touch(mode=0o600)
                 beside.write_text(json.dumps(kept))

@@ -154,7 +154,7 @@ def _mend(home: Path) -> None:
         say(f"the stack runs, but not {ended}; starting that again ...")
         keeper.send_signal(AGAIN)
     patience = time.monotonic() + parts.PATIENCE
-    while (stack := read(home)) is not None and (stack.ended() or not parts.answers(stack.api)):
+    while (stack := read(home)) is not None and (stack.ended() or not parts.serves(stack)):
         if time.monotonic() > patience:
             raise UserError(f"not all is there after {parts.PATIENCE:.0f} s; `cspipe status` and {STACK}/logs say more")
         time.sleep(1)

@@ -142,6 +142,27 @@ def test_an_object_in_s3_is_as_good_as_a_file(bucket: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("made_at")
+def test_other_bytes_have_not_the_origin_that_their_metadata_claim(bucket: Bucket, s3: S3) -> None:
+    key = f"{bucket.prefix}/other"
+    claim = {"sha256": sha256_file(MAIN)}
+    s3.client().put_object(Bucket=bucket.bucket, Key=key, Body=METRICS.read_bytes(), Metadata=claim)
+    assert trace(f"{bucket.url}/other", Path()).sha256 == sha256_file(METRICS)
+
+
+@pytest.mark.usefixtures("made_at")
+def test_records_that_name_each_other_end(tmp_path: Path) -> None:
+    """Anybody who can write to the bucket makes some."""
+    names = [sha256_file(METRICS), "a" * 64, "b" * 64]
+    for name, other, third in zip(names, names[1:] + names[:1], names[2:] + names[:2], strict=True):
+        facts = {"model_sha256": other, "module_sha256": third}
+        write_json(FOLDER / f"{name}.json", {**RUN, "file": "x", "facts": facts})
+    write_json(METRICS, {})
+    (FOLDER / f"{names[0]}.json").rename(FOLDER / f"{sha256_file(METRICS)}.json")
+    with pytest.raises(ValueError, match="100 files"):
+        trace(str(METRICS), Path())
+
+
+@pytest.mark.usefixtures("made_at")
 def test_what_is_damaged_unknown_or_absent_is_one_line(tmp_path: Path, bucket: Bucket) -> None:
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "other")
     (tmp_path / "nonsense").write_bytes((50).to_bytes(8, "little") + b"{nonsense")

@@ -63,3 +63,10 @@ def test_the_first_free_gpu_is_locked_for_every_user(names: list[str], start: St
     assert start(*names).stdout.readline() == "0\n"
     assert start(*names).stdout.readline() == "1\n"
     assert stat.S_IMODE(gpu_lock.lock_file(names[0]).stat().st_mode) == 0o666
+
+
+def test_what_another_user_wrote_into_the_lock_commands_no_terminal(names: list[str]) -> None:
+    file = gpu_lock.lock_file(names[0])
+    file.write_bytes(b"1\x1b[2J\xff" + bytes(10**6))
+    assert gpu_lock._user(names[0]).isprintable()
+    assert len(gpu_lock._user(names[0])) < 100

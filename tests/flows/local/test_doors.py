@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -39,12 +42,20 @@ SOCKETS = ("/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/s
            "/work_pools/cpu/workers/connect")  # fmt: skip
 
 
+class Healthy(BaseHTTPRequestHandler):
+    """Says that all is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of which Prefect's server alone runs."""
     stack = Stack(tmp_path_factory.mktemp("home"), mark="x", api=f"http://127.0.0.1:{free_port()}/api")
     part = parts.start(stack, SERVER)
-    wait_for(lambda: parts.answers(stack.api), 120)
+    wait_for(lambda: parts.serves(stack), 120)
     yield stack
     processes.stop([part.process], grace=5)
 
@@ -100,6 +111,25 @@ def test_the_server_of_a_single_run_has_a_password_too(tmp_path: Path) -> None:
     """That of `python -m flows.pipeline`: its database, with the Secret blocks, is the user's."""
     done = run(tmp_path, [sys.executable, "-c", ALONE], PREFECT_HOME=str(tmp_path))
     assert done.stdout.splitlines()[-1:] == ["list 401"], done.stderr
+
+
+def test_another_program_on_the_servers_port_is_not_the_server(tmp_path: Path) -> None:
+    """Its user would be told the password and could give the workers work: the port is free while Prefect starts."""
+    with HTTPServer(("127.0.0.1", 0), Healthy) as other, subprocess.Popen(["sleep", "60"]) as starting:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        stack = Stack(tmp_path, mark="x", api=f"http://127.0.0.1:{other.server_port}/api")
+        stack.add(processes.as_part(SERVER, starting.pid))
+        assert parts.answers(stack.api)
+        assert not parts.serves(stack)
+        other.shutdown()
+        starting.kill()
+
+
+def test_a_password_is_that_of_one_stack(tmp_path: Path) -> None:
+    """What still asks at the port of a stack that has ended tells whoever has it then."""
+    first, second = Stack(tmp_path, mark="x").keys, Stack(tmp_path, mark="y").keys
+    assert first["auth"] != second["auth"]
+    assert first["secret_key"] == second["secret_key"]
 
 
 def test_keys_that_a_folder_has_stay_when_the_password_joins_them(tmp_path: Path) -> None:

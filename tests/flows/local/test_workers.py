@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +26,12 @@ def test_each_gpu_gets_a_worker_that_sees_no_other(tmp_path: Path) -> None:
     assert all(program.command[-2:] == ["1", "--no-create-pool-if-not-found"] for program in programs)
     [without] = workers.programs("gpu", tmp_path, {}, [])
     assert without.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_worker_has_a_temporary_folder_of_its_own(tmp_path: Path) -> None:
+    """Prefect's is /tmp/runner_storage: whoever comes first owns it, and nobody else can start a worker."""
+    [program] = workers.programs("cpu", tmp_path, {"PATH": os.environ["PATH"]}, [])
+    shell = program.command[: program.command.index(sys.executable)]
+    show = 'stat -c %a "$TMPDIR"; rmdir "$TMPDIR"'
+    found = subprocess.run([*shell, "sh", "-c", show], env=program.environment, capture_output=True, check=True)
+    assert found.stdout == b"700\n"

@@ -1,0 +1,121 @@
+"""What somebody who can write to the remote makes up, with hashes that fit: it touches no file but the outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+from dvc.stage.cache import _get_cache_hash, _get_stage_hash
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
+from flows.nightly.restore import isolate, read_lock, restore
+from flows.study import run_study
+from flows.workspace import Workspace, open_workspace
+from tests.conftest import ROOT
+from tests.s3_server import S3
+from tests.stages.conftest import commit, new_repository, run_in
+
+PIPELINE = "stages: {one: {cmd: mkdir -p out && echo made > out/a, deps: [in], outs: [out]}}"
+ABOVE = "../../../../../other"
+"""The file beside the repository, as a hash: from DVC's cache."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a remote beside it, and another file there."""
+    root = new_repository(tmp_path / "root")
+    (tmp_path / "other").write_text("mine\n")
+    (root / "dvc.yaml").write_text(PIPELINE)
+    (root / "in").write_text("x\n")
+    settings = f"[core]\nremote = r\n['remote \"r\"']\nurl = {tmp_path / 'remote'}\nverify = true\n"
+    (root / ".dvc/config").write_text(settings)
+    (root / ".dvc/cache/files/md5").mkdir(parents=True)
+    return root
+
+
+def store(root: Path, content: bytes, suffix: str = "") -> str:
+    """Put an object into the remote under its hash, and return that."""
+    md5 = hashlib.md5(content).hexdigest()
+    file = root.parent / "remote/files/md5" / md5[:2] / f"{md5[2:]}{suffix}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return md5 + suffix
+
+
+def listing(root: Path, **changed: str) -> bytes:
+    """The list of a folder's files, one of them another."""
+    made, evil = store(root, b"made\n"), {"md5": store(root, b"evil\n"), "relpath": "b", **changed}
+    return json.dumps(sorted([{"md5": made, "relpath": "a"}, evil], key=lambda file: file["relpath"])).encode()
+
+
+def forge_run(root: Path, md5: str) -> None:
+    """Put an entry into the remote's run cache: the stage has been run, with this output."""
+    with Repo(str(root)) as repo:
+        stage = repo.stage.load_one(str(root / "dvc.yaml"), "one")
+        stage.save_deps()
+        key = _get_stage_hash(stage)
+        found = {"path": "in", "hash": "md5", "md5": stage.deps[0].hash_info.value, "size": 2}
+    entry: dict[str, Any] = {"cmd": stage.cmd, "deps": [found], "outs": [{"path": "out", "hash": "md5", "md5": md5}]}
+    file = root.parent / "remote/runs" / key[:2] / key / _get_cache_hash(entry)
+    file.parent.mkdir(parents=True)
+    file.write_text(yaml.safe_dump(entry))
+
+
+def steps(root: Path, *each: list[str]) -> str:
+    """Run DVC's commands in one process; what it prints."""
+    done = run_in(root, "python", "-m", "flows.dvc_steps", json.dumps(each), check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "changed", [{"relpath": "../../other"}, {"relpath": "/a"}, {"md5": ABOVE}, None], ids=["up", "root", "md5", "entry"]
+)
+def test_a_forged_run_reaches_no_other_file(root: Path, changed: dict[str, str] | None) -> None:
+    forge_run(root, ABOVE if changed is None else store(root, listing(root, **changed), ".dir"))
+    said = steps(root, ["repro", "--pull"])
+    assert "was altered and is not used" in said
+    assert (root.parent / "other").read_text() == "mine\n"
+    assert [(file.name, file.read_text()) for file in (root / "out").iterdir()] == [("a", "made\n")]
+
+
+def test_an_altered_list_of_files_reaches_no_other_file(root: Path) -> None:
+    """As `dvc pull` does, with `verify` too."""
+    run_in(root, "dvc", "repro", "-q")
+    run_in(root, "dvc", "push", "-q")
+    [file] = (root.parent / "remote/files").rglob("*.dir")
+    file.chmod(0o644)
+    file.write_bytes(listing(root, relpath="../../other"))
+    run_in(root, "rm", "-r", "out", ".dvc/cache")
+    assert file.name in steps(root, ["pull"])
+    assert (root.parent / "other").read_text() == "mine\n"
+    assert not (root / "out").exists()
+
+
+def test_the_name_of_a_study_is_no_option() -> None:
+    ended = run_study(Workspace(ROOT, "", None), "run", "--verify", 1, print)
+    assert ended.status
+    assert "no study '--verify'" in "\n".join(ended.lines)
+
+
+@pytest.mark.slow
+def test_a_night_writes_no_other_file(root: Path, bucket: Bucket, s3: S3) -> None:
+    (root / ".dvc/config").write_text(f"[core]\nremote = r\n['remote \"r\"']\nurl = {bucket.url}/dvc\n")
+    run_in(root, "dvc", "repro", "-q")
+    run_in(root, "dvc", "push", "-q")
+    commit(root, "made")
+    [key] = [key for key in bucket.list("dvc/files") if key.endswith(".dir")]
+    body = json.dumps([{"md5": hashlib.md5(b"made\n").hexdigest(), "relpath": name} for name in ("../../b", "a")])
+    s3.client().put_object(Bucket=bucket.bucket, Key=f"{bucket.prefix}/{key}", Body=body)
+    with open_workspace(root, run_in(root, "git", "rev-parse", "HEAD").stdout.strip(), "run", bucket) as work:
+        isolate(work.root)
+        [out] = read_lock(work.root)["one"]["outs"]
+        with pytest.raises(UserError, match=out["md5"][2:]):
+            restore(work, {"out": out["md5"]}, print)
+        assert not (work.root.parent / "b").exists()
+        assert not (work.root / "out").exists()
