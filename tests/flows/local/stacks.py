@@ -62,4 +62,5 @@ def kill(stack: Stack, *names: str) -> None:
 def sockets(project: Path) -> list[Path]:
     """What is left of the stack's S3 server in the temporary folder."""
     ports = s3_server.read_ports(project / STACK / "s3").values()
-    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-*{str(port)[-4:]}.sock")]
+    numbers = [number for port in ports for number in (port, port + 10000)]  # HTTP and gRPC
+    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
