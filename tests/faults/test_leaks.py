@@ -1,4 +1,4 @@
-"""100 small pipelines in one process: memory, open files, threads and temporary files stay flat.
+"""200 small pipelines in one process: memory, open files, threads and temporary files stay flat.
 
 DVCLive leaves a sleeping thread for each training of a process; a stage is a process of its own, so that it has one.
 """
@@ -21,7 +21,7 @@ from tests.faults.conftest import Figure
 from tests.faults.workspace import FORK, folder_with
 
 pytestmark = pytest.mark.slow
-PIPELINES, WARM = 100, 20
+PIPELINES, WARM = 200, 20
 """Of them, those before the first measure: caches fill up at first."""
 LINE = (("prepare",), ("train",), ("compensate",), ("sample", "cs-10"), ("evaluate", "cs-10"), ("report",))
 
@@ -56,7 +56,7 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     folder, told = folder_with(tmp_path / "line", tree), tmp_path / "measured.txt"
     process = FORK.Process(target=_pipelines, args=(folder, told))
     process.start()
-    process.join(1500)
+    process.join(3000)
     process.kill()
     assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
     rows = [json.loads(line) for line in told.read_text().splitlines()]
