@@ -140,6 +140,7 @@ def _base(stack: Stack) -> dict[str, str]:
     return inherited | {
         processes.MARK: stack.mark,
         "DO_NOT_TRACK": "1",
+        "DVC_SITE_CACHE_DIR": os.fspath(stack.folder / "dvc"),  # pickles; by default where all users can write
         "PREFECT_API_AUTH_STRING": stack.keys["auth"],
         "PREFECT_API_URL": stack.api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(workers.HEARTBEAT),

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cspipe.runtime.models import DIGEST, _digest
 from cspipe.runtime.storage import Bucket
 from flows.reevaluate import UNKNOWN, reevaluate
 from tests.conftest import Tree, change
@@ -147,8 +148,10 @@ def test_a_changed_weight_is_found(project: Project) -> None:
         tensors, metadata = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()  # noqa: SIM118
     name = next(name for name in tensors if name.startswith("ema.") and name.endswith("weight"))
     tensors[name].view(-1)[0] += 0.5
+    config = json.loads(metadata["cspipe"])
+    digest = _digest({key: value for key, value in config.items() if key != DIGEST}, sorted(tensors.items()))
     file.unlink()
-    save_file(tensors, file, metadata)
+    save_file(tensors, file, {"cspipe": json.dumps({**config, DIGEST: digest})})
     run_in(project.clone, "dvc", "commit", "--force", "train")
     commit(project.clone, "a weight")
     project.register()
