@@ -42,6 +42,7 @@ def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], 
     command = ["python", "-m", "flows.dvc_steps", json.dumps([["repro", "--keep-going", *pull]])]
 
     def hear(line: str) -> None:
+        """A line of DVC's, told if it names what was altered."""
         if ALTERED in line:
             tell(line)
 
