@@ -51,10 +51,7 @@ def _refuse_altered() -> None:
         """What `read` finds, or its name told and an error."""
         try:
             found = read()
-            if isinstance(found, Tree) and not (
-                md5(found.as_bytes()).hexdigest() == oid.removesuffix(".dir")
-                and all(MD5.fullmatch(str(of.value)) and not {"", ".", ".."} & {*path} for path, _, of in found)
-            ):
+            if isinstance(found, Tree) and not _is_list(found, oid):
                 raise ObjectFormatError(f"object {oid} is altered")
             return found
         except ObjectFormatError:
@@ -76,6 +73,13 @@ def _refuse_altered() -> None:
 
     HashFileDB.check = lambda db, oid, *more: named(oid, lambda: check(db, oid, *more))  # type: ignore[method-assign]
     Tree.load, StageCache._load_cache = tree, entry  # type: ignore[assignment, method-assign]
+
+
+def _is_list(files: Any, oid: str) -> bool:
+    """Whether a list of a folder's files has the hash that it is named by, and no name or hash leads elsewhere."""
+    return md5(files.as_bytes()).hexdigest() == oid.removesuffix(".dir") and all(
+        MD5.fullmatch(str(file.value)) and not {"", ".", ".."} & {*path} for path, _, file in files
+    )
 
 
 def push_kept_by_git(name: str) -> int:
