@@ -26,7 +26,9 @@ SHARE_OF_TRAINING = 0.75
 """Of the time of a method; the rest is for C, samples and scores."""
 COUNT = 4096
 """Images drawn where there are no real ones."""
-VARIANT: dict[str, Any] = {"sampler": "ddim", "eta": 0.0, "reads": "models/main", "correction": None, "repaint": None}
+VARIANT: dict[str, Any] = {
+    "sampler": "ddim", "eta": 0.0, "reads": "models/main", "terminal": "mean", "correction": None, "repaint": None
+}  # fmt: skip
 COMPENSATED = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
 VARIANTS: dict[str, Any] = {
     "ddim-10": {**VARIANT, "steps": 10},

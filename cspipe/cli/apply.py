@@ -140,7 +140,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
         if fit_against != sha256_file(main / FILE):
             fix = "run `dvc repro compensate`, or name a --variant without a correction"
             raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
-    sampler = new_sampler(variant, denoise, config, device, compensation)
+    sampler = new_sampler(variant, denoise, config, device, compensation, main)
     if trained == "generate" and sampler.rounds is None:
         sampler = replace(sampler, rounds=ROUNDS, fills=True)
     return name, sampler

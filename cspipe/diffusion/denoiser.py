@@ -56,9 +56,12 @@ class NetDenoiser:
         """The same self-conditioned net with a clean estimate (N, C, H, W) of before; None: zeros."""
         return replace(self, net=replace(self.net, self_cond=x0_hat))
 
-    def along_trajectory(self) -> Denoiser:
-        """The net for the steps of one trajectory: a self-conditioned one sees its estimate of the step before."""
-        return SelfConditioned(self) if self.net.self_conditioned else self
+    def along_trajectory(self, first: Tensor | None = None) -> Denoiser:
+        """The net for the steps of one trajectory: a self-conditioned one sees its estimate of the step before.
+
+        `first` (C, H, W) is what it sees when it is asked first; None: zeros.
+        """
+        return SelfConditioned(self, first) if self.net.self_conditioned else self
 
     def output(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t (N, C, H, W), t (N,) int64 -> what the net predicts, same shape."""
@@ -70,13 +73,14 @@ class NetDenoiser:
 
 
 class SelfConditioned:
-    """Self-conditioning along one trajectory (Chen et al. 2023): zeros at first, then the estimate before."""
+    """Self-conditioning along one trajectory (Chen et al. 2023): `first` (None: zeros), then the estimate before."""
 
-    def __init__(self, denoise: NetDenoiser) -> None:
+    def __init__(self, denoise: NetDenoiser, first: Tensor | None = None) -> None:
         self.denoise = denoise
-        self.x0_hat: Tensor | None = None
+        self.x0_hat = first
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t (N, C, H, W), t (N,) int64 -> the clean estimate, kept for the next call."""
-        self.x0_hat = self.denoise.with_self_cond(self.x0_hat)(x_t, t)
+        before = None if self.x0_hat is None else self.x0_hat.expand_as(x_t)
+        self.x0_hat = self.denoise.with_self_cond(before)(x_t, t)
         return self.x0_hat

@@ -81,8 +81,9 @@ def summary_facts(report: Report) -> list[str]:
 
 
 def sampler_words(variant: Variant) -> str:
-    """The sampler, with its eta where the name does not say it."""
-    return variant.sampler if variant.sampler == "ddpm" or variant.eta == 0 else f"{variant.sampler}, η {variant.eta:g}"
+    """The sampler, with its eta where the name does not say it, and its first estimate if that is not the net's."""
+    eta = "" if variant.sampler == "ddpm" or variant.eta == 0 else f", η {variant.eta:g}"
+    return variant.sampler + eta + (", from the mean" if variant.terminal == "mean" else "")
 
 
 def correction_words(correction: CorrectionSettings | None) -> str:

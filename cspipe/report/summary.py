@@ -87,7 +87,8 @@ def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
     with_it, without = corrected.settings, plain.settings
     if with_it.correction is None or not with_it.correction.needs_compensator or without.correction is not None:
         return False
-    return (with_it.sampler, with_it.steps, with_it.eta) == (without.sampler, without.steps, without.eta)
+    kept = {"sampler", "steps", "eta", "terminal"}
+    return with_it.model_dump(include=kept) == without.model_dump(include=kept)
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:

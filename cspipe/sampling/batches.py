@@ -54,6 +54,8 @@ class Sampler:
     """Whether inputs are those of inpainting: pixels outside of their holes are kept."""
     rounds: int | None = None
     """How often each step is taken where known pixels are put back into an unconditional net's states (RePaint)."""
+    terminal: Tensor | None = None
+    """The clean estimate (C, H, W) at T; None: the net's."""
 
     def __call__(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Images (N, C, H, W) for a seed and, with a condition, an input (N, K, H, W) each.
@@ -83,9 +85,10 @@ class Sampler:
         """The way down, with known pixels and noise where they are needed."""
         noise = per_image_noise(seeds, self.shape, self.device)
         if self.rounds is None or inputs is None:
-            return SamplerState(self.schedule, self.path, self.eta, noise)
+            return SamplerState(self.schedule, self.path, self.eta, noise, terminal=self.terminal)
         known = Known(inputs[:, :-1], inputs[:, -1:] > 0)
-        return SamplerState(self.schedule, resampled(self.path, self.rounds), self.eta, noise, known)
+        path = resampled(self.path, self.rounds)
+        return SamplerState(self.schedule, path, self.eta, noise, known, self.terminal)
 
 
 def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) -> Noise:

@@ -19,7 +19,7 @@ def sample(
     """x_T (N, C, H, W) ~ N(0, I) along state.timesteps to x_0; a state serves once.
 
     Where the timesteps rise (`resampled`) noise is added; known pixels are put back after every step down. The variance
-    of every x_t is left in state.variances.
+    of every x_t is left in state.variances. The mean image as state.terminal is not corrected: E[x0 - mean] = 0.
     """
     state.denoise = denoise
     # All timesteps of all images as one device tensor, made before the loop: no host copy inside it.
@@ -31,9 +31,10 @@ def sample(
         if state.rises(number):
             x = renoise(x, t, s, state.draw(), state.schedule)
         else:
-            x0_hat = denoise(x, t)
+            given = state.given
+            x0_hat = denoise(x, t) if given is None else given.expand_as(x)
             x = step(x, x0_hat, t, s, state)
-            if correction is not None:
+            if correction is not None and given is None:
                 x = correction(x, x0_hat, t, s)
             if state.known is not None:
                 x = state.known.put_back(x, s, state.draw(), state.schedule)

@@ -40,6 +40,7 @@ class Variant(Section):
     steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
+    terminal: Literal["net", "mean"] = Field(description="x0_hat at t = T: the net's, or the mean training image")
     correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
     repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
 

@@ -31,6 +31,8 @@ class SamplerState:
     noise: Noise | None = None
     known: Known | None = None
     """Pixels that are put back after every step; None: all are to be found."""
+    terminal: Tensor | None = None
+    """The clean estimate (C, H, W) at T, in place of the net's, and not corrected; None: ask the net."""
     history: list[Any] = field(default_factory=list)
     """What a sampler with memory keeps from step to step; it drops what it needs no more."""
     denoise: Denoiser | None = None
@@ -50,6 +52,11 @@ class SamplerState:
     def rises(self, number: int) -> bool:
         """Whether step `number` goes up, back towards noise."""
         return self.timesteps[number + 1] > self.timesteps[number]
+
+    @property
+    def given(self) -> Tensor | None:
+        """The clean estimate of the step that is being taken, where it is not the net's."""
+        return self.terminal if self.timesteps[self.number] == self.schedule.steps else None
 
     @property
     def is_last(self) -> bool:

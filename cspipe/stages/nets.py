@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 
 from cspipe.compensation import CompensationSettings
 from cspipe.config.params import Params
@@ -22,8 +23,11 @@ from cspipe.nets.backbone import Backbone, BackboneSettings
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.models import load_weights, read_config
+from cspipe.runtime.models import FILE, load_weights, read_config
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
+
+MEAN = "data.mean"
+"""Tensor of a main net's file: the mean of the training images."""
 
 
 def new_main(params: Params, device: Device) -> nn.Module:
@@ -105,6 +109,18 @@ def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION
     net = _build_compensator(settings, config["task"], config["channels"], config["size"])
     load_weights(net, folder, "module")
     return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
+
+
+def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
+    """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
+    with safe_open(folder / FILE, framework="pt") as file:
+        if MEAN not in file.keys():  # noqa: SIM118 (not a dict)
+            raise UserError(
+                f"{folder / FILE}: has no {MEAN}, as it was trained by another version of this project; for terminal: "
+                "mean run `dvc repro train`, or set terminal: net in params.yaml"
+            )
+        mean: Tensor = file.get_tensor(MEAN)
+    return mean.to(device.device)
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ from cspipe.sampling.exposure import exposure_rows, pixel_variance
 from cspipe.sampling.settings import Variant
 from cspipe.sampling.state import SAMPLERS, find_step
 from cspipe.stages.conditions import open_held_out, task_of
-from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, write_tsv
+from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, stored_mean, write_tsv
 
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
@@ -115,18 +115,20 @@ def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.u
 
 
 def new_sampler(
-    variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, compensation: Path = COMPENSATION
-) -> Sampler:
-    """The sampler that a variant describes; C, if it needs one, is in the folder `compensation`."""
+    variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, compensation: Path = COMPENSATION,
+    main: Path = MAIN,
+) -> Sampler:  # fmt: skip
+    """The sampler that a variant describes; C and the mean image, if it needs them, are in these folders."""
     schedule, settings = denoise.schedule, variant.correction
     needs_C = settings is not None and settings.needs_compensator
     C = finished_compensator(device, schedule.steps, compensation) if needs_C else None
+    mean = stored_mean(device, main) if variant.terminal == "mean" else None
     step = find_step(variant.sampler)
     corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
 
     def net(condition: Tensor | None) -> Corrected:
         """The net and what corrects its steps, under a condition."""
-        conditioned = denoise.with_condition(condition).along_trajectory()
+        conditioned = denoise.with_condition(condition).along_trajectory(mean)
         if settings is None:
             return conditioned, None
         corrected = settings.build(conditioned, schedule, C and C.with_condition(condition))
@@ -135,7 +137,7 @@ def new_sampler(
     shape = (config["channels"], config["size"], config["size"])
     rounds = None if variant.repaint is None else variant.repaint.rounds
     fills = config["task"] == "inpaint" or rounds is not None
-    return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds)
+    return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds, mean)
 
 
 def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cspipe.config.checks import check_before_training
 from cspipe.config.params import Params
@@ -94,7 +95,9 @@ def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[
 def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
     """The model with its samples along the way, the size of C and the schedule."""
     with whole_folder(MAIN) as folder:
-        save_model(folder, {"raw": trainer.net, "ema": trainer.ema.net}, config)
+        data = nn.Module()
+        data.register_buffer("mean", trainer.mean_image())
+        save_model(folder, {"raw": trainer.net, "ema": trainer.ema.net, "data": data}, config)
         blank = torch.zeros((1, config["channels"], config["size"], config["size"]), dtype=torch.uint8)
         rows = torch.cat(trainer.rows) if trainer.rows else blank
         scale = display_scale(config["size"])

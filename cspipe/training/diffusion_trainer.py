@@ -23,7 +23,7 @@ from cspipe.training.loop import crossed
 from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
 from cspipe.training.reverse_step import ReverseStep
 from cspipe.training.settings import TrainSettings
-from cspipe.training.stream import Batch, TrainingSet, normalised
+from cspipe.training.stream import BLOCK, Batch, TrainingSet, normalised
 from cspipe.training.train_sample import TimestepPath, TrainSample, TrainSampler
 
 GRID_IMAGES, GRID_STEPS = 10, 50
@@ -178,6 +178,14 @@ class DiffusionTrainer:
         denoise = replace(self.denoise, net=replace(net, net=self.ema.net, condition=condition)).along_trajectory()
         timesteps = evenly_spaced(schedule.steps, min(GRID_STEPS, schedule.steps))
         return quantise(ddim_sample(denoise, x_T, timesteps, schedule)).cpu()
+
+    def mean_image(self) -> Tensor:
+        """The mean of the training images (C, H, W) in [-1, 1], with those that are mirrored."""
+        images, count = self.data.images, len(self.data)
+        blocks = (np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+        total = sum(images.gather(block).sum(0, dtype=np.int64) for block in blocks)
+        mean = torch.from_numpy(np.asarray(total / count / 127.5 - 1, np.float32))
+        return (mean + mean.flip(2)) / 2 if self.settings.flip else mean
 
     def finite(self) -> bool:
         """Whether every weight is finite."""

@@ -23,7 +23,7 @@ def of(*parts: Tree) -> Tree:
 
 
 def variant(correction: Tree, **more: object) -> Variant:
-    row = {"sampler": "ddim", "steps": 10, "eta": 0.0, "reads": "models/main", "repaint": None}
+    row = {"sampler": "ddim", "steps": 10, "eta": 0.0, "reads": "models/main", "terminal": "net", "repaint": None}
     return Variant.model_validate({**row, "correction": correction, **more})
 
 

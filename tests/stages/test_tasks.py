@@ -18,13 +18,13 @@ from tests.stages.conftest import new_clone, stage
 VARIANT = "cs-10"
 STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
-REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "correction": None}
+REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "terminal": "net", "correction": None}
 REPAINT |= {"repaint": {"rounds": 2, "masks": ["expand"]}}
 CORRECTED = {"sampler": "ddim", "eta": 0.0, "reads": "models", "correction": KAPPA}
 
 
 def run(folder: Path, small: Tree, changes: Tree, stages: tuple[str, ...] = STAGES) -> Path:
-    variants = {VARIANT: small["variants"][VARIANT]}
+    variants = {VARIANT: {**small["variants"][VARIANT], "terminal": "mean"}}
     clone = new_clone(folder / "clone", change(small, {"variants": variants, **changes}))
     for name in stages:
         stage(clone, *name.split())
