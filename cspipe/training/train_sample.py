@@ -70,6 +70,10 @@ class TimestepPath:
         start = count + (u * (len(self.timesteps) - count)).long()
         return torch.stack([self.timesteps[start - down] for down in range(count)])
 
+    def top(self, u: Tensor) -> Tensor:
+        """Uniform u (N,) in 0..1 to the `gap` highest timesteps, T among them, at which no step of the path ends."""
+        return self.timesteps[len(self.timesteps) - self.gap + (u * self.gap).long()]
+
 
 @dataclass(frozen=True)
 class TrainSampler:
@@ -86,10 +90,11 @@ class TrainSampler:
     draws_z: bool = False
 
     def __call__(self, batch: Batch, seen: int, share: float = 0.0) -> TrainSample:
-        """eps ~ N(0, I) and t uniform in 1..T; on the method's path uniform over it.
+        """eps ~ N(0, I) and t uniform in 1..T; on the method's path the timestep trained at is uniform over it.
 
-        Everything follows from (seed, seen). The number of images on that path has mean share * N. Also seeds torch's
-        global generators, from which dropout draws.
+        Everything follows from (seed, seen). The number of images on that path has mean share * N. Those due to the
+        timesteps at which no step of the path ends stay plain, there: else T, where sampling starts, would not be
+        trained. Also seeds torch's global generators, from which dropout draws.
         """
         x0, condition = batch
         step_seed = derive_seed(self.seed, "step", seen)
@@ -106,8 +111,10 @@ class TrainSampler:
         on_method = int(share * n + (step_seed % 2**20) / 2**20)
         t, timesteps = 1 + (u * self.steps).long(), None
         if self.path is not None and on_method:
+            on_path, share_of_top = on_method, self.path.gap / (len(self.path.timesteps) - 1)
+            on_method -= int(share_of_top * on_path + (step_seed >> 21) % 2**20 / 2**20)
             timesteps = self.path.down(u[:on_method])
-            t = torch.cat([timesteps[0], t[on_method:]])
+            t = torch.cat([timesteps[0], self.path.top(u[on_method:on_path]), t[on_path:]])
         if self.flip:
             mirrored = mirror.reshape(-1, 1, 1, 1) < 0.5
             x0 = torch.where(mirrored, x0.flip(3), x0)

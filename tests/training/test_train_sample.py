@@ -17,18 +17,34 @@ def test_timesteps_lie_on_the_samplers_path_and_end_above_zero(path: int | None,
     draws = TrainSampler(0, 100, False, TimestepPath.of(100, path, gap, CPU))
     d = draws(BATCH, seen=0, share=1.0)
     assert d.timesteps is not None
-    assert d.timesteps.shape == (gap + 1, 4000)
+    assert d.timesteps.shape == (gap + 1, d.on_method)
+    assert d.on_method == pytest.approx(4000 * (1 - gap / (path or 100)), abs=1)
     path_steps = range(0, 101, 100 // (path or 100))
     places = [[path_steps.index(int(step)) for step in column] for column in d.timesteps.T[:50]]
     assert all(a - b == 1 for column in places for a, b in zip(column, column[1:], strict=False))
     last = path_steps[1 : len(path_steps) - gap]  # from the last step above 0 to the highest
     assert set(d.timesteps[-1].tolist()) == set(last)
-    assert torch.equal(d.timesteps[0], d.t)
+    assert torch.equal(d.timesteps[0], d.t[: d.on_method])
+    assert set(d.t[d.on_method :].tolist()) == set(path_steps[-gap:]), "where no step ends, images stay plain"
+
+
+@pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 1.0), (None, 1, 0.5), (None, 3, 1.0), (5, 1, 1.0)])
+def test_every_timestep_of_the_path_is_trained_as_often(path: int | None, gap: int, share: float) -> None:
+    """T, where sampling starts, among them; in batches so small that few have an image there."""
+    draws = TrainSampler(0, 20, False, TimestepPath.of(20, path, gap, CPU))
+    batch, counts = Batch(torch.zeros(8, 1, 1, 1), None), torch.zeros(21)
+    for number in range(700):
+        d = draws(batch, 8 * number, share)
+        ends = d.t if d.timesteps is None else torch.cat([d.timesteps[-1], d.t[d.on_method :]])
+        counts += torch.bincount(ends, minlength=21)
+    expected = (1 - share) * torch.full((20,), 1 / 20)
+    expected[[t - 1 for t in range(1, 21) if path is None or t % 4 == 0]] += share / (path or 20)
+    assert torch.allclose(counts[1:] / 5600, expected, atol=0.015)
 
 
 def test_images_off_the_path_see_every_step() -> None:
     d = TrainSampler(0, 20, False, TimestepPath.of(20, None, 3, CPU))(BATCH, seen=0, share=0.25)
-    assert d.on_method in (1000, 1001)
+    assert d.on_method in (849, 850, 851)  # of 1000 on the path: 3 of 20 timesteps end none of its steps
     assert d.timesteps is not None
     assert d.timesteps.shape[1] == d.on_method
     assert set(d.t[: d.on_method].tolist()) == set(range(4, 21))
