@@ -98,7 +98,7 @@ class TrainSampler:
         """
         x0, condition = batch
         step_seed = derive_seed(self.seed, "step", seen)
-        torch.manual_seed(step_seed)
+        torch.manual_seed(derive_seed(self.seed, "dropout", seen))
         generator = torch.Generator(x0.device).manual_seed(step_seed)
 
         def gauss() -> Tensor:

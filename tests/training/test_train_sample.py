@@ -60,3 +60,10 @@ def test_noise_of_a_rival_does_not_change_what_the_others_draw() -> None:
     assert not torch.equal(rival.xi, rival.z)
     for name in ("x0", "t", "eps", "self_cond"):
         assert torch.equal(torch.as_tensor(getattr(bare, name)), torch.as_tensor(getattr(rival, name)))
+
+
+def test_dropout_draws_other_numbers_than_the_step() -> None:
+    d = TrainSampler(3, 20, False)(BATCH, 64)
+    u = torch.rand((2, 4000))
+    assert not torch.equal(torch.randn(d.eps.shape), d.eps)
+    assert (1 + (u[0] * 20).long() == d.t).double().mean() < 0.1
