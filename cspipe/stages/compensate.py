@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cspipe.config.params_file import load_params
 from cspipe.data.conditions import open_conditions
+from cspipe.data.seeds import derive_seed
 from cspipe.data.shards import open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.nets.blocks import count_parameters
@@ -34,12 +35,13 @@ def main() -> None:
         log.device = device.name
         images = open_split(PREPARED, "train")
         conditions = open_conditions(params.task, params.condition, images, PREPARED)
-        data = TrainingSet(images, conditions, params.seed)
+        seed = derive_seed(params.seed, "compensate")  # else it would repeat the main net's first pass
+        data = TrainingSet(images, conditions, seed)
         denoise, main_config = finished_denoiser(device)
         net, settings = new_compensator(params, device), params.compensation
         C = TimestepScaledNet(net, params.diffusion.steps, device)
         fit = CompensatorFit(net, C, settings)
-        trainer = CompensatorTrainer(fit, denoise, params.seed, params.train.flip, params.train.micro_batch)
+        trainer = CompensatorTrainer(fit, denoise, seed, params.train.flip, params.train.micro_batch)
         config = {
             "compensation": settings.model_dump(),
             "channels": params.data.channels,
@@ -54,14 +56,14 @@ def main() -> None:
             "code": stage_code("compensate", params.model_dump()),
         }
         total = settings.epochs * len(images)
-        plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, params.seed)
+        plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, seed)
         key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip, params.train.micro_batch)
         checkpoints = open_states("compensate", key)
         with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
             run(trainer, data, plan, device, checkpoints, "compensate", curves, stopping)
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": net}, config)
-        rows = compensator_norms(denoise, C, data, params.seed, params.train.micro_batch, "compensate-norm")
+        rows = compensator_norms(denoise, C, data, seed, params.train.micro_batch, "compensate-norm")
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)

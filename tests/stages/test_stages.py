@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
+from cspipe.config.params_file import load_params
 from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.stage import stage as run_stage
+from cspipe.stages import compensate
+from cspipe.training.compensator_trainer import CompensatorTrainer
+from cspipe.training.loop import Curve, Plan, run
+from cspipe.training.stream import TrainingSet
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage
 
@@ -59,6 +64,21 @@ def test_killed_stages_continue_to_the_same_bytes(prepared: Path) -> None:
         assert name == "sample" or "going on from" in again.stdout
         assert not list((prepared / ".cspipe/states").glob(states)), "a finished run leaves no states"
     assert undisturbed == {output: sha256_file(prepared / output) for output in outputs}
+
+
+def test_compensate_does_not_repeat_the_first_pass_of_train(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the order of the images nor what is drawn for them."""
+    seeds = []
+
+    def spy(trainer: CompensatorTrainer, data: TrainingSet, plan: Plan, *others: object) -> Curve:
+        seeds.extend([trainer.seed, data.seed, plan.seed])
+        return run(trainer, data, plan, *others)  # type: ignore[arg-type]
+
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(compensate, "run", spy)
+    compensate.main()
+    assert load_params().seed not in seeds
+    assert len(set(seeds)) == 1
 
 
 def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
