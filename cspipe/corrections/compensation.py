@@ -16,6 +16,11 @@ class Settings(Weighting, CorrectionSettings):
     needs_compensator: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
 
+    @property
+    def on_states(self) -> bool:  # type: ignore[override]  # elsewhere it is the same for the whole class
+        """With a cap, which is of the noise where a step ends."""
+        return self.cap is not None
+
     def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
         """The net as it is, and the compensated step."""
         assert C is not None, "needs_compensator"

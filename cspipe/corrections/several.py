@@ -31,6 +31,11 @@ class Settings(CorrectionSettings):
         """Whether one of them is."""
         return any(part.deterministic for part in self.of)
 
+    @property
+    def on_states(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether one of them does."""
+        return any(part.on_states for part in self.of)
+
     def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
         """The net as all of them ask it, and their hooks one after the other."""
         hooks = []

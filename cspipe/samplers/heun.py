@@ -6,7 +6,7 @@ last step, to s = 0, is Euler's, which is DDIM's.
 A correction acts on the estimates of both ends, before their slopes are averaged: with the weight kappa the compensated
 trajectory is then Heun's own on x0_hat + C(x0_hat, t), as it is DDIM's for `ddim`. Adding w C after the whole step
 would keep that only for a C that never changes. Of the weight, w(t, 0) enters: 1 for kappa and signal,
-1 - sqrt(ab_t) for cold, a constant as it is, and no cap.
+1 - sqrt(ab_t) for cold, a constant as it is; params.yaml refuses a cap.
 """
 
 from __future__ import annotations

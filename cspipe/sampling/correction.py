@@ -27,6 +27,8 @@ class CorrectionSettings(Section, ABC):
     """Whether it uses the net C; the variant then waits for the stage that fits it."""
     deterministic: ClassVar[bool] = False
     """Whether it holds for steps without noise alone (eta 0)."""
+    on_states: ClassVar[bool] = False
+    """Whether it holds for states after a step alone, so not with a sampler that corrects estimates."""
 
     name: str = Field(description="the correction, a file of cspipe/corrections")
 

@@ -59,6 +59,8 @@ class Variant(Section):
         correction = self.correction
         if correction is not None and correction.deterministic and self.eta > 0:
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
+        if correction is not None and correction.on_states and find(SAMPLERS, self.sampler, "CORRECTS_ESTIMATES"):
+            raise ValueError(f"correction.cap must be null with sampler {self.sampler}, which corrects no states")
         reads = "models" if correction is not None and correction.needs_compensator else "models/main"
         if self.reads != reads:
             if correction is None:

@@ -32,6 +32,8 @@ def refuse(changes: Tree) -> str:
 
 
 REPAINT = {"rounds": 2, "masks": ["half"]}
+CAPPED = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": 0.3}
+SEVERAL = {"name": "several", "of": [CAPPED, {"name": "epsilon_scaling", "base": 1.0, "slope": 0.0}]}
 REFUSED = [
     # kinds of mistakes in the file
     ({"train.colour": 1}, "train.colour", "unknown key"),
@@ -50,6 +52,8 @@ REFUSED = [
     ({"variants.ddim-100.reads": "models"}, "reads", "models/main"),
     ({"variants.ddim-100.sampler": "ddpm"}, "eta", "ddpm"),
     ({"variants.cs-10.eta": 0.5}, "eta", "compensation"),
+    ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction.cap": 0.3}, "correction.cap", "heun"),
+    ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction": SEVERAL}, "correction.cap", "heun"),
     ({"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": REPAINT}, "repaint", "ddim or ddpm or heun"),
     ({"model.channels": 40}, "model.channels", "40"),
     ({"model.head_channels": 24}, "model.channels", "head_channels 24"),
