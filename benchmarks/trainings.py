@@ -27,7 +27,8 @@ SHARE_OF_TRAINING = 0.75
 COUNT = 4096
 """Images drawn where there are no real ones."""
 VARIANT: dict[str, Any] = {
-    "sampler": "ddim", "eta": 0.0, "reads": "models/main", "terminal": "mean", "correction": None, "repaint": None
+    "sampler": "ddim", "eta": 0.0, "reads": "models/main", "terminal": "mean", "snapshot": None, "correction": None,
+    "repaint": None,
 }  # fmt: skip
 COMPENSATED = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
 VARIANTS: dict[str, Any] = {

@@ -119,7 +119,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     from cspipe.runtime.device import open_device
     from cspipe.runtime.models import FILE, read_config
     from cspipe.runtime.stage import COMPENSATION, MAIN
-    from cspipe.stages.nets import finished_denoiser
+    from cspipe.stages.nets import finished_denoiser, net_folder
     from cspipe.stages.sample import new_sampler
 
     params = load_params()
@@ -134,13 +134,14 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     name = _choose(params.variants, name, config, main)
     variant = params.variants[name]
     device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
-    denoise, config = finished_denoiser(device, main)
+    net = net_folder(variant.snapshot, main)
+    denoise, config = finished_denoiser(device, net)
     if variant.correction is not None and variant.correction.needs_compensator:
         fit_against = read_config(compensation, "compensate")["main_sha256"]
         if fit_against != sha256_file(main / FILE):
             fix = "run `dvc repro compensate`, or name a --variant without a correction"
             raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
-    sampler = new_sampler(variant, denoise, config, device, compensation, main)
+    sampler = new_sampler(variant, denoise, config, device, compensation, net)
     if trained == "generate" and sampler.rounds is None:
         sampler = replace(sampler, rounds=ROUNDS, fills=True)
     return name, sampler

@@ -53,6 +53,8 @@ class Params(Section):
                 raise ValueError(
                     f"variants.{name}.steps {variant.steps} must be at most diffusion.steps {self.diffusion.steps}"
                 )
+            if variant.snapshot is not None and variant.snapshot not in self.train.snapshots:
+                raise ValueError(f"variants.{name}.snapshot {variant.snapshot} is not in train.snapshots; add it there")
         path = self.train.compensation.path or self.diffusion.steps
         if path > self.diffusion.steps or self.train.compensation.gap >= path:
             raise ValueError(

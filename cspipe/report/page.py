@@ -72,7 +72,7 @@ def summary_facts(report: Report) -> list[str]:
     return [
         f"{index.size} {TIMES} {index.size} {colour}",
         f"{count(index.splits['train'].images)} training images",
-        f"{count(report.provenance.images_seen)} images seen",
+        f"{count(max(result.metrics.provenance[0].images_seen for result in report.results))} images seen",
         f"{compact(report.parameters)} parameters (module {compact(report.module_parameters)})",
         f"T = {params.diffusion.steps}, {params.diffusion.schedule}, {params.diffusion.prediction}-prediction",
         f"{params.train.method} training",
@@ -81,9 +81,10 @@ def summary_facts(report: Report) -> list[str]:
 
 
 def sampler_words(variant: Variant) -> str:
-    """The sampler, with its eta where the name does not say it, and its first estimate if that is not the net's."""
+    """The sampler, with what the name does not say: its eta, a first estimate from the mean image, an earlier net."""
     eta = "" if variant.sampler == "ddpm" or variant.eta == 0 else f", η {variant.eta:g}"
-    return variant.sampler + eta + (", from the mean" if variant.terminal == "mean" else "")
+    mean = ", from the mean" if variant.terminal == "mean" else ""
+    return variant.sampler + eta + mean + (f", {compact(variant.snapshot)} images seen" if variant.snapshot else "")
 
 
 def correction_words(correction: CorrectionSettings | None) -> str:

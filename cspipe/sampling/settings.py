@@ -41,6 +41,7 @@ class Variant(Section):
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
     terminal: Literal["net", "mean"] = Field(description="x0_hat at t = T: the net's, or the mean training image")
+    snapshot: Count | None = Field(description="images of train.snapshots: the net that samples; null: the last")
     correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
     repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
 
@@ -61,6 +62,8 @@ class Variant(Section):
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
         if correction is not None and correction.on_states and find(SAMPLERS, self.sampler, "CORRECTS_ESTIMATES"):
             raise ValueError(f"correction.cap must be null with sampler {self.sampler}, which corrects no states")
+        if correction is not None and correction.needs_compensator and self.snapshot is not None:
+            raise ValueError(f"snapshot must be null with correction {correction.name}: C is fit against the last net")
         reads = "models" if correction is not None and correction.needs_compensator else "models/main"
         if self.reads != reads:
             if correction is None:

@@ -79,6 +79,11 @@ def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -
     return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 
 
+def net_folder(snapshot: int | None, main: Path = MAIN) -> Path:
+    """Where a main net of a folder is: the finished one, or its EMA weights after so many images."""
+    return main if snapshot is None else main / "snapshots" / str(snapshot)
+
+
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
     config = read_config(folder, "train")

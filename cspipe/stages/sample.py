@@ -37,7 +37,7 @@ from cspipe.sampling.exposure import exposure_rows, pixel_variance
 from cspipe.sampling.settings import Variant
 from cspipe.sampling.state import SAMPLERS, find_step
 from cspipe.stages.conditions import open_held_out, task_of
-from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, stored_mean, write_tsv
+from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sha256, net_folder, stored_mean, write_tsv
 
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
@@ -53,8 +53,9 @@ def main() -> None:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
         device = open_device(params.compute)
         log.device = device.name
-        denoise, config = finished_denoiser(device)
-        sampler = new_sampler(params.variants[name], denoise, config, device)
+        main_net = net_folder(params.variants[name].snapshot)
+        denoise, config = finished_denoiser(device, main_net)
+        sampler = new_sampler(params.variants[name], denoise, config, device, main=main_net)
         inputs = open_held_out(params, name)
         facts = describe(name, params, config, inputs)
         settings, count = params.sample, facts["images"]
@@ -159,7 +160,7 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
         "images_seen": config["images_seen"],
         "training": config["train"]["method"],
         "training_seed": config["seed"],
-        "model_sha256": sha256_file(MAIN / FILE),
+        "model_sha256": sha256_file(net_folder(variant.snapshot) / FILE),
         "module_sha256": sha256_file(COMPENSATION / FILE) if needs_compensator else None,
         "code": code,
     }

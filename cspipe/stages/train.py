@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from cspipe.runtime.stage import MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
 from cspipe.stages.conditions import open_held_out
-from cspipe.stages.nets import conditions_of, new_compensator, new_denoiser, new_main, write_tsv
+from cspipe.stages.nets import conditions_of, net_folder, new_compensator, new_denoiser, new_main, write_tsv
 from cspipe.training.compensator_trainer import CompensatorFit
 from cspipe.training.diffusion_trainer import GRID_IMAGES, DiffusionTrainer
 from cspipe.training.loop import Plan, run
@@ -93,7 +94,7 @@ def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[
 
 
 def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
-    """The model with its samples along the way, the size of C and the schedule."""
+    """The model with its snapshots and samples along the way, the size of C and the schedule."""
     with whole_folder(MAIN) as folder:
         data = nn.Module()
         data.register_buffer("mean", trainer.mean_image())
@@ -102,6 +103,12 @@ def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
         rows = torch.cat(trainer.rows) if trainer.rows else blank
         scale = display_scale(config["size"])
         save_png(grid(np.asarray(rows), GRID_IMAGES, scale), folder / "progress.png")
+        for images, weights in trainer.snapshots.items():
+            place, batch = net_folder(images, folder), trainer.settings.batch
+            place.mkdir(parents=True)
+            trainer.ema.net.load_state_dict(weights)
+            seen = math.ceil(images / batch) * batch
+            save_model(place, {"ema": trainer.ema.net, "data": data}, {**config, "images_seen": seen})
     write_tsv(NORMS, trainer.norms, ("t", "norm_ratio", "error"))
     write_tsv(SCHEDULE, schedule_rows(trainer.denoise.schedule), ("t", "alpha_bar", "kappa"))
 

@@ -33,16 +33,17 @@ class Collector:
         """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
         main, module = costs(cell.params)
         trained = self.training(cell, ref)
+        snapshot = cell.params.variants[cell.variants[0]].snapshot
         return Result(
             row=cell.row,
             point=cell.point,
             seed=cell.seed,
             experiment=cell.name,
             commit=self.clone.commit if ref is None else "".join(ref.split("/")[2:4]),
-            images=cell.params.train.images,
+            images=snapshot or cell.params.train.images,
             parameters=main.parameters,
             flop=main.training + _path_flop(cell.params, main.forward, module.forward),
-            train_seconds=trained.get("seconds"),
+            train_seconds=None if snapshot else trained.get("seconds"),
             images_per_second=trained.get("images_per_second"),
             variants={} if ref is None else {name: self._sampled(cell, ref, name) for name in cell.variants},
             failed=failed,

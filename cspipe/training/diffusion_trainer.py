@@ -48,6 +48,8 @@ class DiffusionTrainer:
     """Samples along the way, one row per train.grid_every images."""
     norms: list[dict[str, float]] = field(default_factory=list)
     """Size of C over t when it was frozen."""
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """EMA weights on the CPU, by the images of train.snapshots."""
 
     def __post_init__(self) -> None:
         settings, schedule = self.settings, self.denoise.schedule
@@ -157,7 +159,7 @@ class DiffusionTrainer:
         return made
 
     def after(self, seen: int, batch: int) -> None:
-        """Measure C when it is frozen; add a row to the samples along the way."""
+        """Measure C when it is frozen; add a row to the samples along the way; keep the EMA weights."""
         if self.fit is not None and seen - batch < self.fit_until <= seen:
             with self.frozen():
                 micro_batch = self.settings.micro_batch
@@ -166,6 +168,10 @@ class DiffusionTrainer:
                 )
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
+        for images in self.settings.snapshots:
+            if seen - batch < images <= seen:
+                ema = self.ema.net.state_dict()
+                self.snapshots[images] = {name: weight.to("cpu", copy=True) for name, weight in ema.items()}
 
     @torch.no_grad()
     def _row(self) -> Tensor:
@@ -200,6 +206,7 @@ class DiffusionTrainer:
             "fit": None if self.fit is None else self.fit.state_dict(),
             "rows": self.rows,
             "norms": self.norms,
+            "snapshots": self.snapshots,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -210,3 +217,5 @@ class DiffusionTrainer:
         if self.fit is not None:
             self.fit.load_state_dict(state["fit"])
         self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]
+        kept = state["snapshots"].items()
+        self.snapshots = {images: {name: weight.cpu() for name, weight in ema.items()} for images, ema in kept}

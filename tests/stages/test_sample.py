@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from cspipe.data.shards import open_split
+from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage
 
@@ -26,7 +28,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
     """A clone with a net that knows little, and variants of it."""
     plain = small["variants"]["ddim-100"]
     variants = {"ddim-100": plain, "heun-5": {**plain, "sampler": "heun", "steps": 5}}
-    edm = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
+    variants |= {f"at-{images}": {**plain, "snapshot": images} for images in (20, 48)}
+    edm = {"diffusion.prediction": "edm", "diffusion.schedule": "karras", "train.snapshots": [20, 48]}
     tree = change(small, {"variants": variants, "train.method": "plain", "sample.images": 128, **edm})
     folder = new_clone(tmp_path_factory.mktemp("trained") / "clone", tree)
     stage(folder, "prepare")
@@ -59,6 +62,19 @@ def test_exposure_is_that_of_the_samples_and_the_training_pictures(trained: Path
     sigma = (80 ** (1 / 7) + (10 - table["t"]) / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
     sigma[-1] = 0
     assert np.allclose(table["forward"], (clean + sigma**2) / (1 + sigma**2), rtol=1e-5)
+
+
+def test_a_snapshot_samples_as_the_net_did_then(trained: Path) -> None:
+    """After 20 images, of which batches of 8 make 24; the one after the last batch is the finished net."""
+    made = {}
+    for name in ("ddim-100", "at-20", "at-48"):
+        stage(trained, "sample", name)
+        made[name] = np.load(trained / f"samples/{name}/samples.npy")
+    assert np.array_equal(made["at-48"], made["ddim-100"])
+    assert not np.array_equal(made["at-20"], made["ddim-100"])
+    facts = json.loads((trained / "samples/at-20/samples.json").read_text())
+    snapshot = trained / "models/main/snapshots/20/model.safetensors"
+    assert (facts["images_seen"], facts["model_sha256"]) == (24, sha256_file(snapshot))
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from tests.stages.conftest import new_clone, stage
 VARIANT = "cs-10"
 STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
-REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "terminal": "net", "correction": None}
-REPAINT |= {"repaint": {"rounds": 2, "masks": ["expand"]}}
+REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "terminal": "net", "snapshot": None}
+REPAINT |= {"correction": None, "repaint": {"rounds": 2, "masks": ["expand"]}}
 CORRECTED = {"sampler": "ddim", "eta": 0.0, "reads": "models", "correction": KAPPA}
 
 

@@ -123,7 +123,8 @@ def test_six_steps_equal_three_a_kill_and_three(
     tmp_path: Path,
 ) -> None:
     """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
-    p = params({"task": "deocclude" if "condition.occluders" in changes else "generate", **changes})
+    task = "deocclude" if "condition.occluders" in changes else "generate"
+    p = params({"task": task, "train.snapshots": [10, 40], **changes})
     whole, first, second = new(p, pictures), new(p, pictures), new(p, pictures)
     curve = train(whole, p, pictures, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -136,6 +137,9 @@ def test_six_steps_equal_three_a_kill_and_three(
         assert all(torch.equal(a, b) for a, b in zip(whole.rows, second.rows, strict=True))
         assert whole.norms == second.norms
         assert len(whole.rows) == 2
+        assert list(second.snapshots) == [10, 40]
+        for images, kept in second.snapshots.items():
+            assert all(torch.equal(kept[name], weight) for name, weight in whole.snapshots[images].items())
 
 
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
