@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
-from cspipe.ingest.images import RESIZE, Window
+from cspipe.ingest.images import Window
 from cspipe.ingest.published import check_count
 from cspipe.ingest.source import Facts, Split, divide_officially, form_of, path_of
 from cspipe.runtime.errors import UserError
@@ -31,8 +33,10 @@ EXPECTED = (
 )
 
 
-def open_celeba(data: DataSettings, window: Window, crop: str) -> Files:
-    """The images in the folder data.path, cut out by `window`, which `crop` describes.
+def open_celeba(
+    data: DataSettings, window: Window, crop: str, filter: Image.Resampling = Image.Resampling.BICUBIC
+) -> Files:
+    """The images in the folder data.path, cut out by `window`, which `crop` describes, and resized by Pillow's filter.
 
     Raises UserError if images are missing or there are others; fewer are allowed if data.limit is at most their number.
     """
@@ -46,11 +50,11 @@ def open_celeba(data: DataSettings, window: Window, crop: str) -> Files:
     facts: Facts = {
         "licence": "non-commercial research alone (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)",
         "crop": crop,
-        "resize": RESIZE,
+        "resize": f"{filter.name.lower()}, antialiased",
         "comparable": f"FID with results on {data.source} alone: other crops of CelebA are other data sets",
         "validation_left_out": len(images) - len(splits),
     }
-    place, form = _place(path), replace(form_of(data), crop=window)
+    place, form = _place(path), replace(form_of(data), crop=window, filter=filter)
     names = [(split, images[name]) for split, name in divide_officially(splits, data.limit)]
     return Files(place, names, form, facts, stamp_of_images(place, images.values()), Decoder)
 

@@ -56,6 +56,8 @@ class Form:
     """1 grey (ITU-R 601 luma), 3 RGB."""
     crop: Literal["center", "stretch"] | Window
     """The central square, the whole image squeezed into a square, or the square at one place."""
+    filter: Image.Resampling = Image.Resampling.BICUBIC
+    """Pillow's, whose support grows with the reduction."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,7 +91,7 @@ def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
             image = image.crop((window.left, window.top, right, bottom))
     mode = "L" if form.channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
-    square = image.resize((form.size, form.size), Image.Resampling.BICUBIC)
+    square = image.resize((form.size, form.size), form.filter)
     pixels = np.asarray(square).reshape(form.size, form.size, form.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -58,6 +58,26 @@ def test_the_official_split_without_validation(tree: Path, opened: Open) -> None
 
 
 @pytest.mark.parametrize(
+    ("source", "corner", "side", "name"),
+    [("celeba64_ddim", (25, 57), 128, "bilinear"), ("celeba64_140", (19, 39), 140, "bicubic")],
+)
+def test_each_crop_is_resized_as_its_source_does(
+    source: str, corner: tuple[int, int], side: int, name: str, tmp_path: Path, opened: Open
+) -> None:
+    folder = tmp_path / "img_align_celeba"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (218, 178, 3), np.uint8)
+    for number in NUMBERS:
+        Image.fromarray(noise).save(folder / f"{number:06}.jpg")
+    files = opened(tmp_path, source, size=64)
+    left, top = corner
+    image = Image.open(folder / "000001.jpg").crop((left, top, left + side, top + side))
+    expected = np.asarray(image.resize((64, 64), Image.Resampling[name.upper()])).transpose(2, 0, 1)
+    assert np.array_equal(next(iter(files.stream(1))).pixels, expected)  # type: ignore[union-attr]
+    assert name in str(files.facts["resize"])
+
+
+@pytest.mark.parametrize(
     ("source", "left", "top", "side"), [("celeba64_ddim", 25, 57, 128), ("celeba64_140", 19, 39, 140)]
 )
 def test_the_crop_is_the_one_of_the_name(source: str, left: int, top: int, side: int, tree: Path, opened: Open) -> None:
