@@ -16,7 +16,7 @@ from cspipe.report.charts import Reference, Series, line_chart
 from cspipe.report.numbers import MINUS, TIMES, compact, count, kid, significant
 from cspipe.report.paired import families_table, measures_table, paired_verdict
 from cspipe.report.results import Bracket, Columns, Report
-from cspipe.report.summary import leaders, module_effects, verdict
+from cspipe.report.summary import leaders, module_effects, module_helps, verdict
 from cspipe.sampling.correction import CorrectionSettings
 from cspipe.sampling.settings import Variant
 
@@ -50,6 +50,8 @@ def render(report: Report, stages: Sequence[str]) -> str:
         truth_tables=list(filter(None, [measures_table(report.results), families_table(report.results)])),
         verdict=verdict(report.results, report.bracket, report.real),
         effects=module_effects(report.results),
+        helps=module_helps("C fit in training", report.curves["train_norm"])
+        + module_helps("C of the compensate stage", report.curves["norm"]),
         best=[result.name for result in leaders(report.results)],
         charts=_charts(report.curves),
         provenance={

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cspipe.report.numbers import DASH, TIMES, kid, significant
 from cspipe.report.paired import families_table, measures_table
-from cspipe.report.results import Bracket, Report, Scores, VariantResult
+from cspipe.report.results import Bracket, Columns, Report, Scores, VariantResult
 
 HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
@@ -80,6 +80,17 @@ def module_effects(results: Sequence[VariantResult]) -> list[str]:
             if _twins(corrected, plain) and math.isfinite(corrected.scores.kid - plain.scores.kid):
                 sentences.append(_effect(corrected, plain))
     return sentences
+
+
+def module_helps(name: str, norms: Columns) -> list[str]:
+    """A sentence on whether a C of this name takes away from the error, by step; none where it was not measured."""
+    if not norms["t"]:
+        return []
+    left = list(zip(norms["error"], norms["t"], strict=True))
+    (best, at_best), (worst, at_worst) = min(left), max(left)
+    helps = f"{name} helps at {sum(error < 1 for error, _ in left)} of {len(left)} steps t"
+    ends = f"{significant(best)} at best (t = {at_best:g}), {significant(worst)} at worst (t = {at_worst:g})"
+    return [f"{helps}: the error that it leaves is {ends}."]
 
 
 def _twins(corrected: VariantResult, plain: VariantResult) -> bool:

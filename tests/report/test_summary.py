@@ -11,7 +11,7 @@ import pytest
 from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.results import VariantResult
-from cspipe.report.summary import leaders, module_effects, text_table, verdict
+from cspipe.report.summary import leaders, module_effects, module_helps, text_table, verdict
 from cspipe.stages import report as stage
 from tests.report.conftest import VARIANTS
 
@@ -101,6 +101,12 @@ def test_a_variant_without_a_score_cannot_lead(results: list[VariantResult]) -> 
     broken = [scored(results[0], math.nan, 0.0), results[1]]
     assert [r.name for r in leaders(broken)] == ["cs-100"]
     assert verdict(broken[:1], results[0].metrics.bracket, REAL).startswith("No variant has a KID")
+
+
+def test_whether_c_helps_is_said_by_step() -> None:
+    (said,) = module_helps("C", {"t": [1, 6, 11], "error": [2.9, 1.0, 0.53]})
+    assert all(words in said for words in ("1 of 3", "0.530 at best (t = 11)", "2.90 at worst (t = 1)"))
+    assert module_helps("C", {"t": [], "error": []}) == []
 
 
 def test_effect_of_the_module_between_twins(results: list[VariantResult]) -> None:
