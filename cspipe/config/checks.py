@@ -30,6 +30,8 @@ def check_before_training(params: Params, images: int) -> None:
             f"{images} training images, so C is never frozen; a real run sees {needed} or more",
             file=sys.stderr,
         )
+    if train.images < max(train.snapshots, default=0):  # fine for a short try, too
+        print(f"train: train.snapshots {train.snapshots} end with train.images {train.images}", file=sys.stderr)
     _check_weights(params.evaluate)
 
 

@@ -107,7 +107,7 @@ def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
             place, batch = net_folder(images, folder), trainer.settings.batch
             place.mkdir(parents=True)
             trainer.ema.net.load_state_dict(weights)
-            seen = math.ceil(images / batch) * batch
+            seen = math.ceil(min(images, trainer.settings.images) / batch) * batch
             save_model(place, {"ema": trainer.ema.net, "data": data}, {**config, "images_seen": seen})
     write_tsv(NORMS, trainer.norms, ("t", "norm_ratio", "error"))
     write_tsv(SCHEDULE, schedule_rows(trainer.denoise.schedule), ("t", "alpha_bar", "kappa"))

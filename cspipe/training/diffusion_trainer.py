@@ -169,7 +169,7 @@ class DiffusionTrainer:
         if crossed(seen, batch, self.settings.grid_every):
             self.rows.append(self._row())
         for images in self.settings.snapshots:
-            if seen - batch < images <= seen:
+            if seen - batch < min(images, self.settings.images) <= seen:
                 ema = self.ema.net.state_dict()
                 self.snapshots[images] = {name: weight.to("cpu", copy=True) for name, weight in ema.items()}
 

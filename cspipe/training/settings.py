@@ -41,7 +41,7 @@ class TrainSettings(Section):
     checkpoint_every: Count = Field(description="images between training states: the most a kill can lose")
     log_every: Count = Field(description="images between points of the curves")
     grid_every: Count = Field(description="images between the sample rows of progress.png")
-    snapshots: list[Count] = Field(description="images after which the EMA weights are kept, for variants to name")
+    snapshots: list[Count] = Field(description="images after which the EMA weights are kept, or at the end before")
     compensation: TrainCompensation
 
     @model_validator(mode="after")
@@ -50,6 +50,4 @@ class TrainSettings(Section):
             raise ValueError(f"train.micro_batch {self.micro_batch} must divide train.batch {self.batch}")
         if self.images < self.batch:
             raise ValueError(f"train.images {self.images} must be at least one train.batch ({self.batch})")
-        if self.images < max(self.snapshots, default=0):
-            raise ValueError(f"train.snapshots {max(self.snapshots)} must be at most train.images ({self.images})")
         return self

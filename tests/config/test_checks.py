@@ -37,3 +37,10 @@ def test_a_run_too_short_for_the_module_is_told_but_runs(params: Make, capsys: p
     told = capsys.readouterr().err
     assert "train.images 48 is less than train.compensation.start 0 and epochs 2 x 40 training images" in told
     assert "80 or more" in told
+
+
+def test_a_run_too_short_for_its_snapshots_is_told_but_runs(params: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    check_before_training(params({"train.snapshots": [16, 2000]}), 40)
+    told = capsys.readouterr().err
+    assert "train.snapshots [16, 2000]" in told
+    assert "train.images 48" in told

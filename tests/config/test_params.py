@@ -56,7 +56,6 @@ REFUSED = [
     ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction": SEVERAL}, "correction.cap", "heun"),
     ({"variants.ddim-100.snapshot": 16000}, "variants.ddim-100.snapshot", "train.snapshots"),
     ({"variants.cs-10.snapshot": 16000, "train.snapshots": [16000]}, "variants.cs-10", "compensation"),
-    ({"train.snapshots": [16000, 50000]}, "train.snapshots", "50000"),
     ({"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": REPAINT}, "repaint", "ddim or ddpm or heun"),
     ({"model.channels": 40}, "model.channels", "40"),
     ({"model.head_channels": 24}, "model.channels", "head_channels 24"),
