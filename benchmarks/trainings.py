@@ -122,6 +122,8 @@ class Trainings:
             "train.method": method,
             "train.images": images,
             "train.warmup": images // 10,
+            "train.compensation.start": images // 10,
+            "train.snapshots": [],
             "train.ema_half_life": max(images // 50, 128),
             "train.grid_every": max(images // 8, 128),
             "train.checkpoint_every": max(images // 4, 128),
