@@ -116,7 +116,7 @@ class _Tracer:
             about = {key: value for key, value in tree.items() if isinstance(value, str | int)}
             for split, entry in tree["splits"].items():
                 found[entry["sha256"]] = str(index.parent), {**about, "split": split, "images": entry["images"]}
-        for pattern in ("models/*/model.safetensors", "samples/*/samples.npy"):
+        for pattern in ("models/**/model.safetensors", "samples/*/samples.npy"):
             found |= {sha256_file(path): (str(path), read_facts(str(path))) for path in self.root.glob(pattern)}
         return found
 
