@@ -120,7 +120,7 @@ def new_sampler(
     """The sampler that a variant describes; C, if it needs one, is in the folder `compensation`."""
     schedule, settings = denoise.schedule, variant.correction
     needs_C = settings is not None and settings.needs_compensator
-    C = finished_compensator(device, schedule.steps, compensation) if needs_C else None
+    C = finished_compensator(device, schedule.steps, config, compensation) if needs_C else None
     step = find_step(variant.sampler)
     corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
 
