@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cspipe.runtime.ends import End
 from tests.conftest import ROOT, Tree, change
+
+IN_ONE_PROCESS = """
+import sys
+from importlib import import_module
+for line in sys.argv[1:]:
+    sys.argv = line.split()
+    import_module(f"cspipe.stages.{sys.argv[0]}").main()
+"""
 
 
 def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -61,6 +72,26 @@ def commit(folder: Path, message: str) -> None:
 def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a stage as dvc.yaml does."""
     return run_in(folder, sys.executable, "-m", f"cspipe.stages.{name}", *arguments, check=check)
+
+
+def stages(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    """Run stages such as "sample cs-10" one after the other in one process: importing torch takes seconds."""
+    return run_in(folder, sys.executable, "-c", IN_ONE_PROCESS, *lines)
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """refusal(folder, "sample", "cs-10"): what a stage says, in this process, that cannot begin; fails for a bug."""
+
+    def refusal(folder: Path, name: str, *arguments: str) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            import_module(f"cspipe.stages.{name}").main()
+        assert stopped.value.code == End.FAILED
+        return capsys.readouterr().err
+
+    return refusal
 
 
 @pytest.fixture(scope="session")
