@@ -83,12 +83,12 @@ def stages(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
 def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """refusal(folder, "sample", "cs-10"): what a stage says, in this process, that cannot begin; fails for a bug."""
 
-    def refusal(folder: Path, name: str, *arguments: str) -> str:
+    def refusal(folder: Path, name: str, *arguments: str, end: End = End.FAILED) -> str:
         monkeypatch.chdir(folder)
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         with pytest.raises(SystemExit) as stopped:
             import_module(f"cspipe.stages.{name}").main()
-        assert stopped.value.code == End.FAILED
+        assert stopped.value.code == end
         return capsys.readouterr().err
 
     return refusal
