@@ -6,7 +6,11 @@ pyproject.toml, so it works in this folder. Imports stay few here: every process
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +48,7 @@ def setup_environment(*, ctx: HookContext) -> None:
         install()
     if "worker" in sys.argv:
         _leave_what_still_ends()
+        _use_own_temporary_folder()
     place = _name_place(sys.argv)
     if place is None:
         return
@@ -73,6 +78,13 @@ def _leave_what_still_ends() -> None:
         return await submit(worker, [entry for entry in flow_run_response if entry.flow_run.id not in held])
 
     BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[method-assign]
+
+
+def _use_own_temporary_folder() -> None:
+    """For this process and all that it starts, until it ends: Prefect's in /tmp is for the first user there alone."""
+    folder = tempfile.mkdtemp(prefix="cspipe-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 def _check_request(argv: Sequence[str], name: str) -> None:
