@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from cspipe.runtime.ends import End
 from tests.conftest import ROOT, Tree, change
@@ -102,12 +103,20 @@ def two_variants(small: Tree) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
-    """A clone in which `dvc repro` has run once and its results are committed. Tests leave it as it is."""
-    folder = new_clone(tmp_path_factory.mktemp("finished") / "clone", two_variants)
-    output = run_in(folder, "dvc", "repro").stdout
-    (folder.parent / "output.txt").write_text(output)
-    commit(folder, "results")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, two_variants: Tree) -> Path:
+    """A clone in which `dvc repro` has run once, and its results are committed. Tests leave it as it is.
+
+    Made once for all of pytest's workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished" / "clone"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.parent / "lock"):
+        if not (output := folder.parent / "output.txt").exists():
+            new_clone(folder, two_variants)
+            said = run_in(folder, "dvc", "repro").stdout
+            commit(folder, "results")
+            output.write_text(said)
     return folder
 
 
