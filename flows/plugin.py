@@ -77,7 +77,7 @@ def _leave_what_still_ends() -> None:
         held = worker._limiter.statistics().borrowers if worker._limiter else ()
         return await submit(worker, [entry for entry in flow_run_response if entry.flow_run.id not in held])
 
-    BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[method-assign]
+    BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[assignment, method-assign]
 
 
 def _use_own_temporary_folder() -> None:
