@@ -77,13 +77,17 @@ def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -
     return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 
 
+UNTOLD = {"train": {"method": "unknown"}, "images_seen": 0, "seed": None, "code": {}}
+"""Of its training, where a main net's file does not say."""
+
+
 class _Stored(BaseModel):
     """What is used of a model file's configuration; the rest may be anything."""
 
     task: Annotated[str, file_of(TASKS)]
     channels: Literal[1, 3]
     size: Annotated[Count, Field(le=1024, multiple_of=4)]
-    code: dict[str, Any]
+    code: dict[str, Any] = {}
 
     @property
     def shape(self) -> tuple[str, int, int]:
@@ -99,8 +103,8 @@ class _StoredMain(_Stored):
     model: Backbone
     diffusion: DiffusionSettings
     train: _Train
-    images_seen: Count
-    seed: WholeNumber
+    images_seen: WholeNumber
+    seed: WholeNumber | None
 
     @model_validator(mode="after")
     def _net_takes_the_size(self) -> Self:
@@ -130,7 +134,7 @@ def _validated(kind: type[StoredT], config: dict[str, Any], folder: Path, stage:
 
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
-    config = read_config(folder, "train")
+    config = {**UNTOLD, **read_config(folder, "train")}
     stored = _validated(_StoredMain, config, folder, "train")
     net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
     net.to(device.device).eval().requires_grad_(False)
@@ -138,13 +142,16 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
 
 
 def finished_compensator(
-    device: Device, steps: int, main: Mapping[str, Any], folder: Path = COMPENSATION
+    device: Device, steps: int, folder: Path = COMPENSATION, main: Mapping[str, Any] | None = None
 ) -> TimestepScaledNet:
-    """C of the compensate stage, frozen, of a folder; main: the main net's configuration. Raises UserError."""
+    """C of the compensate stage, frozen, of a folder; it has to be for images of `main`, a main net's configuration.
+
+    Raises UserError.
+    """
     stored = _validated(_StoredCompensator, read_config(folder, "compensate"), folder, "compensate")
-    for key in ("task", "channels", "size"):
-        if getattr(stored, key) != main[key]:
-            found = f"{key} {getattr(stored, key)}, the main net's is {main[key]}"
+    for key, wanted in ((key, main[key]) for key in ("task", "channels", "size") if main):
+        if (value := getattr(stored, key)) != wanted:
+            found = f"{key} {value}, the main net's is {wanted}"
             raise UserError(f"{folder / FILE}: {found}; run `dvc repro compensate`")
     net = load_net(partial(_build_compensator, stored.compensation, *stored.shape), folder, "module")
     return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)

@@ -13,7 +13,7 @@ from cspipe.config.params import Params
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import FILE, save_model
-from cspipe.stages.nets import finished_compensator, finished_denoiser, new_compensator, new_main
+from cspipe.stages.nets import UNTOLD, finished_compensator, finished_denoiser, new_compensator, new_main
 from tests.conftest import MODELS, Tree
 
 GONE = "gone"
@@ -72,7 +72,7 @@ ADM = MODELS["adm"]
         ({"code": []}, "code"),
         ({"train": {}}, "train.method"),
         ({"images_seen": "many"}, "images_seen"),
-        ({"seed": GONE}, "seed"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_strange_configuration_of_a_main_net_is_one_line_that_names_its_key(
@@ -82,6 +82,12 @@ def test_strange_configuration_of_a_main_net_is_one_line_that_names_its_key(
     with pytest.raises(UserError, match=rf"^\S*{FILE}: .*{named}") as raised:
         finished_denoiser(open_device(params().compute), tmp_path)
     assert str(raised.value).isprintable()
+
+
+def test_a_main_net_may_say_nothing_of_its_training(params: Callable[..., Params], tmp_path: Path) -> None:
+    stored(tmp_path, params({"model": ADM}), **dict.fromkeys(UNTOLD, GONE))
+    _, config = finished_denoiser(open_device(params().compute), tmp_path)
+    assert {key: config[key] for key in UNTOLD} == UNTOLD
 
 
 @pytest.mark.parametrize(
@@ -103,4 +109,4 @@ def test_strange_configuration_of_a_compensator_too(
     content = {key: value for key, value in written.items() if value != GONE}
     save_model(tmp_path, {"module": new_compensator(chosen, device)}, content)
     with pytest.raises(UserError, match=rf"^\S*{FILE}: .*{named}"):
-        finished_compensator(device, 10, facts, tmp_path)
+        finished_compensator(device, 10, tmp_path, facts)
