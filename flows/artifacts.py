@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec
 from uuid import UUID
@@ -25,7 +26,7 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 
 from cspipe.report.results import Metrics
-from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage import QUICK, Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows.command import Step
 from flows.scores import about, score_rows
@@ -89,7 +90,7 @@ class ProgressElsewhere(StageProgress):
 
     def __init__(self, stage: str, bucket: Bucket, place: str) -> None:
         super().__init__(stage)
-        self._bucket, self._place = bucket, place
+        self._bucket, self._place = replace(bucket, config=QUICK), place  # the driver has more to do than to show it
         self._looked, self._last = time.monotonic(), Step("", 0, 0, 0, 0)
 
     def look(self) -> None:

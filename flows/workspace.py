@@ -120,7 +120,7 @@ def _commit(clone: Path, name: str) -> str | None:
 
 def _fetch(clone: Path) -> None:
     if git(clone, "remote"):
-        git(clone, "fetch", "--quiet", "--tags", "origin")
+        git(clone, "fetch", "--quiet", "--tags", "--force", "origin")  # a tag may have moved there
 
 
 def check_code(clone: Path, commit: str) -> None:

@@ -27,6 +27,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]
+LONGEST = ("tests/cli", "tests/evaluation", "tests/flows", "tests/lineage", "tests/stages", "tests/test_scripts.py")
 SMALL = {
     "compute.threads": 1,
     "data.size": 8,
@@ -79,6 +80,11 @@ def change(tree: Tree, changes: Tree) -> Tree:
             place = place[part]
         place[last] = copy.deepcopy(value)  # else a later key could change the tree it was taken from
     return tree
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one that begins last would leave the other worker nothing to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)

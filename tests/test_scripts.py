@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from tests.conftest import ROOT, Tree, change
+from tests.stages.conftest import stages
 
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -39,10 +40,7 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.images": 16,
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(change(small, changes), sort_keys=False))
-    for stage in (["prepare"], ["train"], ["sample", "ddim-10"]):
-        command = [sys.executable, "-m", f"cspipe.stages.{stage[0]}", *stage[1:]]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    stages(folder, "prepare", "train", "sample ddim-10")
     return folder
 
 

@@ -131,13 +131,15 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
             f"{main}: a net of task {trained}, not {task}; set task: {task} in params.yaml and run `dvc repro`, or "
             "name another folder with --model"
         )
+    device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
+    denoise, config = finished_denoiser(device, main)
     name = _choose(params.variants, name, config, main)
     variant = params.variants[name]
-    device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
     net = net_folder(variant.snapshot, main)
-    denoise, config = finished_denoiser(device, net)
+    if net != main:
+        denoise, config = finished_denoiser(device, net)
     if variant.correction is not None and variant.correction.needs_compensator:
-        fit_against = read_config(compensation, "compensate")["main_sha256"]
+        fit_against = read_config(compensation, "compensate").get("main_sha256")
         if fit_against != sha256_file(main / FILE):
             fix = "run `dvc repro compensate`, or name a --variant without a correction"
             raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, sync
 from cspipe.runtime.mirror import STATES_KEPT, Mirror
 from cspipe.runtime.storage_errors import Missing, StorageError
@@ -99,7 +100,7 @@ class Checkpoints:
         return found
 
     def _read(self, path: Path, device: torch.device) -> Found | None:
-        """What is in a file; one that is of no use is named and removed."""
+        """What is in a file; one that is of no use is named and removed. Raises UserError if it cannot be read."""
         try:
             if sha256_file(path)[:16] != path.stem.partition("-")[2]:
                 raise ValueError("truncated or altered: its content does not match the digest in its name")
@@ -107,7 +108,12 @@ class Checkpoints:
             if not isinstance(stored, dict) or stored.get("key") != self.key:
                 raise ValueError("the state of another run")
             return int(stored["seen"]), stored["state"]
-        except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (OSError, RuntimeError) as error:  # of the disk or the device, which says nothing of what is in the file
+            problem = f"{path}: cannot be read ({str(error).partition(chr(10))[0]})"
+            raise UserError(f"{problem}; put that right, or remove the file to go on from the one before") from None
+        except (ValueError, EOFError, pickle.UnpicklingError) as error:
             print(f"{path}: removed, not used ({error}); the state before it is, if there is one", file=sys.stderr)
             path.unlink()
             return None

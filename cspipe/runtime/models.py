@@ -6,19 +6,23 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cspipe.runtime.errors import UserError
 
 FILE = "model.safetensors"
 DIGEST = "weights_sha256"
 """Key of the configuration: of all weights and of the rest of the configuration."""
+LARGEST_TABLES = 2**28
+"""Numbers that a net may hold besides its weights, such as positions: no file has them, so no file bounds them."""
 
 
 def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, Any]) -> None:
@@ -50,20 +54,46 @@ def read_config(folder: Path, stage: str) -> dict[str, Any]:
             digest, names = config.pop(DIGEST), sorted(file.keys())
             if digest != _digest(config, ((name, file.get_tensor(name)) for name in names)):
                 raise ValueError("damaged since it was stored: remove it")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / FILE}: not a model of this project ({error}); run `dvc repro {stage}`") from None
     return config
 
 
-def load_weights(net: nn.Module, folder: Path, key: str) -> None:
-    """Fill `net` with the tensors named `<key>.*`. Raises UserError if they do not fit it."""
+def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Module:
+    """The net that `build` makes, with the tensors named `<key>.*`. Raises UserError if they do not fit it.
+
+    It is made only once its parameters are known to be those of the file: what `build` was told may be a stranger's.
+    """
     with safe_open(folder / FILE, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118 (not a dict)
         state = {name.removeprefix(f"{key}."): file.get_tensor(name) for name in names}
     try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
+        _check(build, state)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # all but ours: sizes beyond any tensor's
         raise UserError(f"{folder / FILE}: weights {key!r} do not fit the net of its configuration: {error}") from None
+    net = build()
+    net.load_state_dict(state)
+    return net
+
+
+def _check(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> None:
+    """Whether `build` makes a net of these parameters, without their memory. Raises ValueError."""
+    registered: list[str] = []
+
+    def count(_: nn.Module, name: str, __: nn.Parameter) -> None:
+        registered.append(name)
+        if len(registered) > len(state):
+            raise ValueError(f"it has more parameters than the {len(state)} tensors")
+
+    with register_module_parameter_registration_hook(count), torch.device("meta"):
+        net = build()
+    if sum(table.numel() for table in net.buffers()) > LARGEST_TABLES:
+        raise ValueError(f"it has tables of more than {LARGEST_TABLES} numbers")
+    wanted = {name: f"{tensor.dtype} {tuple(tensor.shape)}" for name, tensor in net.state_dict().items()}
+    found = {name: f"{tensor.dtype} {tuple(tensor.shape)}" for name, tensor in state.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name:.80} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}")
 
 
 def _digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:

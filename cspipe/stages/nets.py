@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from cspipe.compensation import CompensationSettings
 from cspipe.config.params import Params
-from cspipe.data.conditions import condition_channels
+from cspipe.data.conditions import TASKS, condition_channels
 from cspipe.data.seeds import derive_seed
 from cspipe.data.user_masks import FILE as MASKS
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
@@ -23,11 +24,14 @@ from cspipe.nets.backbone import Backbone, BackboneSettings
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.models import FILE, load_weights, read_config
+from cspipe.runtime.models import FILE, load_net, read_config
+from cspipe.runtime.settings import Count, WholeNumber, file_of
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 
 MEAN = "data.mean"
 """Tensor of a main net's file: the mean of the training images."""
+UNTOLD = {"train": {"method": "unknown"}, "images_seen": 0, "seed": None, "code": {}}
+"""Of its training, where a main net's file does not say."""
 
 
 def new_main(params: Params, device: Device) -> nn.Module:
@@ -84,35 +88,79 @@ def net_folder(snapshot: int | None, main: Path = MAIN) -> Path:
     return main if snapshot is None else main / "snapshots" / str(snapshot)
 
 
-def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
-    """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
-    config = read_config(folder, "train")
-    diffusion = DiffusionSettings.model_validate(config["diffusion"])
-    net = _build_main(_stored_backbone(config, folder), diffusion, config["task"], config["channels"], config["size"])
-    load_weights(net, folder, "ema")
-    net.to(device.device).eval().requires_grad_(False)
-    return new_denoiser(net, diffusion, device), config
+class _Stored(BaseModel):
+    """What is used of a model file's configuration; the rest may be anything."""
+
+    task: Annotated[str, file_of(TASKS)]
+    channels: Literal[1, 3]
+    size: Annotated[Count, Field(le=1024, multiple_of=4)]
+    code: dict[str, Any] = {}
+
+    @property
+    def shape(self) -> tuple[str, int, int]:
+        """As of params.yaml."""
+        return self.task, self.channels, self.size
 
 
-def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
-    """The keys of a model file's main net. Raises UserError where they are those of another version of the project."""
+class _Train(BaseModel):
+    method: str
+
+
+class _StoredMain(_Stored):
+    model: Backbone
+    diffusion: DiffusionSettings
+    train: _Train
+    images_seen: WholeNumber
+    seed: WholeNumber | None
+
+    @model_validator(mode="after")
+    def _net_takes_the_size(self) -> Self:
+        self.model.check_size(self.size)
+        return self
+
+
+class _StoredCompensator(_Stored):
+    compensation: CompensationSettings
+
+
+StoredT = TypeVar("StoredT", bound=_Stored)
+
+
+def _validated(kind: type[StoredT], config: dict[str, Any], folder: Path, stage: str) -> StoredT:
+    """Raises UserError where the keys of a model's configuration are not this version's."""
     try:
-        return TypeAdapter[BackboneSettings](Backbone).validate_python(config["model"])
+        return kind.model_validate(config)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(["model", *map(str, problem["loc"])])
+        key = ".".join(map(str, problem["loc"]))
         raise UserError(
-            f"{folder}: the main net was trained by another version of this project ({key}: {problem['msg']}); "
-            "run `dvc repro train`, or use that version"
+            f"{folder / FILE}: made by another version of this project, or by something else ({key:.80}: "
+            f"{problem['msg']:.300}); run `dvc repro {stage}`, or use that version"
         ) from None
 
 
-def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION) -> TimestepScaledNet:
-    """C of the compensate stage, frozen, of a folder. Raises UserError."""
-    config = read_config(folder, "compensate")
-    settings = CompensationSettings.model_validate(config["compensation"])
-    net = _build_compensator(settings, config["task"], config["channels"], config["size"])
-    load_weights(net, folder, "module")
+def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
+    """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
+    config = {**UNTOLD, **read_config(folder, "train")}
+    stored = _validated(_StoredMain, config, folder, "train")
+    net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
+    net.to(device.device).eval().requires_grad_(False)
+    return new_denoiser(net, stored.diffusion, device), config
+
+
+def finished_compensator(
+    device: Device, steps: int, folder: Path = COMPENSATION, main: Mapping[str, Any] | None = None
+) -> TimestepScaledNet:
+    """C of the compensate stage, frozen, of a folder; it has to be for images of `main`, a main net's configuration.
+
+    Raises UserError.
+    """
+    stored = _validated(_StoredCompensator, read_config(folder, "compensate"), folder, "compensate")
+    for key, wanted in ((key, main[key]) for key in ("task", "channels", "size") if main):
+        if (value := getattr(stored, key)) != wanted:
+            found = f"{key} {value}, the main net's is {wanted}"
+            raise UserError(f"{folder / FILE}: {found}; run `dvc repro compensate`")
+    net = load_net(partial(_build_compensator, stored.compensation, *stored.shape), folder, "module")
     return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
 
 

@@ -122,7 +122,7 @@ def new_sampler(
     """The sampler that a variant describes; C and the mean image, if it needs them, are in these folders."""
     schedule, settings = denoise.schedule, variant.correction
     needs_C = settings is not None and settings.needs_compensator
-    C = finished_compensator(device, schedule.steps, compensation) if needs_C else None
+    C = finished_compensator(device, schedule.steps, compensation, config) if needs_C else None
     mean = stored_mean(device, main) if variant.terminal == "mean" else None
     step = find_step(variant.sampler)
     corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
@@ -147,7 +147,7 @@ def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut 
     code = {"train": config["code"], "sample": stage_code("sample", params.model_dump(), name)}
     needs_compensator = variant.correction is not None and variant.correction.needs_compensator
     if needs_compensator:
-        code["compensate"] = read_config(COMPENSATION, "compensate")["code"]
+        code["compensate"] = read_config(COMPENSATION, "compensate").get("code", {})
     return {
         "variant": name,
         "task": task_of(params, name),

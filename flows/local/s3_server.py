@@ -6,12 +6,14 @@ Of its ports one asks for S3's keys; the others, by which its parts talk to each
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import socket
 import ssl
 import sys
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
@@ -29,7 +31,7 @@ GROWTH = "[master.volume_growth]\ncopy_1 = 1\ncopy_other = 1\n"
 def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
     """Configure a server on `folder` and return its HTTP ports, those it had before if it was there.
 
-    The server knows itself by its ports. Raises UserError if one of them is taken.
+    The server knows itself by its ports. Raises UserError if one of them, or the name of one of its sockets, is taken.
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -42,7 +44,8 @@ def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
     for port in ports.values():
         if not (is_free(port) and is_free(port + 10000)):
             raise UserError(f"port {port} of 127.0.0.1 is taken; end what uses it (a server on {folder}?)")
-    remove_sockets(folder)
+    if left := remove_sockets(folder):
+        raise UserError(f"{left[0]}: another user's, and the S3 server needs the name; its owner or root can remove it")
     (folder / "master.toml").write_text(GROWTH)
     certificate.make(folder)
     keys = {"accessKey": access_key, "secretKey": secret_key}
@@ -105,15 +108,18 @@ def is_free(port: int) -> bool:
     return True
 
 
-def remove_sockets(folder: Path) -> None:
-    """Remove the socket files of a server on `folder` that has ended: its /tmp/seaweedfs-*-PORT.sock.
+def remove_sockets(folder: Path) -> list[Path]:
+    """Remove the socket files of a server on `folder` that has ended, and return those that only others may remove.
 
-    No flag places all of them, and a server that is killed, or ends within its grace, leaves them.
+    They are its /tmp/seaweedfs-*-PORT.sock. No flag places all of them, and a server that is killed, or ends within its
+    grace, leaves them.
     """
-    for port in read_ports(folder).values():
-        for number in (port, port + 10000):
-            for socket_file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
-                socket_file.unlink(missing_ok=True)
+    numbers = [number for port in read_ports(folder).values() for number in (port, port + 10000)]
+    files = [file for number in numbers for file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+    for file in files:
+        with suppress(OSError):
+            file.unlink()
+    return [file for file in files if os.path.lexists(file)]
 
 
 def _answer(url: str, context: ssl.SSLContext | None = None) -> str:

@@ -106,7 +106,6 @@ def online(client: SyncPrefectClient, since: float) -> set[str]:
 
 def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -> Program:
     command = [
-        "sh", "-c", 'TMPDIR=$(mktemp -d) exec "$@"', "worker",  # Prefect's folder in /tmp is the first user's alone
         sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process",
         "--name", worker_name(name), "--limit", str(SLOTS.get(pool, 1)), "--no-create-pool-if-not-found",
     ]  # fmt: skip

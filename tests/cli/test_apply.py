@@ -18,18 +18,16 @@ from PIL import Image
 from cspipe.cli.apply import ROUNDS, inpaint, open_sampler
 from cspipe.runtime.errors import UserError
 from tests.conftest import Tree, change
+from tests.stages.conftest import stages
 
 REPAINT = {"repaint": {"rounds": 3, "masks": ["half"]}}
 
 
-def trained(folder: Path, params: Tree, *stages: str) -> Path:
+def trained(folder: Path, params: Tree, *lines: str) -> Path:
     """A folder with params.yaml and the models that some stages make of it."""
     folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    for name in stages:
-        command = [sys.executable, "-m", f"cspipe.stages.{name}"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    stages(folder, *lines)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,10 @@ Runner = Callable[[str, str], tuple[list[str], dict[str, bytes]]]
 
 @pytest.fixture
 def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
-    """run_stage("machine", "one"): run a stage in a machine's own clone; its lines, and what is in its workspace."""
+    """run_stage("machine", "one"): run a stage in a machine's own clone; its lines, and what is in its workspace.
+
+    A stage ends what is left of an attempt before, wherever on this machine: the run's name is this process's own.
+    """
     origin = new_repository(tmp_path / "origin")
     (origin / "dvc.yaml").write_text(PIPELINE)
     (origin / "a.txt").write_text("sound\n")
@@ -46,6 +50,7 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
 
     def run(machine: str, stage: str) -> tuple[list[str], dict[str, bytes]]:
         clone, lines, lock = tmp_path / machine, list[str](), tmp_path / "dvc.lock"
+        mine = f"run-{os.getpid()}"
         run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
         with open_workspace(clone, run_in(clone, "git", "rev-parse", "HEAD").stdout.strip(), "run", bucket) as work:
             if stage == "two":
@@ -55,7 +60,7 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
                 if stage == "known":
                     assert settle(work, [nodes["one"]], lines.append) == {}
                 else:
-                    StageRunner(work, "run", lines.append, lambda step: None, warn=lines.append)(nodes[stage])
+                    StageRunner(work, mine, lines.append, lambda step: None, warn=lines.append)(nodes[stage])
             except StageFailed as error:
                 lines.append(f"failed: {error}")
             if stage == "one":

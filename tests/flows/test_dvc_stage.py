@@ -70,7 +70,7 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
                 lines.append(line)
                 hear(line)
 
-            outcome = StageRunner(workspace, "run", tell, lambda step: None, warn=tell)(node)
+            outcome = StageRunner(workspace, f"run-{os.getpid()}", tell, lambda step: None, warn=tell)(node)
             if stage == "one":
                 assert (workspace.root / "out/x").read_text() == (workspace.root / "m.json").read_text() == "1"
         return outcome.how, lines

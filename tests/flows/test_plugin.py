@@ -6,24 +6,39 @@ from collections.abc import Iterator
 
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 
 from flows import plugin
+from flows.local.record import Stack
 from tests.flows.server import Server, free_port, prefect_server, wait_for, write_project
+from tests.flows.test_request import committed
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", work_pool: {name: cpu}}
   - {name: twice, entrypoint: "small.py:small", work_pool: {name: cpu}}
   - {name: twice, entrypoint: "small.py:other", work_pool: {name: cpu}}
+  - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: demo}}
+  - {name: train-broken, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: broken}}
 """
+PIPELINE = """
+from prefect import flow
+
+@flow(name="pipeline")
+def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict | None = None) -> None:
+    pass
+"""
+THERE = "other/twice, pipeline/train-broken, pipeline/train-demo, small/train-small, small/twice"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with three deployments, two of one name."""
+    """A server with deployments, two of one name, and two of a flow whose parameters are checked."""
     with prefect_server(tmp_path_factory.mktemp("plugin")) as server:
         write_project(server.folder, DEPLOYMENTS)
+        (server.folder / "pipeline.py").write_text(PIPELINE)
+        committed(server.folder)
+        Stack(server.folder, "mark", server.url).save()
         server.prefect("work-pool", "create", "cpu", "--type", "process")
         server.prefect("--no-prompt", "deploy", "--all")
         yield server
@@ -47,7 +62,7 @@ def test_a_bare_name_runs_with_its_parameters(server: Server) -> None:
     [
         ("inspect train-small --output json", 0, '"name": "train-small"'),
         ("run small/train-small", 0, "Created flow run"),
-        ("run train-nothing", 1, "'train-nothing'; there are other/twice, small/train-small, small/twice\n"),
+        ("run train-nothing", 1, f"'train-nothing'; there are {THERE}\n"),
         ("run twice", 1, "type one of other/twice, small/twice\n"),
     ],
 )
@@ -56,6 +71,24 @@ def test_a_name_is_found_or_what_exists_is_listed(server: Server, typed: str, st
     assert done.returncode == status
     assert says in done.stdout + done.stderr
     assert status == 0 or done.stderr.count("\n") == 1
+
+
+def test_a_refused_run_is_not_created_and_a_good_one_is(server: Server) -> None:
+    for typed, says in [
+        (("train-demo", "-p", "preset=nope"), "'nope'"),
+        (("pipeline/train-demo", "--params", '{"overrides": {"train.imagez": 1}}'), "train.imagez"),
+        (("train-broken", "-p", "overrides={}"), "'broken'"),
+    ]:
+        done = server.prefect("deployment", "run", *typed, check=False)
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("cspipe: ")
+        assert says in last
+    server.prefect("deployment", "run", "train-demo", "-p", 'overrides={"train.images": 1024}')
+    with server.client() as client:
+        of_pipeline = FlowFilter(name=FlowFilterName(any_=["pipeline"]))
+        runs = client.read_flow_runs(flow_filter=of_pipeline)
+    assert [run.parameters["overrides"] for run in runs] == [{"train.images": 1024}]
 
 
 def test_an_unreachable_server_is_one_line(server: Server) -> None:

@@ -15,20 +15,8 @@ from flows.local.record import Stack
 from flows.request import check
 from flows.workspace import git
 from tests.conftest import ROOT
-from tests.flows.server import Server, prefect_server, write_project
 
 API = "http://127.0.0.1:4200/api"
-DEPLOYMENTS = """
-  - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: demo}}
-  - {name: train-broken, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: broken}}
-"""
-PIPELINE = """
-from prefect import flow
-
-@flow(name="pipeline")
-def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict | None = None) -> None:
-    pass
-"""
 
 
 def committed(folder: Path) -> Path:
@@ -93,31 +81,3 @@ def test_of_a_server_elsewhere_tags_and_commits_alone_are_known(clone: Path) -> 
         for revision in ("v1", git(clone, "rev-parse", "HEAD")):
             with pytest.raises(UserError, match="'nope'"):
                 check("pipeline", {"preset": "nope", "revision": revision})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with prefect_server(tmp_path_factory.mktemp("request")) as server:
-        write_project(server.folder, DEPLOYMENTS)
-        (server.folder / "pipeline.py").write_text(PIPELINE)
-        committed(server.folder)
-        Stack(server.folder, "mark", server.url).save()
-        server.prefect("work-pool", "create", "cpu", "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
-        yield server
-
-
-def test_a_refused_run_is_not_created_and_a_good_one_is(server: Server) -> None:
-    for typed, says in [
-        (("train-demo", "-p", "preset=nope"), "'nope'"),
-        (("pipeline/train-demo", "--params", '{"overrides": {"train.imagez": 1}}'), "train.imagez"),
-        (("train-broken", "-p", "overrides={}"), "'broken'"),
-    ]:
-        done = server.prefect("deployment", "run", *typed, check=False)
-        assert done.returncode == 1
-        last = done.stderr.splitlines()[-1]
-        assert last.startswith("cspipe: ")
-        assert says in last
-    server.prefect("deployment", "run", "train-demo", "-p", 'overrides={"train.images": 1024}')
-    with server.client() as client:
-        assert [run.parameters["overrides"] for run in client.read_flow_runs()] == [{"train.images": 1024}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pe
 from cspipe.runtime.errors import UserError
 from flows import supervise
 from flows.supervise import AGAIN, ATTEMPTS, MISSED, NIGHTLY, PENDING, TAG, Watch, watch
-from tests.flows.server import prefect_server, wait_for, write_project
+from tests.flows.server import FLOW, prefect_server, wait_for, write_project
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
@@ -210,3 +211,36 @@ def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(tmp_path: Path) 
         wait_for(lambda: state_of(client, lost).name == "Running", 60)  # the same run, on another worker
         assert client.read_flow_run(lost).run_count == 2
         assert state_of(client, kept).name == "Running"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_scheduled_again_waits_for_its_process_to_end(tmp_path: Path) -> None:
+    """Half a minute; the other run of the worker goes on. Nothing stays in the folder of temporary files."""
+    with prefect_server(tmp_path) as server, server.client() as client:
+        write_project(server.folder, DEPLOYMENTS)
+        lingering = "    import atexit\n    atexit.register(time.sleep, 10)\n    time.sleep(seconds)"
+        (server.folder / "small.py").write_text(FLOW.replace("    time.sleep(seconds)", lingering))
+        for pool in ("cpu", "gpu"):
+            server.prefect("work-pool", "create", pool, "--type", "process")
+        server.prefect("--no-prompt", "deploy", "--all")
+        (temporary := tmp_path / "tmp").mkdir()
+        server.env["TMPDIR"] = str(temporary)
+        worker = server.worker("cpu", limit=2)
+        deployment = client.read_deployment_by_name("small/train-small").id
+        other, run = (
+            client.create_flow_run_from_deployment(deployment, parameters={"seconds": seconds}).id
+            for seconds in (600, 0)
+        )
+        wait_for(lambda: [state_of(client, each).name for each in (other, run)] == ["Running", "Completed"], 90)
+        client.set_flow_run_state(run, LOST, force=True)
+        Watch(WINDOW).look(client)
+        wait_for(lambda: state_of(client, run).name == "Completed", 60)
+        assert client.read_flow_run(run).run_count == 2
+        assert worker.poll() is None
+        assert state_of(client, other).name == "Running"
+        [own] = temporary.iterdir()
+        assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        assert own.name in Path(server.folder / "env.json").read_text()
+        worker.terminate()
+        worker.wait(60)
+        assert not list(temporary.iterdir())

@@ -111,6 +111,9 @@ def test_a_revision_that_somebody_else_pushed_is_fetched(clone: Path) -> None:
     theirs = changed(origin, "a: 3", "theirs")
     run_in(origin, "git", "tag", "v1")
     assert resolve_revision(clone, "v1", pushed=True) == theirs
+    moved = changed(origin, "a: 4", "theirs again")
+    run_in(origin, "git", "tag", "--force", "v1")
+    assert resolve_revision(clone, "v1", pushed=True) == moved
 
 
 def test_a_branch_is_that_of_origin_not_the_clones_old_one(clone: Path) -> None:

@@ -22,7 +22,7 @@ from cspipe.runtime.records import FOLDER, find_here, keep_records
 from cspipe.runtime.storage import Bucket
 from tests.conftest import ROOT, Tree
 from tests.s3_server import S3
-from tests.stages.conftest import commit, new_clone, new_repository, run_in, stage
+from tests.stages.conftest import commit, new_clone, new_repository, run_in, stages
 
 RUN = {
     "stage": "evaluate@cs-10", "started": "2026-03-01T04:05:06+00:00", "seconds": 4200.0, "commit": "c" * 40,
@@ -200,8 +200,7 @@ def test_samples_of_real_stages_lead_back_from_a_copy_to_commit_flow_run_and_mai
 ) -> None:
     monkeypatch.setenv("CSPIPE_FLOW_RUN", "brave-fox")
     root = new_clone(tmp_path / "clone", small)
-    for command in (["prepare"], ["train"], ["sample", "ddim-100"]):
-        stage(root, *command)
+    stages(root, "prepare", "train", "sample ddim-100")
     at = head(root)
     found = trace(shutil.copy(root / "samples/ddim-100/samples.npy", tmp_path / "images.bin"), tmp_path)
     main = found.made_from[0]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -38,6 +39,28 @@ def test_damaged_state_is_named_and_the_one_before_is_used(
     seen, _ = states.load(CPU)
     assert seen == 20
     assert newest.name in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_state_that_the_disk_does_not_give_is_named_and_kept(states: Checkpoints) -> None:
+    """An error of the disk, which may be away for a while, says nothing of the state."""
+    newest = states.newest()
+    content = newest.read_bytes()
+    newest.unlink()
+    newest.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    with pytest.raises(UserError, match=rf"{newest}: .*Input/output error"):
+        states.load(CPU)
+    assert newest.is_symlink()
+    newest.unlink()
+    newest.write_bytes(content)
+    assert states.load(CPU)[0] == 30
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_state_that_the_device_does_not_take_is_named_and_kept(states: Checkpoints) -> None:
+    with pytest.raises(UserError, match=f"{states.newest()}"):
+        states.load(torch.device("cuda"))
+    assert states.load(CPU)[0] == 30
 
 
 def test_state_of_another_run_is_named_and_not_used(

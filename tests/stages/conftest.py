@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
+from cspipe.runtime.ends import End
 from tests.conftest import ROOT, Tree, change
+
+IN_ONE_PROCESS = """
+import sys
+from importlib import import_module
+for line in sys.argv[1:]:
+    sys.argv = line.split()
+    import_module(f"cspipe.stages.{sys.argv[0]}").main()
+"""
 
 
 def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -63,6 +75,26 @@ def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subpr
     return run_in(folder, sys.executable, "-m", f"cspipe.stages.{name}", *arguments, check=check)
 
 
+def stages(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
+    """Run stages such as "sample cs-10" one after the other in one process: importing torch takes seconds."""
+    return run_in(folder, sys.executable, "-c", IN_ONE_PROCESS, *lines)
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """refusal(folder, "sample", "cs-10"): what a stage says, in this process, that cannot begin; fails for a bug."""
+
+    def refusal(folder: Path, name: str, *arguments: str, end: End = End.FAILED) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            import_module(f"cspipe.stages.{name}").main()
+        assert stopped.value.code == end
+        return capsys.readouterr().err
+
+    return refusal
+
+
 @pytest.fixture(scope="session")
 def two_variants(small: Tree) -> Tree:
     """The small parameters with a plain and a compensated variant."""
@@ -71,12 +103,20 @@ def two_variants(small: Tree) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
-    """A clone in which `dvc repro` has run once and its results are committed. Tests leave it as it is."""
-    folder = new_clone(tmp_path_factory.mktemp("finished") / "clone", two_variants)
-    output = run_in(folder, "dvc", "repro").stdout
-    (folder.parent / "output.txt").write_text(output)
-    commit(folder, "results")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, two_variants: Tree) -> Path:
+    """A clone in which `dvc repro` has run once, and its results are committed. Tests leave it as it is.
+
+    Made once for all of pytest's workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished" / "clone"
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.parent / "lock"):
+        if not (output := folder.parent / "output.txt").exists():
+            new_clone(folder, two_variants)
+            said = run_in(folder, "dvc", "repro").stdout
+            commit(folder, "results")
+            output.write_text(said)
     return folder
 
 

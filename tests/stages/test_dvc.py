@@ -29,9 +29,9 @@ def test_repro_ends_with_the_table_and_the_place_of_the_report(finished: Path) -
     assert (finished / "report/report.html").stat().st_size > 10_000
 
 
-def test_second_repro_does_nothing_and_says_so(finished: Path) -> None:
-    assert "Data and pipelines are up to date." in run_in(finished, "dvc", "repro").stdout
-    assert run_in(finished, "git", "status", "--porcelain").stdout == ""
+def test_second_repro_does_nothing_and_says_so(clone: Path) -> None:
+    assert "Data and pipelines are up to date." in run_in(clone, "dvc", "repro").stdout
+    assert run_in(clone, "git", "status", "--porcelain").stdout == ""
 
 
 def test_fresh_clone_reproduces_every_byte(finished: Path, tmp_path: Path, two_variants: Tree) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import pytest
 import yaml
 
 from cspipe.data.shards import open_split
+from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
-from tests.stages.conftest import new_clone, stage
+from tests.stages.conftest import new_clone, stage, stages
+from tests.stages.test_preemption import start, wait_until
 
 EXPOSURE = Path("samples/ddim-100/exposure.tsv")
 
@@ -32,8 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
     edm = {"diffusion.prediction": "edm", "diffusion.schedule": "karras", "train.snapshots": [20, 1000]}
     tree = change(small, {"variants": variants, "train.method": "plain", "sample.images": 128, **edm})
     folder = new_clone(tmp_path_factory.mktemp("trained") / "clone", tree)
-    stage(folder, "prepare")
-    stage(folder, "train")
+    stages(folder, "prepare", "train")
     return folder
 
 
@@ -106,3 +108,29 @@ def test_exposure_survives_a_kill_and_hardly_depends_on_the_batch(trained: Path)
         assert np.allclose(read(trained)["sampled"], table["sampled"], rtol=1e-4)
     finally:
         params.write_text(text)
+
+
+def test_sampling_stops_at_once_and_keeps_its_finished_parts(trained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "clone", symlinks=True)
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("images: 128\n", "images: 512\n"))
+
+    def parts() -> list[Path]:
+        return sorted((folder / ".cspipe/states/sample").glob("*/*.npz"))
+
+    process = start(folder, "sample", "ddim-100")
+    wait_until(lambda: len(parts()) > 2, process)
+    process.terminate()
+    _, told = process.communicate(timeout=400)
+    assert process.returncode == End.PREEMPTED == os.EX_TEMPFAIL == 75
+    assert "cspipe sample@ddim-100: stopped by SIGTERM" in told
+    assert read_end(folder, "sample@ddim-100").end is End.PREEMPTED
+    assert not (folder / "samples").exists() or not list((folder / "samples").rglob("*.npy"))
+    kept = dict(np.load(parts()[0]))
+    kept["images"][:] = 7  # a mark, to see that it is not made again
+    np.savez(parts()[0], **kept)
+    stage(folder, "sample", "ddim-100")
+    samples = np.load(folder / "samples/ddim-100/samples.npy")
+    assert (samples[:8] == 7).all()
+    assert not (samples[8:] == 7).all()

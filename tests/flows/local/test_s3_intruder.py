@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cspipe.runtime.errors import UserError
 from flows.local import certificate, processes, s3_server
 from tests.s3_server import S3
 
@@ -81,6 +83,25 @@ def test_no_file_or_socket_of_the_server_is_for_others(s3: S3) -> None:
     assert len(sockets) == 4
     for path in (*sockets, s3._folder):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_socket_that_another_user_has_put_in_the_way_is_one_line() -> None:
+    """In /tmp nobody but its owner can remove it."""
+    nobody = 65534
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are for their owner alone
+        s3_server.prepare(folder := Path(name), "key", "secret")
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, nobody, nobody)
+        planted = Path(f"/tmp/seaweedfs-master-grpc-{s3_server.read_ports(folder)['master'] + 10000}.sock")
+        try:
+            planted.touch()
+            os.seteuid(nobody)
+            with pytest.raises(UserError, match=f"^{planted}: "):
+                s3_server.prepare(folder, "key", "secret")
+        finally:
+            os.seteuid(0)
+            planted.unlink(missing_ok=True)
 
 
 @pytest.mark.slow

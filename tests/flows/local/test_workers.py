@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.local import workers
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(("variable", "gpus"), [("", []), ("0,2", ["0", "2"]), ("GPU-7a", ["GPU-7a"])])
@@ -28,10 +28,11 @@ def test_each_gpu_gets_a_worker_that_sees_no_other(tmp_path: Path) -> None:
     assert without.environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_a_worker_has_a_temporary_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_worker_has_a_temporary_folder_of_its_own_while_it_runs() -> None:
     """Prefect's is /tmp/runner_storage: whoever comes first owns it, and nobody else can start a worker."""
-    [program] = workers.programs("cpu", tmp_path, {"PATH": os.environ["PATH"]}, [])
-    shell = program.command[: program.command.index(sys.executable)]
-    show = 'stat -c %a "$TMPDIR"; rmdir "$TMPDIR"'
-    found = subprocess.run([*shell, "sh", "-c", show], env=program.environment, capture_output=True, check=True)
-    assert found.stdout == b"700\n"
+    show = "import os, tempfile; print(oct(os.stat(tempfile.gettempdir()).st_mode)[-3:], os.environ['TMPDIR'])"
+    script = f"from flows import plugin; plugin._use_own_temporary_folder(); {show}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    mode, folder = done.stdout.split()
+    assert mode == "700"
+    assert not Path(folder).exists()
