@@ -17,7 +17,7 @@ HOLD = """
 import sys, time
 from cspipe.runtime import gpu_lock
 gpu_lock.SECONDS_BETWEEN_TRIES = 0.02
-print(gpu_lock.take_first(sys.argv[1:]))
+print(*gpu_lock.take(sys.argv[2:], int(sys.argv[1])))
 time.sleep(600)
 """
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -34,11 +34,11 @@ def names() -> Iterator[list[str]]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start a process that takes one of some GPUs, prints its index, and keeps it until it is killed."""
+    """Start a process that takes so many of some GPUs, prints their indices, and keeps them until it is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*names: str) -> subprocess.Popen[str]:
-        command, pipe = [sys.executable, "-u", "-c", HOLD, *names], subprocess.PIPE
+    def start(*names: str, count: int = 1) -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, "-u", "-c", HOLD, str(count), *names], subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
