@@ -132,4 +132,6 @@ def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Pree
     if status < 0 or said is None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         return RankFailed(End.KILLED if status < 0 else End.FAILED, f"rank {first} {how}, so the others ended; {AGAIN}")
-    return Preempted(said.message) if said.end is End.PREEMPTED else RankFailed(said.end, f"rank {first}: {said.message}")
+    return (
+        Preempted(said.message) if said.end is End.PREEMPTED else RankFailed(said.end, f"rank {first}: {said.message}")
+    )

@@ -65,6 +65,15 @@ def test_the_first_free_gpu_is_locked_for_every_user(names: list[str], start: St
     assert stat.S_IMODE(gpu_lock.lock_file(names[0]).stat().st_mode) == 0o666
 
 
+def test_two_are_locked_together_or_none(names: list[str], start: Start) -> None:
+    first = start(names[1])
+    assert first.stdout.readline() == "0\n"
+    both = start(*names, count=2)
+    assert str(first.pid) in both.stderr.readline()
+    assert start(names[0]).stdout.readline() == "0\n"
+    assert both.poll() is None
+
+
 def test_what_another_user_wrote_into_the_lock_commands_no_terminal(names: list[str]) -> None:
     file = gpu_lock.lock_file(names[0])
     file.write_bytes(b"1\x1b[2J\xff" + bytes(10**6))

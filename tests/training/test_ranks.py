@@ -5,12 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import open_device
 from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.preemption import Preempted
-from cspipe.runtime.ranks import LAUNCHER, rank
+from cspipe.runtime.ranks import LAUNCHER, rank, world
 from cspipe.runtime.stage import PREPARED
 from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
@@ -71,29 +70,32 @@ def new_training(params: Params, data: TrainingSet) -> DiffusionTrainer:
     return new_trainer(params.model_copy(update={"variants": {}}), data, open_device(params.compute))
 
 
-class Small(torch.nn.Module):
-    """A net's place that has memory for so many images."""
+def limit(net: torch.nn.Module, most: int) -> None:
+    """Let a net have memory for so many images."""
+    whole = net.forward
 
-    def __init__(self, net: torch.nn.Module, most: int) -> None:
-        super().__init__()
-        self.net, self.most = net, most
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        if len(x) > self.most:
+    def forward(x: Tensor, t: Tensor) -> Tensor:
+        if len(x) > most:
             raise torch.OutOfMemoryError(f"{len(x)} images")
-        out: Tensor = self.net(x, t)
+        out: Tensor = whole(x, t)
         return out
 
+    net.forward = forward  # type: ignore[method-assign]
 
-def train(tree: Tree, pictures: Pictures, folder: Path, new: Callable[..., Any], stop_at: int = 0, most: int = 0) -> None:
-    """Train and leave weights and curve in `folder`/<rank>.pt; with `stop_at` the last rank is asked to stop there."""
+
+def train(
+    tree: Tree, pictures: Pictures, folder: Path, new: Callable[..., Any], stop_at: int = 0, most: int = 99
+) -> None:
+    """Train, and leave what came of it in `folder`/<rank>.pt.
+
+    Rank 0 is asked to stop after `stop_at` images; the memory of the last has room for `most`.
+    """
     torch.set_num_threads(1)
-    params, points = parse_params(tree, "test"), dict[int, Any]()
+    params, points, seen = parse_params(tree, "test"), dict[int, Any](), [0]
     data = TrainingSet(pictures, open_conditions(params.task, params.condition, pictures, PREPARED), params.seed)  # type: ignore[arg-type]
-    trainer, settings, seen = new(params, data), params.train, [0]
-    if most and rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1:
-        settle = trainer.denoise.net.net
-        settle.forward = Small(_Forward(settle.forward), most).forward
+    trainer, settings = new(params, data), params.train
+    if rank() == world() - 1:
+        limit(trainer.denoise.net.net, most)
     step = trainer.step
 
     def counted(batch: Any, at: int) -> Any:
@@ -102,64 +104,60 @@ def train(tree: Tree, pictures: Pictures, folder: Path, new: Callable[..., Any],
 
     trainer.step = counted
     plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
-    last = rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1
-    try:
+    states, device = Checkpoints(folder / "states", "key"), open_device(params.compute)
+    with suppress(Preempted):
         run(
-            trainer, data, plan, open_device(params.compute), Checkpoints(folder / "states", "key"), "test",
-            lambda at, point: points.update({at: dict(point)}), lambda: last and 0 < stop_at <= seen[0],
-        )  # fmt: skip
-    except Preempted:
-        pass
-    net = trainer.fit.net if isinstance(trainer, CompensatorTrainer) else trainer.net
-    ema = {} if isinstance(trainer, CompensatorTrainer) else trainer.ema.net.state_dict()
-    weights = [*net.state_dict().values(), *ema.values()]
-    rows = getattr(trainer, "rows", [])
-    result = {"weights": weights, "points": points, "seen": seen[0], "rows": rows, "micro": trainer.accumulate.micro_batch}
+            trainer,
+            data,
+            plan,
+            device,
+            states,
+            "test",
+            points.__setitem__,
+            lambda: not rank() and 0 < stop_at <= seen[0],
+        )
+    fit = isinstance(trainer, CompensatorTrainer)
+    nets = [trainer.fit.net] if fit else [trainer.net, trainer.ema.net]
+    result = {
+        "weights": [tensor for net in nets for tensor in net.state_dict().values()],
+        "points": points,
+        "seen": seen[0],
+        "rows": [] if fit else trainer.rows,
+        "micro_batch": trainer.accumulate.micro_batch,
+    }
     torch.save(result, folder / f"{rank()}.pt")
 
 
-class _Forward(torch.nn.Module):
-    """A module of a function."""
-
-    def __init__(self, call: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.call = call
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.call(x, t)
-
-
-def _in_rank(number: int, world: int, port: int, double: bool, *arguments: Any) -> None:
+def _in_rank(number: int, count: int, port: int, double: bool, *arguments: Any) -> None:
     """The process of a rank, started without torch's launcher, which takes longer."""
     if double:
         torch.set_default_dtype(torch.float64)
         Tensor.float = Tensor.double  # type: ignore[method-assign]
-    if world > 1:
-        places = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": world, "MASTER_PORT": port}
+    if count > 1:
+        places = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in places.items()})
         os.environ.update({"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", LAUNCHER: str(os.getppid())})
         start_ranks("train", parse_params(arguments[0], "test").compute)
     train(*arguments)
-    sys.stdout.flush()
     os._exit(0)
 
 
-def on(world: int, *arguments: Any, double: bool = False) -> list[Result]:
+def on(count: int, *arguments: Any, double: bool = False) -> list[Result]:
     """What `train` leaves in each rank."""
     folder: Path = arguments[2]
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [FORK.Process(target=_in_rank, args=(n, world, port, double, *arguments)) for n in range(world)]
+    ranks = [FORK.Process(target=_in_rank, args=(n, count, port, double, *arguments)) for n in range(count)]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join(PATIENCE)
         if process.exitcode is None:
             process.kill()
-    assert [process.exitcode for process in ranks] == [0] * world
-    return [torch.load(folder / f"{n}.pt") for n in range(world)]
+    assert [process.exitcode for process in ranks] == [0] * count
+    return [torch.load(folder / f"{n}.pt") for n in range(count)]
 
 
 def apart(ours: Result, theirs: Result) -> float:
@@ -189,15 +187,41 @@ def test_two_ranks_train_as_one(tree: Callable[..., Tree], pictures: Pictures, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("new", [new_training, new_fit])
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_what_differs_is_the_order_of_sums(
-    changes: Tree, world: int, new: Callable[..., Any], tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+    changes: Tree, count: int, new: Callable[..., Any], tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
 ) -> None:
     """In float64 a billion times less than in float32."""
     for double, tolerance in ((False, 1e-4), (True, 1e-12)):
         folder = tmp_path / str(double)
         (one,) = on(1, tree(changes), pictures, folder / "one", new, double=double)
-        some = on(world, tree(changes), pictures, folder / "some", new, double=double)
+        some = on(count, tree(changes), pictures, folder / "some", new, double=double)
         assert_near(some[0], one, tolerance)
         assert {apart(some[0], other) for other in some} == {0}
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_as_many_ranks_bit_for_bit_and_with_others_nearly(
+    tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+) -> None:
+    (one,), two = (on(n, tree(), pictures, tmp_path / f"{n}", new_training) for n in (1, 2))
+    for counts, tolerance in (((2, 2), 0.0), ((3, 2), 1e-4), ((2, 1), 1e-4)):
+        parts = tmp_path / f"{counts}"
+        stopped = on(counts[0], tree(), pictures, parts, new_training, 12)
+        assert {part["seen"] for part in stopped} <= {24}, "a step after the one at which it was asked"
+        ended = on(counts[1], tree(), pictures, parts, new_training)[0]
+        assert apart(ended, two[0] if tolerance == 0 else one) <= tolerance
+        assert ended["points"] == (two[0]["points"] if tolerance == 0 else pytest.approx(ended["points"]))
+        assert len(ended["rows"]) == 2
+
+
+@pytest.mark.parametrize(("count", "halved"), [(1, 1), pytest.param(2, 1, marks=pytest.mark.slow)])
+def test_what_is_out_of_memory_is_halved_by_all(
+    count: int, halved: int, tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+) -> None:
+    whole = tree({"train.micro_batch": 12})
+    (one,) = on(1, whole, pictures, tmp_path / "1", new_training)
+    some = on(count, whole, pictures, tmp_path / "some", new_training, 0, 2)
+    assert {ranked["micro_batch"] for ranked in some} == {halved}
+    assert_near(some[0], one, 1e-4)
