@@ -65,7 +65,7 @@ def wait_for_all() -> None:
 
 
 def together(asked: Callable[[], bool]) -> Callable[[], bool]:
-    """`asked` of any rank, the same answer in all: a call gives what was asked at the call before, so it waits little."""
+    """`asked` of any rank, the same answer in all: that of the call before, so that a call waits little."""
     if world() == 1:
         return asked
     flag = torch.zeros(())

@@ -109,7 +109,7 @@ def open_device(compute: ComputeSettings) -> Device:
 
 
 def claim(compute: ComputeSettings) -> int:
-    """Processes that compute.gpus asks for here; several GPUs are locked for them. Raises UserError if there are fewer."""
+    """Processes that compute.gpus asks for here; several GPUs are locked for them. Raises UserError with fewer GPUs."""
     if not _on_gpu(compute):
         return 1 if compute.gpus == "all" else compute.gpus
     found = torch.cuda.device_count()

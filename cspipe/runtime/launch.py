@@ -67,7 +67,7 @@ def _join() -> None:
 
     threading.Thread(target=end_with_launcher, daemon=True).start()
     if rank():
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=LONGEST_WAIT))
 
@@ -121,8 +121,8 @@ def _launch(stage: str, config: LaunchConfig) -> None:
 
 def _stop() -> None:
     """SIGTERM to the ranks, which are in sessions of their own."""
-    for rank in psutil.Process().children():
-        rank.terminate()
+    for process in psutil.Process().children():
+        process.terminate()
 
 
 def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Preempted:
@@ -131,7 +131,8 @@ def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Pree
     status, said = failures[first].exitcode, read_end(Path.cwd(), name_of(stage, first))
     if status < 0 or said is None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-        return RankFailed(End.KILLED if status < 0 else End.FAILED, f"rank {first} {how}, so the others ended; {AGAIN}")
-    return (
-        Preempted(said.message) if said.end is End.PREEMPTED else RankFailed(said.end, f"rank {first}: {said.message}")
-    )
+        end = End.KILLED if status < 0 else End.FAILED
+        return RankFailed(end, f"rank {first} {how}, so the others were stopped; {AGAIN}")
+    if said.end is End.PREEMPTED:
+        return Preempted(said.message)
+    return RankFailed(said.end, f"rank {first}: {said.message}")

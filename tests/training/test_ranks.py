@@ -105,17 +105,12 @@ def train(
     trainer.step = counted
     plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
     states, device = Checkpoints(folder / "states", "key"), open_device(params.compute)
+
+    def stopping() -> bool:
+        return rank() == 0 and 0 < stop_at <= seen[0]
+
     with suppress(Preempted):
-        run(
-            trainer,
-            data,
-            plan,
-            device,
-            states,
-            "test",
-            points.__setitem__,
-            lambda: not rank() and 0 < stop_at <= seen[0],
-        )
+        run(trainer, data, plan, device, states, "test", points.__setitem__, stopping)
     fit = isinstance(trainer, CompensatorTrainer)
     nets = [trainer.fit.net] if fit else [trainer.net, trainer.ema.net]
     result = {
