@@ -67,7 +67,7 @@ def _join() -> None:
 
     threading.Thread(target=end_with_launcher, daemon=True).start()
     if rank():
-        sys.stdout = sys.stderr = Path(os.devnull).open("w")
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=LONGEST_WAIT))
 

@@ -9,8 +9,8 @@ LAUNCHER = "CSPIPE_LAUNCHER"
 
 
 def inside() -> bool:
-    """Whether this process is a rank."""
-    return LAUNCHER in os.environ
+    """Whether this process is a rank; its launcher has the variable too."""
+    return os.environ.get(LAUNCHER, "") not in ("", str(os.getpid()))
 
 
 def rank() -> int:

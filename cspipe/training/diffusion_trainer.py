@@ -96,9 +96,7 @@ class DiffusionTrainer:
             scalars["module_loss"] = fit_loss
         return scalars
 
-    def _backward(
-        self, fit: CompensatorFit | None, part: TrainSample, share_of_batch: float
-    ) -> tuple[Tensor, Tensor]:
+    def _backward(self, fit: CompensatorFit | None, part: TrainSample, share_of_batch: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of a micro-batch; returns its parts of the batch's (loss, loss of C's fit)."""
         denoise, fit_loss = self.denoise.with_condition(part.condition), part.x0.new_zeros(())
         pair = plain_pair(denoise.prediction, part.x0, part.eps, part.t, denoise.schedule)
