@@ -32,15 +32,6 @@ def gradients_kept(nets: Iterable[nn.Module], keep: bool) -> ExitStack:
     return stack
 
 
-def average_gradients(nets: Iterable[nn.Module]) -> None:
-    """Average what `gradients_kept` left to each rank."""
-    for net in nets if world() > 1 else ():
-        for weight in net.parameters():
-            if weight.grad is not None:
-                dist.all_reduce(weight.grad)
-                weight.grad /= world()
-
-
 def averaged(scalars: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Means over the ranks of scalars on the device; nothing waits for it."""
     if world() == 1:

@@ -6,6 +6,7 @@ passes SIGTERM on, waits, and says how they ended.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -70,6 +71,7 @@ def _join() -> None:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=timedelta(seconds=LONGEST_WAIT))
+    atexit.register(dist.destroy_process_group)
 
 
 def _config(stage: str, count: int, nodes: int) -> LaunchConfig:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from cspipe.runtime.collectives import all_agree, average_gradients, gradients_kept
+from cspipe.runtime.collectives import all_agree, gradients_kept
+from cspipe.runtime.ranks import world
 from cspipe.training.stream import FIRST_STEPS
 from cspipe.training.train_sample import TrainSample
 
@@ -27,41 +28,54 @@ class Accumulation:
         self.micro_batch, self.nets, self.steps = micro_batch, nets, 0
 
     def __call__(self, sample: TrainSample, backward: Backward) -> list[Tensor]:
-        """Ranks exchange gradients while the last backward pass runs; in the first steps after it, if all are well."""
+        """Ranks exchange gradients while the last backward pass runs, in passes that are known to fit into memory."""
         self.steps += 1
-        first = self.steps <= FIRST_STEPS
-        losses = self._losses(sample, backward, first)
-        while first and not all_agree(losses is not None):
-            self._halve(len(sample.t))
-            losses = self._losses(sample, backward, first)
-        if first:
-            average_gradients(self.nets)
-        assert losses is not None, "out of memory is raised"
+        first, count = self.steps <= FIRST_STEPS, len(sample.t)
+        if first and world() > 1:
+            while not all_agree(self._rehearse(sample, backward, alone=True)):
+                self._halve(count)
+            if self.steps == 1:  # the first exchange settles how later ones are cut, and so the order of sums
+                self._rehearse(sample, backward, alone=False)
+        while (losses := self._losses(sample, backward, may_fail=first and world() == 1)) is None:
+            self._halve(count)
         return losses
 
-    def _losses(self, sample: TrainSample, backward: Backward, first: bool) -> list[Tensor] | None:
-        """The losses, with gradients added up; None if the memory does not suffice for a first step."""
+    def _rehearse(self, sample: TrainSample, backward: Backward, alone: bool) -> bool:
+        """Whether the memory suffices; gradients and random numbers are left as they were."""
+        device = sample.x0.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            fits = self._losses(sample, backward, alone, alone) is not None
+        self._forget()
+        return fits
+
+    def _losses(
+        self, sample: TrainSample, backward: Backward, may_fail: bool, alone: bool = False
+    ) -> list[Tensor] | None:
+        """The losses, with gradients added up, `alone` those of this rank; None if it may fail for want of memory."""
         count, losses = len(sample.t), [sample.x0.new_zeros(())] * 2
         try:
             for start in range(0, count, self.micro_batch):
                 stop = min(start + self.micro_batch, count)
-                with gradients_kept(self.nets, first or stop < count):
+                with gradients_kept(self.nets, alone or stop < count):
                     parts = backward(sample.slice(start, stop), (stop - start) / count)
                 losses = [loss + part for loss, part in zip(losses, parts, strict=False)]
         except torch.OutOfMemoryError:
-            if not first or min(self.micro_batch, count) == 1:
+            if not may_fail or min(self.micro_batch, count) == 1:
                 raise
             return None
         return losses
 
     def _halve(self, count: int) -> None:
         """Forget what was added up, and try less at a time."""
-        self.micro_batch = min(self.micro_batch, count) // 2
-        for net in self.nets:
-            net.zero_grad(set_to_none=True)
+        self._forget()
         torch.cuda.empty_cache()
+        self.micro_batch = min(self.micro_batch, count) // 2
         print(
             f"train.micro_batch: out of memory; going on with {self.micro_batch} images at a time, and the same batch",
             file=sys.stderr,
             flush=True,
         )
+
+    def _forget(self) -> None:
+        for net in self.nets:
+            net.zero_grad(set_to_none=True)

@@ -201,13 +201,17 @@ def test_a_run_goes_on_with_as_many_ranks_bit_for_bit_and_with_others_nearly(
     tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
 ) -> None:
     (one,), two = (on(n, tree(), pictures, tmp_path / f"{n}", new_training) for n in (1, 2))
-    for counts, tolerance in (((2, 2), 0.0), ((3, 2), 1e-4), ((2, 1), 1e-4)):
+    whole = {3: on(3, tree(), pictures, tmp_path / "3", new_training)[0], 2: two[0]}
+    for counts, tolerance in (((2, 2), 0.0), ((3, 3), 0.0), ((3, 2), 1e-4), ((2, 1), 1e-4)):
         parts = tmp_path / f"{counts}"
         stopped = on(counts[0], tree(), pictures, parts, new_training, 12)
         assert {part["seen"] for part in stopped} <= {24}, "a step after the one at which it was asked"
         ended = on(counts[1], tree(), pictures, parts, new_training)[0]
-        assert apart(ended, two[0] if tolerance == 0 else one) <= tolerance
-        assert ended["points"] == (two[0]["points"] if tolerance == 0 else pytest.approx(ended["points"]))
+        if tolerance:
+            assert_near(ended, one, tolerance)
+        else:
+            assert apart(ended, whole[counts[1]]) == 0
+            assert ended["points"] == whole[counts[1]]["points"]
         assert len(ended["rows"]) == 2
 
 
