@@ -54,7 +54,7 @@ def main() -> None:
         params = load_params()
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
-        start_ranks(log.stage, params.compute)
+        start_ranks(log.stage, params.compute.model_copy(update={"nodes": 1}))  # parts are files of one machine
         device = open_device(params.compute)
         log.device = device.name
         denoise, config = finished_denoiser(device)
