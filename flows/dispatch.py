@@ -77,9 +77,12 @@ def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], 
         "lock": lock_text(workspace.root),
     }
     name, deployment = f"{node.name} of {place.run}", f"run-stage/run-stage-{node.pool}"
+    job = {"gpus": node.gpus} if node.gpus > 1 else None  # infra/kubernetes/gpu-job-template.json reads it
     cancel_queued(name)
     try:
-        sent: FlowRun = run_deployment(deployment, parameters=parameters, flow_run_name=name, timeout=0)  # type: ignore[assignment]
+        sent: FlowRun = run_deployment(  # type: ignore[assignment]
+            deployment, parameters=parameters, flow_run_name=name, timeout=0, job_variables=job
+        )
     except ObjectNotFound:
         raise UserError(
             f"no deployment {deployment} on this server; `uv run prefect deploy --all` registers it"

@@ -29,6 +29,8 @@ class Node:
     """The .dvc files of tracked data that it reads."""
     files: tuple[str, ...]
     """Its outputs that git keeps, not DVC's cache: metrics and curves."""
+    gpus: int = 1
+    """That its job asks for, where jobs are given GPUs: its `meta.gpus`; of `all`, what the pool gives to a job."""
 
 
 def read_graph(root: Path) -> list[Node]:
@@ -61,4 +63,5 @@ def _node(stage: Any, graph: nx.DiGraph[Any], root: Path) -> Node:
         tuple(sorted(other.name for other in graph.successors(stage) if other.cmd)),
         tuple(sorted(other.path_in_repo for other in graph.successors(stage) if not other.cmd)),
         tuple(sorted(str(Path(out.fs_path).relative_to(root.resolve())) for out in uncached)),
+        gpus if isinstance(gpus := meta.get("gpus"), int) else 1,
     )

@@ -8,19 +8,21 @@ import sys
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
 from pydantic import Field, StrictBool
 from torch import Tensor
 
-from cspipe.runtime import gpu_lock
+from cspipe.runtime import gpu_lock, ranks
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Count, Section
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit: "max" or microseconds of processor time, and of what time."""
+GPUS = "CSPIPE_GPUS"
+"""Variable with the numbers of the GPUs that a launcher has locked for its ranks."""
 SECONDS_TO_LOOK = 0.25
 MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 2**25), (-1, 2**31 - 1)
 """glibc's names (malloc.h) for the size from which it maps memory for each request, and the free memory that it keeps;
@@ -34,6 +36,16 @@ class ComputeSettings(Section):
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
     compile: StrictBool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
     threads: Count = Field(description="CPU threads of torch; part of the result: other counts sum in another order")
+    deterministic: StrictBool = Field(
+        description="on CUDA kernels that add in a fixed order; false: the fastest ones, and what is run again or "
+        "resumed differs in the last digits of its weights, so that nothing can be compared bit for bit"
+    )
+    gpus: Count | Literal["all"] = Field(description="GPUs that share a batch; on the CPU processes, of which all is 1")
+    nodes: Count = Field(description="machines with so many GPUs each; the stage's command runs on each")
+
+    def decisive(self) -> dict[str, Any]:
+        """What a result depends on: the number of GPUs changes the order of sums alone, and may change within a run."""
+        return self.model_dump(exclude={"gpus", "nodes"})
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,11 @@ class Device:
         return images.to(self.device)
 
     def free_memory(self) -> int:
-        """Bytes a training set may take on the device; 0 on the CPU, where memory-mapped files serve as well."""
-        return torch.cuda.mem_get_info(self.device)[0] // 3 if self.device.type == "cuda" else 0
+        """Bytes a training set may take on the device: half of what nobody has, as the rest may be needed later.
+
+        0 on the CPU, where memory-mapped files serve as well.
+        """
+        return torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else 0
 
     def generator(self, seed: int) -> torch.Generator:
         """A seeded source of random numbers on the device."""
@@ -71,28 +86,52 @@ class Device:
 def open_device(compute: ComputeSettings) -> Device:
     """Set threads and determinism, and choose the device. Raises UserError if it is not there.
 
-    Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none.
+    Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none; a rank
+    takes its own of those that `claim` has locked.
 
     More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
     the number is a parameter, set here and nowhere else. A line tells where it is more than what is free.
     """
     torch.set_num_threads(compute.threads)
     _keep_freed_memory()
-    found = torch.cuda.is_available()
-    if compute.device == "cuda" and not found:
-        raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
-    device = _free_gpu() if found and compute.device != "cpu" else torch.device("cpu")
+    device = _free_gpu() if _on_gpu(compute) else torch.device("cpu")
     if device.type == "cpu" and compute.precision == "bfloat16":
         raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
     if device.type == "cuda":
         # Attention's fast backward passes add in no fixed order; where there is no ordered kernel torch warns.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         _tell_crowd(compute.threads)
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not compute.deterministic
     torch.set_float32_matmul_precision("high")
     return Device(device, getattr(torch, compute.precision), compute.compile)
+
+
+def claim(compute: ComputeSettings) -> int:
+    """Processes that compute.gpus asks for here; several GPUs are locked for them. Raises UserError with fewer GPUs."""
+    if not _on_gpu(compute):
+        return 1 if compute.gpus == "all" else compute.gpus
+    found = torch.cuda.device_count()
+    count = found if compute.gpus == "all" else compute.gpus
+    if count > found:
+        raise UserError(f"params.yaml: compute.gpus is {count}, but torch finds {found} here; set it to {found} or all")
+    if count > 1 or compute.nodes > 1:
+        os.environ[GPUS] = ",".join(map(str, gpu_lock.take(_uuids(), count)))
+    return count
+
+
+def _on_gpu(compute: ComputeSettings) -> bool:
+    """Whether the work runs on a GPU. Raises UserError if it is to and there is none."""
+    found = torch.cuda.is_available()
+    if compute.device == "cuda" and not found:
+        raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    return found and compute.device != "cpu"
+
+
+def _uuids() -> list[str]:
+    """Of the visible GPUs."""
+    return [str(torch.cuda.get_device_properties(gpu).uuid) for gpu in range(torch.cuda.device_count())]
 
 
 def _keep_freed_memory() -> None:
@@ -136,8 +175,8 @@ def _quota() -> float:
 
 
 def _free_gpu() -> torch.device:
-    """The first visible GPU that nobody has, ours for the life of the process and torch's default."""
-    gpus = range(torch.cuda.device_count())
-    index = gpu_lock.take_first([str(torch.cuda.get_device_properties(gpu).uuid) for gpu in gpus])
+    """A visible GPU that nobody has, ours for the life of the process and torch's default; a rank's is locked."""
+    locked = ranks.inside() and os.environ[GPUS].split(",")
+    index = int(locked[ranks.local_rank()]) if locked else gpu_lock.take(_uuids())[0]
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -20,19 +20,21 @@ _held: dict[str, FileLock] = {}
 """The locks of this process, for its life."""
 
 
-def take_first(names: Sequence[str]) -> int:
-    """Lock the first free GPU of `names` (UUIDs) and return its index; wait, with a line a minute, while none is free.
+def take(names: Sequence[str], count: int = 1) -> list[int]:
+    """Lock the first `count` free GPUs of `names` (UUIDs), all or none, and return their indices.
 
-    A process that has one of them already keeps it.
+    It waits, with a line a minute, while too few are free. A process keeps those of them that it has already.
     """
-    for index, name in enumerate(names):
-        if name in _held:
-            return index
-    next_line = 0.0
+    held, next_line = [name for name in names if name in _held], 0.0
     while True:
-        for index, name in enumerate(names):
-            if _lock(name):
-                return index
+        taken = held[:count]
+        for name in names:
+            if len(taken) < count and name not in taken and _lock(name):
+                taken.append(name)
+        if len(taken) == count:
+            return sorted(map(names.index, taken))
+        for name in set(taken) - set(held):
+            _held.pop(name).release()
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             users = ", ".join(f"GPU {name} is used by process {_user(name)}" for name in names)

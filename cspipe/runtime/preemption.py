@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cspipe.runtime.ranks import inside
+
 SAME_REQUEST = 5.0
 """Seconds in which SIGTERM repeats the one before: a process gets it with its group, and then from its parent."""
 
@@ -29,7 +31,7 @@ class _Handler:
             self.came = time.monotonic()
             if not self.deferred:
                 raise Preempted
-        elif time.monotonic() - self.came > SAME_REQUEST:
+        elif time.monotonic() - self.came > SAME_REQUEST and not inside():  # a rank's launcher counts the seconds
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -60,6 +62,15 @@ def sigterm_deferred() -> Iterator[Callable[[], bool]]:
     finally:
         handler.deferred = False
     stop_if_asked()
+
+
+def asked_soon() -> bool:
+    """Whether SIGTERM has come or comes within SAME_REQUEST, as it does to a rank when another is lost."""
+    handler, last = _handler(), time.monotonic() + SAME_REQUEST
+    handler.deferred = True
+    while handler.came is None and time.monotonic() < last:
+        time.sleep(0.05)
+    return handler.came is not None
 
 
 def stop_if_asked() -> None:

@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
 from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.preemption import Preempted, sigterm_raises
+from cspipe.runtime.preemption import Preempted, asked_soon, sigterm_raises
+from cspipe.runtime.ranks import inside, name_of, rank
 from cspipe.runtime.records import keep_records
 from cspipe.runtime.runlog import LOGS, RunLog
 from cspipe.runtime.shared_cache import link_shared_cache
@@ -39,14 +41,18 @@ def stage(name: str) -> Iterator[RunLog]:
     log = RunLog(name)
     with sigterm_raises():
         try:
-            with _alone(name):
-                write_end(StageEnd(name))
-                link_shared_cache()
+            with nullcontext() if inside() else _alone(name):
+                if not inside():
+                    write_end(StageEnd(name))
+                    link_shared_cache()
                 yield log
-                log.write(LOGS)
-                keep_records(log.facts())
-                write_end(StageEnd(name, End.DONE))
+                if rank() == 0:
+                    log.write(LOGS)
+                    keep_records(log.facts())
+                    write_end(StageEnd(name, End.DONE))
         except (Exception, Preempted, KeyboardInterrupt) as error:
+            if inside():
+                _leave(name, error)
             known = _explain(error)
             end, message = known or (End.FAILED, f"{type(error).__name__}: {error}")
             with suppress(OSError):  # on a full disk the exit status has to do
@@ -55,6 +61,18 @@ def stage(name: str) -> Iterator[RunLog]:
                 raise
             print(f"\ncspipe {printable(name)}: {message}", file=sys.stderr)
             raise SystemExit(end) from None
+
+
+def _leave(name: str, error: BaseException) -> NoReturn:
+    """End a rank, whose launcher tells why; at once, as others may be lost. What comes of losing them is no reason."""
+    known = _explain(error)
+    if known is None and asked_soon():
+        known = End.PREEMPTED, "stopped with the other ranks"
+    end, message = known or (End.FAILED, "".join(traceback.format_exception(error)))
+    with suppress(OSError):
+        write_end(StageEnd(name_of(name, rank()), end, message))
+    sys.stdout.flush()
+    os._exit(end)
 
 
 def state_key(*parts: Any) -> str:

@@ -6,6 +6,7 @@ import os
 
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.mirror import Mirror
+from cspipe.runtime.ranks import rank
 from cspipe.runtime.stage import STATES
 from cspipe.runtime.storage import Bucket
 
@@ -15,7 +16,7 @@ def open_states(stage: str, key: str) -> Checkpoints:
 
     Raises UserError if CSPIPE_S3 is set and cannot be used.
     """
-    url, mirror = os.environ.get("CSPIPE_S3"), None
+    url, mirror = os.environ.get("CSPIPE_S3") if rank() == 0 else None, None
     if url:
         bucket = Bucket.from_url(url)
         bucket.check()

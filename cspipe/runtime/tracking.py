@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.ranks import rank
 from cspipe.runtime.settings import Section
 
 Log = Callable[[int, Mapping[str, float]], None]
@@ -29,8 +30,11 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
     """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
-    Raises UserError if W&B is asked for and refuses.
+    Raises UserError if W&B is asked for and refuses. Of several ranks the first writes.
     """
+    if rank():
+        yield lambda seen, values: None
+        return
     from dvclive.live import Live  # takes a second
 
     wandb_run = None if tracking.wandb == "disabled" else _wandb(tracking, run, config)

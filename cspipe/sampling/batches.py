@@ -18,9 +18,11 @@ from cspipe.data.pixels import normalise, quantise
 from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.schedule import Schedule
+from cspipe.runtime.collectives import wait_for_all
 from cspipe.runtime.device import Device
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.progress import Progress
+from cspipe.runtime.ranks import rank, world
 from cspipe.sampling.correction import Corrected
 from cspipe.sampling.repaint import Known, resampled
 from cspipe.sampling.reverse import sample
@@ -109,20 +111,34 @@ Inputs = Callable[[int, int], NDArray[np.uint8]]
 def sample_all(
     sampler: Sampler, inputs: Inputs | None, seed: int, count: int, batch: int, parts: Path, name: str
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield `count` images in batches, seeds seed, seed + 1, ...; each batch is kept in `parts` for a rerun to find."""
+    """Yield `count` images in batches, seeds seed, seed + 1, ...; each batch is kept in `parts` for a rerun to find.
+
+    Of several ranks each draws its batches, and then the first yields all, the others none.
+    """
     parts.mkdir(parents=True, exist_ok=True)
-    with Progress(name, count) as progress:
-        for start in range(0, count, batch):
-            stop = min(start + batch, count)
+
+    def drawn(start: int) -> NDArray[np.uint8]:
+        """The images of the batch that starts there."""
+        stop, path = min(start + batch, count), parts / f"{start:09d}.npz"
+        made = _kept(path)
+        if made is None:
             seeds = list(range(seed + start, seed + stop))
-            path = parts / f"{start:09d}.npz"
-            drawn = _kept(path)
-            if drawn is None:
-                drawn = sampler.draw(seeds, None if inputs is None else inputs(start, stop))
-                with whole_file(path) as beside, beside.open("wb") as file:
-                    np.savez(file, **drawn._asdict())
-            yield drawn.images
-            progress.advance(len(seeds))
+            made = sampler.draw(seeds, None if inputs is None else inputs(start, stop))
+            with whole_file(path) as beside, beside.open("wb") as file:
+                np.savez(file, **made._asdict())
+        return made.images
+
+    starts = range(0, count, batch)
+    with Progress(name, count) as progress:
+        if world() > 1:
+            for start in starts[rank() :: world()]:
+                drawn(start)
+                progress.advance(batch * world())
+            wait_for_all()
+        for start in () if rank() else starts:
+            images = drawn(start)
+            yield images
+            progress.advance(len(images))
 
 
 def sampled_variances(parts: Path, count: int) -> NDArray[np.float64]:

@@ -11,11 +11,14 @@ from cspipe.data.seeds import derive_seed
 from cspipe.data.shards import open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.nets.blocks import count_parameters
+from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import open_device
 from cspipe.runtime.files import sha256_file, whole_folder
+from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.models import FILE, save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.ranks import rank
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
@@ -31,6 +34,7 @@ def main() -> None:
     """Read params.yaml, data/prepared and models/main; write models/compensation, its curves and its size over t."""
     with stage("compensate") as log:
         params = load_params()
+        start_ranks(log.stage, params.compute)
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
@@ -39,7 +43,7 @@ def main() -> None:
         data = TrainingSet(images, conditions, seed)
         denoise, main_config = finished_denoiser(device)
         net, settings = new_compensator(params, device), params.compensation
-        C = TimestepScaledNet(net, params.diffusion.steps, device)
+        C = TimestepScaledNet(parallel(net), params.diffusion.steps, device)
         fit = CompensatorFit(net, C, settings)
         trainer = CompensatorTrainer(fit, denoise, seed, params.train.flip, params.train.micro_batch)
         config = {
@@ -57,10 +61,12 @@ def main() -> None:
         }
         total = settings.epochs * len(images)
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, seed)
-        key = state_key(config, params.compute.model_dump(), asdict(plan), params.train.flip, params.train.micro_batch)
+        key = state_key(config, params.compute.decisive(), asdict(plan), params.train.flip, params.train.micro_batch)
         checkpoints = open_states("compensate", key)
         with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"compensate-{key}", config) as curves:
             run(trainer, data, plan, device, checkpoints, "compensate", curves, stopping)
+        if rank():
+            return
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": net}, config)
         rows = compensator_norms(denoise, C, data, seed, params.train.micro_batch, "compensate-norm")

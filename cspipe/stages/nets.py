@@ -21,6 +21,7 @@ from cspipe.data.user_masks import FILE as MASKS
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.settings import DiffusionSettings
 from cspipe.nets.backbone import Backbone, BackboneSettings
+from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
@@ -78,7 +79,8 @@ def masks_sha256(params: Params) -> str | None:
 
 def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -> NetDenoiser:
     """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so."""
-    called = torch.compile(net) if device.compile else net
+    shared = parallel(net)
+    called = torch.compile(shared) if device.compile else shared
     scaled = TimestepScaledNet(called, diffusion.steps, device, self_conditioned=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
     return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 

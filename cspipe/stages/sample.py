@@ -23,12 +23,15 @@ from cspipe.data.held_out import HeldOut, image_numbers
 from cspipe.data.pixels import normalise
 from cspipe.data.shards import open_split
 from cspipe.diffusion.denoiser import NetDenoiser
+from cspipe.runtime.collectives import wait_for_all
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
+from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.models import FILE, read_config
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.ranks import rank
 from cspipe.runtime.registry import find
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, STATES, one_at_a_time, stage, state_key
 from cspipe.sampling.batches import Sampler, sample_all, sampled_variances
@@ -51,6 +54,7 @@ def main() -> None:
         params = load_params()
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
+        start_ranks(log.stage, params.compute.model_copy(update={"nodes": 1}))  # parts are files of one machine
         device = open_device(params.compute)
         log.device = device.name
         main_net = net_folder(params.variants[name].snapshot)
@@ -59,9 +63,14 @@ def main() -> None:
         inputs = open_held_out(params, name)
         facts = describe(name, params, config, inputs)
         settings, count = params.sample, facts["images"]
-        parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.model_dump())
+        parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.decisive())
         batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
+        if rank():
+            wait_for_all()
+            list(batches)
+            return
         with one_at_a_time(parts):
+            wait_for_all()
             with whole_folder(SAMPLES / name) as folder:
                 write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
                 if sampler.rounds is None:  # states that go back up are no measure of one walk down

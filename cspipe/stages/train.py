@@ -19,11 +19,14 @@ from cspipe.data.shards import Shards, open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.diffusion.schedule import Schedule
 from cspipe.nets.blocks import count_parameters
+from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.files import whole_folder
+from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.models import save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.ranks import rank
 from cspipe.runtime.registry import choice
 from cspipe.runtime.stage import MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
@@ -43,6 +46,7 @@ def main() -> None:
     """Read params.yaml and data/prepared; write models/main, curves/train and two tables beside it."""
     with stage("train") as log:
         params = load_params()
+        start_ranks(log.stage, params.compute)
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
@@ -51,11 +55,13 @@ def main() -> None:
         trainer = new_trainer(params, data, device)
         settings = params.train
         config = describe(params, images, trainer)
-        key = state_key(config, params.compute.model_dump())
+        key = state_key(config, params.compute.decisive())
         checkpoints = open_states("train", key)
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
         with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
             points = run(trainer, data, plan, device, checkpoints, "train", curves, stopping)
+        if rank():
+            return
         write(trainer, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
         log.images(settings.images)
@@ -70,7 +76,7 @@ def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionT
     method = choice(METHODS, params.train.method)
     if method.USES_COMPENSATOR:
         C = new_compensator(params, device)
-        fit = CompensatorFit(C, TimestepScaledNet(C, params.diffusion.steps, device), params.compensation)
+        fit = CompensatorFit(C, TimestepScaledNet(parallel(C), params.diffusion.steps, device), params.compensation)
     denoise = new_denoiser(net, params.diffusion, device)
     return DiffusionTrainer(net, denoise, params.train, method, fit, data, params.seed)
 

@@ -14,6 +14,7 @@ from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.process import add_noise
 from cspipe.runtime.progress import Progress
+from cspipe.training.accumulation import Accumulation
 from cspipe.training.optim import adamw, all_finite
 from cspipe.training.stream import Batch, TrainingSet, normalised
 from cspipe.training.train_sample import TrainSample, TrainSampler
@@ -71,15 +72,18 @@ class CompensatorTrainer:
     micro_batch: int
     """Images per forward pass."""
 
+    def __post_init__(self) -> None:
+        self.accumulate = Accumulation(self.micro_batch, [self.fit.C.net])
+
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
         """One step of C on states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0_hat)."""
         sample = TrainSampler(self.seed, self.denoise.schedule.steps, self.flip)(batch, seen)
-        loss, count = batch.x0.new_zeros(()), len(sample.t)
-        for start in range(0, count, self.micro_batch):
-            part = sample.slice(start, min(start + self.micro_batch, count))
-            x0_hat = self.fit.estimate(self.denoise, part)
-            loss = loss + self.fit.backward(part, x0_hat, len(part.t) / count)
+        (loss,) = self.accumulate(sample, self._backward)
         return {"loss": loss, "grad_norm": self.fit.update()}
+
+    def _backward(self, part: TrainSample, share: float) -> tuple[Tensor]:
+        """Add the gradient of a micro-batch; returns its part of the loss."""
+        return (self.fit.backward(part, self.fit.estimate(self.denoise, part), share),)
 
     def after(self, seen: int, batch: int) -> None:
         """Nothing happens between steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,8 @@ from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.ddim import ddim_sample, evenly_spaced
 from cspipe.diffusion.denoiser import NetDenoiser
 from cspipe.diffusion.training_pair import TrainingPair, perturbed, plain_pair
+from cspipe.runtime.ranks import rank
+from cspipe.training.accumulation import Accumulation
 from cspipe.training.compensator_trainer import CompensatorFit, compensator_norms
 from cspipe.training.loop import crossed
 from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
@@ -60,6 +63,8 @@ class DiffusionTrainer:
         self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
         self.weights = list(self.net.parameters())  # once: to walk a net takes milliseconds
         self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)
+        nets = [self.denoise.net.net] + ([] if self.fit is None else [self.fit.C.net])
+        self.accumulate = Accumulation(settings.micro_batch, nets)
         self.fit_until = settings.compensation.start + settings.compensation.epochs * len(self.data)
         """Images seen when C is frozen."""
 
@@ -77,11 +82,7 @@ class DiffusionTrainer:
         settings, x0 = self.settings, batch.x0
         sample = self.draw(batch, seen, self.share(seen))
         fit = self.fit if self.fits(seen) else None
-        loss, fit_loss = x0.new_zeros(()), x0.new_zeros(())
-        for start in range(0, settings.batch, settings.micro_batch):
-            part = sample.slice(start, start + settings.micro_batch)
-            part_loss, part_fit_loss = self._backward(part, fit)
-            loss, fit_loss = loss + part_loss, fit_loss + part_fit_loss
+        loss, fit_loss = self.accumulate(sample, partial(self._backward, fit))
         norm = nn.utils.clip_grad_norm_(self.weights, settings.clip)
         factor = rate_factor(seen, settings.images, settings.warmup, settings.cooldown)
         for group in self.optimizer.param_groups:
@@ -91,15 +92,14 @@ class DiffusionTrainer:
         self.ema.update(self.weights)
         scalars = {"loss": loss, "grad_norm": norm}
         if settings.method != "plain":
-            scalars["share"] = x0.new_full((), sample.on_method / settings.batch)
+            scalars["share"] = x0.new_full((), sample.on_method / len(sample.t))
         if fit is not None:
             fit.update()
             scalars["module_loss"] = fit_loss
         return scalars
 
-    def _backward(self, part: TrainSample, fit: CompensatorFit | None) -> tuple[Tensor, Tensor]:
+    def _backward(self, fit: CompensatorFit | None, part: TrainSample, share_of_batch: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of a micro-batch; returns its parts of the batch's (loss, loss of C's fit)."""
-        share_of_batch = self.settings.micro_batch / self.settings.batch
         denoise, fit_loss = self.denoise.with_condition(part.condition), part.x0.new_zeros(())
         pair = plain_pair(denoise.prediction, part.x0, part.eps, part.t, denoise.schedule)
         asks_net = fit is not None or part.on_method or (denoise.net.self_conditioned and part.self_cond)
@@ -159,7 +159,9 @@ class DiffusionTrainer:
         return made
 
     def after(self, seen: int, batch: int) -> None:
-        """Measure C when it is frozen; add a row to the samples along the way; keep the EMA weights."""
+        """Measure C when it is frozen; add a row to the samples along the way; keep the EMA weights. Rank 0 does."""
+        if rank():
+            return
         if self.fit is not None and seen - batch < self.fit_until <= seen:
             with self.frozen():
                 micro_batch = self.settings.micro_batch

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from cspipe.data.seeds import derive_seed
 from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.collectives import averaged, from_first, together, wait_for_all
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import NotFinite, UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.progress import Progress
+from cspipe.runtime.ranks import rank, world
 from cspipe.runtime.tracking import Log
 from cspipe.training.stream import Batch, TrainingSet, batches
 
@@ -136,14 +138,15 @@ def run(
     being finite, when there are fewer images than a batch, or when another worker took the run over.
     """
     _check_size(data, plan, name)
+    stop = together(stopping)
     at = _resume(trainer, checkpoints, device, name, log)
     with Progress(name, plan.images, at.seen) as progress:
         for batch in batches(data, plan.batch, plan.seed, at.seen, device):
             if at.seen >= plan.images:
                 break
-            if stopping():
+            if stop():
                 _stop(trainer, at, plan, checkpoints, name)
-            at.meter.add(trainer.step(batch, at.seen))
+            at.meter.add(averaged(trainer.step(batch, at.seen)))
             at.seen += plan.batch
             trainer.after(at.seen, plan.batch)
             save = at.seen >= plan.images or at.seen + plan.batch - at.saved > plan.checkpoint_every
@@ -166,12 +169,17 @@ def _check_size(data: TrainingSet, plan: Plan, name: str) -> None:
             f"{name}: {len(data)} training images are fewer than a batch of {plan.batch}; "
             "lower the batch in params.yaml or add images"
         )
+    if plan.batch % world():
+        raise UserError(
+            f"{name}: a batch of {plan.batch} cannot be shared by {world()} GPUs (compute.gpus x compute.nodes); "
+            "set batch to a multiple in params.yaml"
+        )
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> TrainState:
     """Where the newest state was stored, its curve logged again; the start if there is none."""
     at = TrainState(MetricMeter(device))
-    found = checkpoints.load(device.device)
+    found = from_first(checkpoints.load(device.device) if rank() == 0 else None, device.device)
     if found is not None:
         seen, state = found
         trainer.load_state_dict(state["trainer"])
@@ -186,7 +194,8 @@ def _save(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints
     """Store a state whose weights are finite."""
     if not trainer.finite():
         raise _not_finite("a weight", at.seen - plan.batch, plan, checkpoints, name)
-    checkpoints.save(at.seen, {"trainer": trainer.state_dict(), "place": at.state_dict()})
+    if rank() == 0:
+        checkpoints.save(at.seen, {"trainer": trainer.state_dict(), "place": at.state_dict()})
 
 
 def _stop(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
@@ -194,6 +203,7 @@ def _stop(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints
     if at.seen != at.saved:
         _save(trainer, at, plan, checkpoints, name)
     checkpoints.flush(SECONDS_BEFORE_THE_END)
+    wait_for_all()  # the first that ends, ends the others
     raise Preempted(f"stopped by SIGTERM at {at.seen} images, its state stored; the same command goes on from there")
 
 

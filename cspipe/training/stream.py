@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,9 +18,12 @@ from cspipe.data.conditions import Conditions
 from cspipe.data.pixels import normalise
 from cspipe.data.seeds import derive_seed
 from cspipe.runtime.device import Device
+from cspipe.runtime.ranks import rank, world
 
 BLOCK = 1024
 """Images copied to the device at a time."""
+FIRST_STEPS = 2
+"""After which the memory that training needs is known: the second has the optimizer's states."""
 
 
 class Images(Protocol):
@@ -48,12 +53,12 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.images)
 
-    def gather(self, indices: NDArray[np.int64], device: Device, *purpose: str, first: int = 0) -> Batch:
-        """These images, not normalised yet; the condition of the i-th is drawn for (purpose, first + i)."""
+    def gather(self, indices: NDArray[np.int64], device: Device, *purpose: str, first: int = 0, step: int = 1) -> Batch:
+        """These images, not normalised yet; the condition of the i-th is drawn for (purpose, first + i * step)."""
         pixels = self.images.gather(indices)
         if self.conditions is None:
             return Batch(device.upload(torch.from_numpy(pixels)), None)
-        seeds = [derive_seed(self.seed, "condition", *purpose, first + i) for i in range(len(indices))]
+        seeds = [derive_seed(self.seed, "condition", *purpose, first + i * step) for i in range(len(indices))]
         condition = self.conditions(indices, pixels, seeds)
         return Batch(device.upload(torch.from_numpy(pixels)), device.upload(torch.from_numpy(condition)))
 
@@ -63,36 +68,43 @@ def normalised(batch: Batch) -> Batch:
     return Batch(normalise(batch.x0), None if batch.condition is None else normalise(batch.condition))
 
 
-def stream_indices(count: int, seed: int, start: int, length: int) -> NDArray[np.int64]:
-    """Places start..start+length of an endless stream: pass after pass over `count` images, each in another order."""
+def stream_indices(images: int, seed: int, start: int, length: int) -> NDArray[np.int64]:
+    """Places start..start+length of an endless stream: pass after pass over so many images, each in another order."""
     places = np.arange(start, start + length)
-    passes, offsets = places // count, places % count
+    passes, offsets = places // images, places % images
     indices = np.empty(length, np.int64)
     for p in np.unique(passes):
-        order = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", int(p)))).permutation(count)
-        indices[passes == p] = order[offsets[passes == p]]
+        indices[passes == p] = _order(images, seed, int(p))[offsets[passes == p]]
     return indices
 
 
-def batches(data: TrainingSet, batch: int, seed: int, start: int, device: Device) -> Iterator[Batch]:
-    """Yield normalised batches on the device, from place `start` of the stream on, without end.
+@lru_cache(maxsize=2)
+def _order(images: int, seed: int, number: int) -> NDArray[np.int64]:
+    """That of a pass."""
+    return np.random.Generator(np.random.PCG64(derive_seed(seed, "order", number))).permutation(images)
 
-    Images without conditions that fit the GPU's memory move there whole; otherwise the next batch is gathered while
-    this one trains.
+
+def batches(data: TrainingSet, batch: int, seed: int, start: int, device: Device) -> Iterator[Batch]:
+    """Yield normalised batches on the device, from place `start` of the stream on, without end; a rank's part of each.
+
+    Images without conditions move to the GPU whole if they fit into what FIRST_STEPS steps have left; otherwise the
+    next batch is gathered while this one trains.
     """
-    resident = _whole(data.images, device) if data.conditions is None else None
+    resident: Tensor | None = None
 
     def fetch(place: int) -> Batch:
         """The batch (uint8, on the device) that starts at a place of the stream."""
-        indices = stream_indices(len(data), seed, place, batch)
+        indices = stream_indices(len(data), seed, place, batch)[rank() :: world()]
         if resident is not None:
             return Batch(resident[device.upload(torch.from_numpy(indices))], None)
-        return data.gather(indices, device, "train", first=place)
+        return data.gather(indices, device, "train", first=place + rank(), step=world())
 
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(fetch, start)
-        while True:
+        for number in count():
             ready = waiting.result()
+            if number == FIRST_STEPS and data.conditions is None:
+                resident = _whole(data.images, device)
             start += batch
             waiting = ahead.submit(fetch, start)
             yield normalised(ready)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.runtime.ranks import rank, world
 from cspipe.training.stream import Batch
 
 
@@ -95,24 +96,29 @@ class TrainSampler:
         Everything follows from (seed, seen). The number of images on that path has mean share * N. Those due to the
         timesteps at which no step of the path ends stay plain, there: else T, where sampling starts, would not be
         trained. Also seeds torch's global generators, from which dropout draws.
+
+        Of W ranks each draws for all W * N images and takes every W-th: they share what takes the method's path, and
+        see the numbers that one process would. Dropout alone is another in each.
         """
         x0, condition = batch
         step_seed = derive_seed(self.seed, "step", seen)
-        torch.manual_seed(derive_seed(self.seed, "dropout", seen))
+        torch.manual_seed(derive_seed(self.seed, "dropout", seen) ^ rank())
         generator = torch.Generator(x0.device).manual_seed(step_seed)
 
         def gauss() -> Tensor:
             """N(0, I) in the shape of the images."""
-            return torch.randn(x0.shape, generator=generator, device=x0.device)
+            return torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device)[ours].contiguous()
 
-        n = len(x0)
-        u, mirror = torch.rand((2, n), generator=generator, device=x0.device)
+        n, ours = len(x0) * world(), slice(rank(), None, world())
+        u, mirror = torch.rand((2, n), generator=generator, device=x0.device)[:, ours]
         eps = gauss()
-        on_method = int(share * n + (step_seed % 2**20) / 2**20)
-        t, timesteps = 1 + (u * self.steps).long(), None
-        if self.path is not None and on_method:
-            on_path, share_of_top = on_method, self.path.gap / (len(self.path.timesteps) - 1)
+        on_method = on_path = int(share * n + (step_seed % 2**20) / 2**20)
+        if self.path is not None and on_path:
+            share_of_top = self.path.gap / (len(self.path.timesteps) - 1)
             on_method -= int(share_of_top * on_path + (step_seed >> 21) % 2**20 / 2**20)
+        on_method, on_path = (len(range(rank(), count, world())) for count in (on_method, on_path))
+        t, timesteps = 1 + (u * self.steps).long(), None
+        if self.path is not None and on_path:
             timesteps = self.path.down(u[:on_method])
             t = torch.cat([timesteps[0], self.path.top(u[on_method:on_path]), t[on_path:]])
         if self.flip:

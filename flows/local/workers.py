@@ -44,7 +44,11 @@ def visible_gpus() -> list[str]:
 
 
 def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[str]) -> list[Program]:
-    """The workers of a pool: one per GPU that sees no other, one without any where there is none, one for cpu."""
+    """The workers of a pool: one for cpu, one per GPU for gpu, or one without any where there is none.
+
+    Each sees all of these GPUs: a stage locks those that it takes (runtime/gpu_lock.py), and compute.gpus may be more
+    than one.
+    """
     shared = dict(environment) | {
         "CSPIPE_HOME": os.fspath(home),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
@@ -54,8 +58,8 @@ def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[s
     if pool != "gpu":
         return [_program(pool, pool, home, shared)]
     return [
-        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": gpu})
-        for number, gpu in enumerate(gpus or [""])
+        _program(pool, f"{pool}-{number}", home, shared | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)})
+        for number in range(max(1, len(gpus)))
     ]
 
 

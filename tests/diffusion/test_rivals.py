@@ -29,7 +29,8 @@ class Echo(nn.Module):
 
 
 def test_self_conditioned_net_is_told_zeros_and_then_what_it_said_last() -> None:
-    device = open_device(ComputeSettings(device="cpu", precision="float32", compile=False, threads=1))
+    compute = {"precision": "float32", "compile": False, "deterministic": True, "gpus": 1, "nodes": 1}
+    device = open_device(ComputeSettings(device="cpu", threads=1, **compute))
     schedule = cosine_schedule(10)
     denoise = NetDenoiser(TimestepScaledNet(Echo(), 10, device, self_conditioned=True), "x0", schedule)
     x, t = torch.randn(2, 1, 4, 4), torch.full((2,), 5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,9 +17,11 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Ru
 
 from cspipe.runtime.ends import End
 from cspipe.runtime.storage import Bucket
-from flows.dispatch import cancel_queued, failed, queue_after, until_begun
+from flows.dispatch import begin, cancel_queued, failed, queue_after, until_begun
 from flows.failures import StageFailed, Transient
+from flows.graph import Node
 from flows.handover import Place
+from flows.setup import create_pools
 
 pytestmark = pytest.mark.usefixtures("prefect")
 SENT = uuid4()
@@ -46,6 +50,22 @@ def two_stages(queue: Callable[[], UUID], fails: bool) -> UUID:
     upstream = first.submit(fails)
     with ThreadPoolExecutor(1) as threads:
         return second.submit(queue_after(threads, [upstream], queue), wait_for=[upstream]).result()
+
+
+def test_a_job_is_asked_for_the_gpus_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a pool whose workers are given none by the server."""
+    (tmp_path / "params.yaml").write_text("{}")
+    bucket = SimpleNamespace(delete=lambda key: None)
+    place = SimpleNamespace(bucket=bucket, run="a", result="", progress="")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(uuid4()))
+    monkeypatch.setattr("flows.dispatch.until_begun", lambda queued, *others: queued)
+    with get_client(sync_client=True) as client:
+        create_pools(client)
+        client.create_deployment(client.create_flow_from_name("run-stage"), "run-stage-gpu", work_pool_name="gpu")
+        for gpus, asked in ((1, {}), (2, {"gpus": 2})):
+            node, workspace = Node("train", "gpu", 1.0, (), (), (), gpus), SimpleNamespace(root=tmp_path, revision="")
+            queued = begin(node, workspace, place, print)  # type: ignore[arg-type]
+            assert client.read_flow_run(queued).job_variables == asked
 
 
 def test_its_task_is_pending_until_a_worker_has_begun() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
 
 from cspipe.config.params import Params
 from cspipe.runtime import device as compute
-from cspipe.runtime.device import Device, open_device
+from cspipe.runtime import gpu_lock, ranks
+from cspipe.runtime.device import Device, claim, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import Batch, TrainingSet, batches
@@ -69,13 +71,70 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_outside(params: Make, p
     assert torch.isclose(*losses, rtol=0.05)
 
 
-def test_set_that_fits_the_device_gives_the_same_batches(pictures: Pictures) -> None:
+def test_set_that_fits_into_what_two_steps_leave_gives_the_same_batches(pictures: Pictures) -> None:
+    asked_after = []
+
     class Roomy(Device):
         """A device with memory for a training set, as a GPU has."""
 
         def free_memory(self) -> int:
+            asked_after.append(len(seen))
             return 10**9
 
-    host, device = (kind(CPU, torch.float32, compile=False) for kind in (Device, Roomy))
-    ours, theirs = (itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, d), 4) for d in (host, device))
-    assert all(torch.equal(a.x0, b.x0) for a, b in zip(ours, theirs, strict=True))
+    seen: list[Batch] = []
+    for batch in itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, Roomy(CPU, torch.float32, False)), 6):
+        seen.append(batch)
+    host = itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, Device(CPU, torch.float32, compile=False)), 6)
+    assert all(torch.equal(a.x0, b.x0) for a, b in zip(seen, host, strict=True))
+    assert asked_after == [2]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The UUIDs of two GPUs that torch seems to find."""
+    names = [f"test-{uuid4()}" for _ in range(2)]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(compute, "_on_gpu", lambda settings: True)
+    monkeypatch.setattr(compute, "_uuids", lambda: names)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", lambda index: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setenv(compute.GPUS, "")
+    yield names
+    torch.use_deterministic_algorithms(deterministic)
+    for name in names:
+        if name in gpu_lock._held:
+            gpu_lock._held.pop(name).release()
+        gpu_lock.lock_file(name).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_what_is_not_deterministic_may_be_fast(deterministic: bool, params: Make, two_gpus: list[str]) -> None:
+    assert open_device(params({"compute.deterministic": deterministic}).compute).device.type == "cuda"
+    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic
+
+
+def test_the_cpu_knows_no_such_difference(params: Make) -> None:
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    open_device(params({"compute.deterministic": False}).compute)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == before
+
+
+@pytest.mark.parametrize(("gpus", "count"), [(1, 1), (2, 2), ("all", 2), (3, None)])
+def test_ranks_get_a_locked_gpu_each(
+    gpus: int | str, count: int | None, params: Make, two_gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = params({"compute.gpus": gpus}).compute
+    if count is None:
+        with pytest.raises(UserError, match=r"compute\.gpus is 3.* 2 "):
+            claim(settings)
+        return
+    assert claim(settings) == count
+    if count == 1:
+        assert not gpu_lock._held.keys() & two_gpus, "the process itself takes one"
+        return
+    assert gpu_lock._held.keys() >= set(two_gpus)
+    monkeypatch.setenv(ranks.LAUNCHER, "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert open_device(settings).device.index == 1

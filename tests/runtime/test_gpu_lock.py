@@ -17,7 +17,7 @@ HOLD = """
 import sys, time
 from cspipe.runtime import gpu_lock
 gpu_lock.SECONDS_BETWEEN_TRIES = 0.02
-print(gpu_lock.take_first(sys.argv[1:]))
+print(*gpu_lock.take(sys.argv[2:], int(sys.argv[1])))
 time.sleep(600)
 """
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -34,11 +34,11 @@ def names() -> Iterator[list[str]]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start a process that takes one of some GPUs, prints its index, and keeps it until it is killed."""
+    """Start a process that takes so many of some GPUs, prints their indices, and keeps them until it is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*names: str) -> subprocess.Popen[str]:
-        command, pipe = [sys.executable, "-u", "-c", HOLD, *names], subprocess.PIPE
+    def start(*names: str, count: int = 1) -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, "-u", "-c", HOLD, str(count), *names], subprocess.PIPE
         started.append(subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
@@ -63,6 +63,15 @@ def test_the_first_free_gpu_is_locked_for_every_user(names: list[str], start: St
     assert start(*names).stdout.readline() == "0\n"
     assert start(*names).stdout.readline() == "1\n"
     assert stat.S_IMODE(gpu_lock.lock_file(names[0]).stat().st_mode) == 0o666
+
+
+def test_two_are_locked_together_or_none(names: list[str], start: Start) -> None:
+    first = start(names[1])
+    assert first.stdout.readline() == "0\n"
+    both = start(*names, count=2)
+    assert str(first.pid) in both.stderr.readline()
+    assert start(names[0]).stdout.readline() == "0\n"
+    assert both.poll() is None
 
 
 def test_what_another_user_wrote_into_the_lock_commands_no_terminal(names: list[str]) -> None:

@@ -40,6 +40,7 @@ def changed(clone: Path, *targets: str) -> set[str]:
 def test_a_new_choice_or_an_edit_outside_trains_nothing_again(clone: Path) -> None:
     add_choices(clone)
     edit(clone, *outside(clone))
+    (clone / "params.yaml").write_text((clone / "params.yaml").read_text().replace("gpus: 1", "gpus: 2"))
     assert changed(clone, "train") == set()
     assert changed(clone) <= {"sample@ddim-100", "sample@cs-10"}  # they depend on every correction
 
