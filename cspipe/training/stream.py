@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -69,9 +70,14 @@ def stream_indices(count: int, seed: int, start: int, length: int) -> NDArray[np
     passes, offsets = places // count, places % count
     indices = np.empty(length, np.int64)
     for p in np.unique(passes):
-        order = np.random.Generator(np.random.PCG64(derive_seed(seed, "order", int(p)))).permutation(count)
-        indices[passes == p] = order[offsets[passes == p]]
+        indices[passes == p] = _order(count, seed, int(p))[offsets[passes == p]]
     return indices
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, p: int) -> NDArray[np.int64]:
+    """The order of pass p, kept: a batch meets two passes at most."""
+    return np.random.Generator(np.random.PCG64(derive_seed(seed, "order", p))).permutation(count)
 
 
 def batches(data: TrainingSet, batch: int, seed: int, start: int, device: Device) -> Iterator[Batch]:
