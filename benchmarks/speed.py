@@ -131,8 +131,8 @@ def figures(params: Params, clock: Clock, step: Callable[[], object], cost: Cost
 def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionTrainer:
     """The trainer of the train stage, in a mode."""
     trainer = new_trainer(params, TrainingSet(noise(params)), Device(device, mode.precision, mode.compile))
-    if mode.channels_last:
-        trainer.net.to(memory_format=torch.channels_last)
+    for net in (trainer.net, trainer.ema.net):
+        net.to(memory_format=torch.channels_last if mode.channels_last else torch.contiguous_format)
     return trainer
 
 

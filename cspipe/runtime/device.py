@@ -8,17 +8,18 @@ import sys
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import psutil
 import torch
 from pydantic import Field, StrictBool
-from torch import Tensor
+from torch import Tensor, nn
 
 from cspipe.runtime import gpu_lock
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Count, Section
 
+NetT = TypeVar("NetT", bound=nn.Module)
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit: "max" or microseconds of processor time, and of what time."""
 SECONDS_TO_LOOK = 0.25
@@ -52,6 +53,11 @@ class Device:
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which nets compute in `precision`; weights and everything outside stay float32."""
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def place(self, net: NetT) -> NetT:
+        """Move a net here; on CUDA its weights, and so its features, have the channels last, as tensor cores take them."""
+        last = self.device.type == "cuda"
+        return net.to(self.device, memory_format=torch.channels_last if last else torch.preserve_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
 
     def upload(self, images: Tensor) -> Tensor:
         """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""

@@ -29,13 +29,13 @@ from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 def new_main(params: Params, device: Device) -> nn.Module:
     """A main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
-    return _build_main(params.model, params.diffusion, *_shape(params)).to(device.device)
+    return _build_main(params.model, params.diffusion, *_shape(params), device)
 
 
 def new_compensator(params: Params, device: Device) -> nn.Module:
     """A net C with weights drawn from the run's seed; its output is zero."""
     torch.manual_seed(derive_seed(params.seed, "module"))
-    return _build_compensator(params.compensation, *_shape(params)).to(device.device)
+    return _build_compensator(params.compensation, *_shape(params), device)
 
 
 def _shape(params: Params) -> tuple[str, int, int]:
@@ -44,16 +44,18 @@ def _shape(params: Params) -> tuple[str, int, int]:
 
 
 def _build_main(
-    model: BackboneSettings, diffusion: DiffusionSettings, task: str, channels: int, size: int
+    model: BackboneSettings, diffusion: DiffusionSettings, task: str, channels: int, size: int, device: Device
 ) -> nn.Module:
     """The main net: its input is the image, the task's condition and, self-conditioned, its own estimate."""
     self_cond = channels if diffusion.self_condition else 0
-    return model.build(channels + condition_channels(task, channels) + self_cond, channels, size)
+    return device.place(model.build(channels + condition_channels(task, channels) + self_cond, channels, size))
 
 
-def _build_compensator(settings: CompensationSettings, task: str, channels: int, size: int) -> nn.Module:
+def _build_compensator(
+    settings: CompensationSettings, task: str, channels: int, size: int, device: Device
+) -> nn.Module:
     """C: its input is the estimate and the task's condition."""
-    return settings.build(channels + condition_channels(task, channels), channels, size)
+    return device.place(settings.build(channels + condition_channels(task, channels), channels, size))
 
 
 def conditions_of(params: Params) -> dict[str, Any] | None:
@@ -79,9 +81,10 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
     config = read_config(folder, "train")
     diffusion = DiffusionSettings.model_validate(config["diffusion"])
-    net = _build_main(_stored_backbone(config, folder), diffusion, config["task"], config["channels"], config["size"])
+    model = _stored_backbone(config, folder)
+    net = _build_main(model, diffusion, config["task"], config["channels"], config["size"], device)
     load_weights(net, folder, "ema")
-    net.to(device.device).eval().requires_grad_(False)
+    net.eval().requires_grad_(False)
     return new_denoiser(net, diffusion, device), config
 
 
@@ -102,9 +105,9 @@ def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION
     """C of the compensate stage, frozen, of a folder. Raises UserError."""
     config = read_config(folder, "compensate")
     settings = CompensationSettings.model_validate(config["compensation"])
-    net = _build_compensator(settings, config["task"], config["channels"], config["size"])
+    net = _build_compensator(settings, config["task"], config["channels"], config["size"], device)
     load_weights(net, folder, "module")
-    return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
+    return TimestepScaledNet(net.eval().requires_grad_(False), steps, device)
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
