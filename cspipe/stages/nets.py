@@ -55,7 +55,10 @@ def _build_compensator(
     settings: CompensationSettings, task: str, channels: int, size: int, device: Device
 ) -> nn.Module:
     """C: its input is the estimate and the task's condition."""
-    return device.place(settings.build(channels + condition_channels(task, channels), channels, size))
+    net = device.place(settings.build(channels + condition_channels(task, channels), channels, size))
+    if device.compile:
+        net.compile(dynamic=False)
+    return net
 
 
 def conditions_of(params: Params) -> dict[str, Any] | None:
@@ -70,10 +73,16 @@ def masks_sha256(params: Params) -> str | None:
     return None if params.condition.mask_folder is None else sha256_file(PREPARED / MASKS)
 
 
-def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -> NetDenoiser:
-    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so."""
-    called = torch.compile(net) if device.compile else net
-    scaled = TimestepScaledNet(called, diffusion.steps, device, self_conditioned=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
+def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device, multiple: int = 1) -> NetDenoiser:
+    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so, with a graph for each size of a batch."""
+    called = torch.compile(net, dynamic=False) if device.compile else net
+    scaled = TimestepScaledNet(
+        called,  # type: ignore[arg-type]  # torch.compile of a module is one
+        diffusion.steps,
+        device,
+        self_conditioned=diffusion.self_condition,
+        multiple=multiple,
+    )
     return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 
 
