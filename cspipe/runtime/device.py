@@ -55,7 +55,7 @@ class Device:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def place(self, net: NetT) -> NetT:
-        """Move a net here; on CUDA its weights, and so its features, have the channels last, as tensor cores take them."""
+        """Move a net here; on CUDA its weights, and so its features, have channels last, as tensor cores take them."""
         last = self.device.type == "cuda"
         return net.to(self.device, memory_format=torch.channels_last if last else torch.preserve_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
 
