@@ -55,9 +55,8 @@ class Device:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def place(self, net: NetT) -> NetT:
-        """Move a net here; on CUDA its weights, and so its features, have channels last, as tensor cores take them."""
-        last = self.device.type == "cuda"
-        return net.to(self.device, memory_format=torch.channels_last if last else torch.preserve_format)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
+        """Move a net here; its weights, and so its features, have channels last, as CPUs and tensor cores take them."""
+        return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
 
     def upload(self, images: Tensor) -> Tensor:
         """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""

@@ -79,3 +79,11 @@ def test_set_that_fits_the_device_gives_the_same_batches(pictures: Pictures) -> 
     host, device = (kind(CPU, torch.float32, compile=False) for kind in (Device, Roomy))
     ours, theirs = (itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, d), 4) for d in (host, device))
     assert all(torch.equal(a.x0, b.x0) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_net_of_a_stage_has_channels_last_and_so_has_its_average(params: Make, pictures: Pictures) -> None:
+    trainer = new_trainer(params(), TrainingSet(pictures), Device(CPU, torch.float32, compile=False))  # type: ignore[arg-type]
+    assert trainer.fit is not None
+    nets = (trainer.net, trainer.ema.net, trainer.fit.net)
+    weights = [weight for net in nets for weight in net.parameters() if weight.ndim == 4]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
