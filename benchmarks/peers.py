@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
+from math import gcd
 from typing import Any
 
 import torch
@@ -13,24 +17,25 @@ from cspipe.config.workload import cost_of
 
 
 class Sample(nn.Module):
-    """Diffusers' U-Net with the widths, depths and attention of ours, called as ours is."""
+    """Diffusers' U-Net with the widths, depths and attention of ours, or another width, called as ours is."""
 
-    def __init__(self, params: Params) -> None:
+    def __init__(self, params: Params, channels: int | None = None) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
         model, size = params.model.model_dump(), params.data.size
+        channels = channels or model["channels"]
         attends = [size >> level in model["attention"] for level in range(len(model["multipliers"]))]
         self.net = UNet2DModel(
             sample_size=size,
             in_channels=params.data.channels,
             out_channels=params.data.channels,
             layers_per_block=model["blocks"],
-            block_out_channels=tuple(model["channels"] * multiplier for multiplier in model["multipliers"]),
+            block_out_channels=tuple(channels * multiplier for multiplier in model["multipliers"]),
             down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attends),
             up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attends)),
             attention_head_dim=model["head_channels"],
-            norm_num_groups=min(32, model["channels"]),
+            norm_num_groups=gcd(32, channels),
             dropout=model["dropout"],
         )
 
@@ -41,16 +46,23 @@ class Sample(nn.Module):
 
 
 def diffusers_training(params: Params, mode: Mode, clock: Clock, matrices: float) -> dict[str, Any]:
-    """A step of diffusers' example of unconditional training: AdamW, clipping, and its EMA of the weights."""
+    """A step of diffusers' example of unconditional training."""
+    net = Sample(params).to(clock.device)
+    if mode.other_layout:
+        net.to(memory_format=torch.channels_last)
+    step = diffusers_step(net, mode, new_batch(params, clock.device).x0)
+    cost = cost_of(Sample(params), torch.randn(1, params.data.channels, *[params.data.size] * 2), torch.ones(1))
+    return figures(params, clock, step, cost, matrices)
+
+
+def diffusers_step(net: Sample, mode: Mode, x0: Tensor) -> Callable[[], None]:
+    """Of that training on images x0 (N, C, H, W): AdamW, clipping, and diffusers' EMA of the weights."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    net, scheduler = Sample(params).to(clock.device), DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    if mode.channels_last:
-        net.to(memory_format=torch.channels_last)
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     called = torch.compile(net) if mode.compile else net
     optimizer, ema = torch.optim.AdamW(net.parameters(), fused=True), EMAModel(net.parameters())
-    x0 = new_batch(params, clock.device).x0
 
     def step() -> None:
         """One optimizer step."""
@@ -64,5 +76,57 @@ def diffusers_training(params: Params, mode: Mode, clock: Clock, matrices: float
         optimizer.zero_grad(set_to_none=True)
         ema.step(net.parameters())
 
-    cost = cost_of(Sample(params), torch.randn(1, *x0.shape[1:]), torch.ones(1))
-    return figures(params, clock, step, cost, matrices)
+    return step
+
+
+def diffusers_sampling(net: Sample, shape: tuple[int, ...], steps: int) -> Callable[[], Tensor]:
+    """Images (N, C, H, W) of that shape by diffusers' DDIM, as its pipeline does it."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2")
+    scheduler.set_timesteps(steps)
+
+    @torch.no_grad()
+    def sample() -> Tensor:
+        """One batch."""
+        x = torch.randn(shape)
+        for t in scheduler.timesteps:
+            x = scheduler.step(net.net(x, t).sample, t, x).prev_sample
+        return x
+
+    return sample
+
+
+def lucidrains(params: Params, x0: Tensor, steps: int) -> tuple[nn.Module, Callable[[], None], Callable[[], Tensor]]:
+    """Denoising-diffusion-pytorch: its U-Net in our widths, and its step of training and DDIM sampling.
+
+    As its Trainer does them: Adam, clipping, and an EMA of the weights every ten steps.
+    """
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from ema_pytorch import EMA
+
+    model, size = params.model.model_dump(), params.data.size
+    attends = tuple(size >> level in model["attention"] for level in range(len(model["multipliers"])))
+    net = Unet(
+        dim=model["channels"], dim_mults=tuple(model["multipliers"]), full_attn=attends,
+        attn_dim_head=model["head_channels"], channels=x0.shape[1], flash_attn=True,
+    )  # fmt: skip
+    diffusion = GaussianDiffusion(net, image_size=size, sampling_timesteps=steps)
+    optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
+    ema, images = EMA(diffusion, beta=0.995, update_every=10), (x0 + 1) / 2
+
+    def step() -> None:
+        """One optimizer step."""
+        diffusion(images).backward()
+        nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update()
+
+    def sample() -> Tensor:
+        """One batch, without its bar."""
+        with redirect_stderr(StringIO()):
+            images: Tensor = diffusion.sample(batch_size=len(x0))
+        return images
+
+    return net, step, sample

@@ -32,14 +32,15 @@ class Mode:
 
     precision: torch.dtype
     compile: bool = False
-    channels_last: bool = False
+    other_layout: bool = False
+    """Not as their libraries have them: ours contiguous, diffusers' with the channels last."""
 
 
 MODES = {
     "bfloat16": Mode(torch.bfloat16),
-    "bfloat16 channels_last": Mode(torch.bfloat16, channels_last=True),
+    "bfloat16 other layout": Mode(torch.bfloat16, other_layout=True),
     "bfloat16 compiled": Mode(torch.bfloat16, compile=True),
-    "bfloat16 compiled channels_last": Mode(torch.bfloat16, compile=True, channels_last=True),
+    "bfloat16 compiled other layout": Mode(torch.bfloat16, compile=True, other_layout=True),
     "float32 (TF32)": Mode(torch.float32),
 }
 
@@ -131,8 +132,9 @@ def figures(params: Params, clock: Clock, step: Callable[[], object], cost: Cost
 def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionTrainer:
     """The trainer of the train stage, in a mode."""
     trainer = new_trainer(params, TrainingSet(noise(params)), Device(device, mode.precision, mode.compile))
-    if mode.channels_last:
-        trainer.net.to(memory_format=torch.channels_last)
+    if mode.other_layout:
+        for net in (trainer.net, trainer.ema.net):
+            net.to(memory_format=torch.contiguous_format)
     return trainer
 
 

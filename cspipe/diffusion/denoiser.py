@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from cspipe.diffusion.process import Denoiser, Prediction, clean_estimate, net_input
 from cspipe.diffusion.schedule import Schedule
@@ -25,6 +26,8 @@ class TimestepScaledNet:
     """Whether it takes a clean estimate as well, after the condition."""
     self_cond: Tensor | None = None
     """That estimate (N, C, H, W); None: zeros."""
+    multiple: int = 1
+    """Compiled and without gradient it sees multiples of so many images, the rest zeros: few sizes, a graph each."""
 
     def with_condition(self, condition: Tensor | None) -> TimestepScaledNet:
         """The same net under a condition."""
@@ -35,9 +38,12 @@ class TimestepScaledNet:
         inputs = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         if self.self_conditioned:
             inputs = torch.cat([inputs, torch.zeros_like(x) if self.self_cond is None else self.self_cond], dim=1)
+        extra = 0 if torch.is_grad_enabled() or not self.device.compile else -len(t) % self.multiple
+        if extra:
+            inputs, t = pad(inputs, (0, 0, 0, 0, 0, 0, 0, extra)), pad(t, (0, extra))
         with self.device.autocast():
             output: Tensor = self.net(inputs, t * (1000 / self.steps))
-        return output.float()
+        return output[: len(x)].float()
 
 
 @dataclass(frozen=True)

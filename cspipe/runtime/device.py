@@ -8,17 +8,18 @@ import sys
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 import torch
 from pydantic import Field, StrictBool
-from torch import Tensor
+from torch import Tensor, nn
 
 from cspipe.runtime import gpu_lock, ranks
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Count, Section
 
+NetT = TypeVar("NetT", bound=nn.Module)
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """A container's limit: "max" or microseconds of processor time, and of what time."""
 GPUS = "CSPIPE_GPUS"
@@ -64,6 +65,10 @@ class Device:
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which nets compute in `precision`; weights and everything outside stay float32."""
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+    def place(self, net: NetT) -> NetT:
+        """Move a net here; its weights, and so its features, have channels last, as CPUs and tensor cores take them."""
+        return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
 
     def upload(self, images: Tensor) -> Tensor:
         """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""

@@ -38,13 +38,13 @@ UNTOLD = {"train": {"method": "unknown"}, "images_seen": 0, "seed": None, "code"
 def new_main(params: Params, device: Device) -> nn.Module:
     """A main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
-    return _build_main(params.model, params.diffusion, *_shape(params)).to(device.device)
+    return device.place(_build_main(params.model, params.diffusion, *_shape(params)))
 
 
 def new_compensator(params: Params, device: Device) -> nn.Module:
     """A net C with weights drawn from the run's seed; its output is zero."""
     torch.manual_seed(derive_seed(params.seed, "module"))
-    return _build_compensator(params.compensation, *_shape(params)).to(device.device)
+    return _place_compensator(_build_compensator(params.compensation, *_shape(params)), device)
 
 
 def _shape(params: Params) -> tuple[str, int, int]:
@@ -65,6 +65,14 @@ def _build_compensator(settings: CompensationSettings, task: str, channels: int,
     return settings.build(channels + condition_channels(task, channels), channels, size)
 
 
+def _place_compensator(net: nn.Module, device: Device) -> nn.Module:
+    """C on the device; compiled if the main net is."""
+    net = device.place(net)
+    if device.compile:
+        net.compile(dynamic=False)
+    return net
+
+
 def conditions_of(params: Params) -> dict[str, Any] | None:
     """What a model file tells of its conditions; None for a net without any."""
     if params.task == "generate":
@@ -77,11 +85,17 @@ def masks_sha256(params: Params) -> str | None:
     return None if params.condition.mask_folder is None else sha256_file(PREPARED / MASKS)
 
 
-def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -> NetDenoiser:
-    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so."""
+def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device, multiple: int = 1) -> NetDenoiser:
+    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so, with a graph for each size of a batch."""
     shared = parallel(net)
-    called = torch.compile(shared) if device.compile else shared
-    scaled = TimestepScaledNet(called, diffusion.steps, device, self_conditioned=diffusion.self_condition)  # type: ignore[arg-type]  # torch.compile of a module is one
+    called = torch.compile(shared, dynamic=False) if device.compile else shared
+    scaled = TimestepScaledNet(
+        called,  # type: ignore[arg-type]  # torch.compile of a module is one
+        diffusion.steps,
+        device,
+        self_conditioned=diffusion.self_condition,
+        multiple=multiple,
+    )
     return NetDenoiser(scaled, diffusion.prediction, diffusion.new_schedule().to(device.device))
 
 
@@ -146,7 +160,7 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
     config = {**UNTOLD, **read_config(folder, "train")}
     stored = _validated(_StoredMain, config, folder, "train")
     net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
-    net.to(device.device).eval().requires_grad_(False)
+    net = device.place(net).eval().requires_grad_(False)
     return new_denoiser(net, stored.diffusion, device), config
 
 
@@ -163,7 +177,7 @@ def finished_compensator(
             found = f"{key} {value}, the main net's is {wanted}"
             raise UserError(f"{folder / FILE}: {found}; run `dvc repro compensate`")
     net = load_net(partial(_build_compensator, stored.compensation, *stored.shape), folder, "module")
-    return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
+    return TimestepScaledNet(_place_compensator(net, device).eval().requires_grad_(False), steps, device)
 
 
 def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:

@@ -73,11 +73,13 @@ def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionT
     for name in params.variants:
         open_held_out(params, name)  # raises if there are fewer held-out images than it samples
     net, fit = new_main(params, device), None
+    whole, quarter = params.train.micro_batch, -(-params.train.micro_batch // 4)
     method = choice(METHODS, params.train.method)
     if method.USES_COMPENSATOR:
         C = new_compensator(params, device)
-        fit = CompensatorFit(C, TimestepScaledNet(parallel(C), params.diffusion.steps, device), params.compensation)
-    denoise = new_denoiser(net, params.diffusion, device)
+        scaled = TimestepScaledNet(parallel(C), params.diffusion.steps, device, multiple=whole)
+        fit = CompensatorFit(C, scaled, params.compensation)
+    denoise = new_denoiser(net, params.diffusion, device, multiple=quarter)
     return DiffusionTrainer(net, denoise, params.train, method, fit, data, params.seed)
 
 

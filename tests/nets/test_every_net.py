@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -88,3 +89,22 @@ def test_compiles_as_one_graph(build: Build, stir) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(x, t), net(x, t))
+
+
+def test_channels_last_gives_the_same_and_no_layer_loses_it(build: Build, stir) -> None:
+    """The layout of nets on a GPU: up to the order of sums."""
+    net, (x, t) = stir(build(3, 16)), inputs(size=16)
+    last, lost = copy.deepcopy(net).to(memory_format=torch.channels_last), []
+
+    def look(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+        features = [each for each in (*given, made) if each.shape[1] > 3]  # all but the image itself
+        lost.extend(layer for each in features if not each.is_contiguous(memory_format=torch.channels_last))
+
+    for layer in last.modules():
+        if isinstance(layer, (nn.Conv2d, nn.GroupNorm)):
+            layer.register_forward_hook(look)
+    for each in (net, last):
+        each(x, t).square().sum().backward()
+    assert lost == []
+    for ours, theirs in zip(last.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4 * float(theirs.grad.abs().max()))

@@ -138,3 +138,11 @@ def test_ranks_get_a_locked_gpu_each(
     monkeypatch.setenv(ranks.LAUNCHER, "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert open_device(settings).device.index == 1
+
+
+def test_net_of_a_stage_has_channels_last_and_so_has_its_average(params: Make, pictures: Pictures) -> None:
+    trainer = new_trainer(params(), TrainingSet(pictures), Device(CPU, torch.float32, compile=False))  # type: ignore[arg-type]
+    assert trainer.fit is not None
+    nets = (trainer.net, trainer.ema.net, trainer.fit.net)
+    weights = [weight for net in nets for weight in net.parameters() if weight.ndim == 4]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
