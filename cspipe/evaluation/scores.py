@@ -105,7 +105,8 @@ def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: M
 
     def compute() -> Features:
         """As tensors of one number."""
-        found, y = {}, _cached_features(reference, measure)
+        found: Features = {}
+        y = _cached_features(reference, measure)
         for name, images in sets.items():
             _check(images, reference)
             x, size = _cached_features(images, measure), measure.subset_size(images, reference)
