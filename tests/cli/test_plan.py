@@ -22,7 +22,7 @@ def test_work_of_the_stages_is_that_of_the_counted_nets() -> None:
     assert found["sample@ddim-100"].flop == pytest.approx(512 * 100 * main.forward)
 
 
-@pytest.mark.parametrize("device", [*CARDS, "measured"])
+@pytest.mark.parametrize("device", [*CARDS, pytest.param("measured", marks=pytest.mark.slow)])
 def test_every_stage_has_a_line_that_says_where_the_speed_is_from(device: str) -> None:
     done = CliRunner().invoke(app, ["plan", "demo", "--device", device])
     assert done.exit_code == 0, done.output
