@@ -44,7 +44,10 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=pytest.mark.slow if name == "benchmarks/__main__.py" else ()) for name in SCRIPTS],
+)
 def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     arguments = ARGUMENTS.get(script, ["--smallest"])
     if "RUN" in arguments:

@@ -92,6 +92,7 @@ def ssim(a: Images, b: Images) -> Scores:
         return conv2d(conv2d(x, weights.reshape(1, 1, -1, 1)), weights.reshape(1, 1, 1, -1))
 
     def similarity(a: Images, b: Images) -> float:
+        """Of one pair (C, H, W)."""
         x, y = (torch.from_numpy(image.astype(np.float64)).unsqueeze(1) for image in (a, b))
         mean_x, mean_y = mean(x), mean(y)
         variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2

@@ -94,6 +94,7 @@ def _feature_distance(extractor: Extractor, device: torch.device) -> Callable[[T
     net = build(extractor, [layer], device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
+        """Of a batch of pairs (N, 3, H, W): (N,)."""
         (x,), (y,) = net(a), net(b)
         return torch.linalg.vector_norm(x.double() - y.double(), dim=1)  # type: ignore[no-any-return]
 
@@ -116,6 +117,7 @@ def _lpips(name: str, weights: Path, device: torch.device) -> Callable[[Tensor, 
     net.requires_grad_(False).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
+        """Of a batch of pairs (N, 3, H, W): (N,)."""
         x, y = (images / 127.5 - 1 for images in (a, b))
         if min(x.shape[2:]) < SMALLEST:
             x, y = (interpolate(images, (ENLARGED, ENLARGED), mode="bilinear") for images in (x, y))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cspipe.ingest.images import BadImage, Form, decode
+from cspipe.ingest.images import BadImage, Form, enlarges, fit, read
 from cspipe.ingest.parallel import chunks, parallel_map
 from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
 from cspipe.runtime.errors import UserError
@@ -173,7 +173,8 @@ class Decoder:
 
     def image(self, split: Split, name: str) -> PreparedImage:
         """What becomes of a file. Raises BadImage and OSError."""
-        return PreparedImage(split, decode(self.read(name), self.form))
+        image = read(self.read(name))
+        return PreparedImage(split, fit(image, self.form), enlarged=enlarges(image, self.form))
 
     def read(self, name: str) -> bytes:
         """The bytes of a file, or of a member decompressed in memory. Raises BadImage and OSError."""

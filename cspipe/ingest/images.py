@@ -96,6 +96,11 @@ def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def enlarges(image: Image.Image, form: Form) -> bool:
+    """Whether `fit` makes the part that it takes of an image larger."""
+    return (form.crop.side if isinstance(form.crop, Window) else min(image.size)) < form.size
+
+
 def _central(width: int, height: int) -> Window:
     """The largest square in the middle."""
     side = min(width, height)

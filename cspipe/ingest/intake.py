@@ -38,10 +38,11 @@ class Intake:
         self.writers = {name: ShardWriter(folder, name, form.shape, kept["shards"].get(name, [])) for name in names}
         self.skipped = [Skipped(**item) for item in kept["skipped"]]
         self.skipped_count: int = kept["skipped_count"]
+        self.enlarged: int = kept["enlarged"]
 
     def _kept(self) -> dict[str, Any]:
         """What progress.json holds; that of a new beginning if it, or a shard that it names, is missing or damaged."""
-        nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0}
+        nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0, "enlarged": 0}
         path = self.folder / PROGRESS
         if not path.exists():
             return nothing
@@ -59,6 +60,7 @@ class Intake:
         """Write an image and its pair, or note why there is none."""
         if isinstance(item, PreparedImage):
             self.writers[item.split].add(item.pixels)
+            self.enlarged += item.enlarged
             if item.paired is not None:
                 self.writers[f"{item.split}-paired"].add(item.paired)
         else:
@@ -77,6 +79,7 @@ class Intake:
             "shards": {name: writer.shards for name, writer in self.writers.items()},
             "skipped": [asdict(item) for item in self.skipped],
             "skipped_count": self.skipped_count,
+            "enlarged": self.enlarged,
         }
         with whole_file(self.folder / PROGRESS) as beside:
             beside.write_text(json.dumps(kept), encoding="utf-8")

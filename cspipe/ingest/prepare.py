@@ -18,7 +18,7 @@ from PIL import Image
 from cspipe.data.grid import display_scale, grid, save_png
 from cspipe.data.shards import INDEX, Shards, open_split
 from cspipe.data.user_masks import UserMasks
-from cspipe.ingest.images import Form, fit
+from cspipe.ingest.images import FORMATS, Form, fit
 from cspipe.ingest.intake import LISTED, SPLITS, Intake
 from cspipe.ingest.source import Source, find_source, form_of
 from cspipe.ingest.user_masks import read_masks
@@ -56,6 +56,10 @@ def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = Non
     shutil.rmtree(folder)
     if intake.skipped_count:
         print(f"prepare: {intake.summary()}; {out / INDEX} lists up to {LISTED}", file=sys.stderr)
+    if others := source.facts.get("other_files"):
+        print(f"prepare: {others} files of other kinds left out; it reads {', '.join(FORMATS)}", file=sys.stderr)
+    if intake.enlarged:
+        print(f"prepare: {intake.enlarged} images enlarged, as they are smaller than {data.size}", file=sys.stderr)
     return sum(splits[split]["images"] for split in SPLITS)
 
 

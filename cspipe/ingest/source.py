@@ -30,6 +30,8 @@ class PreparedImage:
     pixels: NDArray[np.uint8]
     paired: NDArray[np.uint8] | None = None
     """The same scene with something in front, or None."""
+    enlarged: bool = False
+    """Whether the image was smaller than what it is brought to."""
 
 
 @dataclass(frozen=True)

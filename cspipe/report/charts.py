@@ -72,6 +72,7 @@ def line_chart(
     shown = [_drawable(each, log_y) for each in series]
 
     def draw(figure: Figure) -> None:
+        """Draw the lines."""
         axes = figure.subplots()
         set_scale(axes, "x", x_label)
         set_scale(axes, "y", y_label, log=log_y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,3 +129,15 @@ def test_the_cache_name_tells_whatever_features_depend_on(new_measure: NewMeasur
 def test_too_few_images_are_refused(new_measure: NewMeasure) -> None:
     with pytest.raises(UserError, match=r"at least 4 images with 4, here 9 with 3.*params\.yaml"):
         score(set_of(blobs(9, 0)), set_of(blobs(3, 1)), new_measure())
+
+
+def test_features_whose_writing_fails_leave_no_file(new_measure: NewMeasure, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Path, content: bytes) -> None:
+        with file.open("wb") as opened:
+            opened.write(content[:10])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="no space left"):
+        score(set_of(blobs(9, 0)), set_of(blobs(9, 1)), new_measure())
+    assert not [*new_measure().cache.iterdir()]

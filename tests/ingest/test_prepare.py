@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import resource
 import subprocess
 import sys
@@ -133,6 +134,20 @@ def test_skipped_images_are_told_once(tmp_path: Path, settings: Settings, capsys
     assert "110 images skipped" in lines[0]
     assert lines[0].count("not readable as PNG") == 5
     assert "and 105 more" in lines[0]
+
+
+def test_other_kinds_and_enlarged_images_are_counted(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = settings(source="folder", path=fill(tmp_path / "raw", 20, 0), size=16)
+    Image.new("RGB", (16, 21)).save(tmp_path / "raw" / "large.png")
+    for name in ("a.gif", "b.bmp", "c.tiff"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "raw" / name)
+    for attempt in ("first", "second"):
+        assert prepare(data, tmp_path / attempt, tmp_path / "work", workers=1) == 21
+        told = capsys.readouterr().err
+        assert re.search(r"\b3 files of other kinds", told)
+        assert re.search(r"\b20 images enlarged", told)
 
 
 def test_names_and_reasons_of_skipped_images_command_no_terminal(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""Rows of the table of speeds for data: scores of given features, feature extraction, prepare, an idle `dvc repro`.
+
+Each function takes seconds to measure for and returns a row. What is compared takes turns on one thread; medians of
+processor time count, so that a busy machine slows all alike.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+from cspipe.evaluation.extractors import EfficientNetLite0, find_extractor
+from cspipe.evaluation.frechet import frechet
+from cspipe.evaluation.precision_recall import precision_recall
+from cspipe.evaluation.scores import inception_score
+from cspipe.ingest.images import Form, fit
+from cspipe.ingest.prepare import prepare
+from cspipe.ingest.settings import AvatarSettings, DataSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+FEATURES, CLASSES, BATCH = 1280, 1000, 64
+SECONDS_FOR_ALL = 60
+"""With this much time a row is of its full size; with less, of a part."""
+
+
+def scores(budget_seconds: float) -> dict[str, Any]:
+    """FID, KID, IS, precision and recall of 50,000 float64 features: each metric of fewer, times its growth."""
+    count, subsets = _part(8000, budget_seconds, least=1200), _part(5, budget_seconds, least=1)
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(count, FEATURES, generator=generator).double() * scale for scale in (1.0, 1.01))
+    logits, sizes = torch.randn(count, CLASSES, generator=generator), {"kid_subsets": subsets, "kid_subset_size": 1000}
+    blocks = {"save_cpu_ram": True, "prc_batch_size": 2000, "verbose": False}
+
+    def published() -> None:
+        """The Frechet distance by torch-fidelity."""
+        fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False)
+
+    growth = {"kid": 100 / subsets, "fid": 1.0, "prc": (50_000 / count) ** 2, "isc": 50_000 / count}
+    kid = partial(kid_features_to_metric, x, y, **sizes, verbose=False)  # torch-fidelity's for both
+    actions: dict[str, Callable[[], object]] = {
+        "kid": kid,
+        "ours fid": lambda: frechet(x, y),
+        "ours prc": lambda: precision_recall(x, y),
+        "ours isc": lambda: inception_score(logits),
+        "peer fid": published,
+        "peer prc": lambda: prc_features_to_metric(x, y, **blocks),
+        "peer isc": lambda: isc_features_to_metric(logits),
+    }
+    times, runs = _medians(actions, budget_seconds)
+    mine, theirs = (
+        sum(growth[name[-3:]] * spent for name, spent in times.items() if name == "kid" or name.startswith(whose))
+        for whose in ("ours", "peer")
+    )
+    row = {"work": f"scores of 50,000 features, from {count:,}", "ours": mine, "peer": theirs, "ratio": theirs / mine}
+    return {**row, "peer_name": "torch-fidelity", "goal": 5.0, "unit": "core seconds", "runs": runs}
+
+
+def extraction(budget_seconds: float) -> dict[str, Any]:
+    """Features of images at the demo's extractor, against the same net as torch-fidelity would run it."""
+    weights = str(find_extractor("efficientnet-lite0", None).weights)
+    nets = [EfficientNetLite0("efficientnet-lite0", ["features"], weights).eval() for _ in range(2)]
+    images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8)
+    nets[1].net.to(memory_format=torch.contiguous_format)
+
+    @torch.no_grad()
+    def plain() -> Tensor:
+        """A batch, with images and weights in torch's default layout."""
+        x = (torch.nn.functional.interpolate(images.float(), (112, 112), mode="bilinear", antialias=True) - 127) / 128
+        found: Tensor = nets[1].net.extract_features(x).mean((2, 3))
+        return found
+
+    ours = torch.no_grad()(lambda: nets[0](images))
+    return _row(f"features of {BATCH} images", ours, plain, "the same net, default layout", 1.7, budget_seconds)
+
+
+def prepared(budget_seconds: float) -> dict[str, Any]:
+    """JPEG files of CelebA's size to 64 pixels, against Pillow's decoding and resizing alone."""
+    count, form = _part(4000, budget_seconds, least=100), Form(64, 3, "center")
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
+    avatars = AvatarSettings(style="pixel-art", paired="none")
+    with tempfile.TemporaryDirectory() as place:
+        raw, out = Path(place, "raw"), Path(place, "out")
+        raw.mkdir()
+        for number, pixels in enumerate(coarse):
+            image = Image.fromarray(pixels).resize((178, 218), Image.Resampling.BICUBIC)
+            image.save(raw / f"{number:06}.jpg", quality=92)
+        data = DataSettings(
+            source="folder", path=raw, size=64, channels=3, crop="center", limit=None, held_out=0.1, avatars=avatars
+        )
+
+        def bare() -> None:
+            """Decode and resize, keep nothing."""
+            for file in raw.iterdir():
+                fit(Image.open(io.BytesIO(file.read_bytes())), form)
+
+        work = f"prepare, {count:,} JPEG files on all cores"
+        return _row(work, lambda: prepare(data, out, Path(place, "work")), bare, "Pillow alone", 0.9, budget_seconds)
+
+
+def idle(budget_seconds: float) -> dict[str, Any]:
+    """`dvc repro` of a stage that is done, against the start of DVC."""
+    with tempfile.TemporaryDirectory() as place:
+        clone = Path(place, "clone")
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        params = clone / "params.yaml"
+        params.write_text(params.read_text().replace("limit: 4608", "limit: 64"))
+
+        def dvc(*arguments: str) -> None:
+            """One command in the clone."""
+            command = [sys.executable, "-m", "dvc", *arguments]
+            subprocess.run(command, cwd=clone, check=True, capture_output=True)
+
+        dvc("repro", "prepare")
+        both = (lambda: dvc("repro", "prepare")), (lambda: dvc("root"))
+        return _row("`dvc repro prepare`, nothing to do", *both, "`dvc root`", 0.5, budget_seconds)
+
+
+def _part(count: int, budget_seconds: float, least: int) -> int:
+    """Of a row's full size, what there is time for."""
+    return max(least, int(count * min(1.0, budget_seconds / SECONDS_FOR_ALL)))
+
+
+def _row(
+    work: str, ours: Callable[[], object], peer: Callable[[], object], peer_name: str, goal: float, seconds: float
+) -> dict[str, Any]:
+    """The row of two actions, and how much less ours takes."""
+    times, runs = _medians({"ours": ours, "peer": peer}, seconds)
+    row = {"work": work, **times, "peer_name": peer_name, "ratio": times["peer"] / times["ours"], "goal": goal}
+    return {**row, "unit": "core seconds", "runs": runs}
+
+
+def _medians(actions: dict[str, Callable[[], object]], seconds: float) -> tuple[dict[str, float], int]:
+    """The median processor time of each action, in turns, for so many seconds, and the number of turns."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    end, runs = time.monotonic() + seconds, 0
+    while not runs or time.monotonic() < end:
+        for name, action in actions.items():
+            start = os.times()
+            action()
+            times[name].append(sum(now - then for now, then in zip(os.times()[:4], start[:4], strict=True)))
+        runs += 1
+    return {name: statistics.median(spent) for name, spent in times.items()}, runs
+
+
+ROWS = (scores, extraction, prepared, idle)

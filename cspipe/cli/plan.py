@@ -1,0 +1,136 @@
+"""`cspipe plan`: what a preset will take, from counted work and the speed of a device, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from cspipe.config.params import Params
+
+EXTRACTOR_FLOP = {"efficientnet-lite0": 2e8, "inception-v3-compat": 1.15e10}
+"""Of an image, at the extractor's own size."""
+CALLS = {"heun": 2}
+"""Of the main net at a step, for samplers that call it more than once."""
+WARM_UP, TIMED = 2, 7
+"""Steps of training that are run to measure a machine."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a device does and takes; None where this is not known."""
+
+    flops: float
+    """FLOP/s that nets reach: the published dense bfloat16 peak times a utilisation, or measured."""
+    said_of: str
+    watts: float | None = None
+    per_hour: float | None = None
+    """Dollars: a price that clouds ask, assumed."""
+
+
+ASSUMED = "published peak x 0.3, a utilisation that is assumed until a run on this card was measured; price assumed"
+CARDS = {"h200": Card(0.3 * 989e12, ASSUMED, 700, 3.5), "a100": Card(0.3 * 312e12, ASSUMED, 400, 1.8)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage has to do."""
+
+    stage: str
+    images: int
+    flop: float
+    """Of all images."""
+    memory: float
+    """Bytes."""
+    stored: float
+    """Bytes of its outputs, and of its training state while it runs."""
+
+
+def plan(
+    preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
+    device: Annotated[Literal["h200", "a100", "measured"], typer.Option(help="measured: this machine")] = "h200",
+) -> None:
+    """Tell memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
+    from cspipe.config.overlays import read_preset
+    from cspipe.config.params_file import parse_params
+
+    params = parse_params(read_preset(preset).tree, f"preset {preset}")
+    card = CARDS[device] if device != "measured" else measured(params)
+    print(f"{'stage':20}{'memory GB':>10}{'images/s':>10}{'hours':>9}{'kWh':>9}{'S3 GB':>8}{'$':>9}")
+    for work in works(params):
+        hours = work.flop / card.flops / 3600
+        energy, cost = (_of(hours, each) for each in (card.watts and card.watts / 1000, card.per_hour))
+        rate = f"{work.images / hours / 3600:,.0f}"
+        sizes = f"{work.memory / 1e9:>10.2f}{rate:>10}{hours:>9.3g}{energy:>9}{work.stored / 1e9:>8.2f}{cost:>9}"
+        print(f"{work.stage:20}{sizes}")
+    print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
+
+
+def _of(hours: float, each: float | None) -> str:
+    return "-" if each is None else f"{hours * each:.3g}"
+
+
+def works(params: Params) -> Iterator[Work]:
+    """The stages that nets take part in. A training whose path fades has half of it in that time."""
+    from cspipe.config.workload import COPIES, FLOAT32, costs, training_images
+
+    main, module = costs(params)
+    train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
+    path = train.compensation
+    share = 0.0 if train.method == "plain" else path.share * (path.fade / 2 if path.fade else 1.0)
+    narrow = 0.5 if half else 1.0  # what autograd keeps in bfloat16
+
+    flop = train.images * (main.training + share * (main.forward + module.forward))
+    memory = COPIES * FLOAT32 * main.parameters + narrow * train.micro_batch * main.activations
+    yield Work("train", train.images, flop, memory, (2 + COPIES - 1) * FLOAT32 * main.parameters)
+
+    seen = fit.epochs * (training_images(params.data) or train.images)
+    memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations
+    stored = (2 + COPIES - 1) * FLOAT32 * module.parameters
+    yield Work("compensate", seen, seen * (main.forward + module.training), memory, stored)
+
+    images, pixels = params.sample.images, params.data.channels * params.data.size**2
+    for name, variant in params.variants.items():
+        step = CALLS.get(variant.sampler, 1) * main.forward + (module.forward if variant.correction else 0)
+        memory = FLOAT32 * (main.parameters + module.parameters + params.sample.batch * 64 * pixels)
+        yield Work(f"sample@{name}", images, images * variant.steps * step, memory, images * pixels)
+
+    read = 4 * params.evaluate.images  # samples, reference, held-out images, noise: all for the first variant
+    flop, memory = read * EXTRACTOR_FLOP[params.evaluate.extractor], 2e9
+    yield Work("evaluate, first", read, flop, memory, 1e5)
+
+
+def measured(params: Params) -> Card:
+    """This machine, by a few steps of the preset's training without its path, at the median step."""
+    import numpy as np
+    import torch
+
+    from cspipe.config.workload import costs
+    from cspipe.data.conditions import condition_channels
+    from cspipe.data.shards import Shards
+    from cspipe.runtime.device import open_device
+    from cspipe.stages.train import new_trainer
+    from cspipe.training.stream import Batch, TrainingSet
+
+    device = open_device(params.compute)
+    train = params.train.model_copy(update={"method": "plain"})
+    params = params.model_copy(update={"train": train})
+    shape = (params.data.channels, params.data.size, params.data.size)
+    images = np.zeros((max(train.batch, params.compensation.batch), *shape), np.uint8)
+    trainer = new_trainer(params, TrainingSet(Shards(shape, [images], "")), device)
+    extra = condition_channels(params.task, shape[0])
+    condition = torch.rand(train.batch, extra, *shape[1:], device=device.device) if extra else None
+    batch, spent = Batch(torch.randn(train.batch, *shape, device=device.device), condition), []
+    for seen in range(WARM_UP + TIMED):
+        start = perf_counter()
+        trainer.step(batch, seen)
+        if device.device.type == "cuda":
+            torch.cuda.synchronize()
+        spent.append(perf_counter() - start)
+    rate = costs(params)[0].training * train.batch / median(spent[WARM_UP:])
+    return Card(rate, f"measured here by {TIMED} steps of training")
