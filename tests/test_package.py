@@ -1,4 +1,4 @@
-"""What is built from a checkout: the package alone, whatever else lies in the folder, and usable without the checkout."""
+"""What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
 from __future__ import annotations
 
