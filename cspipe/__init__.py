@@ -2,8 +2,6 @@
 
 import os
 
-__version__ = "0.1.0"
-
 # Threads that wait by spinning take the core from the thread they wait for. The demo's training on torch's two threads
 # and two cores, in images/s on idle cores and beside one busy process: 198 and 31 with a spin of 10,000 turns, 186 and
 # 44 with 3,000, 184 and 59 with 1,000, 116 and 71 with 100; on one thread 134 and 122. The bits do not depend on it.

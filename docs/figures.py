@@ -1,21 +1,28 @@
-"""Draw the images of README.md from finished runs.
+"""Draw the images of README.md and of docs/ from finished runs.
 
+`uv run python docs/figures.py step`: docs/step.png, from the formulas alone.
 `uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
 `uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from cspipe.data.grid import comparison, grid, save_png
 from cspipe.data.shards import open_split
+from cspipe.diffusion.ddim import ddim_step, evenly_spaced
+from cspipe.diffusion.process import add_noise
+from cspipe.diffusion.schedule import cosine_schedule
 
 COLUMNS, ROWS, SCALE, MARGIN, HEADING, NARROWEST = 6, 4, 3, 24, 34, 380
 TASK_ROWS, TASK_VARIANT = 7, "ddim-10"
@@ -42,6 +49,30 @@ def task(run: Path) -> Image.Image:
     return comparison(inputs[:, : results.shape[1]], results, truths, pairs=1)
 
 
+def step_figure() -> Figure:
+    """Kappa along trajectories, and one pixel in ten steps with an estimate that is always 0.5 too high."""
+    schedule, figure = cosine_schedule(100), Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for steps in (100, 10, 5):
+        times = torch.tensor(evenly_spaced(100, steps))
+        left.plot(times[:-1], schedule.kappa(times[:-1], times[1:]), ".-", label=f"{steps} steps")
+    left.set(title="kappa(t, s): how much of the error enters a step", xlabel="t", xlim=(102, -2))
+    x0, eps = torch.full((1, 1, 1, 1), -0.3).double(), torch.full((1, 1, 1, 1), 1.2).double()
+    times = torch.tensor(evenly_spaced(100, 10)).unsqueeze(1)
+    right.plot(times, [float(add_noise(x0, eps, t, schedule)) for t in times], "k--", label="true")
+    for label, known in (("DDIM", 0.0), ("compensated, C knows 80 %", 0.8)):
+        states = [add_noise(x0, eps, times[0], schedule)]
+        for t, s in itertools.pairwise(times):
+            state = ddim_step(states[-1], x0 + 0.5, t, s, schedule)
+            states.append(state - known * 0.5 * schedule.kappa(t, s))
+        right.plot(times, [float(state) for state in states], ".-", label=label)
+    right.set(title="a pixel in ten steps", xlabel="t", xlim=(102, -2))
+    for axes in (left, right):
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
     """Panels of one size under their titles."""
     width, height = next(iter(panels.values())).size
@@ -56,7 +87,9 @@ def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image
 
 
 if __name__ == "__main__":
-    if runs := sys.argv[1:]:
+    if sys.argv[1:] == ["step"]:
+        step_figure().savefig("docs/step.png", dpi=140, metadata={"Software": None})
+    elif runs := sys.argv[1:]:
         names = (f"{name}: input, result, truth, difference" for name in ("inpainting", "de-occlusion"))
         tasks = dict(zip(names, map(task, map(Path, runs)), strict=True))
         save_png(side_by_side(tasks, NARROWEST), Path("docs/tasks.png"))

@@ -1,5 +1,5 @@
 # The bucket that machines share, and a user for workers with the rights they need and no others.
-# The user's key is made by hand (README.md), so that no secret stands in Terraform's state.
+# The user's key is made by hand (docs/operations.md), so that no secret stands in Terraform's state.
 
 terraform {
   required_version = ">= 1.6"

@@ -52,7 +52,7 @@ def test_the_build_sees_what_it_copies_and_nothing_more() -> None:
 
 
 def test_the_command_that_pins_the_images_of_others_knows_all_of_them() -> None:
-    listed = re.search(r"for image in (.*); do", (INFRA / "README.md").read_text())
+    listed = re.search(r"for image in (.*); do", (INFRA.parent / "docs/operations.md").read_text())
     used = {rest.split()[0] for word, rest in instructions() if word == "FROM"}
     for file in (INFRA / "compose.yaml", INFRA / "kubernetes/postgres.yaml"):
         used |= set(re.findall(r"image: (postgres:\S+)", file.read_text()))

@@ -20,8 +20,8 @@ from tests.stages.conftest import commit, new_clone, run_in
 
 
 def documented() -> list[list[str]]:
-    """The DVC commands that the README's section on restoring gives."""
-    section = (INFRA / "README.md").read_text().split("## Restore")[1].split("\n## ")[0]
+    """The DVC commands that the section on restoring gives."""
+    section = (INFRA.parent / "docs/operations.md").read_text().split("## Restore")[1].split("\n## ")[0]
     return [line.split() for line in re.findall(r"^    uv run ((?:dvc|python) .+)$", section, re.MULTILINE)]
 
 
