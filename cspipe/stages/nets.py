@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ from cspipe.nets.backbone import Backbone, BackboneSettings
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.models import load_weights, read_config
+from cspipe.runtime.models import FILE, load_weights, read_config
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
+
+SHAPE = ("task", "channels", "size")
+MOST_BUFFERS = 2**28
+"""Bytes of what a net holds beside its weights, such as positions."""
 
 
 def new_main(params: Params, device: Device) -> nn.Module:
@@ -78,14 +83,38 @@ def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device) -
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
     """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
     config = read_config(folder, "train")
-    diffusion = DiffusionSettings.model_validate(config["diffusion"])
-    net = _build_main(_stored_backbone(config, folder), diffusion, config["task"], config["channels"], config["size"])
-    load_weights(net, folder, "ema")
-    net.to(device.device).eval().requires_grad_(False)
-    return new_denoiser(net, diffusion, device), config
+
+    def build() -> nn.Module:
+        """The net of its configuration."""
+        settings = DiffusionSettings.model_validate(config["diffusion"])
+        return _build_main(stored_backbone(config, folder), settings, *map(config.get, SHAPE))
+
+    net = _restored(build, folder, "ema").to(device.device)
+    return new_denoiser(net, DiffusionSettings.model_validate(config["diffusion"]), device), config
 
 
-def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
+def _restored(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Module:
+    """The net of a configuration with its weights, frozen. Raises UserError.
+
+    Files come from anywhere: nothing is allocated for a net that is larger than its file.
+    """
+    try:
+        with torch.device("meta"):
+            tensors = chain.from_iterable((net.parameters(), net.buffers()) for net in [build()])
+            needed = 4 * sum(tensor.numel() for tensor in chain.from_iterable(tensors))
+        if needed > (folder / FILE).stat().st_size + MOST_BUFFERS:
+            raise ValueError(f"its net takes {needed} bytes, more than the file has")
+        net = build()
+    except UserError:
+        raise
+    except Exception as error:  # sizes that fit nothing fail at any place of a net
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{folder / FILE}: its configuration describes no net ({reason}); take another file") from None
+    load_weights(net, folder, key)
+    return net.eval().requires_grad_(False)
+
+
+def stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSettings:
     """The keys of a model file's main net. Raises UserError where they are those of another version of the project."""
     try:
         return TypeAdapter[BackboneSettings](Backbone).validate_python(config["model"])
@@ -101,10 +130,19 @@ def _stored_backbone(config: Mapping[str, Any], folder: Path) -> BackboneSetting
 def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION) -> TimestepScaledNet:
     """C of the compensate stage, frozen, of a folder. Raises UserError."""
     config = read_config(folder, "compensate")
-    settings = CompensationSettings.model_validate(config["compensation"])
-    net = _build_compensator(settings, config["task"], config["channels"], config["size"])
-    load_weights(net, folder, "module")
-    return TimestepScaledNet(net.to(device.device).eval().requires_grad_(False), steps, device)
+
+    def build() -> nn.Module:
+        """C of its configuration."""
+        return _build_compensator(CompensationSettings.model_validate(config["compensation"]), *map(config.get, SHAPE))
+
+    return TimestepScaledNet(_restored(build, folder, "module").to(device.device), steps, device)
+
+
+def check_fit_against(compensation: Path, main: Path) -> None:
+    """Whether C in one folder was fit against the main net in another. Raises UserError."""
+    if read_config(compensation, "compensate").get("main_sha256") != sha256_file(main / FILE):
+        fix = "run `dvc repro compensate`, or sample without a correction"
+        raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
