@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from cspipe.runtime.errors import UserError
 
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
 Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
@@ -28,3 +32,37 @@ def sample(
     write_png(draw(model, sampler, steps, n, seed, compensation), out)
     corrected = "" if compensation is None else ", compensated"
     print(f"{out}: {n} samples, {steps} steps of {sampler}{corrected}, seeds {seed} to {seed + n - 1}")
+
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="folder of a main net, such as models/main")],
+    to: Annotated[Literal["diffusers", "onnx"], typer.Option(help="a folder for diffusers, or an ONNX file")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
+    compensation: Compensation = None,
+) -> None:
+    """Write a model, and C if it is named, in a form that other tools read; the images stay the same."""
+    out = out or Path("exported" if to == "diffusers" else "exported.onnx")
+    check_new(out)
+    from cspipe.exchange.diffusers_folder import write_diffusers
+    from cspipe.exchange.onnx_file import write_onnx
+    from cspipe.exchange.source import open_source
+
+    source = open_source(model, compensation)
+    with explained(out):
+        print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
+
+
+def check_new(out: Path) -> None:
+    """Whether nothing is there yet: a folder of somebody's would be replaced. Raises UserError."""
+    if out.exists():
+        raise UserError(f"{out}: is there already; remove it, or name another place with -o")
+
+
+@contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """A place that cannot be written is told as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another place with -o") from None

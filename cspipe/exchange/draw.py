@@ -29,7 +29,7 @@ def variant_of(sampler: str, steps: int, compensated: bool) -> Variant:
         try:
             return Variant.model_validate({**keys, "eta": eta})
         except ValidationError as error:
-            problem = problem or error.errors()[0]["msg"].removeprefix("Value error, ")
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
     raise UserError(f"--sampler {sampler} with {steps} steps: {problem}")
 
 

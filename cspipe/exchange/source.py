@@ -12,7 +12,7 @@ from torch import nn
 from cspipe.compensation import COMPENSATORS, CompensationSettings
 from cspipe.diffusion.settings import DiffusionSettings
 from cspipe.nets.backbone import BACKBONES, BackboneSettings
-from cspipe.runtime.device import ComputeSettings, Device, open_device
+from cspipe.runtime.device import ComputeSettings, Device, free_cores, open_device
 from cspipe.runtime.models import read_config
 from cspipe.stages.nets import check_fit_against, finished_compensator, finished_denoiser, stored_backbone
 
@@ -46,8 +46,8 @@ class Source:
 
 
 def any_device() -> Device:
-    """The GPU, if there is one, else the CPU with the threads that torch takes by itself."""
-    threads = torch.get_num_threads()
+    """The GPU, if there is one, else the cores that are free."""
+    threads = max(1, int(free_cores()))
     return open_device(ComputeSettings(device="auto", precision="float32", compile=False, threads=threads))
 
 
