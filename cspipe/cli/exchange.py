@@ -12,6 +12,8 @@ import typer
 from cspipe.runtime.errors import UserError
 
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
+Schedule = Literal["linear", "cosine", "karras"]
+Prediction = Literal["eps", "x0", "v"]
 Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
 
 
@@ -51,6 +53,34 @@ def export(
     source = open_source(model, compensation)
     with explained(out):
         print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
+
+
+def import_model(
+    source: Annotated[Path, typer.Argument(help="a diffusers folder, or a file of weights: .safetensors, .pt, .bin")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
+    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of its training, if no scheduler says")] = None,
+    prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
+    size: Annotated[int, typer.Option(min=4, max=2048, help="pixels, for a file of weights")] = 256,
+    head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
+) -> None:
+    """Make a model of diffusers, guided-diffusion or DDPM one of this project: sample, score and compensate it."""
+    check_new(out)
+    from cspipe.diffusion.settings import DiffusionSettings
+    from cspipe.exchange.foreign import STEPS, write_model
+    from cspipe.exchange.from_diffusers import read_folder, read_scheduler
+    from cspipe.exchange.from_weights import read_weights
+
+    known: tuple[str | None, str | None] = (None, None)
+    if source.is_dir():
+        (foreign, weights), known = read_folder(source), read_scheduler(source)
+    else:
+        foreign, weights = read_weights(source, size, head_channels), source
+    keys = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
+    diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
+    with explained(out):
+        config = write_model(foreign, weights, diffusion, out)
+    what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
+    print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
 
 
 def check_new(out: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from cspipe.cli import params
 from cspipe.cli.apply import deocclude, inpaint
-from cspipe.cli.exchange import export, sample
+from cspipe.cli.exchange import export, import_model, sample
 from cspipe.cli.inspect import experiments, explain, lineage
 from cspipe.cli.study import study
 from cspipe.runtime.errors import UserError
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 for command in (explain, lineage, experiments, inpaint, deocclude, sample, export, study):
     app.command()(command)
+app.command("import")(import_model)
 app.add_typer(params.app, name="params")
 
 

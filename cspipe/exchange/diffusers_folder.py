@@ -40,7 +40,7 @@ def write_diffusers(source: Source, out: Path) -> str:
         else:
             unet = ["diffusers", "UNet2DModel"]
             _write_net(folder / "unet", {"_class_name": "UNet2DModel", **stock.config}, stock.state)
-        index = {"unet": unet, "scheduler": ["diffusers", "DDIMScheduler"], "_diffusers_version": "0.32.0"}
+        index: dict[str, Any] = {"unet": unet, "scheduler": ["diffusers", "DDIMScheduler"]}
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler(source))
         if source.compensator is not None:
             index["compensator"] = _write_own(folder / "compensator", source.compensator, source.size)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors import safe_open
 from torch import nn
 
 from cspipe.compensation import CompensationSettings
@@ -20,15 +21,15 @@ from cspipe.data.user_masks import FILE as MASKS
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.settings import DiffusionSettings
 from cspipe.nets.backbone import Backbone, BackboneSettings
+from cspipe.runtime.bounded import bounded
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.models import FILE, load_weights, read_config
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 
-SHAPE = ("task", "channels", "size")
-MOST_BUFFERS = 2**28
-"""Bytes of what a net holds beside its weights, such as positions."""
+MOST_PIXELS = 2048
+"""Of an image's side, in model files that come from anywhere."""
 
 
 def new_main(params: Params, device: Device) -> nn.Module:
@@ -87,7 +88,10 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
     def build() -> nn.Module:
         """The net of its configuration."""
         settings = DiffusionSettings.model_validate(config["diffusion"])
-        return _build_main(stored_backbone(config, folder), settings, *map(config.get, SHAPE))
+        model = stored_backbone(config, folder)
+        if config["channels"] not in (1, 3) or not 1 <= config["size"] <= MOST_PIXELS:
+            raise ValueError(f"images of {config['channels']} channels and {config['size']} pixels")
+        return _build_main(model, settings, config["task"], config["channels"], config["size"])
 
     net = _restored(build, folder, "ema").to(device.device)
     return new_denoiser(net, DiffusionSettings.model_validate(config["diffusion"]), device), config
@@ -99,11 +103,9 @@ def _restored(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Modu
     Files come from anywhere: nothing is allocated for a net that is larger than its file.
     """
     try:
-        with torch.device("meta"):
-            tensors = chain.from_iterable((net.parameters(), net.buffers()) for net in [build()])
-            needed = 4 * sum(tensor.numel() for tensor in chain.from_iterable(tensors))
-        if needed > (folder / FILE).stat().st_size + MOST_BUFFERS:
-            raise ValueError(f"its net takes {needed} bytes, more than the file has")
+        with safe_open(folder / FILE, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 (not a dict)
+        bounded(build, len(shapes), sum(map(prod, shapes)))
         net = build()
     except UserError:
         raise
@@ -133,7 +135,8 @@ def finished_compensator(device: Device, steps: int, folder: Path = COMPENSATION
 
     def build() -> nn.Module:
         """C of its configuration."""
-        return _build_compensator(CompensationSettings.model_validate(config["compensation"]), *map(config.get, SHAPE))
+        settings = CompensationSettings.model_validate(config["compensation"])
+        return _build_compensator(settings, config["task"], config["channels"], config["size"])
 
     return TimestepScaledNet(_restored(build, folder, "module").to(device.device), steps, device)
 
