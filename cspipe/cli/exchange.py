@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+import yaml
 
 from cspipe.runtime.errors import UserError
 
@@ -58,7 +59,7 @@ def export(
 def import_model(
     source: Annotated[Path, typer.Argument(help="a diffusers folder, or a file of weights: .safetensors, .pt, .bin")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
-    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of its training, if no scheduler says")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler says")] = None,
     prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
     size: Annotated[int, typer.Option(min=4, max=2048, help="pixels, for a file of weights")] = 256,
     head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
@@ -66,7 +67,7 @@ def import_model(
     """Make a model of diffusers, guided-diffusion or DDPM one of this project: sample, score and compensate it."""
     check_new(out)
     from cspipe.diffusion.settings import DiffusionSettings
-    from cspipe.exchange.foreign import STEPS, write_model
+    from cspipe.exchange.foreign import STEPS, write_curves, write_model
     from cspipe.exchange.from_diffusers import read_folder, read_scheduler
     from cspipe.exchange.from_weights import read_weights
 
@@ -79,8 +80,14 @@ def import_model(
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
     with explained(out):
         config = write_model(foreign, weights, diffusion, out)
+        if out == Path("models/main") and Path("dvc.yaml").exists():
+            write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
+    if out == Path("models/main") and Path("dvc.yaml").exists():
+        told = {"data": {"channels": foreign.channels, "size": foreign.size}, "model": config["model"]}
+        print(f"set in params.yaml:\n{yaml.safe_dump(told | {'diffusion': config['diffusion']}, sort_keys=False)}")
+        print("then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on")
 
 
 def check_new(out: Path) -> None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from cspipe.data.grid import grid, save_png
 from cspipe.diffusion.settings import DiffusionSettings
 from cspipe.nets.backbone import Backbone, BackboneSettings
 from cspipe.nets.blocks import count_parameters
@@ -23,6 +25,8 @@ from cspipe.runtime.bounded import bounded
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import save_model
+from cspipe.stages.nets import write_tsv
+from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
 State = dict[str, Tensor]
 STEPS = 1000
@@ -72,9 +76,10 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
     """
     try:
         model: BackboneSettings = TypeAdapter(Backbone).validate_python(foreign.model)
-        model.check_size(foreign.size)
         numbers = sum(tensor.numel() for tensor in foreign.state.values())
-        net = bounded(lambda: model.build(foreign.channels, foreign.channels, foreign.size), len(foreign.state), numbers)
+        shape = (foreign.channels, foreign.channels, foreign.size)
+        net = bounded(lambda: model.build(*shape), len(foreign.state), numbers)
+        model.check_size(foreign.size)
         net.load_state_dict(foreign.state, assign=True)
     except UserError:
         raise
@@ -88,7 +93,21 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
     }  # fmt: skip
     with whole_folder(out) as folder:
         save_model(folder, {"ema": net}, config)
+        blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples along the way
+        save_png(grid(blank, 1), folder / "progress.png")
     return config
+
+
+def write_curves(diffusion: DiffusionSettings) -> None:
+    """What the train stage writes beside its model, without a row: DVC wants the files, and those of before mislead."""
+    with whole_folder(CURVES) as folder:
+        plots = folder / "plots" / "metrics"
+        plots.mkdir(parents=True)
+        for name in ("loss", "grad_norm", "share"):
+            write_tsv(plots / f"{name}.tsv", [], ("step", name))
+        (folder / "metrics.json").write_text(json.dumps({"step": 0}) + "\n")
+    write_tsv(NORMS, [], ("t", "norm_ratio", "error"))
+    write_tsv(SCHEDULE, schedule_rows(diffusion.new_schedule()), ("t", "alpha_bar", "kappa"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cspipe.diffusion.schedule import SCHEDULES, cosine_schedule
 from cspipe.exchange.diffusers_folder import PREDICTIONS, WEIGHTS
 from cspipe.exchange.foreign import STEPS, Foreign, read_json, read_tensors
 from cspipe.runtime.errors import UserError
+from cspipe.stages.nets import MOST_PIXELS
 
 
 def read_folder(folder: Path) -> tuple[Foreign, Path]:
@@ -28,10 +29,10 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
         raise UserError(f"{unet / 'config.json'}: time_embedding_type must be positional, for times 0..{STEPS - 1}")
     seen, told, size = (config.pop(key, default) for key, default in zip(SHAPE, (3, 3, None), strict=True))
     size = size[0] if isinstance(size, list) and len(set(map(str, size))) == 1 else size
-    if seen != told or seen not in (1, 3) or not isinstance(size, int):
+    if seen != told or seen not in (1, 3) or not isinstance(size, int) or not 1 <= size <= MOST_PIXELS:
         raise UserError(
             f"{unet / 'config.json'}: in_channels {seen}, out_channels {told}, sample_size {size}: must be square "
-            "images of 1 or 3 channels, as many out as in"
+            f"images of 1 or 3 channels, as many out as in, and of at most {MOST_PIXELS} pixels"
         )
     weights = next((path for path in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin") if path.exists()), None)
     if weights is None:
@@ -42,13 +43,13 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
 
 
 def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
-    """Schedule and prediction of a pipeline's folder in our words; None where there is no scheduler. Raises UserError."""
+    """Schedule and prediction of a pipeline's folder, None where it has no scheduler. Raises UserError."""
     path = folder / "scheduler" / "scheduler_config.json"
     if not path.exists():
         return None, None
     config = read_json(path)
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
-    predicts = config.get("prediction_type", "epsilon")
+    predicts = str(config.get("prediction_type", "epsilon"))
     if predicts not in predictions:
         raise UserError(f"{path}: prediction_type {predicts} is none of {', '.join(predictions)}")
     if config.get("num_train_timesteps", STEPS) != STEPS:

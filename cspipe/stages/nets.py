@@ -26,6 +26,7 @@ from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.models import FILE, load_weights, read_config
+from cspipe.runtime.registry import names_in
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 
 MOST_PIXELS = 2048
@@ -89,9 +90,10 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
         """The net of its configuration."""
         settings = DiffusionSettings.model_validate(config["diffusion"])
         model = stored_backbone(config, folder)
-        if config["channels"] not in (1, 3) or not 1 <= config["size"] <= MOST_PIXELS:
-            raise ValueError(f"images of {config['channels']} channels and {config['size']} pixels")
-        return _build_main(model, settings, config["task"], config["channels"], config["size"])
+        channels, size, task = config["channels"], config["size"], config["task"]
+        if channels not in (1, 3) or not 1 <= size <= MOST_PIXELS or task not in names_in("cspipe.tasks"):
+            raise ValueError(f"task {task!r:.40} on images of {channels} channels and {size} pixels")
+        return _build_main(model, settings, task, channels, size)
 
     net = _restored(build, folder, "ema").to(device.device)
     return new_denoiser(net, DiffusionSettings.model_validate(config["diffusion"]), device), config

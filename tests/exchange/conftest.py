@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,11 @@ from tests.conftest import Tree
 
 CPU = Device(torch.device("cpu"), torch.float32, compile=False)
 Stored = Callable[..., Path]
+
+
+def slow(*values: Any) -> Any:
+    """One more case of a test, left out of the fast ones."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture
