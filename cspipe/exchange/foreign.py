@@ -50,7 +50,7 @@ def read_tensors(path: Path) -> State:
     """The tensors of a safetensors file, or of a pickle that holds nothing else. Raises UserError."""
     try:
         if path.suffix == ".safetensors":
-            tree = load_file(path)
+            tree: Any = load_file(path)
         else:
             tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -134,4 +134,5 @@ def _renamed(state: State, places: dict[str, str], parts: dict[str, str], layers
 
 def _by_kind(rows: Tensor, head_channels: int) -> Tensor:
     """Queries, keys and values of all heads, from those of each head after the other."""
-    return rows.unflatten(0, (-1, 3, head_channels)).transpose(0, 1).flatten(0, 2)
+    sorted_rows: Tensor = rows.unflatten(0, (-1, 3, head_channels)).transpose(0, 1).flatten(0, 2)
+    return sorted_rows

@@ -185,7 +185,7 @@ def test_a_scheduler_of_other_noise_levels_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("drop", ["middle_block.0.in_layers.0.weight", "out.2.bias", "input_blocks.1.0.in_layers.2.bias"])
+@pytest.mark.parametrize("drop", ["middle_block.0.in_layers.0.bias", "out.2.bias", "middle_block.1.qkv.bias"])
 def test_missing_weights_are_named(tmp_path: Path, drop: str) -> None:
     state = Guided().state_dict()
     del state[drop]
