@@ -66,6 +66,16 @@ MODELS: dict[str, Tree] = {
     "ddpm": {"name": "ddpm", **LEVELS},
     "ncsnpp": {"name": "ncsnpp", **LEVELS},
     "dit": {"name": "dit", "channels": 64, "depth": 2, "head_channels": 32, "patch": 2, "dropout": 0.1},
+    "unet2d": {
+        "name": "unet2d",
+        "config": {
+            "block_out_channels": [32, 64],
+            "layers_per_block": 1,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+            "norm_num_groups": 8,
+        },
+    },
 }
 """A narrow section `model` of every main net, for pictures of 8 pixels."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.files import whole_file
 
 if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that use it: other commands are quicker
     import numpy as np
@@ -57,8 +57,7 @@ def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | 
     """Read, check, sample, write; says what begins, as it may take minutes, and what came of it. Raises UserError."""
     from cspipe.cli.own_image import apply, as_pixels, square_around
 
-    if out.suffix.lower() != ".png" or out.is_dir():  # other formats would change the known pixels
-        raise UserError(f"{out}: not the name of a PNG file, and no other format is written; try -o {out.stem}.png")
+    check_png(out)
     pixels, hole = as_pixels(read_image(image)), None if mask is None else read_hole(mask)
     square = square_around(pixels, hole)
     if hole is not None and not hole.any():
@@ -74,6 +73,12 @@ def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | 
     what = f"what the model makes of {image}" if hole is None else f"{hole.mean():.1%} of the image filled"
     rounds = "" if sampler.rounds is None else f", {sampler.rounds} rounds of RePaint"
     print(f"{out}: {what} (variant {name}{rounds}, seed {seed})")
+
+
+def check_png(out: Path) -> None:
+    """Whether a PNG file can have that name: other formats would change pixels. Raises UserError."""
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise UserError(f"{out}: not the name of a PNG file, and no other format is written; try -o {out.stem}.png")
 
 
 def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
@@ -117,9 +122,9 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     """
     from cspipe.config.params_file import load_params
     from cspipe.runtime.device import open_device
-    from cspipe.runtime.models import FILE, read_config
+    from cspipe.runtime.models import read_config
     from cspipe.runtime.stage import COMPENSATION, MAIN
-    from cspipe.stages.nets import finished_denoiser, net_folder
+    from cspipe.stages.nets import check_fit_against, finished_denoiser, net_folder
     from cspipe.stages.sample import new_sampler
 
     params = load_params()
@@ -139,10 +144,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     if net != main:
         denoise, config = finished_denoiser(device, net)
     if variant.correction is not None and variant.correction.needs_compensator:
-        fit_against = read_config(compensation, "compensate").get("main_sha256")
-        if fit_against != sha256_file(main / FILE):
-            fix = "run `dvc repro compensate`, or name a --variant without a correction"
-            raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
+        check_fit_against(compensation, main)
     sampler = new_sampler(variant, denoise, config, device, compensation, net)
     if trained == "generate" and sampler.rounds is None:
         sampler = replace(sampler, rounds=ROUNDS, fills=True)

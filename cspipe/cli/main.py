@@ -12,6 +12,7 @@ import typer
 
 from cspipe.cli import params
 from cspipe.cli.apply import deocclude, inpaint
+from cspipe.cli.exchange import export, import_model, sample
 from cspipe.cli.inspect import experiments, explain, lineage
 from cspipe.cli.plan import plan
 from cspipe.cli.study import study
@@ -24,8 +25,9 @@ app = typer.Typer(
     "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
     "from, and start servers and workers for `prefect deployment run`.",
 )
-for command in (explain, lineage, experiments, inpaint, deocclude, study, plan):
+for command in (explain, lineage, experiments, inpaint, deocclude, sample, export, study, plan):
     app.command()(command)
+app.command("import")(import_model)
 app.add_typer(params.app, name="params")
 
 

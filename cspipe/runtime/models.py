@@ -68,7 +68,7 @@ def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Modul
         names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118 (not a dict)
         state = {name.removeprefix(f"{key}."): file.get_tensor(name) for name in names}
     try:
-        _check(build, state)
+        fitting(build, state)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # all but ours: sizes beyond any tensor's
         raise UserError(f"{folder / FILE}: weights {key!r} do not fit the net of its configuration: {error}") from None
     net = build()
@@ -76,8 +76,8 @@ def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Modul
     return net
 
 
-def _check(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> None:
-    """Whether `build` makes a net of these parameters, without their memory. Raises ValueError."""
+def fitting(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
+    """The net that `build` makes, on the meta device: without memory. Raises ValueError if `state` does not fit it."""
     registered: list[str] = []
 
     def count(_: nn.Module, name: str, __: nn.Parameter) -> None:
@@ -94,6 +94,7 @@ def _check(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> None:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise ValueError(f"{name:.80} is {found.get(name, 'missing')}, not {wanted.get(name, 'there')}")
+    return net
 
 
 def _digest(config: Mapping[str, Any], tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -29,6 +29,8 @@ from cspipe.runtime.models import FILE, load_net, read_config
 from cspipe.runtime.settings import Count, WholeNumber, file_of
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 
+MOST_PIXELS = 1024
+"""Of an image's side, as in params.yaml."""
 MEAN = "data.mean"
 """Tensor of a main net's file: the mean of the training images."""
 UNTOLD = {"train": {"method": "unknown"}, "images_seen": 0, "seed": None, "code": {}}
@@ -109,7 +111,7 @@ class _Stored(BaseModel):
 
     task: Annotated[str, file_of(TASKS)]
     channels: Literal[1, 3]
-    size: Annotated[Count, Field(le=1024, multiple_of=4)]
+    size: Annotated[Count, Field(le=MOST_PIXELS, multiple_of=4)]
     code: dict[str, Any] = {}
 
     @property
@@ -180,14 +182,27 @@ def finished_compensator(
     return TimestepScaledNet(_place_compensator(net, device).eval().requires_grad_(False), steps, device)
 
 
+def check_fit_against(compensation: Path, main: Path) -> None:
+    """Whether C in one folder was fit against the main net in another. Raises UserError."""
+    if read_config(compensation, "compensate").get("main_sha256") != sha256_file(main / FILE):
+        fix = "run `dvc repro compensate`, or sample without a correction"
+        raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
+
+
+def has_mean(folder: Path) -> bool:
+    """Whether the file of a main net has the mean of the training images."""
+    with safe_open(folder / FILE, framework="pt") as file:
+        return MEAN in file.keys()  # noqa: SIM118 (not a dict)
+
+
 def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
     """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
+    if not has_mean(folder):
+        raise UserError(
+            f"{folder / FILE}: has no {MEAN}, as it was trained by another version of this project or imported; for "
+            "terminal: mean run `dvc repro train`, or set terminal: net in params.yaml"
+        )
     with safe_open(folder / FILE, framework="pt") as file:
-        if MEAN not in file.keys():  # noqa: SIM118 (not a dict)
-            raise UserError(
-                f"{folder / FILE}: has no {MEAN}, as it was trained by another version of this project; for terminal: "
-                "mean run `dvc repro train`, or set terminal: net in params.yaml"
-            )
         mean: Tensor = file.get_tensor(MEAN)
     return mean.to(device.device)
 

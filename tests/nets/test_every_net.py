@@ -72,7 +72,7 @@ def test_gradient_reaches_every_parameter(build: Build, stir) -> None:
     net, (x, t) = stir(build(3, 8)).double(), inputs()
     net(x.double(), t.double()).square().sum().backward()
     gone = [name for name, p in net.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-9]
-    assert gone == []
+    assert [name for name in gone if not name.endswith("to_k.bias")] == []  # the same on all keys: softmax has none
 
 
 def test_images_of_a_batch_do_not_meet(build: Build, stir) -> None:

@@ -1,0 +1,104 @@
+"""`cspipe sample`, `export` and `import`: a model as a thing of its own, outside of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+import yaml
+
+from cspipe.runtime.errors import UserError
+
+Model = Annotated[Path, typer.Option(help="folder of a main net")]
+Schedule = Literal["linear", "cosine", "karras"]
+Prediction = Literal["eps", "x0", "v"]
+Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
+
+
+def sample(
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write")],
+    model: Model = Path("models/main"),
+    sampler: Annotated[str, typer.Option(help="a file of cspipe/samplers")] = "ddim",
+    steps: Annotated[int, typer.Option(min=1, help="evaluations of the net, twice as many with heun")] = 10,
+    n: Annotated[int, typer.Option(min=1, max=4096, help="images")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="of the first image; the others follow")] = 0,
+    compensation: Compensation = None,
+) -> None:
+    """Draw samples of a model as one grid; neither params.yaml nor data nor DVC is needed."""
+    from cspipe.cli.apply import check_png, write_png
+    from cspipe.exchange.draw import draw
+
+    check_png(out)
+    write_png(draw(model, sampler, steps, n, seed, compensation), out)
+    corrected = "" if compensation is None else ", compensated"
+    print(f"{out}: {n} samples, {steps} steps of {sampler}{corrected}, seeds {seed} to {seed + n - 1}")
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="folder of a main net, such as models/main")],
+    to: Annotated[Literal["diffusers", "onnx"], typer.Option(help="a folder for diffusers, or an ONNX file")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
+    compensation: Compensation = None,
+) -> None:
+    """Write a model, and C if it is named, in a form that other tools read; the images stay the same."""
+    out = out or Path("exported" if to == "diffusers" else "exported.onnx")
+    check_new(out)
+    from cspipe.exchange.diffusers_folder import write_diffusers
+    from cspipe.exchange.onnx_file import write_onnx
+    from cspipe.exchange.source import open_source
+
+    source = open_source(model, compensation)
+    with explained(out):
+        print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
+
+
+def import_model(
+    source: Annotated[Path, typer.Argument(help="a diffusers folder, or a file of weights: .safetensors, .pt, .bin")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
+    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler says")] = None,
+    prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
+    size: Annotated[int, typer.Option(min=4, max=2048, help="pixels, for a file of weights")] = 256,
+    head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
+) -> None:
+    """Make a model of diffusers, guided-diffusion or DDPM one of this project: sample, score and compensate it."""
+    check_new(out)
+    from cspipe.diffusion.settings import DiffusionSettings
+    from cspipe.exchange.foreign import STEPS, write_curves, write_model
+    from cspipe.exchange.from_diffusers import read_folder, read_scheduler
+    from cspipe.exchange.from_weights import read_weights
+
+    known: tuple[str | None, str | None] = (None, None)
+    if source.is_dir():
+        (foreign, weights), known = read_folder(source), read_scheduler(source)
+    else:
+        foreign, weights = read_weights(source, size, head_channels), source
+    keys = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
+    diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
+    with explained(out):
+        config = write_model(foreign, weights, diffusion, out)
+        if out == Path("models/main") and Path("dvc.yaml").exists():
+            write_curves(diffusion)
+    what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
+    print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
+    if out == Path("models/main") and Path("dvc.yaml").exists():
+        told = {"data": {"channels": foreign.channels, "size": foreign.size}, "model": config["model"]}
+        print(f"set in params.yaml:\n{yaml.safe_dump(told | {'diffusion': config['diffusion']}, sort_keys=False)}")
+        print("then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on")
+
+
+def check_new(out: Path) -> None:
+    """Whether nothing is there yet: a folder of somebody's would be replaced. Raises UserError."""
+    if out.exists():
+        raise UserError(f"{out}: is there already; remove it, or name another place with -o")
+
+
+@contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """A place that cannot be written is told as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another place with -o") from None

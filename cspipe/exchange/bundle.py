@@ -1,0 +1,39 @@
+"""The code of one net as one file that needs torch and diffusers alone."""
+
+from __future__ import annotations
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+PARTS = ("cspipe.nets.", "cspipe.backbones.", "cspipe.compensators.")
+SETTINGS = "cspipe.nets.backbone"
+WRAPPER = "cspipe.exchange.templates.net"
+HEAD = '"""A net exported by cspipe, with all that it is made of."""\n\nfrom __future__ import annotations\n'
+
+
+def bundle(module: str) -> str:
+    """The text of a file with the net of a module, such as cspipe.backbones.dit, and the class `Net` around it."""
+    imports: dict[str, None] = {}
+    bodies: dict[str, str] = {}
+    for each in (module, WRAPPER):
+        _collect(each, imports, bodies)
+    return "\n\n\n".join([HEAD + "\n".join(imports), *bodies.values()]) + "\n"
+
+
+def _collect(module: str, imports: dict[str, None], bodies: dict[str, str]) -> None:
+    """Add what a module imports from elsewhere and, after its own parts of this package, its definitions."""
+    spec = find_spec(module)
+    assert spec is not None, "a module of this package"
+    assert spec.origin is not None, "a file"
+    kept = []
+    for node in ast.parse(Path(spec.origin).read_text()).body[1:]:
+        source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        if source.startswith(("cspipe.", "pydantic", "__future__")):  # parts, and what only `Settings` uses
+            if source.startswith(PARTS) and source != SETTINGS and source not in bodies:
+                _collect(source, imports, bodies)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            imports[ast.unparse(node)] = None
+        elif not (isinstance(node, ast.ClassDef) and node.name == "Settings"):
+            kept.append(ast.unparse(node))
+    bodies[module] = "\n\n\n".join(kept)

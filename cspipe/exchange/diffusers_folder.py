@@ -1,0 +1,99 @@
+"""A folder that diffusers loads: stock classes where they are the same net, else the net's code in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cspipe.exchange.bundle import bundle
+from cspipe.exchange.source import Part, Source
+from cspipe.exchange.unet2d import as_unet2d
+from cspipe.runtime.files import whole_folder
+
+PIPELINE = Path(__file__).parent / "templates" / "pipeline.py"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+TIMES = 1000
+"""Steps of a stock scheduler: the net sees times up to here whatever its own steps."""
+LOAD = "DiffusionPipeline.from_pretrained({0!r}, custom_pipeline={0!r}, trust_remote_code=True)"
+STOCK = "DDIMPipeline.from_pretrained({!r})"
+CLIPPED = "num_inference_steps=10, use_clipped_model_output=True"
+
+
+def write_diffusers(source: Source, out: Path) -> str:
+    """Write the folder; the line of Python that loads it."""
+    stock = as_unet2d(source.main.net, source.model, source.size)
+    plain = (
+        stock is not None and source.diffusion.prediction in PREDICTIONS and not source.diffusion.self_condition
+        and source.task == "generate" and TIMES % source.diffusion.steps == 0
+    )  # fmt: skip
+    with whole_folder(out) as folder:
+        if stock is None:
+            unet = _write_own(folder / "unet", source.main, source.size)
+        else:
+            unet = ["diffusers", "UNet2DModel"]
+            _write_net(folder / "unet", {"_class_name": "UNet2DModel", **stock.config}, stock.state)
+        index: dict[str, Any] = {"unet": unet, "scheduler": ["diffusers", "DDIMScheduler"]}
+        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler(source))
+        if source.compensator is not None:
+            index["compensator"] = _write_own(folder / "compensator", source.compensator, source.size)
+        own = {
+            "native_steps": source.diffusion.steps, "prediction": source.diffusion.prediction,
+            "channels": source.channels, "self_condition": source.diffusion.self_condition,
+        }  # fmt: skip
+        if not plain or source.compensator is not None:
+            shutil.copy(PIPELINE, folder / "pipeline.py")
+            index |= own
+        named = "DDIMPipeline" if plain else ["pipeline", "CompensatedPipeline"]
+        _write_json(folder / "model_index.json", {"_class_name": named, **index})
+    return (STOCK if plain and source.compensator is None else LOAD).format(str(out))
+
+
+def scheduler(source: Source) -> dict[str, Any]:
+    """DDIMScheduler with our noise levels: TIMES of them if our steps divide that, between ours evenly in log ab."""
+    native = source.diffusion.steps
+    count = native if TIMES % native else TIMES
+    log_alpha_bar = 2 * source.diffusion.new_schedule().sqrt_alpha_bar.log().numpy()
+    spread = np.interp(np.linspace(0, native, count + 1), np.arange(native + 1), log_alpha_bar)
+    return {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": count,
+        "trained_betas": (-np.expm1(np.diff(spread))).tolist(),
+        "prediction_type": PREDICTIONS.get(source.diffusion.prediction, "sample"),
+        "timestep_spacing": "trailing",
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+    }
+
+
+def _write_own(folder: Path, part: Part, size: int) -> list[str]:
+    """A net with its code; its entry in the index.
+
+    Diffusers copies code to one place of all models by its file's name, which therefore says what is in it.
+    """
+    code = bundle(part.module)
+    name = f"net_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
+    config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.in_channels, "sample_size": size}
+    state = {f"net.{name}": tensor for name, tensor in part.net.state_dict().items()}
+    _write_net(folder, {"_class_name": "Net", **config}, state)
+    (folder / f"{name}.py").write_text(code)
+    return [name, "Net"]
+
+
+def _write_net(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
+    _write_json(folder / "config.json", config)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
+
+
+def _write_json(path: Path, tree: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(tree, indent=2) + "\n")

@@ -1,0 +1,123 @@
+"""What foreign models become: a folder like that of the train stage. Files come from anywhere and are not trusted."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cspipe.data.grid import grid, save_png
+from cspipe.diffusion.settings import DiffusionSettings
+from cspipe.nets.backbone import Backbone, BackboneSettings
+from cspipe.nets.blocks import count_parameters
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_folder
+from cspipe.runtime.models import fitting, save_model
+from cspipe.stages.nets import write_tsv
+from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
+
+State = dict[str, Tensor]
+STEPS = 1000
+"""Of every process that is read: nets see times 0..999."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A net of this package with foreign weights under its names."""
+
+    kind: str
+    """Where such files come from."""
+    model: Mapping[str, Any]
+    """The section `model`."""
+    channels: int
+    size: int
+    state: State
+
+
+def read_tensors(path: Path) -> State:
+    """The tensors of a safetensors file, or of a pickle that holds nothing else. Raises UserError."""
+    try:
+        if path.suffix == ".safetensors":
+            tree: Any = load_file(path)
+        else:
+            tree = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        convert = "torch.save(net.state_dict(), 'weights.pt') where that code is"
+        raise UserError(f"{path}: a pickle that runs code, as EDM's do, is not read; write {convert}") from None
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, MemoryError) as error:
+        raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
+    tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
+    for key in ("ema", "state_dict", "model"):
+        tree = tree[key] if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping) else tree
+    if not isinstance(tree, Mapping) or not all(isinstance(each, Tensor) for each in tree.values()):
+        raise UserError(f"{path}: not a dict of tensors; save the net's state_dict alone")
+    state = {str(name).removeprefix("module."): tensor for name, tensor in tree.items()}
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > 2 * path.stat().st_size:
+        raise UserError(f"{path}: its tensors say they are larger than the file; save the net's state_dict anew")
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
+    """Write the folder; what it tells of itself. Raises UserError where settings and weights do not fit.
+
+    Of what only training knows it tells nothing: no images seen, no seed, no hash of data, no code.
+    """
+    try:
+        model: BackboneSettings = TypeAdapter(Backbone).validate_python(foreign.model)
+        shape = (foreign.channels, foreign.channels, foreign.size)
+        net = fitting(lambda: model.build(*shape), foreign.state)
+        model.check_size(foreign.size)
+        net.load_state_dict(foreign.state, assign=True)
+    except UserError:
+        raise
+    except Exception as error:  # what does not fit fails at any place of a net
+        raise UserError(f"{source}: not a net that can be imported ({first_line(error)})") from None
+    config = {
+        "model": model.model_dump(), "diffusion": diffusion.model_dump(), "channels": foreign.channels,
+        "size": foreign.size, "task": "generate", "condition": None, "parameters": count_parameters(net),
+        "seed": None, "train": {"method": f"imported ({foreign.kind})"}, "module": None, "data_sha256": None,
+        "code": {}, "images_seen": 0, "source_sha256": sha256_file(source),
+    }  # fmt: skip
+    with whole_folder(out) as folder:
+        save_model(folder, {"ema": net}, config)
+        blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples along the way
+        save_png(grid(blank, 1), folder / "progress.png")
+    return config
+
+
+def write_curves(diffusion: DiffusionSettings) -> None:
+    """What the train stage writes beside its model, without a row: DVC wants the files, and those of before mislead."""
+    with whole_folder(CURVES) as folder:
+        plots = folder / "plots" / "metrics"
+        plots.mkdir(parents=True)
+        for name in ("loss", "grad_norm", "share"):
+            write_tsv(plots / f"{name}.tsv", [], ("step", name))
+        (folder / "metrics.json").write_text(json.dumps({"step": 0}) + "\n")
+    write_tsv(NORMS, [], ("t", "norm_ratio", "error"))
+    write_tsv(SCHEDULE, schedule_rows(diffusion.new_schedule()), ("t", "alpha_bar", "kappa"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON object. Raises UserError."""
+    with suppress(OSError, ValueError, RecursionError):
+        tree = json.loads(path.read_bytes()) if path.stat().st_size < 2**20 else None
+        if isinstance(tree, dict):
+            return tree
+    raise UserError(f"{path}: is not there, or no JSON object of at most 1 MiB; save the model anew")
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error's text, which may have many; torch's second says more than its first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0])[:300]

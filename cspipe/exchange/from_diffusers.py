@@ -1,0 +1,80 @@
+"""Folders of diffusers with a UNet2DModel and, beside it, the scheduler that it was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cspipe.backbones.unet2d import SHAPE
+from cspipe.diffusion.schedule import SCHEDULES, cosine_schedule
+from cspipe.exchange.diffusers_folder import PREDICTIONS, WEIGHTS
+from cspipe.exchange.foreign import STEPS, Foreign, read_json, read_tensors
+from cspipe.runtime.errors import UserError
+from cspipe.stages.nets import MOST_PIXELS
+
+
+def read_folder(folder: Path) -> tuple[Foreign, Path]:
+    """The net of a pipeline's folder, or of its unet/ alone, and its file of weights. Raises UserError."""
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    config = {key: value for key, value in read_json(unet / "config.json").items() if value is not None}
+    name = config.pop("_class_name", None)
+    if name != "UNet2DModel":
+        raise UserError(f"{unet / 'config.json'}: _class_name is {name}; only UNet2DModel can be imported")
+    for key in ("num_class_embeds", "class_embed_type"):
+        if key in config:
+            raise UserError(f"{unet / 'config.json'}: {key} {config[key]}: nets that want a label cannot be imported")
+    if config.get("time_embedding_type", "positional") != "positional":
+        raise UserError(f"{unet / 'config.json'}: time_embedding_type must be positional, for times 0..{STEPS - 1}")
+    seen, told, size = (config.pop(key, default) for key, default in zip(SHAPE, (3, 3, None), strict=True))
+    size = size[0] if isinstance(size, list) and len(set(map(str, size))) == 1 else size
+    if seen != told or seen not in (1, 3) or not isinstance(size, int) or not 1 <= size <= MOST_PIXELS:
+        raise UserError(
+            f"{unet / 'config.json'}: in_channels {seen}, out_channels {told}, sample_size {size}: must be square "
+            f"images of 1 or 3 channels, as many out as in, and of at most {MOST_PIXELS} pixels"
+        )
+    weights = next((path for path in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin") if path.exists()), None)
+    if weights is None:
+        raise UserError(f"{unet}: has no {WEIGHTS}; save the model with save_pretrained, in one file")
+    keys = {key: value for key, value in config.items() if not key.startswith("_")}
+    state = {f"unet.{name}": tensor for name, tensor in read_tensors(weights).items()}
+    return Foreign("diffusers", {"name": "unet2d", "config": keys}, seen, size, state), weights
+
+
+def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
+    """Schedule and prediction of a pipeline's folder, None where it has no scheduler. Raises UserError."""
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.exists():
+        return None, None
+    config = read_json(path)
+    predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
+    predicts = str(config.get("prediction_type", "epsilon"))
+    if predicts not in predictions:
+        raise UserError(f"{path}: prediction_type {predicts} is none of {', '.join(predictions)}")
+    if config.get("num_train_timesteps", STEPS) != STEPS:
+        raise UserError(f"{path}: num_train_timesteps {config['num_train_timesteps']} must be {STEPS}")
+    return _schedule(config, path), predictions[predicts]
+
+
+def _schedule(config: dict[str, Any], path: Path) -> str:
+    """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
+    kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule", "linear")
+    try:
+        first, last = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
+        betas = {
+            "linear": lambda: torch.linspace(first, last, STEPS, dtype=torch.float64),
+            "trained_betas": lambda: torch.tensor(config["trained_betas"], dtype=torch.float64),
+        }
+        alpha_bar = (
+            cosine_schedule(STEPS).sqrt_alpha_bar[1:] ** 2
+            if kind == "squaredcos_cap_v2"
+            else torch.cumprod(1 - betas[kind](), 0)
+        )
+        for name, new in SCHEDULES.items():
+            if torch.allclose(new(STEPS).sqrt_alpha_bar[1:] ** 2, alpha_bar, rtol=1e-3, atol=1e-6):
+                return name
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        pass
+    known = ", ".join(SCHEDULES)
+    raise UserError(f"{path}: beta_schedule {kind}, or its ends: noise levels of none of {known}") from None

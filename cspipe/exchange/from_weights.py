@@ -1,0 +1,138 @@
+"""Weights alone, as guided-diffusion (Dhariwal and Nichol 2021) and DDPM's ports to PyTorch name them.
+
+Such files say nothing of the size of images nor of that of attention heads; what is read is what both repositories make
+by default: images of 3 or 1 channels, no labels, resampling with weights, attention of guided-diffusion in its old
+order of queries, keys and values.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cspipe.exchange.foreign import Foreign, State, read_tensors
+from cspipe.exchange.unet2d import shifted
+from cspipe.nets.blocks import frequencies
+from cspipe.runtime.errors import UserError
+
+GUIDED = {
+    "in_layers.0": "block.before.0", "in_layers.2": "block.first", "emb_layers.1": "block.modulation",
+    "out_layers.0": "block.norm", "out_layers.3": "block.after.2", "skip_connection": "block.skip.1",
+    "norm": "attention.norm", "qkv": "attention.attention.qkv", "proj_out": "attention.attention.project",
+}  # fmt: skip
+DDPM = {
+    "norm1": "block.before.0", "conv1": "block.first", "temb_proj": "block.shift", "norm2": "block.after.0",
+    "conv2": "block.after.3", "nin_shortcut": "block.skip.1", "norm": "attention.norm",
+    "proj_out": "attention.attention.project", "conv": "conv",
+}  # fmt: skip
+"""Layers of a stage."""
+
+
+def read_weights(path: Path, size: int, head_channels: int) -> Foreign:
+    """The net of a file of weights. Raises UserError."""
+    state = read_tensors(path)
+    try:
+        if "label_emb.weight" in state:
+            raise UserError(f"{path}: the net wants labels (label_emb); only nets without can be imported")
+        if "input_blocks.0.0.weight" in state:
+            return _guided(state, size, head_channels)
+        if "temb.dense.0.weight" in state:
+            return _ddpm(state, size)
+    except (LookupError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
+    known = "guided-diffusion (input_blocks.0.0.weight) nor of DDPM (temb.dense.0.weight)"
+    raise UserError(f"{path}: has neither the weights of {known}; save such a net's state_dict, or a diffusers folder")
+
+
+def _guided(state: State, size: int, head_channels: int) -> Foreign:
+    """ADM's U-Net, whose halvings and doublings are residual blocks (resblock_updown)."""
+    stages = 1 + max(_numbers(state, r"input_blocks\.(\d+)\."))
+    rises = {i: k for i in range(stages) for k in (1, 2) if f"output_blocks.{i}.{k}.in_layers.0.weight" in state}
+    levels = len(rises) + 1
+    per_level = stages // levels
+    places = {"time_embed.0": "time.mlp.0", "time_embed.2": "time.mlp.2", "input_blocks.0.0": "stem",
+              "out.0": "head.0", "out.2": "head.2"}  # fmt: skip
+    parts = {f"input_blocks.{i}.{k}": f"encoder.{i - 1}" for i in range(1, stages) for k in (0, 1)}
+    parts |= {"middle_block.0": "middle.0", "middle_block.1": "middle.0", "middle_block.2": "middle.1"}
+    for i in range(stages):
+        level, stage = divmod(i, per_level)
+        parts |= {f"output_blocks.{i}.{k}": f"decoder.{level}.stages.{stage}" for k in (0, 1)}
+        if i in rises:
+            parts[f"output_blocks.{i}.{rises[i]}"] = f"decoder.{level + 1}.rise"
+    channels = len(state["input_blocks.0.0.weight"])
+    at = [1 + level * per_level for level in range(levels)]
+    widths = [len(state[f"input_blocks.{i}.0.in_layers.2.weight"]) for i in at]
+    attends = [f"input_blocks.{i}.1.qkv.weight" in state for i in at]
+    ours = _renamed(state, places, parts, GUIDED)
+    for name in [name for name in ours if ".qkv." in name]:
+        ours[name] = _by_kind(ours[name], head_channels)
+    seen = state["input_blocks.0.0.weight"].shape[1]
+    ours |= {name: ours[name][:seen] for name in ("head.2.weight", "head.2.bias")}  # the rest is of learned variances
+    ours["time.mlp.0.weight"] = shifted(ours["time.mlp.0.weight"], frequencies(channels), -1)
+    keys = {"name": "adm", "head_channels": head_channels, **_levels(channels, per_level - 1, widths, attends, size)}
+    return Foreign("guided-diffusion", keys, seen, size, ours)
+
+
+def _ddpm(state: State, size: int) -> Foreign:
+    """DDPM's U-Net."""
+    levels, blocks = 1 + max(_numbers(state, r"down\.(\d+)\.")), 1 + max(_numbers(state, r"down\.0\.block\.(\d+)\."))
+    places = {"temb.dense.0": "time.mlp.0", "temb.dense.1": "time.mlp.2", "conv_in": "stem",
+              "norm_out": "head.0", "conv_out": "head.2"}  # fmt: skip
+    parts = {"mid.block_1": "middle.0", "mid.attn_1": "middle.0", "mid.block_2": "middle.1"}
+    for level in range(levels):
+        start, above = level * (blocks + 1), levels - 1 - level
+        for kind in ("block", "attn"):
+            parts |= {f"down.{level}.{kind}.{i}": f"encoder.{start + i}" for i in range(blocks)}
+            parts |= {f"up.{level}.{kind}.{i}": f"decoder.{above}.stages.{i}" for i in range(blocks + 1)}
+        parts[f"down.{level}.downsample"] = f"encoder.{start + blocks}"
+        parts[f"up.{level}.upsample"] = f"decoder.{above + 1}.rise"
+    joined = dict(state)
+    for name in [name for name in state if re.search(r"\.attn(_1)?(\.\d+)?\.q\.", name)]:
+        rest = [joined.pop(name.replace(".q.", f".{part}.")) for part in "qkv"]
+        joined[name.replace(".q.", ".qkv.")] = torch.cat(rest)
+    ours = _renamed(joined, places, parts, {**DDPM, "qkv": "attention.attention.qkv"})
+    channels, first = len(state["conv_in.weight"]), "time.mlp.0.weight"
+    half = channels // 2
+    ours[first] = shifted(ours[first].roll(half, 1), torch.logspace(0, -4, half), -1)  # theirs: sines, then cosines
+    widths = [len(state[f"down.{level}.block.0.conv1.weight"]) for level in range(levels)]
+    attends = [f"down.{level}.attn.0.norm.weight" in state for level in range(levels)]
+    keys = {"name": "ddpm", **_levels(channels, blocks, widths, attends, size)}
+    return Foreign("DDPM", keys, state["conv_in.weight"].shape[1], size, ours)
+
+
+def _numbers(state: State, pattern: str) -> list[int]:
+    """The numbers that a pattern finds in the names."""
+    return [int(found[1]) for name in state if (found := re.match(pattern, name)) and len(found[1]) < 5]
+
+
+def _levels(channels: int, blocks: int, widths: list[int], attends: list[bool], size: int) -> dict[str, Any]:
+    """The keys of a U-Net."""
+    if any(width % channels for width in widths):
+        raise ValueError(f"widths {widths} are no multiples of {channels}")
+    attention = [size >> level for level, attend in enumerate(attends) if attend]
+    multipliers = [width // channels for width in widths]
+    return {"channels": channels, "blocks": blocks, "multipliers": multipliers, "attention": attention, "dropout": 0.0}
+
+
+def _renamed(state: State, places: dict[str, str], parts: dict[str, str], layers: dict[str, str]) -> State:
+    """Their weights under our names: whole layers, and layers of stages; attention's are linear here."""
+    ours = {}
+    for name, tensor in state.items():
+        path, _, kind = name.rpartition(".")
+        if path not in places:
+            part = max((part for part in parts if path.startswith(f"{part}.")), key=len, default="")
+            layer = layers[path.removeprefix(f"{part}.")]
+            flat = layer.startswith("attention.attention") and kind == "weight"
+            path, tensor = f"{parts[part]}.{layer}", tensor.flatten(1) if flat else tensor
+        ours[f"{places.get(path, path)}.{kind}"] = tensor
+    return ours
+
+
+def _by_kind(rows: Tensor, head_channels: int) -> Tensor:
+    """Queries, keys and values of all heads, from those of each head after the other."""
+    sorted_rows: Tensor = rows.unflatten(0, (-1, 3, head_channels)).transpose(0, 1).flatten(0, 2)
+    return sorted_rows

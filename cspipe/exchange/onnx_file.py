@@ -1,0 +1,81 @@
+"""One reverse step as an ONNX file: whoever can call it in a loop can sample."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from cspipe.compensation import Compensation, Weighting
+from cspipe.diffusion.ddim import ddim_step
+from cspipe.diffusion.process import clean_estimate, net_input
+from cspipe.diffusion.schedule import Schedule
+from cspipe.exchange.source import Source
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+
+
+class ReverseStep(nn.Module):
+    """DDIM from t to s and, with C, what compensation adds to it, by the weight kappa."""
+
+    signal: Tensor
+    noise: Tensor
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.net = source.main.net
+        self.C = None if source.compensator is None else source.compensator.net
+        self.prediction, self.scale = source.diffusion.prediction, 1000 / source.diffusion.steps
+        self.seen_by_C = 0 if source.compensator is None else source.compensator.in_channels - source.channels
+        schedule = source.diffusion.new_schedule().to(torch.device("cpu"))
+        self.register_buffer("signal", schedule.sqrt_alpha_bar)
+        self.register_buffer("noise", schedule.sqrt_one_minus_alpha_bar)
+
+    def forward(self, x_t: Tensor, t: Tensor, s: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x_t (N, C, H, W), native steps t > s (N,) int64, told (N, K, H, W): x_s and x0_hat, both (N, C, H, W)."""
+        schedule = Schedule(self.signal, self.noise)
+        inputs = net_input(self.prediction, x_t, t, schedule)
+        output = self.net(inputs if told is None else torch.cat([inputs, told], 1), t * self.scale)
+        x0_hat = clean_estimate(self.prediction, output, x_t, t, schedule)
+        x_s = ddim_step(x_t, x0_hat, t, s, schedule)
+        if self.C is not None:
+            seen = x0_hat if told is None else torch.cat([x0_hat, told[:, : self.seen_by_C]], 1)
+            exact = Compensation(self.C, schedule, Weighting(weight="kappa", scale=1.0, cap=None))
+            x_s = exact.add(x_s, self.C(seen, t * self.scale), t, s)
+        return x_s, x0_hat
+
+
+def write_onnx(source: Source, out: Path) -> str:
+    """Write the file; its inputs and outputs in a line. Raises UserError where the packages are missing.
+
+    Inputs x_t, t, s and, where the net sees more than the image, told: the condition, then its own estimate before.
+    """
+    told = source.main.in_channels - source.channels
+    x, t = torch.zeros(2, source.channels, source.size, source.size), torch.tensor([source.diffusion.steps] * 2)
+    inputs = {"x_t": x, "t": t, "s": t - 1}
+    if told:
+        inputs["told"] = torch.zeros(2, told, source.size, source.size)
+    batch = {name: {0: Dim("batch")} for name in inputs}
+    try:
+        import onnx
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                ReverseStep(source).eval(), tuple(inputs.values()), dynamo=True, dynamic_shapes=tuple(batch.values()),
+                input_names=list(inputs), output_names=["x_s", "x0_hat"], verbose=False,
+            )  # fmt: skip
+    except ImportError:
+        raise UserError("ONNX needs more packages; `pip install 'cspipe[export]'` brings them") from None
+    assert program is not None, "with dynamo it is returned"
+    model = program.model_proto
+    facts = {"native_steps": source.diffusion.steps, "task": source.task, "compensated": source.compensator is not None}
+    for key, value in facts.items():
+        model.metadata_props.add(key=f"cspipe.{key}", value=json.dumps(value))
+    with whole_file(out) as beside:
+        onnx.save(model, beside)
+    return f"inputs {', '.join(inputs)} of any batch, outputs x_s, x0_hat; t and s in 0..{source.diffusion.steps}"

@@ -1,0 +1,80 @@
+"""A model of this package to be exported: its net, what it says of itself and, compensated, its net C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from cspipe.compensation import COMPENSATORS, CompensationSettings
+from cspipe.diffusion.settings import DiffusionSettings
+from cspipe.nets.backbone import BACKBONES, Backbone, BackboneSettings
+from cspipe.runtime.device import ComputeSettings, Device, free_cores, open_device
+from cspipe.runtime.models import read_config
+from cspipe.stages.nets import check_fit_against, finished_compensator, finished_denoiser
+
+
+@dataclass(frozen=True)
+class Part:
+    """A net with the code that makes it: `maker`, a class or function of `module`, called with `arguments`."""
+
+    net: nn.Module
+    module: str
+    maker: str
+    arguments: dict[str, Any]
+
+    @property
+    def in_channels(self) -> int:
+        """Of the image and of what is joined to it."""
+        return int(self.arguments["in_channels"])
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened model."""
+
+    main: Part
+    compensator: Part | None
+    model: BackboneSettings
+    diffusion: DiffusionSettings
+    channels: int
+    size: int
+    task: str
+
+
+def any_device() -> Device:
+    """The GPU, if there is one, else the cores that are free."""
+    threads = max(1, int(free_cores()))
+    settings = ComputeSettings(
+        device="auto", precision="float32", compile=False, threads=threads, deterministic=True, gpus=1, nodes=1
+    )
+    return open_device(settings)
+
+
+def open_source(folder: Path, compensation: Path | None) -> Source:
+    """A model and, in another folder, the C that was fit against it, on the CPU. Raises UserError."""
+    device = Device(torch.device("cpu"), torch.float32, compile=False)
+    denoise, config = finished_denoiser(device, folder)
+    model: BackboneSettings = TypeAdapter(Backbone).validate_python(config["model"])
+    net = denoise.net.net
+    channels, size = int(config["channels"]), int(config["size"])
+    seen = _in_channels(net)
+    main = Part(net, f"{BACKBONES}.{model.name}", type(net).__name__, model.arguments(seen, channels, size))
+    C = None
+    if compensation is not None:
+        check_fit_against(compensation, folder)
+        settings = CompensationSettings.model_validate(read_config(compensation, "compensate")["compensation"])
+        net = finished_compensator(device, denoise.schedule.steps, compensation).net
+        arguments = {"in_channels": _in_channels(net), "out_channels": channels, "size": size}
+        C = Part(net, f"{COMPENSATORS}.{settings.net}", "build", {**arguments, "width": settings.channels})
+    diffusion = DiffusionSettings.model_validate(config["diffusion"])
+    return Source(main, C, model, diffusion, channels, size, config["task"])
+
+
+def _in_channels(net: nn.Module) -> int:
+    """Channels that a net takes: those of its first convolution."""
+    return next(layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d))

@@ -1,0 +1,45 @@
+"""Model folders with stirred weights, as the stages write them but without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cspipe.config.params import Params
+from cspipe.runtime.device import Device
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.models import FILE, save_model
+from cspipe.stages.nets import new_compensator, new_main
+from tests.conftest import Tree
+
+CPU = Device(torch.device("cpu"), torch.float32, compile=False)
+Stored = Callable[..., Path]
+
+
+def slow(*values: Any) -> Any:
+    """One more case of a test, left out of the fast ones."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.fixture
+def stored(params: Callable[..., Params], tmp_path: Path, stir: Callable[[nn.Module], nn.Module]) -> Stored:
+    """stored({"model": ...}): a folder with main/ and compensation/ of the small parameters with these changes."""
+
+    def make(changes: Tree | None = None) -> Path:
+        chosen = params(changes)
+        described = {"task": chosen.task, "channels": chosen.data.channels, "size": chosen.data.size}
+        for name in ("main", "compensation"):
+            (tmp_path / "models" / name).mkdir(parents=True)
+        main, compensation = tmp_path / "models/main", tmp_path / "models/compensation"
+        sections = {"model": chosen.model.model_dump(), "diffusion": chosen.diffusion.model_dump()}
+        save_model(main, {"ema": stir(new_main(chosen, CPU))}, described | sections)
+        sections = {"compensation": chosen.compensation.model_dump(), "main_sha256": sha256_file(main / FILE)}
+        save_model(compensation, {"module": stir(new_compensator(chosen, CPU))}, described | sections)
+        return main.parent
+
+    return make

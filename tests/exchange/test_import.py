@@ -1,0 +1,201 @@
+"""Foreign nets, made here with random weights, read back: what the source's own forward pass gives.
+
+guided-diffusion and DDPM's ports are in no package: their nets are written out here from their papers' code, with their
+names of weights and their order of queries, keys and values.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from safetensors.torch import save_file
+from torch import nn
+
+from cspipe.cli.exchange import import_model
+from cspipe.exchange.draw import variant_of
+from cspipe.runtime.errors import UserError
+from cspipe.sampling.reverse import sample
+from cspipe.sampling.state import SamplerState
+from cspipe.stages.nets import finished_denoiser
+from cspipe.stages.sample import new_sampler
+from tests.exchange.conftest import CPU, slow
+from tests.exchange.reference import Guided, OldDDPM
+
+TUTORIAL = {
+    "sample_size": 16, "in_channels": 3, "out_channels": 3, "layers_per_block": 1, "block_out_channels": (32, 64),
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
+"""Not this project's nets: other groups of norms, other heads."""
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Callable[..., Path]:
+    """pipeline(config of the scheduler): the folder of a pipeline with random weights."""
+
+    def make(**config: Any) -> Path:
+        torch.manual_seed(0)
+        config = {"clip_sample": True, "timestep_spacing": "trailing", **config}
+        DDIMPipeline(UNet2DModel(**TUTORIAL), DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
+        return tmp_path / "theirs"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("config", "schedule", "prediction"),
+    [
+        ({}, "linear", "eps"),
+        slow({"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}, "cosine", "v"),
+        slow({"prediction_type": "sample"}, "linear", "x0"),
+    ],
+)
+def test_a_pipeline_of_diffusers_draws_the_same_images(
+    pipeline: Callable[..., Path], tmp_path: Path, config: dict, schedule: str, prediction: str
+) -> None:
+    folder = pipeline(**config)
+    import_model(folder, tmp_path / "main")
+    denoise, stored = finished_denoiser(CPU, tmp_path / "main")
+    assert (stored["diffusion"]["schedule"], stored["diffusion"]["prediction"]) == (schedule, prediction)
+    sampler = new_sampler(variant_of("ddim", 10, compensated=False), denoise, stored, CPU)
+    x_T = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    net, _ = sampler.net(None)
+    drawn = sample(net, x_T, sampler.step, SamplerState(sampler.schedule, sampler.path)).clamp(-1, 1)
+    theirs = DDIMPipeline.from_pretrained(folder)
+    options = {"num_inference_steps": 10, "use_clipped_model_output": True, "output_type": "pt"}
+    images = theirs(2, torch.Generator().manual_seed(0), **options).images
+    torch.testing.assert_close(drawn, images * 2 - 1, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "form"),
+    [(Guided, "safetensors"), slow(OldDDPM, "pt"), slow(Guided, "pt"), slow(OldDDPM, "safetensors")],
+)
+def test_weights_alone_give_the_same_estimates(
+    make: type[nn.Module], form: str, tmp_path: Path, stir: Callable[[nn.Module], nn.Module]
+) -> None:
+    torch.manual_seed(0)
+    theirs, file = stir(make()).eval(), tmp_path / f"theirs.{form}"
+    if form == "pt":
+        torch.save(theirs.state_dict(), file)
+    else:
+        save_file(theirs.state_dict(), file)
+    import_model(file, tmp_path / "main", size=16)
+    denoise, config = finished_denoiser(CPU, tmp_path / "main")
+    assert config["model"]["attention"] == [8]
+    x, t = torch.randn(3, 3, 16, 16), torch.tensor([1, 438, 1000])
+    with torch.no_grad():
+        expected = theirs(x, (t - 1).float())[:, :3]
+        assert expected.std() > 0.1
+        torch.testing.assert_close(denoise.output(x, t), expected, rtol=1e-4, atol=1e-4)
+
+
+class Runs:
+    """A pickle that leaves a file when it is read with code."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.trace,)
+
+
+def refused(source: Path, out: Path, match: str, **options: Any) -> None:
+    """It ends in one line, and nothing is written."""
+    with pytest.raises(UserError, match=match) as error:
+        import_model(source, out, **options)
+    assert "\n" not in str(error.value)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("save", [lambda tree, file: file.write_bytes(pickle.dumps(tree)), torch.save])
+def test_no_code_of_a_pickle_runs(tmp_path: Path, save: Callable[[Any, Path], Any]) -> None:
+    file, trace = tmp_path / "edm.pkl", tmp_path / "trace"
+    save({"ema": Runs(trace)}, file)
+    refused(file, tmp_path / "main", "edm.pkl.*state_dict")
+    assert not trace.exists()
+
+
+def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save({"temb.dense.0.weight": torch.zeros(1).expand(10**12)}, file)
+    refused(file, tmp_path / "main", "w.pt.*larger than the file")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"PK\x03\x04", (2**40).to_bytes(8, "little") + b"{}", b"\x80\x02."], ids=repr
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_files_of_no_weights_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    file = tmp_path / f"w.{suffix}"
+    file.write_bytes(content)
+    refused(file, tmp_path / "main", f"w.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"layers_per_block": 10**9}, "more weights than"),
+        slow({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        slow({"num_class_embeds": 10}, "num_class_embeds"),
+        slow({"sample_size": [16, 8]}, "sample_size"),
+        slow({"sample_size": 10**9}, "sample_size"),
+        slow({"in_channels": "3"}, "in_channels"),
+        slow({"layers_per_block": 2}, "more weights than"),
+        slow({"block_out_channels": [32, 10**15]}, "not a net"),
+        slow({"block_out_channels": [32, 64] * 10**4}, "not a net"),
+        slow({"block_out_channels": 7}, "not a net"),
+        slow({"act_fn": "no"}, "not a net"),
+        slow({"unheard_of": 1}, "not a net"),
+        slow({"norm_num_groups": 7}, "not a net"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_configuration_that_does_not_fit_is_refused(
+    pipeline: Callable[..., Path], tmp_path: Path, changes: dict, match: str
+) -> None:
+    file = pipeline() / "unet" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    refused(tmp_path / "theirs", tmp_path / "main", match)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"beta_end": 0.03}, "beta_schedule linear"),
+        slow({"beta_schedule": "sigmoid"}, "sigmoid"),
+        slow({"trained_betas": "many"}, "trained_betas"),
+        slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
+        slow({"prediction_type": ["epsilon"]}, "prediction_type"),
+    ],
+    ids=str,
+)
+def test_a_scheduler_of_other_noise_levels_is_refused(
+    pipeline: Callable[..., Path], tmp_path: Path, changes: dict, match: str
+) -> None:
+    file = pipeline() / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    refused(tmp_path / "theirs", tmp_path / "main", match)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drop", ["middle_block.0.in_layers.0.bias", "out.2.bias", "middle_block.1.qkv.bias"])
+def test_missing_weights_are_named(tmp_path: Path, drop: str) -> None:
+    state = Guided().state_dict()
+    del state[drop]
+    save_file(state, tmp_path / "w.safetensors")
+    refused(tmp_path / "w.safetensors", tmp_path / "main", "w.safetensors", size=16)
+
+
+def test_what_is_there_stays(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "mine").touch()
+    with pytest.raises(UserError, match="main"):
+        import_model(pipeline(), tmp_path / "main")
+    assert (tmp_path / "main" / "mine").exists()

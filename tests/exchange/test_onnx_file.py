@@ -1,0 +1,32 @@
+"""The ONNX file in onnxruntime: the same images, for batches of any size."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from cspipe.exchange.onnx_file import write_onnx
+from cspipe.exchange.source import open_source
+from tests.conftest import MODELS
+from tests.exchange.conftest import Stored
+from tests.exchange.test_diffusers_folder import noise, ours
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_draws_our_compensated_images(stored: Stored, name: str) -> None:
+    models = stored({"model": MODELS[name]})
+    file = models.parent / "step.onnx"
+    write_onnx(open_source(models / "main", models / "compensation"), file)
+    session = onnxruntime.InferenceSession(file)
+    for count in (1, 3):
+        x = noise(count).numpy()
+        for t, s in pairwise([10, 8, 6, 4, 2, 0]):
+            times = {"t": np.full(count, t), "s": np.full(count, s)}
+            x, _ = session.run(None, {"x_t": x, **times})
+        expected = ours(models, noise(count), 5, compensated=True)
+        torch.testing.assert_close(torch.from_numpy(x).clamp(-1, 1), expected, rtol=0, atol=1e-4)
