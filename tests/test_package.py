@@ -14,12 +14,14 @@ from tests.stages.conftest import new_clone
 
 PRIVATE = ["infra/.env", ".dvc/config.local", "infra/terraform/terraform.tfstate", "notes.txt"]
 """Files with keys that git ignores, by .gitignore files below the root, and one that it does not know."""
+PROJECT = {".gitignore", ".dvcignore", "data", "dvc.yaml"}
+"""Of what `cspipe init` makes; the wheel has it in the package."""
 
 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("sdist", {"cspipe", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff", ".gitignore", "PKG-INFO"}),
+        ("sdist", {"cspipe", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff", "PKG-INFO", *PROJECT}),
         ("wheel", {"cspipe", "cspipe-0.1.0.dist-info"}),
     ],
 )

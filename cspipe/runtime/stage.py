@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cspipe.runtime.code_lock import check_code
 from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, sigterm_raises
@@ -41,6 +42,7 @@ def stage(name: str) -> Iterator[RunLog]:
         try:
             with _alone(name):
                 write_end(StageEnd(name))
+                check_code()
                 link_shared_cache()
                 yield log
                 log.write(LOGS)
