@@ -34,7 +34,7 @@ def installed_code() -> dict[str, Any]:
 
 
 def check_code(folder: Path = Path()) -> None:
-    """Raises UserError where a folder's lock is of other code than what is installed: DVC would record the wrong one."""
+    """Raises UserError where a folder's lock is of other code than is installed: DVC would record the wrong."""
     try:
         locked = json.loads((folder / LOCK).read_text(encoding="utf-8"))
         same, version = locked["cspipe"] == installed_code()["cspipe"], locked["version"]

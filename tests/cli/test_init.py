@@ -32,8 +32,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [here] = (folder / "venv").glob("lib/python*/site-packages")
     (here / "rest.pth").write_text(next(path for path in sys.path if path.endswith("site-packages")) + "\n")
     [file] = folder.glob("*.whl")
-    install = ["uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", folder / "venv/bin/python", file]
-    subprocess.run(install, check=True)
+    install = ["uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--python", folder / "venv/bin/python"]
+    subprocess.run([*install, file], check=True)
     return here
 
 
