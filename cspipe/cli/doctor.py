@@ -108,7 +108,7 @@ def _cores() -> Found:
 def _disk() -> Found:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     state = "problem" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
-    yield state, f"{free:.0f} GB are free here", "" if state == "ok" else "make room; `dvc gc --workspace` drops old results"
+    yield state, f"{free:.0f} GB are free here", "" if state == "ok" else "`dvc gc --workspace` drops old results"
 
 
 def _project() -> Found:
@@ -166,7 +166,8 @@ def _prefect() -> Found:
         return
     with get_client(httpx_settings={"timeout": SECONDS}, sync_client=True) as client:
         pools = client.read_work_pools()
-        yield "ok" if pools else "warning", f"{url} has {len(pools)} work pools", "" if pools else "`cspipe up` makes them"
+        missing = "" if pools else "`cspipe up` makes them"
+        yield "warning" if missing else "ok", f"{url} has {len(pools)} work pools", missing
         for pool in pools:
             online = [each for each in client.read_workers_for_work_pool(pool.name) if each.status.value == "ONLINE"]
             fix = "" if online else f"`cspipe worker {pool.name}` starts one"

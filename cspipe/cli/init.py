@@ -16,8 +16,8 @@ from cspipe.runtime.errors import UserError
 
 COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
-HEADER = f"""# The pipeline as cspipe {__version__} has it; `cspipe init .` writes this file anew. What its comments call a folder or file
-# of cspipe/ is one of the installed package; its content is in cspipe.lock, and a stage depends on it by its key there.
+HEADER = f"""# The pipeline of cspipe {__version__}; `cspipe init .` writes this file anew. Files and folders of cspipe/ are those of the
+# installed package: cspipe.lock has their content, and a stage depends on them by their keys there.
 #
 """
 
@@ -49,7 +49,7 @@ def init(
     files = (".dvc", *anew, *once)
     _run(folder, "git", "add", *files)
     if made:
-        print(f"{folder}: has the code of cspipe {__version__}; `git diff --cached` shows it, `cspipe explain` what runs")
+        print(f"{folder}: on the code of cspipe {__version__} now; `cspipe explain` tells what runs again")
         return
     # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
     known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0
@@ -59,7 +59,7 @@ def init(
 
 
 def pipeline() -> str:
-    """The shipped dvc.yaml, with keys of cspipe.lock in the place of the package's files: `cspipe.data` of cspipe/data."""
+    """The shipped dvc.yaml, with keys of cspipe.lock in place of the package's files: cspipe.data of cspipe/data."""
     from ruamel.yaml import YAML
 
     from cspipe.runtime.code_lock import LOCK

@@ -15,6 +15,7 @@ from cspipe.cli.apply import deocclude, inpaint
 from cspipe.cli.doctor import doctor
 from cspipe.cli.init import init
 from cspipe.cli.inspect import experiments, explain, lineage
+from cspipe.cli.serve import serve
 from cspipe.cli.study import study
 from cspipe.runtime.errors import UserError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
     "from, and start servers and workers for `prefect deployment run`.",
 )
-for command in (init, doctor, explain, lineage, experiments, inpaint, deocclude, study):
+for command in (init, doctor, explain, lineage, experiments, inpaint, deocclude, serve, study):
     app.command()(command)
 app.add_typer(params.app, name="params")
 

@@ -64,7 +64,7 @@ def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str
 
 
 def stages_code() -> dict[str, list[str]]:
-    """By stage of the shipped dvc.yaml, the code that it depends on: "cspipe/backbones/${model.name}.py", not filled in."""
+    """By stage of the shipped dvc.yaml, the code that it depends on, not filled in."""
     stages = yaml.safe_load(shipped("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     deps = {name: entry.get("do", entry)["deps"] for name, entry in stages.items()}
     return {name: [path for path in paths if path.startswith("cspipe/")] for name, paths in deps.items()}
