@@ -16,8 +16,8 @@ from cspipe.runtime.errors import UserError
 
 COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
-HEADER = f"""# The pipeline of cspipe {__version__}; `cspipe init .` writes this file anew. Files and folders of cspipe/ are those of the
-# installed package: cspipe.lock has their content, and a stage depends on them by their keys there.
+HEADER = f"""# The pipeline of cspipe {__version__}; `cspipe init .` writes this file anew. Files of cspipe/ are those of
+# the installed package: cspipe.lock has their content, and a stage depends on them by their keys there.
 #
 """
 
@@ -53,8 +53,8 @@ def init(
         return
     # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
     known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0
-    name = () if known else ("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost")
-    _run(folder, "git", *name, "commit", "--quiet", "--message", f"A project of cspipe {__version__}", "--", *files)
+    author = () if known else ("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost")
+    _run(folder, "git", *author, "commit", "--quiet", "--message", f"A project of cspipe {__version__}", "--", *files)
     print(f"{folder}: a project with the values of the preset {preset}; next: cd {folder} && dvc repro")
 
 

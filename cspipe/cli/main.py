@@ -15,18 +15,18 @@ from cspipe.cli.apply import deocclude, inpaint
 from cspipe.cli.doctor import doctor
 from cspipe.cli.init import init
 from cspipe.cli.inspect import experiments, explain, lineage
+from cspipe.cli.models import card, models
 from cspipe.cli.serve import serve
 from cspipe.cli.study import study
 from cspipe.runtime.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="Train diffusion models with compensation sampling, reproducibly. `dvc repro` runs the pipeline of dvc.yaml "
     "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
     "from, and start servers and workers for `prefect deployment run`.",
 )
-for command in (init, doctor, explain, lineage, experiments, inpaint, deocclude, serve, study):
+for command in (init, doctor, explain, lineage, experiments, inpaint, deocclude, serve, models, card, study):
     app.command()(command)
 app.add_typer(params.app, name="params")
 
