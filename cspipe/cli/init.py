@@ -16,8 +16,8 @@ from cspipe.runtime.errors import UserError
 
 COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
-HEADER = f"""# The pipeline of cspipe {__version__}; `cspipe init .` writes this file anew. Files of cspipe/ are those of
-# the installed package: cspipe.lock has their content, and a stage depends on them by their keys there.
+HEADER = f"""# The pipeline of cspipe {__version__}; `cspipe init .` writes this file anew.
+# Files of cspipe/ are those of the installed package: cspipe.lock has their content, and stages depend on its keys.
 #
 """
 
@@ -43,12 +43,14 @@ def init(
         if not (folder / ".dvc").exists():
             _run(folder, sys.executable, "-m", "dvc", "init", "--quiet")
             (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
-        _write(folder, {name: text for name, text in once.items() if not made or not (folder / name).exists()})
+        missing = {name: text for name, text in once.items() if not made or not (folder / name).exists()}
+        _write(folder, missing)
     except OSError as error:
         raise UserError(f"{folder}: no project can be made there ({error}); name another folder") from None
-    files = (".dvc", *anew, *once)
+    files = (".dvc", *anew, *missing)
     _run(folder, "git", "add", *files)
-    if made:
+    has_commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True).returncode == 0
+    if made and has_commit:
         print(f"{folder}: on the code of cspipe {__version__} now; `cspipe explain` tells what runs again")
         return
     # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.

@@ -15,7 +15,7 @@ from cspipe.cli.init import init, pipeline
 from cspipe.runtime.code_lock import LOCK, check_code, installed_code
 from cspipe.runtime.errors import UserError
 from tests.conftest import ROOT, Tree
-from tests.stages.conftest import two_variants  # noqa: F401 (a fixture)
+from tests.stages.conftest import run_in, two_variants  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_what_was_stopped_goes_on_and_what_a_person_changed_stays(tmp_path: Path
     (tmp_path / ".gitignore").unlink()
     (tmp_path / LOCK).write_text("{")
     init(tmp_path, "demo")
+    assert run_in(tmp_path, "git", "diff", "--name-only").stdout == "params.yaml\n"  # what is a person's is not staged
     assert (tmp_path / "params.yaml").read_text() == "mine: 1\n"
     assert (tmp_path / ".gitignore").read_text() == (ROOT / ".gitignore").read_text()
     check_code(tmp_path)
