@@ -54,13 +54,11 @@ def _findings(name: str, check: Callable[[], Found], fix: str) -> Iterator[Findi
     try:
         for each in check():
             yield Finding(name, *each)
-    except ParamsError as error:
-        if name == PROJECT:  # the others that read it need not say so again
-            yield Finding(name, "problem", *str(error).split("; ", 1))
-    except UserError as error:
-        yield Finding(name, "problem", *str(error).split("; ", 1))
     except Exception as error:  # whatever a library raises, the other checks go on
-        yield Finding(name, "problem", f"{type(error).__name__}: {error}", fix)
+        if isinstance(error, ParamsError) and name != PROJECT:  # which says so
+            return
+        words = str(error).split("; ", 1) if isinstance(error, UserError) else (f"{type(error).__name__}: {error}", fix)
+        yield Finding(name, "problem", *words)
 
 
 Found = Iterable[tuple[Any, ...]]
@@ -69,30 +67,24 @@ Found = Iterable[tuple[Any, ...]]
 
 def _python() -> Found:
     yield "ok", f"{sys.version.split()[0]} at {sys.executable}"
-    started = subprocess.run(["python", "-c", "import cspipe"], capture_output=True)  # as dvc.yaml does
-    if started.returncode:
+    if subprocess.run(["python", "-c", "import cspipe"], capture_output=True).returncode:  # as dvc.yaml does
         yield "problem", "the stages start `python`, which finds no cspipe", CHECKS["Python"][1]
 
 
 def _torch() -> Found:
     import torch
 
-    yield "ok", f"{torch.__version__}, built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'the CPU'}"
-
-
-def _gpu() -> Found:
-    import torch
-
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
+    yield "ok", f"{torch.__version__}, {built}"
     smi = ["nvidia-smi", "--query-gpu=name,driver_version,memory.free", "--format=csv,noheader"]
     asked = subprocess.run(smi, capture_output=True, text=True) if shutil.which(smi[0]) else None
     seen = "; ".join(asked.stdout.splitlines()) if asked else ""
     if torch.cuda.is_available():
-        yield "ok", seen or torch.cuda.get_device_name()
+        yield "ok", f"GPU: {seen or torch.cuda.get_device_name()}"
     elif seen:
-        built = f"torch, built for CUDA {torch.version.cuda}, cannot use it"
-        yield "problem", f"{seen}: {built}", "renew the driver, or install a torch built for it"
+        yield "problem", f"GPU: {seen}: torch cannot use it", "renew the driver, or install a torch built for it"
     else:
-        yield "ok", "none is seen; the CPU will do for the demo"
+        yield "ok", "GPU: none is seen; the CPU will do for the demo"
         if _params().compute.device == "cuda":
             yield "problem", "compute.device is cuda", "set it to auto or cpu, or install NVIDIA's driver"
 
@@ -190,8 +182,7 @@ def _params() -> Any:
 
 CHECKS: dict[str, tuple[Callable[[], Found], str]] = {
     "Python": (_python, "activate its environment, or use `uv run`"),
-    "torch": (_torch, "install cspipe anew"),
-    "GPU": (_gpu, "renew NVIDIA's driver"),
+    "torch": (_torch, "install cspipe anew, or renew NVIDIA's driver"),
     "cores": (_cores, ""),
     "disk": (_disk, ""),
     PROJECT: (_project, "install git"),

@@ -81,15 +81,10 @@ class Studio:
 
         device, _, config = self.net
         known = {key: config[key] for key in ("task", "size", "images_seen")}
-        samplers = {
-            name: {"eta": find(SAMPLERS, name, "ETAS")[0], "fills": not find(SAMPLERS, name, "REMEMBERS")}
-            for name in names_in(SAMPLERS)
-        }
+        etas = {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)}
         words = f"a net of task {config['task']}, {config['size']} pixels, {config['parameters']:,} parameters"
-        return {
-            **known, "native": config["diffusion"]["steps"], "samplers": samplers, "device": device.name,
-            "compensation": self._compensates(), "words": words,
-        }  # fmt: skip
+        known |= {"native": config["diffusion"]["steps"], "etas": etas, "device": device.name, "words": words}
+        return {**known, "compensation": self._compensates()}
 
     def _compensates(self) -> bool:
         """Whether there is a C, fit against this net. Raises UserError if it is damaged."""
@@ -228,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.studio.draw(dict(json.loads(body)), self._emit)
         except ConnectionError:  # the page has gone, or wants something else
             pass
-        except (UserError, ValueError, TypeError, LookupError) as error:
+        except (UserError, ArithmeticError, ValueError, TypeError, LookupError) as error:
             self._emit({"error": str(error) if isinstance(error, UserError) else f"not what the page asks: {error!r}"})
 
     def _emit(self, line: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: p
     ("changes", "says"),
     [
         ({"steps": 11}, "11"), ({"steps": "many"}, "integer"), ({"sampler": "../../x"}, "ddim"),
-        ({"count": 1000}, "count"), ({"seed": -1}, "seed"),
+        ({"count": 1000}, "count"), ({"seed": -1}, "seed"), ({"seed": float("inf")}, "not what the page asks"),
         ({"hole": png(np.zeros((8, 8), np.uint8)), "picture": "AAAA"}, "picture"),
         ({"sampler": "ddpm", "eta": 1.0, "compensation": True}, "eta"), ({"eta": None}, "not what the page asks"),
     ],
