@@ -164,7 +164,8 @@ def test_the_page_in_a_browser(trained: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(trained)
     first = "document.querySelector('#gallery canvas').toDataURL()"
     with serving(Path("models")) as server, browser(tmp_path, f"{server.url}/#{server.token}") as tab:
-        tab.until("document.body.dataset.done == 1")
+        tab.size(1200, 900)  # all of it in sight of the mouse
+        tab.until("document.body?.dataset.done == 1")
         plain = tab.js(first)
         tab.js("document.getElementById('compensation').click()")
         tab.until("document.body.dataset.done == 2")
