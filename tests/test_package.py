@@ -21,6 +21,8 @@ from tests.stages.conftest import new_clone
 
 PRIVATE = ["infra/.env", ".dvc/config.local", "infra/terraform/terraform.tfstate", "notes.txt"]
 """Files with keys that git ignores, by .gitignore files below the root, and one that it does not know."""
+PROJECT = {".gitignore", ".dvcignore", "data", "dvc.yaml"}
+"""Of what `cspipe init` makes; the wheel has it in the package."""
 IMPORT_ALL = (
     "import importlib, pkgutil, cspipe\n"
     "for found in pkgutil.walk_packages(cspipe.__path__, 'cspipe.'): importlib.import_module(found.name)"
@@ -45,7 +47,7 @@ def metadata(wheel: Path) -> Message:
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("sdist", {"cspipe", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff", ".gitignore", "PKG-INFO"}),
+        ("sdist", {"cspipe", "pyproject.toml", "README.md", "LICENSE", "CITATION.cff", "PKG-INFO", *PROJECT}),
         ("wheel", {"cspipe", "cspipe-1.2.3.dist-info"}),
     ],
 )

@@ -79,11 +79,11 @@ def _experiment(row: Tree, state: str = "") -> Experiment:
     data = row["data"] or {"params": {}, "metrics": {}}
     params = {key: value for file in data["params"].values() for key, value in file.get("data", {}).items()}
     files = {PurePosixPath(path): file.get("data", {}) for path, file in data["metrics"].items()}
-    scores = {path.stem: _scores(tree) for path, tree in files.items() if path.parent.name == "metrics"}
+    scores = {path.stem: scores_in(tree) for path, tree in files.items() if path.parent.name == "metrics"}
     return Experiment(row["name"] or row["rev"][:7], "Failed" if row["error"] else state, params, scores)
 
 
-def _scores(metrics: Tree) -> Tree:
+def scores_in(metrics: Tree) -> Tree:
     """Those of a metrics file, whatever extractor they are named after."""
     return next((part for part in metrics.values() if isinstance(part, dict) and "kid" in part), {})
 

@@ -12,9 +12,12 @@ import typer
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import printable
 
+Json = Annotated[bool, typer.Option("--json", help="print all that is known as JSON")]
+
 
 def explain(
     stage: Annotated[str, typer.Argument(help="such as train or sample@cs-100; without it, a line for each")] = "",
+    as_json: Json = False,
 ) -> None:
     """Tell why a stage would run or be skipped, before it does."""
     from cspipe.cli.explain import SHOWN, explain
@@ -22,7 +25,11 @@ def explain(
     found = {each.stage: each for each in explain(Path())}
     if stage and stage not in found:
         raise UserError(f"no stage {stage!r} in dvc.yaml; it has {', '.join(found)}")
-    for each in [found[stage]] if stage else found.values():
+    shown = [found[stage]] if stage else list(found.values())
+    if as_json:
+        print(json.dumps([asdict(each) for each in shown], indent=2))
+        return
+    for each in shown:
         print(printable(str(each)))
     for reason in found[stage].reasons[SHOWN:] if stage else ():
         print(printable(f"  {reason}"))
@@ -30,7 +37,7 @@ def explain(
 
 def lineage(
     file: Annotated[str, typer.Argument(help="a model, samples, metrics, or an s3:// address of one")],
-    as_json: Annotated[bool, typer.Option("--json", help="print all that is known as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Tell where a file comes from: code, parameters, data, machine, and the files it was made from."""
     from cspipe.cli.lineage import text, trace
@@ -46,10 +53,15 @@ def lineage(
 
 def experiments(
     commits: Annotated[int, typer.Option("--num", "-n", min=1, help="of the last commits, each with its own")] = 1,
+    as_json: Json = False,
 ) -> None:
     """Compare DVC's experiments: what differs, and the scores of each variant."""
     from rich.console import Console
 
     from cspipe.cli.experiments import read_experiments, table
 
-    Console(markup=False).print(table(read_experiments(Path(), commits)))
+    found = read_experiments(Path(), commits)
+    if as_json:
+        print(json.dumps([[asdict(each) for each in group] for group in found], indent=2))
+    else:
+        Console(markup=False).print(table(found))

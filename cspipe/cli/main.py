@@ -12,20 +12,26 @@ import typer
 
 from cspipe.cli import params
 from cspipe.cli.apply import deocclude, inpaint
+from cspipe.cli.doctor import doctor
 from cspipe.cli.exchange import export, import_model, sample
+from cspipe.cli.init import init
 from cspipe.cli.inspect import experiments, explain, lineage
+from cspipe.cli.models import card, models
 from cspipe.cli.plan import plan
+from cspipe.cli.serve import serve
 from cspipe.cli.study import study
 from cspipe.runtime.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="Train diffusion models with compensation sampling, reproducibly. `dvc repro` runs the pipeline of dvc.yaml "
     "with the values of params.yaml; the commands here help with params.yaml, explain what runs and where files come "
     "from, and start servers and workers for `prefect deployment run`.",
 )
-for command in (explain, lineage, experiments, inpaint, deocclude, sample, export, study, plan):
+COMMANDS = (
+    init, doctor, explain, lineage, experiments, inpaint, deocclude, sample, serve, export, models, card, study, plan
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command("import")(import_model)
 app.add_typer(params.app, name="params")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,14 @@ def list_presets() -> None:
 
 
 @app.command()
-def show(name: Name) -> None:
+def show(
+    name: Name, as_json: Annotated[bool, typer.Option("--json", help="values and origins alone, as JSON")] = False
+) -> None:
     """Print every value of a preset with the file it is from, and what follows: sizes, work, memory, passes."""
     preset = read_preset(name)
+    if as_json:
+        print(json.dumps({"values": preset.tree, "origins": preset.origins}, indent=2))
+        return
     print(preset.text(origins=True), flush=True)
     from cspipe.config.params_file import parse_params  # torch takes seconds to import
     from cspipe.config.workload import derived

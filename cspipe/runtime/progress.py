@@ -1,7 +1,8 @@
-"""Progress of long work: a bar in a terminal, a line every so often in a log."""
+"""Progress of long work: a bar in a terminal, a line every so often in a log; nothing where CSPIPE_QUIET is set."""
 
 from __future__ import annotations
 
+import os
 import sys
 from time import monotonic
 from types import TracebackType
@@ -20,9 +21,10 @@ class Progress:
         self.what, self.total, self.done, self.unit = what, total, done, unit
         self._first, self._shown, self._note = done, -1, ""
         self._start = self._last_line = monotonic()
+        self._quiet = bool(os.environ.get("CSPIPE_QUIET"))  # not an option: DVC starts the stages
         texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "note")]
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), texts[0], TimeRemainingColumn(), texts[1])
-        self._bar = Bar(*columns) if Console().is_terminal else None
+        self._bar = Bar(*columns) if Console().is_terminal and not self._quiet else None
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
@@ -33,7 +35,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self._shown != self.done:
+        elif kind is None and self._shown != self.done and not self._quiet:
             self._line()
 
     def advance(self, count: int, note: str | None = None) -> None:
@@ -42,7 +44,7 @@ class Progress:
         self._note = self._note if note is None else note
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self._rate():.0f} {self.unit}/s", note=self._note)
-        elif monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        elif monotonic() - self._last_line > SECONDS_BETWEEN_LINES and not self._quiet:
             self._line()
 
     def _rate(self) -> float:

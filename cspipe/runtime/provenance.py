@@ -44,18 +44,30 @@ def code_ids(*paths: str) -> dict[str, str]:
     return {path: (_tree(file) if file.is_dir() else _blob(file)).hex()[:12] for path, file in found.items()}
 
 
+def shipped(name: str) -> Path:
+    """A file of the project such as dvc.yaml: of the checkout, or of the wheel, which has it in the package."""
+    file = ROOT / name
+    return file if file.exists() else ROOT / "cspipe/project" / name
+
+
 def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str | None = None) -> dict[str, str]:
-    """`code_ids` of the code that dvc.yaml, beside the package, names as dependencies of a stage.
+    """`code_ids` of the code that the shipped dvc.yaml names as dependencies of a stage.
 
     Raises UserError if there is no such stage.
     """
     try:
-        entry = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+        code = stages_code()[stage]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{ROOT / 'dvc.yaml'}: no stage {stage} ({error}); run in a checkout of the project") from None
+        raise UserError(f"{shipped('dvc.yaml')}: no stage {stage} ({error}); install cspipe anew") from None
     variants = [] if variant is None else [variant]
-    code = [path for path in entry.get("do", entry)["deps"] if path.startswith("cspipe/")]
     return code_ids(*(path for template in code for path in fill_in(template, params or {}, variants)))
+
+
+def stages_code() -> dict[str, list[str]]:
+    """By stage of the shipped dvc.yaml, the code that it depends on, not filled in."""
+    stages = yaml.safe_load(shipped("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    deps = {name: entry.get("do", entry)["deps"] for name, entry in stages.items()}
+    return {name: [path for path in paths if path.startswith("cspipe/")] for name, paths in deps.items()}
 
 
 def fill_in(template: str, params: Mapping[str, Any], variants: Iterable[str]) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
+from cspipe.runtime.code_lock import check_code
 from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, asked_soon, sigterm_raises
@@ -44,6 +45,7 @@ def stage(name: str) -> Iterator[RunLog]:
             with nullcontext() if inside() else _alone(name):
                 if not inside():
                     write_end(StageEnd(name))
+                    check_code()
                     link_shared_cache()
                 yield log
                 if rank() == 0:

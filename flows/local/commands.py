@@ -28,11 +28,11 @@ def down() -> None:
     down()
 
 
-def status() -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False) -> None:
     """Show what runs and whether it is well; exit status 1 if not."""
     from flows.local.status import status
 
-    raise typer.Exit(0 if status() else 1)
+    raise typer.Exit(0 if status(as_json) else 1)
 
 
 def worker(pool: Annotated[str, typer.Argument(help="cpu or gpu")]) -> None:

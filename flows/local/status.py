@@ -6,6 +6,7 @@ artifacts, of the flow run that shows them (flows/artifacts.py).
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,7 +40,7 @@ WAITING = (StateType.SCHEDULED, StateType.PENDING)
 STAGE, PIPELINE = "run-stage", "pipeline"
 
 
-def status() -> bool:
+def status(as_json: bool = False) -> bool:
     """Print how each part is and what runs, in this folder's stack or else at PREFECT_API_URL. True if all is well."""
     stack = read(clone())
     settings = {} if stack is None else {PREFECT_API_URL: stack.api, PREFECT_API_AUTH_STRING: stack.keys["auth"]}
@@ -47,6 +48,10 @@ def status() -> bool:
         if (api := PREFECT_API_URL.value()) is None:
             print("no stack runs in this folder; `uv run cspipe up` starts it")
             return False
+        if as_json:
+            parts = [{"name": name, "well": fine, "text": text} for name, fine, text in health(stack, api)]
+            print(json.dumps({"parts": parts, "runs": unfinished(api)}, indent=2))
+            return all(part["well"] for part in parts)
         well = True
         for name, fine, text in health(stack, api):
             print(f"{'ok  ' if fine else 'FAIL'} {name:12} {text}", flush=True)

@@ -79,6 +79,19 @@ def test_explain_prints_a_line_per_stage_or_one_with_all_its_reasons() -> None:
     assert cspipe("explain", "train").splitlines()[0] in lines
 
 
+@pytest.mark.slow
+def test_what_is_printed_can_be_had_as_json() -> None:
+    stages = json.loads(cspipe("explain", "--json"))
+    assert [each["stage"] for each in stages] == [line.partition(":")[0] for line in cspipe("explain").splitlines()]
+    assert json.loads(cspipe("explain", "train", "--json")) == [each for each in stages if each["stage"] == "train"]
+    [[head, *_]] = json.loads(cspipe("experiments", "--json"))
+    assert head["params"]["train"]["images"] == 48_000
+    assert head["scores"]["cs-10"]["kid"] > 0
+    shown = json.loads(cspipe("params", "show", "demo-inpaint", "--json"))
+    assert shown["values"]["task"] == "inpaint"
+    assert shown["origins"]["task"] == "demo-inpaint"
+
+
 def test_lineage_of_a_metrics_file_in_git_names_its_models() -> None:
     file = "metrics/cs-10.json"
     wanted = json.loads(Path(file).read_text())["provenance"][0]["model_sha256"]

@@ -29,3 +29,14 @@ def test_log_has_count_rate_of_this_process_time_left_and_note(
         "train: 60/100 (60 %), 2 images/s, 16 s left  loss 0.5",
         "train: 100/100 (100 %), 4 images/s, 0 s left  loss 0.5",
     ]
+
+
+def test_nothing_is_said_where_quiet_is_asked_for(
+    capsys: pytest.CaptureFixture[str], sleep: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSPIPE_QUIET", "1")
+    with Progress("train", 100) as progress:
+        sleep(60)
+        progress.advance(50)
+        progress.advance(50)
+    assert capsys.readouterr() == ("", "")

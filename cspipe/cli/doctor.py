@@ -1,0 +1,194 @@
+"""`cspipe doctor`: whether this machine and folder have what the pipeline needs, by trying it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
+
+SECONDS = 10
+"""That a server is waited for."""
+PROJECT = "project"
+LITTLE_DISK, NO_DISK = 10.0, 1.0
+"""GB: the environment takes 7, the demo's results less than one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    name: str
+    state: Literal["ok", "warning", "problem"]
+    text: str
+    fix: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="print a list of findings as JSON")] = False) -> None:
+    """Try what the pipeline needs, and tell what is missing and how to mend it; exit status 1 if something is."""
+    found = list[Finding]()
+    for name, (check, fix) in CHECKS.items():
+        for finding in _findings(name, check, fix):
+            found.append(finding)
+            if not as_json:
+                print(f"{finding.state:8} {name:10} {printable(finding.text)}", flush=True)
+                print(f"{'':19} fix: {printable(finding.fix)}\n" if finding.fix else "", end="", flush=True)
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+    raise typer.Exit(any(each.state == "problem" for each in found))
+
+
+def _findings(name: str, check: Callable[[], Found], fix: str) -> Iterator[Finding]:
+    from cspipe.config.params_file import ParamsError
+
+    try:
+        for each in check():
+            yield Finding(name, *each)
+    except Exception as error:  # whatever a library raises, the other checks go on
+        if isinstance(error, ParamsError) and name != PROJECT:  # which says so
+            return
+        words = str(error).split("; ", 1) if isinstance(error, UserError) else (f"{type(error).__name__}: {error}", fix)
+        yield Finding(name, "problem", *words)
+
+
+Found = Iterable[tuple[Any, ...]]
+"""(state, text, fix); no fix if it is well."""
+
+
+def _python() -> Found:
+    yield "ok", f"{sys.version.split()[0]} at {sys.executable}"
+    if subprocess.run(["python", "-c", "import cspipe"], capture_output=True).returncode:  # as dvc.yaml does
+        yield "problem", "the stages start `python`, which finds no cspipe", CHECKS["Python"][1]
+
+
+def _torch() -> Found:
+    import torch
+
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
+    yield "ok", f"{torch.__version__}, {built}"
+    smi = ["nvidia-smi", "--query-gpu=name,driver_version,memory.free", "--format=csv,noheader"]
+    asked = subprocess.run(smi, capture_output=True, text=True) if shutil.which(smi[0]) else None
+    seen = "; ".join(asked.stdout.splitlines()) if asked else ""
+    if torch.cuda.is_available():
+        yield "ok", f"GPU: {seen or torch.cuda.get_device_name()}"
+    elif seen:
+        yield "problem", f"GPU: {seen}: torch cannot use it", "renew the driver, or install a torch built for it"
+    else:
+        yield "ok", "GPU: none is seen; the CPU will do for the demo"
+        if _params().compute.device == "cuda":
+            yield "problem", "compute.device is cuda", "set it to auto or cpu, or install NVIDIA's driver"
+
+
+def _cores() -> Found:
+    from cspipe.runtime.device import free_cores
+
+    free, threads = free_cores(), _params().compute.threads
+    few = threads > 1 and free < threads - 0.5
+    fix = "wait for what else runs, or lower compute.threads (it changes the last digits)" if few else ""
+    yield "warning" if few else "ok", f"{free:.1f} are free, compute.threads is {threads}", fix
+
+
+def _disk() -> Found:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    state = "problem" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
+    yield state, f"{free:.0f} GB are free here", "" if state == "ok" else "`dvc gc --workspace` drops old results"
+
+
+def _project() -> Found:
+    from cspipe.runtime.code_lock import check_code
+
+    if subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True).returncode or not Path(".dvc").is_dir():
+        yield "problem", "no folder of git and DVC with a commit", "`cspipe init DIR` makes one"
+    check_code()
+    params = _params()
+    yield "ok", f"params.yaml is fine: {params.task}, {params.data.source}, {params.data.size} pixels"
+
+
+def _remote() -> Found:
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        name = repo.config["core"].get("remote")
+        url = repo.config["remote"][name]["url"] if name else ""
+    if not name:
+        yield "warning", "none: results are on this machine alone", "`dvc remote add -d NAME s3://bucket/prefix/dvc`"
+        return
+    brief = {"remote": {name: {"connect_timeout": 3, "read_timeout": SECONDS}}}
+    with Repo(config=brief if url.startswith("s3:") else None) as repo:
+        remote = repo.cloud.get_remote()
+        fs, place = remote.fs, remote.fs.join(remote.path, f".cspipe-doctor-{os.getpid()}")
+        fs.makedirs(remote.path, exist_ok=True)
+        fs.pipe_file(place, b"cspipe")
+        same = fs.cat_file(place) == b"cspipe"
+        fs.rm_file(place)
+    assert same, f"{url} gives other bytes than were written"
+    yield "ok", f"{url}: written, read, deleted"
+
+
+def _s3() -> Found:
+    from cspipe.runtime.storage import Bucket
+
+    if not (url := os.environ.get("CSPIPE_S3")):
+        yield "ok", "CSPIPE_S3 is not set; only workers need it"
+        return
+    Bucket.from_url(url).check()
+    yield "ok", f"{url}: listed, written, deleted"
+
+
+def _prefect() -> Found:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    if not (url := PREFECT_API_URL.value()):
+        yield "ok", "PREFECT_API_URL is not set; only workers and their clients need it"
+        return
+    with get_client(httpx_settings={"timeout": SECONDS}, sync_client=True) as client:
+        pools = client.read_work_pools()
+        missing = "" if pools else "`cspipe up` makes them"
+        yield "warning" if missing else "ok", f"{url} has {len(pools)} work pools", missing
+        for pool in pools:
+            online = [each for each in client.read_workers_for_work_pool(pool.name) if each.status.value == "ONLINE"]
+            fix = "" if online else f"`cspipe worker {pool.name}` starts one"
+            yield "ok" if online else "warning", f"pool {pool.name}: {len(online)} workers online", fix
+
+
+def _wandb() -> Found:
+    if (mode := _params().tracking.wandb) != "online":
+        yield "ok", f"tracking.wandb is {mode}: nothing is sent"
+        return
+    import wandb
+
+    os.environ["WANDB_SILENT"] = "true"
+    known = wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=SECONDS, verify=True)
+    yield ("ok", "the key is good") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
+
+
+def _params() -> Any:
+    """The params.yaml here. Raises UserError."""
+    from cspipe.config.params_file import load_params
+
+    return load_params()
+
+
+CHECKS: dict[str, tuple[Callable[[], Found], str]] = {
+    "Python": (_python, "activate its environment, or use `uv run`"),
+    "torch": (_torch, "install cspipe anew, or renew NVIDIA's driver"),
+    "cores": (_cores, ""),
+    "disk": (_disk, ""),
+    PROJECT: (_project, "install git"),
+    "DVC remote": (_remote, "correct it with `dvc remote modify`, or its keys; `dvc doctor` tells more"),
+    "S3": (_s3, "see CSPIPE_S3, AWS_ENDPOINT_URL and the AWS keys"),
+    "Prefect": (_prefect, "start the server (`cspipe up`), or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING"),
+    "W&B": (_wandb, "set WANDB_API_KEY, or tracking.wandb: offline"),
+}
+"""By name: the check, and what to do where a library says nothing but what failed."""

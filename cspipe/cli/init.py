@@ -1,0 +1,99 @@
+"""`cspipe init`: a folder in which `dvc repro` works with the installed package, outside of a checkout."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cspipe.runtime.errors import UserError
+
+VERSION = version("cspipe")
+COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
+PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+HEADER = f"""# The pipeline of cspipe {VERSION}; `cspipe init .` writes this file anew.
+# Files of cspipe/ are those of the installed package: cspipe.lock has their content, and stages depend on its keys.
+#
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="a new folder, or one without these files; . for this one")],
+    preset: Annotated[str, typer.Option(help="values of params.yaml; `cspipe params list` prints them")] = "demo",
+) -> None:
+    """Make a project: params.yaml, dvc.yaml, git and DVC. In a project, take up the code of the installed cspipe."""
+    from cspipe.config.overlays import read_preset
+    from cspipe.runtime.code_lock import LOCK, installed_code
+    from cspipe.runtime.provenance import shipped
+
+    anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}
+    once = {PARAMS: read_preset(preset).text(), **{name: shipped(name).read_text("utf-8") for name in COPIED}}
+    made = (folder / LOCK).exists()  # the first to be written: the same command goes on with what was stopped
+    for name in () if made else (*anew, *once, ".dvc"):
+        if (folder / name).exists():
+            raise UserError(f"{folder / name}: there already, and no {LOCK} of a project; name another folder")
+    try:
+        _write(folder, anew)
+        _run(folder, "git", "init", "--quiet")
+        if not (folder / ".dvc").exists():
+            _run(folder, sys.executable, "-m", "dvc", "init", "--quiet")
+            (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
+        missing = {name: text for name, text in once.items() if not made or not (folder / name).exists()}
+        _write(folder, missing)
+    except OSError as error:
+        raise UserError(f"{folder}: no project can be made there ({error}); name another folder") from None
+    files = (".dvc", *anew, *missing)
+    _run(folder, "git", "add", *files)
+    has_commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True).returncode == 0
+    if made and has_commit:
+        print(f"{folder}: on the code of cspipe {VERSION} now; `cspipe explain` tells what runs again")
+        return
+    # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
+    known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0
+    author = () if known else ("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost")
+    _run(folder, "git", *author, "commit", "--quiet", "--message", f"A project of cspipe {VERSION}", "--", *files)
+    print(f"{folder}: a project with the values of the preset {preset}; next: cd {folder} && dvc repro")
+
+
+def pipeline() -> str:
+    """The shipped dvc.yaml, with keys of cspipe.lock in place of the package's files: cspipe.data of cspipe/data."""
+    from ruamel.yaml import YAML
+
+    from cspipe.runtime.code_lock import LOCK
+    from cspipe.runtime.provenance import shipped
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    tree: dict[str, Any] = yaml.load(shipped(PIPELINE).read_text(encoding="utf-8"))
+    for entry in tree["stages"].values():
+        stage = entry.get("do", entry)
+        code = [path for path in stage["deps"] if path.startswith("cspipe/")]
+        for path in code:
+            stage["deps"].remove(path)
+        stage["params"].fa.set_block_style()
+        stage["params"].append({LOCK: [path.removesuffix(".py").replace("/", ".") for path in code]})
+    text = io.StringIO()
+    yaml.dump(tree, text)
+    return HEADER + text.getvalue()
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    from cspipe.runtime.files import whole_file
+
+    for name, text in texts.items():
+        with whole_file(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+
+def _run(folder: Path, *command: str) -> None:
+    """Run a command in a folder. Raises UserError with the last line of its error."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{folder}: {' '.join(command[:4])}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")

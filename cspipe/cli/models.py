@@ -1,0 +1,173 @@
+"""`cspipe models` and `cspipe card`: the models of a clone with their scores, and a page on the one in its folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
+
+Tree = Mapping[str, Any]
+PIPELINE, MAIN, PREPARED = "dvc.yaml", Path("models/main"), Path("data/prepared/index.json")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model of `artifacts:` in dvc.yaml, here or at a version's tag."""
+
+    name: str
+    version: str
+    """Such as v1.0.0; "" for the one in this folder."""
+    commit: str
+    path: str
+    scores: dict[str, Tree]
+    """By variant that was drawn with it: kid, kid_std, frechet and others."""
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as JSON")] = False) -> None:
+    """List the model of this folder and the registered versions (`gto register main`), with their scores."""
+    found = list(list_models())
+    if as_json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from cspipe.report.numbers import kid, significant
+
+    shown = Table("model", "version", "commit", "variant", "KID x1000", "Frechet", box=SIMPLE_HEAD, show_edge=False)
+    for each in found:
+        rows = each.scores.values()
+        kids = "\n".join(kid(row.get("kid"), row.get("kid_std")) for row in rows)
+        frechets = "\n".join(significant(row.get("frechet")) for row in rows)
+        version = each.version or "this folder"
+        shown.add_row(each.name, version, each.commit[:7], "\n".join(map(printable, each.scores)), kids, frechets)
+    Console(markup=False).print(shown)
+
+
+def list_models() -> Iterator[Listed]:
+    """The models of this folder, then each with its versions, the newest first. Raises UserError outside of a clone."""
+    import gto.api
+    import yaml
+    from gto.constants import VersionSort
+
+    pipeline = Path(PIPELINE)
+    if not pipeline.exists():
+        raise UserError(f"{pipeline.resolve()}: no such file; run this in a project, `cspipe init DIR` makes one")
+    declared = (yaml.safe_load(pipeline.read_text()) or {}).get("artifacts") or {}
+    metrics = {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}
+    for name, artifact in declared.items():
+        yield Listed(name, "", "", artifact["path"], _scores(name, metrics, Path(artifact["path"])))
+    for name in sorted(gto.api.show(".")):
+        for version in gto.api.show(".", name, sort=VersionSort.SemVer):
+            commit = version["commit_hexsha"]
+            there = (yaml.safe_load(_git("show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
+            files = _git("ls-tree", "--name-only", commit, "metrics/").split()
+            metrics = {Path(file).stem: _git("show", f"{commit}:{file}") for file in files}
+            yield Listed(name, version["version"], commit, there.get(name, {}).get("path", ""), _scores(name, metrics))
+
+
+def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -> dict[str, Tree]:
+    """Of the variants that a model drew, by the texts of their metrics files; with its folder, of its very weights."""
+    from cspipe.cli.experiments import scores_in
+    from cspipe.runtime.files import sha256_file
+
+    key = "module_sha256" if name == "compensation" else "model_sha256"
+    weights = folder and folder / "model.safetensors"
+    made = sha256_file(weights) if weights and weights.exists() else None
+    found = {}
+    for variant, text in metrics.items():
+        try:
+            tree = json.loads(text)
+            drawn_with = tree["provenance"][0][key]
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"metrics/{variant}.json: damaged ({error!r}); `dvc repro` makes it anew") from None
+        if drawn_with and (folder is None or drawn_with == made):
+            found[variant] = scores_in(tree)
+    return found
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout
+
+
+def card(
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
+) -> None:
+    """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
+    import shutil
+
+    from cspipe.runtime.files import whole_file
+    from cspipe.runtime.models import read_config
+
+    if out.resolve().is_relative_to(Path("models").resolve()):
+        raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
+    config = read_config(MAIN, "train")
+    index = json.loads(PREPARED.read_text()) if PREPARED.exists() else {}
+    if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
+        index = {}  # images of another run
+    scores = _scores("main", {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}, MAIN)
+    with whole_file(out / "README.md") as beside:
+        beside.write_text(describe(config, index, scores), encoding="utf-8")
+    for variant in scores:
+        if (grid := Path("samples") / variant / "grid.png").exists():
+            shutil.copyfile(grid, out / f"{variant}.png")
+    print(f"{out / 'README.md'}: the model of {MAIN}, {len(scores)} variants scored")
+
+
+def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
+    """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
+    import yaml
+
+    from cspipe.report.numbers import kid, significant
+
+    data = {"name": index.get("source", "own images"), "type": index.get("source", "images")}
+    task = {"type": {"generate": "unconditional-image-generation"}.get(config["task"], "image-to-image")}
+    metrics = [
+        {"type": name, "value": row[name], "name": f"{variant} {name}"}
+        for variant, row in scores.items() for name in ("kid", "frechet") if name in row
+    ]  # fmt: skip
+    hub = {
+        "library_name": "cspipe", "pipeline_tag": task["type"], "license": "other",
+        "tags": ["diffusion", "compensation-sampling", config["train"]["method"]],
+        "model-index": [{"name": "main", "results": [{"task": task, "dataset": data, "metrics": metrics}]}],
+    }  # fmt: skip
+    rows = [
+        f"| {name} | {kid(row.get('kid'), row.get('kid_std'))} | {significant(row.get('frechet'))} |"
+        for name, row in scores.items()
+    ]
+    pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
+    size, train = config["size"], config["train"]
+    return f"""---
+{yaml.safe_dump(hub, sort_keys=False)}---
+# A diffusion model of {size} x {size} pixels, task {config["task"]}
+
+Trained with [compensation sampling](https://arxiv.org/abs/2312.06285) by cspipe.
+
+- **Data**: {data["name"]}, {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
+the images: {index.get("licence", "not known here")}; sha256 {config["data_sha256"][:12]}
+- **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
+{config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
+- **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
+{train["learning_rate"]:g}, seed {config["seed"]}. The energy it took was not measured.
+- **Use**: `cspipe serve`, or `cspipe lineage models/main/model.safetensors` for its origin
+
+| variant | KID x1000 | Frechet |
+|---|---|---|
+{chr(10).join(rows)}
+
+Scores compare samples with training images, in the features of the extractor that the metrics files name. They compare
+with each other alone.
+
+{chr(10).join(pictures)}
+**Limits**: it knows images like its data alone, with whatever these lack or repeat; it is not for identifying or
+depicting real persons. Choose a licence of your own above: it depends on that of the images.
+"""

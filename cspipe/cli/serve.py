@@ -1,0 +1,255 @@
+"""`cspipe serve`: a page on this machine to draw samples and fill holes with a trained model, step by step."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from cspipe.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from cspipe.sampling.batches import Sampler
+    from cspipe.sampling.correction import Corrected
+
+PAGE = Path(__file__).with_name("serve.html")
+LARGEST = 20_000_000
+"""Bytes of a request: two pictures and some numbers."""
+MOST = 16
+"""Images at a time."""
+Emit = Callable[[dict[str, Any]], None]
+
+
+def serve(
+    model: Annotated[Path, typer.Option(help="folder with main/ and compensation/")] = Path("models"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0: any free one")] = 8765,
+) -> None:
+    """Show a page on this machine that samples from a trained model and fills holes, step by step. Ctrl-C ends it."""
+    studio = Studio(model)
+    print(f"{model}: {studio.about['words']}")
+    try:
+        server = Server(studio, port)
+    except OSError as error:
+        raise UserError(f"port {port} of 127.0.0.1: {error.strerror}; name another with --port") from None
+    print(f"open {server.url}/#{server.token}\nOnly who has this link can use it. Ctrl-C ends it.", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+    finally:
+        server.server_close()
+
+
+@dataclass
+class Studio:
+    """A trained model, and one who samples from it at a time."""
+
+    models: Path
+    alone: Lock = field(default_factory=Lock)
+
+    @cached_property
+    def net(self) -> Any:
+        """(device, denoise, config). Raises UserError."""
+        from cspipe.config.params_file import load_params
+        from cspipe.runtime.device import open_device
+        from cspipe.stages.nets import finished_denoiser
+
+        device = open_device(load_params().compute.model_copy(update={"compile": False}))
+        return device, *finished_denoiser(device, self.models / "main")
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What the page has to know of the model."""
+        from cspipe.runtime.registry import find, names_in
+        from cspipe.sampling.state import SAMPLERS
+
+        device, _, config = self.net
+        known = {key: config[key] for key in ("task", "size", "images_seen")}
+        etas = {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)}
+        words = f"a net of task {config['task']}, {config['size']} pixels, {config['parameters']:,} parameters"
+        known |= {"native": config["diffusion"]["steps"], "etas": etas, "device": device.name, "words": words}
+        return {**known, "compensation": self._compensates()}
+
+    def _compensates(self) -> bool:
+        """Whether there is a C, fit against this net. Raises UserError if it is damaged."""
+        from cspipe.runtime.files import sha256_file
+        from cspipe.runtime.models import FILE, read_config
+
+        main, compensation = self.models / "main" / FILE, self.models / "compensation"
+        there = (compensation / FILE).exists()
+        return there and read_config(compensation, "compensate")["main_sha256"] == sha256_file(main)
+
+    def draw(self, asked: dict[str, Any], emit: Emit) -> None:
+        """Sample what the page asks for, and emit the estimate of every call of the net, then the images.
+
+        Raises UserError, or ValueError for what the page does not ask.
+        """
+        seed, images = int(asked["seed"]), int(asked["count"])
+        if not (0 <= seed < 2**62 and 1 <= images <= MOST):
+            raise ValueError(f"seed {seed}, count {images}")
+        sampler = self._sampler(asked)
+        inputs = self._inputs(asked, sampler)
+        watched = replace(sampler, net=partial(_watched, sampler, emit))
+        with self.alone:
+            made = watched(list(range(seed, seed + images)), None if inputs is None else inputs.repeat(images, axis=0))
+        emit({"images": _png(made)})
+
+    def _sampler(self, asked: dict[str, Any]) -> Sampler:
+        """The sampler that the page describes. Raises UserError."""
+        from pydantic import ValidationError
+
+        from cspipe.cli.apply import ROUNDS
+        from cspipe.sampling.settings import Variant
+        from cspipe.stages.sample import new_sampler
+
+        device, denoise, config = self.net
+        corrects = bool(asked["compensation"])
+        fills = asked.get("hole") is not None and config["task"] == "generate"
+        tree = {
+            "sampler": asked["sampler"], "steps": asked["steps"], "eta": float(asked["eta"]),
+            "reads": "models" if corrects else "models/main",
+            "correction": {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None} if corrects else None,
+            "repaint": {"rounds": ROUNDS, "masks": ["half"]} if fills else None,
+        }  # fmt: skip
+        try:
+            variant = Variant.model_validate(tree)
+        except ValidationError as error:
+            raise UserError("; ".join(each["msg"] for each in error.errors())) from None
+        if variant.steps > denoise.schedule.steps:
+            raise UserError(f"{variant.steps} steps, but the net knows {denoise.schedule.steps}; take fewer")
+        return new_sampler(variant, denoise, config, device, self.models / "compensation")
+
+    def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
+        """The condition (1, K, H, W) of the picture and its hole; None for noise alone. Raises UserError."""
+        from cspipe.data.conditions import masked
+        from cspipe.ingest.images import BadImage, Form, decode
+
+        task, (channels, size, _) = self.net[2]["task"], sampler.shape
+        if task == "generate" and asked.get("hole") is None:
+            return None
+        try:
+            picture = decode(base64.b64decode(asked.get("picture") or ""), Form(size, channels, "center"))[None]
+            if task == "deocclude":
+                return picture
+            hole = decode(base64.b64decode(asked.get("hole") or ""), Form(size, 1, "center"))[None] >= 128
+        except BadImage as error:
+            raise UserError(f"the net needs a picture{' and a hole' if task != 'deocclude' else ''}: {error}") from None
+        return masked(picture, hole)
+
+
+def _watched(sampler: Sampler, emit: Emit, condition: Tensor | None) -> Corrected:
+    """A sampler's net that emits the state and the estimate of each of its calls, of `calls` (heun makes more)."""
+    from cspipe.data.pixels import quantise
+
+    denoise, correction = sampler.net(condition)
+    calls, done = sampler.steps * (sampler.rounds or 1), count(1)
+
+    def watched(x_t: Tensor, t: Tensor) -> Tensor:
+        """The estimate at (x_t, t)."""
+        x0_hat = denoise(x_t, t)
+        state, estimate = (_png(quantise(x).cpu().numpy()) for x in (x_t, x0_hat))
+        emit({"done": min(next(done), calls), "calls": calls, "t": int(t[0]), "state": state, "estimate": estimate})
+        return x0_hat
+
+    return watched, correction
+
+
+def _png(images: NDArray[np.uint8]) -> str:
+    """Images (N, C, H, W) side by side, as a PNG in base64."""
+    from cspipe.data.grid import grid
+
+    file = io.BytesIO()
+    grid(images, len(images), gap=0).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one studio to whom has the token."""
+
+    daemon_threads = True
+
+    def __init__(self, studio: Studio, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.studio, self.token = studio, secrets.token_urlsafe(16)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET / is the page, which holds no secret; GET /model and POST /draw ask for the token in a header.
+
+    Another site's page cannot send that header without being asked for it first (CORS), which nothing here answers.
+    """
+
+    server: Server
+    server_version, sys_version = "cspipe", ""
+
+    def do_GET(self) -> None:
+        """The page, or what it has to know."""
+        if self.path == "/" and self._ours():
+            nonce = secrets.token_urlsafe(16)
+            inside = f"style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
+            policy = f"default-src 'none'; img-src data:; connect-src 'self'; {inside}"
+            self._answer(200, "text/html; charset=utf-8", PAGE.read_text("utf-8").replace("NONCE", nonce), policy)
+        elif self.path == "/model" and self._allowed():
+            self._answer(200, "application/json", json.dumps(self.server.studio.about))
+        else:
+            self._refuse()
+
+    def do_POST(self) -> None:
+        """Lines of JSON while it samples; the last one has the images, or an error."""
+        length = self.headers.get("Content-Length") or ""
+        fits = length.isdecimal() and len(length) < 9 and int(length) <= LARGEST
+        if self.path != "/draw" or not self._allowed() or not fits:
+            return self._refuse()
+        body = self.rfile.read(int(length))
+        self._answer(200, "application/x-ndjson", "")
+        try:
+            self.server.studio.draw(dict(json.loads(body)), self._emit)
+        except ConnectionError:  # the page has gone, or wants something else
+            pass
+        except (UserError, ArithmeticError, ValueError, TypeError, LookupError) as error:
+            self._emit({"error": str(error) if isinstance(error, UserError) else f"not what the page asks: {error!r}"})
+
+    def _emit(self, line: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(line).encode() + b"\n")
+
+    def _ours(self) -> bool:
+        """Whether the request names this server, not another name that leads here, and comes from no other site."""
+        host = urlsplit(self.server.url).netloc
+        return self.headers.get("Host") == host and self.headers.get("Origin") in (None, self.server.url)
+
+    def _allowed(self) -> bool:
+        token = (self.headers.get("X-Token") or "").encode()
+        return self._ours() and secrets.compare_digest(token, self.server.token.encode())
+
+    def _refuse(self) -> None:
+        self._answer(403, "text/plain", "open the link that `cspipe serve` has printed\n")
+
+    def _answer(self, status: int, kind: str, text: str, policy: str = "default-src 'none'") -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind), ("Content-Security-Policy", f"{policy}; frame-ancestors 'none'"),
+            ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store"),
+        ):  # fmt: skip
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing: a line per request helps nobody."""

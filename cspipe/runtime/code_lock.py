@@ -1,0 +1,50 @@
+"""cspipe.lock: the code that the stages of a project depend on, where that code is an installed package.
+
+DVC reads it as a file of parameters, with a key for each file of the package: `cspipe.data.shards`. So a newer package
+runs again the stages whose code it changes, and those alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.provenance import code_ids, stages_code
+from cspipe.runtime.registry import ROOT
+
+LOCK = "cspipe.lock"
+VERSION = version("cspipe")
+
+
+def installed_code() -> dict[str, Any]:
+    """{"version": ..., "cspipe": {"data": {"shards": id, ...}, ...}}: git's object ids of all that a stage can need."""
+    tree: dict[str, Any] = {"version": VERSION}
+    patterns = {re.sub(r"\$\{.*?\}", "*", path) for code in stages_code().values() for path in code}
+    places = {place for pattern in patterns for place in ROOT.glob(pattern)}
+    for file in sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))}):
+        path = file.relative_to(ROOT)
+        folder = tree
+        for part in path.parent.parts:
+            folder = folder.setdefault(part, {})
+        folder[path.stem] = code_ids(str(path))[str(path)]
+    return tree
+
+
+def check_code(folder: Path = Path()) -> None:
+    """Raises UserError where a folder's lock is of other code than is installed: DVC would record the wrong."""
+    try:
+        locked = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        same, written_by = locked["cspipe"] == installed_code()["cspipe"], locked["version"]
+    except FileNotFoundError:  # a checkout, whose code is among the dependencies itself
+        return
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{folder / LOCK}: cannot be read ({error!r}); `cspipe init .` writes it anew") from None
+    if not same:
+        raise UserError(
+            f"{folder / LOCK}: of the code of cspipe {written_by}, but {VERSION} with other code is installed; "
+            f"`cspipe init .` takes it up, and what it changes runs again; or install cspipe {written_by}"
+        )

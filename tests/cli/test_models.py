@@ -1,0 +1,95 @@
+"""`cspipe models` and `cspipe card`: versions, scores, and a page on the model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gto.api
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from cspipe.cli.main import app
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file
+from cspipe.runtime.models import save_model
+from tests.conftest import ROOT, Tree
+from tests.stages.conftest import commit, new_repository
+
+MAIN = Path("models/main/model.safetensors")
+
+
+def cspipe(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def listed() -> list[dict[str, Any]]:
+    return json.loads(cspipe("models", "--json"))
+
+
+def score(variant: str, kid: float, model: str, module: str | None = None) -> None:
+    """Write the metrics file of a variant."""
+    tree = {"efflite0": {"kid": kid, "frechet": 1.0}, "provenance": [{"model_sha256": model, "module_sha256": module}]}
+    Path("metrics").mkdir(exist_ok=True)
+    Path(f"metrics/{variant}.json").write_text(json.dumps(tree))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo: Tree) -> Path:
+    """A clone with a model, scores of it and of another one, and a registered version."""
+    folder = new_repository(tmp_path / "clone")
+    monkeypatch.chdir(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / ".gitignore").write_text("/models\n")
+    config = {key: demo[key] for key in ("task", "model", "diffusion", "train", "seed")}
+    config |= {"size": 16, "channels": 3, "parameters": 6, "images_seen": 48000, "data_sha256": "0" * 64}
+    MAIN.parent.mkdir(parents=True)
+    save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, config)
+    score("plain", 0.5, sha256_file(MAIN))
+    score("both", 0.4, sha256_file(MAIN), "1" * 64)
+    commit(folder, "results")
+    gto.api.register(".", "main", "HEAD", version="v1.0.0")
+    score("plain", 0.3, sha256_file(MAIN))
+    score("other", 0.1, "2" * 64)
+    return folder
+
+
+@pytest.mark.usefixtures("project")
+def test_versions_keep_the_scores_of_their_commit_and_the_folder_those_of_its_weights() -> None:
+    found = {(each["name"], each["version"]): each for each in listed()}
+    kids = {key: {name: row["kid"] for name, row in each["scores"].items()} for key, each in found.items()}
+    assert kids[("main", "")] == {"plain": 0.3, "both": 0.4}
+    assert kids[("main", "v1.0.0")] == {"plain": 0.5, "both": 0.4}
+    assert found[("main", "v1.0.0")]["path"] == "models/main"
+    assert kids[("compensation", "")] == {}  # there is none
+    assert "v1.0.0" in cspipe("models")
+
+
+def test_a_card_says_what_hubs_read_and_leaves_the_outputs_of_dvc_as_they_are(project: Path) -> None:
+    before = sorted((project / "models").rglob("*"))
+    cspipe("card", "-o", "card")
+    first = Path("card/README.md").read_text()
+    cspipe("card", "-o", "card")
+    assert Path("card/README.md").read_text() == first
+    found = re.match("---\n(.*?)---\n", first, re.DOTALL)
+    assert found is not None
+    [results] = yaml.safe_load(found[1])["model-index"][0]["results"]
+    values = {row["name"]: row["value"] for row in results["metrics"]}
+    assert values == {"plain kid": 0.3, "both kid": 0.4, "plain frechet": 1.0, "both frechet": 1.0}
+    with pytest.raises(UserError, match="models"):
+        cspipe("card", "-o", "models/main")
+    assert sorted((project / "models").rglob("*")) == before
+
+
+def test_a_damaged_metrics_file_is_named(project: Path) -> None:
+    for text in ("{", "[]", "{}", '{"provenance": []}'):
+        (project / "metrics/plain.json").write_text(text)
+        with pytest.raises(UserError, match="plain"):
+            listed()

@@ -1,0 +1,183 @@
+"""`cspipe serve`: who may use it, and what it draws; in a real browser too."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from cspipe.cli.serve import LARGEST, Server, Studio
+from cspipe.config.params_file import load_params
+from cspipe.runtime.device import open_device
+from cspipe.stages.nets import finished_denoiser
+from cspipe.stages.sample import new_sampler
+from tests.cli.browser import CHROMIUM, browser
+from tests.conftest import Tree, change
+from tests.stages.conftest import stage
+
+ASKED = {"seed": 3, "count": 2, "steps": 5, "sampler": "ddim", "eta": 0.0, "compensation": False}
+
+
+@contextmanager
+def serving(models: Path) -> Iterator[Server]:
+    server = Server(Studio(models), 0)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(server: Server, method: str, path: str, body: bytes = b"", **headers: str) -> http.client.HTTPResponse:
+    """An answer; `headers` replace those of the page, and "" leaves one out."""
+    port = server.server_port
+    right = {"Host": f"127.0.0.1:{port}", "X-Token": server.token, "Content-Length": str(len(body))}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.putrequest(method, path, skip_host=True)
+    for name, value in (right | {name.replace("_", "-"): text for name, text in headers.items()}).items():
+        if value:
+            connection.putheader(name, value)
+    connection.endheaders(body)
+    return connection.getresponse()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"Host": "attacker.example:80"}, {"Host": ""}, {"X_Token": "guess"}, {"X_Token": ""}, {"X_Token": "\xff"},
+        {"Origin": "http://attacker.example"}, {"Origin": "null"}, {"Content_Length": str(LARGEST + 1)},
+        {"Content_Length": "-1"}, {"Content_Length": "all"}, {"Content_Length": "0" * 20 + "9" * 20},
+    ],
+)  # fmt: skip
+def test_nobody_else_draws(wrong: dict[str, str], tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert ask(server, "POST", "/draw", b"{}", **wrong).status == 403
+        if "Content_Length" not in wrong:
+            assert ask(server, "GET", "/model", **wrong).status == 403
+
+
+def test_the_page_has_no_secret_and_runs_nothing_of_others(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        answer = ask(server, "GET", "/", X_Token="")
+        page, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+        assert server.token not in page
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "://" not in page
+        assert ask(server, "GET", "/", Host="attacker.example").status == 403
+        assert ask(server, "GET", "/../serve.py").status == 403
+        assert ask(server, "OPTIONS", "/draw").status == 501  # what a browser asks before another site's page may
+        with pytest.raises(OSError, match="in use"):
+            Server(server.studio, server.server_port)
+
+
+@pytest.fixture(scope="module")
+def trained(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with params.yaml, prepared data and both models."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "params.yaml").write_text(yaml.safe_dump(change(small, {"train.images": 96}), sort_keys=False))
+    for name in ("prepare", "train", "compensate"):
+        stage(folder, name)
+    return folder
+
+
+def draw(server: Server, **changes: Any) -> list[dict[str, Any]]:
+    lines = ask(server, "POST", "/draw", json.dumps(ASKED | changes).encode()).read().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def pixels(png: str) -> NDArray[np.uint8]:
+    """Images (N, C, H, W) of a strip."""
+    strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+    return np.stack(np.split(strip, strip.shape[1] // strip.shape[0], axis=1)).transpose(0, 3, 1, 2)
+
+
+def png(image: NDArray[np.uint8]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.slow
+def test_it_draws_what_the_stage_draws_and_tells_every_step(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    params = load_params()
+    device = open_device(params.compute)
+    denoise, config = finished_denoiser(device)
+    with serving(Path("models")) as server:
+        for compensation, name in ((False, "ddim-100"), (True, "cs-100")):
+            variant = params.variants[name].model_copy(update={"steps": 5})
+            *steps, last = draw(server, compensation=compensation)
+            assert (pixels(last["images"]) == new_sampler(variant, denoise, config, device)([3, 4])).all()
+            assert [step["t"] for step in steps] == [10, 8, 6, 4, 2]
+            assert [step["done"] for step in steps] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    hole = np.zeros((8, 8), np.uint8)
+    hole[4:] = 255
+    with serving(Path("models")) as server:
+        last = draw(server, picture=png(picture), hole=png(hole))[-1]
+    for image in pixels(last["images"]).transpose(0, 2, 3, 1):
+        assert (image[:4] == picture[:4]).all()
+        assert (image[4:] != picture[4:]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"steps": 11}, "11"), ({"steps": "many"}, "integer"), ({"sampler": "../../x"}, "ddim"),
+        ({"count": 1000}, "count"), ({"seed": -1}, "seed"), ({"seed": float("inf")}, "not what the page asks"),
+        ({"hole": png(np.zeros((8, 8), np.uint8)), "picture": "AAAA"}, "picture"),
+        ({"sampler": "ddpm", "eta": 1.0, "compensation": True}, "eta"), ({"eta": None}, "not what the page asks"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_one_line(
+    changes: Tree, says: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    with serving(Path("models")) as server:
+        [line] = draw(server, **changes)
+    assert says in line["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_page_in_a_browser(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    first = "document.querySelector('#gallery canvas').toDataURL()"
+    with serving(Path("models")) as server, browser(tmp_path, f"{server.url}/#{server.token}") as tab:
+        tab.size(1200, 900)  # all of it in sight of the mouse
+        tab.until("document.body?.dataset.done == 1")
+        plain = tab.js(first)
+        tab.js("document.getElementById('compensation').click()")
+        tab.until("document.body.dataset.done == 2")
+        assert tab.js(first) != plain
+        tab.js("at.value = 0; at.oninput()")
+        tab.until(f"atOut.value == 't = 10' && {first} != {json.dumps(plain)}")
+        tab.js("document.querySelector('#gallery canvas').click()")
+        left, top, side = tab.js("(box => [box.left, box.top, box.width])(mask.getBoundingClientRect())")
+        tab.drag((left + 0.3 * side, top + 0.5 * side), (left + 0.7 * side, top + 0.5 * side))
+        tab.js("fill.click()")
+        tab.until("document.body.dataset.done == 3")
+        for width in (1200, 390):
+            tab.size(width, 800)
+            assert tab.js("document.documentElement.scrollWidth") <= width
+        assert "rong" not in tab.js("said.className")
