@@ -116,6 +116,7 @@ class Studio:
 
         from cspipe.cli.apply import ROUNDS
         from cspipe.sampling.settings import Variant
+        from cspipe.stages.nets import usual_terminal
         from cspipe.stages.sample import new_sampler
 
         device, denoise, config = self.net
@@ -124,6 +125,7 @@ class Studio:
         tree = {
             "sampler": asked["sampler"], "steps": asked["steps"], "eta": float(asked["eta"]),
             "reads": "models" if corrects else "models/main",
+            "terminal": usual_terminal(denoise, self.models / "main"), "snapshot": None,
             "correction": {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None} if corrects else None,
             "repaint": {"rounds": ROUNDS, "masks": ["half"]} if fills else None,
         }  # fmt: skip
@@ -133,7 +135,7 @@ class Studio:
             raise UserError("; ".join(each["msg"] for each in error.errors())) from None
         if variant.steps > denoise.schedule.steps:
             raise UserError(f"{variant.steps} steps, but the net knows {denoise.schedule.steps}; take fewer")
-        return new_sampler(variant, denoise, config, device, self.models / "compensation")
+        return new_sampler(variant, denoise, config, device, self.models / "compensation", self.models / "main")
 
     def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
         """The condition (1, K, H, W) of the picture and its hole; None for noise alone. Raises UserError."""

@@ -13,7 +13,7 @@ from cspipe.exchange.source import any_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.progress import Progress
 from cspipe.sampling.settings import Variant
-from cspipe.stages.nets import check_fit_against, finished_denoiser, has_mean
+from cspipe.stages.nets import check_fit_against, finished_denoiser, usual_terminal
 from cspipe.stages.sample import new_sampler
 
 BATCH, COLUMNS = 64, 8
@@ -40,8 +40,7 @@ def draw(
     """A grid (3, H, W) of `count` samples, image i of seed + i. Raises UserError."""
     device = any_device()
     denoise, config = finished_denoiser(device, model)
-    terminal = "mean" if denoise.prediction == "eps" and has_mean(model) else "net"
-    variant = variant_of(sampler, steps, compensation is not None, terminal)
+    variant = variant_of(sampler, steps, compensation is not None, usual_terminal(denoise, model))
     if config["task"] != "generate":
         raise UserError(f"{model}: a net of task {config['task']} needs an image; see `cspipe {config['task']} --help`")
     if steps > denoise.schedule.steps:

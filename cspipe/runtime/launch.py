@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ def _join() -> None:
     """Meet the other ranks, be quiet beside the first, and end with the launcher, which signal 9 may reach alone."""
 
     def end_with_launcher() -> None:
-        """Wait for it."""
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(int(os.environ[LAUNCHER])).wait()
+        """Wait until another process is the parent."""
+        while str(os.getppid()) == os.environ[LAUNCHER]:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         os._exit(End.KILLED)
 
     threading.Thread(target=end_with_launcher, daemon=True).start()
@@ -104,14 +104,13 @@ def _launch(stage: str, config: LaunchConfig) -> None:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells a lost rank in 20 lines
     command = "-m", f"cspipe.stages.{stage.partition('@')[0]}", *sys.argv[1:]
     with sigterm_deferred() as stopping, ThreadPoolExecutor(1) as agent:  # in a thread it leaves signals to us
-        ranks, told = agent.submit(elastic_launch(config, sys.executable), *command), False
+        ranks, told = agent.submit(elastic_launch(config, sys.executable), *command), set[int]()
         try:
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
-                if stopping() and not told:
-                    told = True
-                    _stop()
+                if stopping():
+                    _stop(told)
         except KeyboardInterrupt:
-            _stop()
+            _stop(told)
             raise
         try:
             ranks.result()
@@ -121,16 +120,20 @@ def _launch(stage: str, config: LaunchConfig) -> None:
         raise SystemExit(End.DONE)
 
 
-def _stop() -> None:
-    """SIGTERM to the ranks, which are in sessions of their own."""
+def _stop(told: set[int]) -> None:
+    """SIGTERM, once each, to the ranks: they are in sessions of their own, and may not all have started."""
     for process in psutil.Process().children():
-        process.terminate()
+        if process.pid not in told:
+            process.terminate()
+            told.add(process.pid)
 
 
 def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Preempted:
     """What ended the rank that failed first: the others were stopped for it."""
     first = min(failures, key=lambda rank: (failures[rank].timestamp, failures[rank].exitcode != -signal.SIGKILL))
     status, said = failures[first].exitcode, read_end(Path.cwd(), name_of(stage, first))
+    if status == -signal.SIGTERM:  # before it could hear of it
+        return Preempted()
     if status < 0 or said is None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         end = End.KILLED if status < 0 else End.FAILED

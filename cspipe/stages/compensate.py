@@ -69,7 +69,7 @@ def main() -> None:
             return
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": net}, config)
-        rows = compensator_norms(denoise, C, data, seed, params.train.micro_batch, "compensate-norm")
+        rows = compensator_norms(denoise, C, data, seed, trainer.accumulate.micro_batch, "compensate-norm")
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)

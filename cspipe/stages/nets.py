@@ -195,6 +195,11 @@ def has_mean(folder: Path) -> bool:
         return MEAN in file.keys()  # noqa: SIM118 (not a dict)
 
 
+def usual_terminal(denoise: NetDenoiser, folder: Path) -> Literal["net", "mean"]:
+    """`terminal` of a variant where nobody says it: the mean for an eps-net, whose estimate at T is noise."""
+    return "mean" if denoise.prediction == "eps" and has_mean(folder) else "net"
+
+
 def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
     """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
     if not has_mean(folder):

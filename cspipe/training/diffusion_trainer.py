@@ -164,7 +164,7 @@ class DiffusionTrainer:
             return
         if self.fit is not None and seen - batch < self.fit_until <= seen:
             with self.frozen():
-                micro_batch = self.settings.micro_batch
+                micro_batch = self.accumulate.micro_batch
                 self.norms = compensator_norms(
                     self.denoise, self.fit.C, self.data, self.seed, micro_batch, "train-norm"
                 )
