@@ -45,8 +45,13 @@ def least(x: Tensor, y: Tensor, radii: Tensor, k: int) -> Tensor:
         found[rows] = (between - radii[near.indices]).kthvalue(k, dim=1).values
         if len(y) > CANDIDATES:
             floor[rows] = keep * squares_x[rows] - near.values[:, -1]
-    for rows in (floor < found).nonzero().flatten().split(BLOCK):
-        found[rows] = (torch.cdist(x[rows].double(), y.double()).square() - radii).kthvalue(k, dim=1).values
+    column = torch.linalg.vector_norm(y, dim=1, dtype=torch.float64).square() - radii
+    for rows in (floor < found).nonzero().flatten().split(BLOCK):  # not by cdist, which copies y at every call
+        some = x[rows].double()
+        whole = torch.addmm(column, some, y.double().T, alpha=-2)
+        square = some.square().sum(1)
+        result = whole.kthvalue(k, dim=1).values + square
+        found[rows] = result.where(result.abs() > 1e-12 * square, 0)  # copies are at no distance
     return found
 
 
