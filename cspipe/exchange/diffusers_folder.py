@@ -15,6 +15,7 @@ from torch import Tensor
 from cspipe.exchange.bundle import bundle
 from cspipe.exchange.source import Part, Source
 from cspipe.exchange.unet2d import as_unet2d
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_folder
 
 PIPELINE = Path(__file__).parent / "templates" / "pipeline.py"
@@ -81,6 +82,8 @@ def _write_own(folder: Path, part: Part, size: int) -> list[str]:
     Diffusers copies code to one place of all models by its file's name, which therefore says what is in it.
     """
     code = bundle(part.module)
+    if f"\nclass {part.maker}(" not in code and f"\ndef {part.maker}(" not in code:
+        raise UserError(f"{part.module}: has no {part.maker} at its top level; move it there to export the net")
     name = f"net_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
     config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.in_channels, "sample_size": size}
     state = {f"net.{name}": tensor for name, tensor in part.net.state_dict().items()}

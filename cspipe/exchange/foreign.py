@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,10 +52,12 @@ def read_tensors(path: Path) -> State:
         if path.suffix == ".safetensors":
             tree: Any = load_file(path)
         else:
-            tree = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of a protocol that it may not know
+                tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         convert = "torch.save(net.state_dict(), 'weights.pt') where that code is"
-        raise UserError(f"{path}: a pickle that runs code, as EDM's do, is not read; write {convert}") from None
+        kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
+        raise UserError(f"{path}: {kind}; write {convert}") from None
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, MemoryError) as error:
         raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's

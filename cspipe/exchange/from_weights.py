@@ -45,7 +45,8 @@ def read_weights(path: Path, size: int, head_channels: int) -> Foreign:
     except (LookupError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
     known = "guided-diffusion (input_blocks.0.0.weight) nor of DDPM (temb.dense.0.weight)"
-    raise UserError(f"{path}: has neither the weights of {known}; save such a net's state_dict, or a diffusers folder")
+    edm = "EDM's nets, which are told log sigma in place of t, cannot be imported"
+    raise UserError(f"{path}: has neither the weights of {known}; name such a file or a diffusers folder; {edm}")
 
 
 def _guided(state: State, size: int, head_channels: int) -> Foreign:

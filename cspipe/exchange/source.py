@@ -67,8 +67,8 @@ def open_source(folder: Path, compensation: Path | None) -> Source:
     C = None
     if compensation is not None:
         check_fit_against(compensation, folder)
-        settings = CompensationSettings.model_validate(read_config(compensation, "compensate")["compensation"])
         net = finished_compensator(device, denoise.schedule.steps, compensation).net
+        settings = CompensationSettings.model_validate(read_config(compensation, "compensate")["compensation"])
         arguments = {"in_channels": _in_channels(net), "out_channels": channels, "size": size}
         C = Part(net, f"{COMPENSATORS}.{settings.net}", "build", {**arguments, "width": settings.channels})
     diffusion = DiffusionSettings.model_validate(config["diffusion"])
