@@ -68,7 +68,9 @@ def subcommands_and_options(tool: Any) -> tuple[dict[str, Any], set[str]]:
 def unknown(words: list[str]) -> list[str]:
     """The words of a command that it does not know: subcommands, options, modules."""
     if words[0] == "python":
-        spec = find_spec(words[2])
+        package = find_spec(words[2])
+        is_folder = package is not None and package.submodule_search_locations is not None
+        spec = find_spec(f"{words[2]}.__main__") if is_folder else package
         text = Path(spec.origin).read_text() if spec and spec.origin else ""
         return [word for word in words[2:] if not text or (word.startswith("--") and word not in text)]
     tool, words = tools()[words[0]], words[1:]
