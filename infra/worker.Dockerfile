@@ -36,6 +36,8 @@ COPY --chown=1000:1000 pyproject.toml README.md LICENSE infra/hashes.txt ./
 RUN uv venv --allow-existing /opt/venv \
     && uv pip install --constraints hashes.txt --build-constraints hashes.txt --requirements pyproject.toml
 COPY --chown=1000:1000 cspipe cspipe
+COPY --chown=1000:1000 dvc.yaml .gitignore .dvcignore ./
+COPY --chown=1000:1000 data/raw/README.md data/raw/
 # The project is installed as a link to this folder, then the folder is emptied: at the start the clone takes its place.
 RUN uv pip install --no-deps --build-constraints hashes.txt --editable . \
     && sed -n '/^constraint-dependencies/,$p' pyproject.toml > /opt/venv/pins.toml \

@@ -23,6 +23,7 @@ PRIVATE = ["infra/.env", ".dvc/config.local", "infra/terraform/terraform.tfstate
 """Files with keys that git ignores, by .gitignore files below the root, and one that it does not know."""
 PROJECT = {".gitignore", ".dvcignore", "data", "dvc.yaml"}
 """Of what `cspipe init` makes; the wheel has it in the package."""
+DOCKERIGNORE = ROOT / "infra/worker.Dockerfile.dockerignore"
 IMPORT_ALL = (
     "import importlib, pkgutil, cspipe\n"
     "for found in pkgutil.walk_packages(cspipe.__path__, 'cspipe.'): importlib.import_module(found.name)"
@@ -66,8 +67,11 @@ def test_a_build_holds_the_package_and_nothing_else(target: str, expected: set[s
 
 def test_a_folder_without_git_builds_with_complete_metadata(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "cspipe", tmp_path / "folder/cspipe")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path / "folder")
+    kept = [line[1:] for line in DOCKERIGNORE.read_text().splitlines() if line.startswith("!")]
+    for name in kept:  # the worker's image is built of these
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, tmp_path / "folder" / name)
     found = metadata(built(tmp_path / "folder", "wheel", tmp_path / "built"))
     assert found["Version"] == "0.1.dev0"
     given = {"Summary", "License-Expression", "Author", "Requires-Python", "Keywords", "Project-URL", "License-File"}

