@@ -110,6 +110,20 @@ def test_signal_reaches_all_and_the_same_command_ends_with_the_same_bytes(
     assert (place / loss).read_text() == (whole / loss).read_text()
 
 
+def test_second_interrupt_waits_for_no_rank(folder: Folder) -> None:
+    place = folder("a", {**LONG, "compute.gpus": 2})
+    process = start(place, "train")
+    wait_until(lambda: states(place, "train"), process)
+    both = list(ranks(process).values())
+    for rank in both:
+        rank.suspend()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    ended(process, place, End.STOPPED, 10)
+    assert not any(rank.is_running() for rank in both)
+
+
 def test_ranks_end_with_their_launcher(folder: Folder) -> None:
     place = folder("a", {**LONG, "compute.gpus": 2})
     process = start(place, "train")
