@@ -7,12 +7,9 @@ processor time count, so that a busy machine slows all alike.
 from __future__ import annotations
 
 import io
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +24,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
+from benchmarks.rows_nets import alternate
 from cspipe.evaluation.extractors import EfficientNetLite0, find_extractor
 from cspipe.evaluation.frechet import frechet
 from cspipe.evaluation.precision_recall import precision_recall
@@ -64,7 +62,7 @@ def scores(budget_seconds: float) -> dict[str, Any]:
         "peer prc": lambda: prc_features_to_metric(x, y, **blocks),
         "peer isc": lambda: isc_features_to_metric(logits),
     }
-    times, runs = _medians(actions, budget_seconds)
+    times, runs = alternate(actions, budget_seconds, fewest=1, uncounted=0)
     mine, theirs = (
         sum(growth[name[-3:]] * spent for name, spent in times.items() if name == "kid" or name.startswith(whose))
         for whose in ("ours", "peer")
@@ -142,22 +140,9 @@ def _row(
     work: str, ours: Callable[[], object], peer: Callable[[], object], peer_name: str, goal: float, seconds: float
 ) -> dict[str, Any]:
     """The row of two actions, and how much less ours takes."""
-    times, runs = _medians({"ours": ours, "peer": peer}, seconds)
+    times, runs = alternate({"ours": ours, "peer": peer}, seconds, fewest=1, uncounted=0)
     row = {"work": work, **times, "peer_name": peer_name, "ratio": times["peer"] / times["ours"], "goal": goal}
     return {**row, "unit": "core seconds", "runs": runs}
-
-
-def _medians(actions: dict[str, Callable[[], object]], seconds: float) -> tuple[dict[str, float], int]:
-    """The median processor time of each action, in turns, for so many seconds, and the number of turns."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    end, runs = time.monotonic() + seconds, 0
-    while not runs or time.monotonic() < end:
-        for name, action in actions.items():
-            start = os.times()
-            action()
-            times[name].append(sum(now - then for now, then in zip(os.times()[:4], start[:4], strict=True)))
-        runs += 1
-    return {name: statistics.median(spent) for name, spent in times.items()}, runs
 
 
 ROWS = (scores, extraction, prepared, idle)

@@ -40,17 +40,19 @@ STAGES = ("train", "sample", "evaluate")
 Actions = dict[str, Callable[[], object]]
 
 
-def alternate(actions: Actions, budget_seconds: float) -> tuple[dict[str, float], int]:
-    """Median processor time of each action, and how many rounds there were after a first that does not count."""
+def alternate(
+    actions: Actions, budget_seconds: float, fewest: int | None = None, uncounted: int = 1
+) -> tuple[dict[str, float], int]:
+    """Median processor time of each action, and how many rounds there were after the first, which do not count."""
     times: dict[str, list[float]] = {name: [] for name in actions}
-    end, rounds = time.monotonic() + budget_seconds, -1
-    while rounds < FEWEST or time.monotonic() < end:
+    end, rounds = time.monotonic() + budget_seconds, -uncounted
+    while rounds < (fewest or FEWEST) or time.monotonic() < end:
         for name, action in actions.items():
             start = _processor_seconds()
             action()
             times[name].append(_processor_seconds() - start)
         rounds += 1
-    return {name: statistics.median(spent[1:]) for name, spent in times.items()}, rounds
+    return {name: statistics.median(spent[uncounted:]) for name, spent in times.items()}, rounds
 
 
 def _processor_seconds() -> float:

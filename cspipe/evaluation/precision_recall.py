@@ -45,10 +45,11 @@ def least(x: Tensor, y: Tensor, radii: Tensor, k: int) -> Tensor:
         found[rows] = (between - radii[near.indices]).kthvalue(k, dim=1).values
         if len(y) > CANDIDATES:
             floor[rows] = keep * squares_x[rows] - near.values[:, -1]
-    column = torch.linalg.vector_norm(y, dim=1, dtype=torch.float64).square() - radii
+    exact = y.double()
+    column = torch.linalg.vector_norm(exact, dim=1).square() - radii
     for rows in (floor < found).nonzero().flatten().split(BLOCK):  # not by cdist, which copies y at every call
         some = x[rows].double()
-        whole = torch.addmm(column, some, y.double().T, alpha=-2)
+        whole = torch.addmm(column, some, exact.T, alpha=-2)
         square = some.square().sum(1)
         result = whole.kthvalue(k, dim=1).values + square
         found[rows] = result.where(result.abs() > 1e-12 * square, 0)  # copies are at no distance
@@ -60,7 +61,7 @@ def _rough(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, float]:
 
     Coarse numbers are bfloat16 on a GPU and on a processor that multiplies them, 4 times as fast; float32 elsewhere.
     """
-    native = points.is_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    native = points.is_cuda or torch.cpu._is_avx512_bf16_supported()  # oneDNN's answer is yes where it emulates them
     rough = torch.empty_like(points, dtype=torch.bfloat16 if native else torch.float32)
     squares, error = torch.empty(len(points), dtype=torch.float64, device=points.device), 0.0
     for rows in torch.arange(len(points), device=points.device).split(BLOCK):

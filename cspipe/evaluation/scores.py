@@ -75,9 +75,10 @@ class Measure:
         return min(self.kid_subset_size, len(a), len(b))
 
     def cache_name(self, images: ImageSet) -> str:
-        """A name for the features of a set: it changes with everything they depend on."""
+        """A name for the features of a set: it changes with everything they, and KID of them, depend on."""
         device = torch.get_num_threads() if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
-        facts = [images.sha256, len(images), self.extractor.sha256, self.batch, device, version("torch")]
+        versions = [version(name) for name in ("torch", "torch-fidelity")]
+        facts = [images.sha256, len(images), self.extractor.sha256, self.batch, device, *versions]
         return hashlib.sha256(json.dumps([facts, code_ids("cspipe/evaluation")]).encode()).hexdigest()[:32]
 
 

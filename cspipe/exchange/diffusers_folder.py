@@ -25,7 +25,6 @@ TIMES = 1000
 """Steps of a stock scheduler: the net sees times up to here whatever its own steps."""
 LOAD = "DiffusionPipeline.from_pretrained({0!r}, custom_pipeline={0!r}, trust_remote_code=True)"
 STOCK = "DDIMPipeline.from_pretrained({!r})"
-CLIPPED = "num_inference_steps=10, use_clipped_model_output=True"
 
 
 def write_diffusers(source: Source, out: Path) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.ingest.images import Form, fit
+from cspipe.ingest.images import Form, enlarges, fit
 from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
 
 
@@ -34,4 +34,4 @@ class ArrayImages:
         for split, number in self.numbers[start:]:
             pixels = self.images[number]
             image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            yield PreparedImage(split, fit(image, self.form))
+            yield PreparedImage(split, fit(image, self.form), enlarged=enlarges(image, self.form))

@@ -1,7 +1,7 @@
 """A stage in several processes, started by torch's elastic launcher: compute.gpus here, on compute.nodes machines.
 
 The ranks run the stage's own command. The process that DVC, a worker or a person has started keeps the stage's lock,
-passes SIGTERM on, waits, and says how they ended.
+passes SIGTERM and Ctrl-C on, waits, and says how they ended.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,11 @@ def _launch(stage: str, config: LaunchConfig) -> None:
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
                 if stopping():
                     _stop(told)
-        except KeyboardInterrupt:
-            _stop(told)
+        except KeyboardInterrupt:  # the second: the first has told them
+            while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
+                for process in psutil.Process().children():
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
             raise
         try:
             ranks.result()

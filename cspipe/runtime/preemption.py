@@ -1,4 +1,7 @@
-"""SIGTERM: the machine is wanted elsewhere. Work is kept and the process ends soon; run again, it goes on."""
+"""SIGTERM: the machine is wanted elsewhere. Work is kept and the process ends soon; run again, it goes on.
+
+Ctrl-C keeps work that saves itself too; a second one ends the process at once.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,23 @@ class Preempted(BaseException):
 
 
 class _Handler:
-    """What SIGTERM does in a stage, and when it came, in seconds of the monotonic clock."""
+    """What SIGTERM and Ctrl-C do in a stage, and when SIGTERM came, in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self.came: float | None = None
-        self.deferred = False
+        self.deferred = self.interrupted = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether either has come."""
+        return self.came is not None or self.interrupted
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.came is None:
+        if number == signal.SIGINT:
+            if self.interrupted or not self.deferred:
+                raise KeyboardInterrupt
+            self.interrupted = True
+        elif self.came is None:
             self.came = time.monotonic()
             if not self.deferred:
                 raise Preempted
@@ -44,21 +56,35 @@ def _handler() -> _Handler:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """In the body SIGTERM raises Preempted, at once or after `sigterm_deferred`; a later one ends the process."""
-    before = signal.signal(signal.SIGTERM, _Handler())
+    """In the body SIGTERM raises Preempted, at once or after `sigterm_deferred`; a later one ends the process.
+
+    Ctrl-C raises KeyboardInterrupt likewise, unless it is ignored, as it is by a shell's background job.
+    """
+    handler, heard = _Handler(), [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        heard.append(signal.SIGINT)
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, action in before.items():
+            signal.signal(number, action)
 
 
 @contextmanager
 def sigterm_deferred() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM has come: the body saves its work and ends by itself."""
+    """Yield a function that says whether SIGTERM or Ctrl-C has come: the body saves its work and ends by itself.
+
+    Where it was Ctrl-C, the body's Preempted becomes KeyboardInterrupt.
+    """
     handler = _handler()
     handler.deferred = True
     try:
-        yield lambda: handler.came is not None
+        yield lambda: handler.asked
+    except Preempted as error:
+        if handler.interrupted:
+            raise KeyboardInterrupt(*error.args) from None
+        raise
     finally:
         handler.deferred = False
     stop_if_asked()
@@ -74,6 +100,6 @@ def asked_soon() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Raise Preempted if SIGTERM has come: for a wait in `sigterm_deferred`, where there is no work to save yet."""
-    if _handler().came is not None:
-        raise Preempted
+    """Raise if SIGTERM or Ctrl-C has come: for a wait in `sigterm_deferred`, where there is no work to save yet."""
+    if _handler().asked:
+        raise KeyboardInterrupt if _handler().interrupted else Preempted

@@ -130,7 +130,7 @@ def _explain(error: BaseException) -> tuple[End, str] | None:
         case Preempted():
             return End.PREEMPTED, str(error) or f"stopped by SIGTERM; {AGAIN}"
         case KeyboardInterrupt():
-            return End.STOPPED, f"stopped; {AGAIN}"
+            return End.STOPPED, str(error) or f"stopped; {AGAIN}"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             free, where = shutil.disk_usage(Path.cwd()).free / 2**20, error.filename or Path.cwd()
             full = f"the disk is full ({free:.0f} MiB free here, writing {where})"

@@ -22,7 +22,7 @@ from cspipe.runtime.ranks import rank
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
-from cspipe.stages.nets import conditions_of, finished_denoiser, new_compensator, write_tsv
+from cspipe.stages.nets import check_images, conditions_of, finished_denoiser, new_compensator, write_tsv
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
 from cspipe.training.loop import Plan, run
 from cspipe.training.stream import TrainingSet
@@ -43,7 +43,7 @@ def main() -> None:
         data = TrainingSet(images, conditions, seed)
         denoise, main_config = finished_denoiser(device)
         net, settings = new_compensator(params, device), params.compensation
-        C = TimestepScaledNet(parallel(net), params.diffusion.steps, device)
+        C = TimestepScaledNet(parallel(net), denoise.schedule.steps, device)
         fit = CompensatorFit(net, C, settings)
         trainer = CompensatorTrainer(fit, denoise, seed, params.train.flip, params.train.micro_batch)
         config = {
@@ -59,6 +59,7 @@ def main() -> None:
             "seed": params.seed,
             "code": stage_code("compensate", params.model_dump()),
         }
+        check_images(MAIN, main_config, config, "params.yaml's", "set it there, or run `dvc repro train`")
         total = settings.epochs * len(images)
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, seed)
         key = state_key(config, params.compute.decisive(), asdict(plan), params.train.flip, params.train.micro_batch)

@@ -174,12 +174,19 @@ def finished_compensator(
     Raises UserError.
     """
     stored = _validated(_StoredCompensator, read_config(folder, "compensate"), folder, "compensate")
-    for key, wanted in ((key, main[key]) for key in ("task", "channels", "size") if main):
-        if (value := getattr(stored, key)) != wanted:
-            found = f"{key} {value}, the main net's is {wanted}"
-            raise UserError(f"{folder / FILE}: {found}; run `dvc repro compensate`")
+    if main:
+        check_images(folder, vars(stored), main, "the main net's", "run `dvc repro compensate`")
     net = load_net(partial(_build_compensator, stored.compensation, *stored.shape), folder, "module")
     return TimestepScaledNet(_place_compensator(net, device).eval().requires_grad_(False), steps, device)
+
+
+def check_images(
+    folder: Path, config: Mapping[str, Any], wanted: Mapping[str, Any], whose: str, advice: str
+) -> None:
+    """Whether the model in a folder is for images as wanted. Raises UserError."""
+    for key in ("task", "channels", "size"):
+        if config[key] != wanted[key]:
+            raise UserError(f"{folder / FILE}: {key} {config[key]}, {whose} is {wanted[key]}; {advice}")
 
 
 def check_fit_against(compensation: Path, main: Path) -> None:

@@ -25,7 +25,9 @@ class Accumulation:
     """
 
     def __init__(self, micro_batch: int, nets: Sequence[nn.Module]) -> None:
-        self.micro_batch, self.nets, self.steps = micro_batch, nets, 0
+        self.micro_batch, self.nets = micro_batch, nets
+        self.steps = 0
+        """Since the memory that a step needs was last known to change."""
 
     def __call__(self, sample: TrainSample, backward: Backward) -> list[Tensor]:
         """Ranks exchange gradients while the last backward pass runs, in passes that are known to fit into memory."""

@@ -80,6 +80,8 @@ class DiffusionTrainer:
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
         """One optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
         settings, x0 = self.settings, batch.x0
+        if seen - settings.batch < settings.compensation.start <= seen:
+            self.accumulate.steps = 0  # C and the method's path want memory of their own from here on
         sample = self.draw(batch, seen, self.share(seen))
         fit = self.fit if self.fits(seen) else None
         loss, fit_loss = self.accumulate(sample, partial(self._backward, fit))

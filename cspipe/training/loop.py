@@ -204,7 +204,7 @@ def _stop(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints
         _save(trainer, at, plan, checkpoints, name)
     checkpoints.flush(SECONDS_BEFORE_THE_END)
     wait_for_all()  # the first that ends, ends the others
-    raise Preempted(f"stopped by SIGTERM at {at.seen} images, its state stored; the same command goes on from there")
+    raise Preempted(f"stopped at {at.seen} images, its state stored; the same command goes on from there")
 
 
 def _point(at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:

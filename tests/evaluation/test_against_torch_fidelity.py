@@ -10,7 +10,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from cspipe.evaluation.frechet import frechet
-from cspipe.evaluation.precision_recall import least, precision_recall
+from cspipe.evaluation.precision_recall import _rough, least, precision_recall
 from cspipe.evaluation.scores import inception_score
 
 
@@ -30,8 +30,10 @@ def of_torch_fidelity(x: Tensor, y: Tensor) -> dict[str, float]:
 @pytest.mark.parametrize("decay", [0.0, 1.0])
 @pytest.mark.parametrize("rough", ["bfloat16", "float32"])
 def test_precision_and_recall(decay: float, rough: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: rough == "bfloat16")
+    """What oneDNN supports does not count: it emulates bfloat16 on processors with AVX-512 alone."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: rough == "bfloat16")
     x, y = features(1100, 1, decay), features(900, 2, decay)
+    assert _rough(x, x.mean(0))[0].dtype is getattr(torch, rough)
     found = precision_recall(x, y)
     assert found == pytest.approx(of_torch_fidelity(x, y), rel=1e-6)
     assert 0 < found["recall"] < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch_fidelity
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
+from cspipe.evaluation import scores
 from cspipe.evaluation.image_sets import ImageSet, NoiseSource
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.runtime.errors import UserError
@@ -113,7 +115,9 @@ def test_damaged_features_are_named_computed_again_and_run_nothing(
     assert not capsys.readouterr().err
 
 
-def test_the_cache_name_tells_whatever_features_depend_on(new_measure: NewMeasure) -> None:
+def test_the_cache_name_tells_whatever_features_depend_on(
+    new_measure: NewMeasure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = set_of(blobs(9, 0))
     measure = new_measure()
     others = [
@@ -122,7 +126,11 @@ def test_the_cache_name_tells_whatever_features_depend_on(new_measure: NewMeasur
         new_measure(batch=8).cache_name(images),
         new_measure(extractor=replace(TINY, sha256="1" * 64)).cache_name(images),
     ]
-    assert len({measure.cache_name(images), *others}) == 5
+    for package in ("torch", "torch-fidelity"):
+        with monkeypatch.context() as newer:
+            newer.setattr(scores, "version", lambda name, package=package: "9" if name == package else version(name))
+            others.append(measure.cache_name(images))
+    assert len({measure.cache_name(images), *others}) == 7
     assert measure.cache_name(images) == new_measure().cache_name(set_of(blobs(9, 0)))
 
 

@@ -150,6 +150,14 @@ def test_other_kinds_and_enlarged_images_are_counted(
         assert re.search(r"\b20 images enlarged", told)
 
 
+def test_enlarged_images_of_an_array_are_counted(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "images.npz", images=np.zeros((20, 9, 9, 3), np.uint8))
+    prepare(settings(source="npz", path=tmp_path / "images.npz", size=16), tmp_path / "out", tmp_path / "work")
+    assert re.search(r"\b20 images enlarged", capsys.readouterr().err)
+
+
 def test_names_and_reasons_of_skipped_images_command_no_terminal(tmp_path: Path) -> None:
     intake = Intake(tmp_path, Form(8, 3, "center"))
     intake.add(Skipped("a\x1b[2J\n\udcff.png", "its other half \x1b]0;b\x07.png: empty file"))

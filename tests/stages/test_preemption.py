@@ -80,9 +80,16 @@ def assert_as_undisturbed(name: str, folder: Path, finished: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train", "compensate"])
-def test_sigterm_stores_the_state_and_the_next_run_ends_with_the_same_bytes(
-    name: str, machine: Machine, finished: Path
+@pytest.mark.parametrize(
+    ("name", "number", "end"),
+    [
+        ("train", signal.SIGTERM, End.PREEMPTED),
+        ("train", signal.SIGINT, End.STOPPED),
+        ("compensate", signal.SIGTERM, End.PREEMPTED),
+    ],
+)
+def test_signal_stores_the_state_and_the_next_run_ends_with_the_same_bytes(
+    name: str, number: signal.Signals, end: End, machine: Machine, finished: Path
 ) -> None:
     folder = machine("a")
     if name == "compensate":
@@ -92,13 +99,13 @@ def test_sigterm_stores_the_state_and_the_next_run_ends_with_the_same_bytes(
         process = start(folder, name)
         before = set(states(folder, name))
         wait_until(lambda before=before: set(states(folder, name)) - before, process)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         sent = time.monotonic()
         _, told = process.communicate(timeout=400)
-        assert process.returncode == 75, told
+        assert process.returncode == end, told
         assert time.monotonic() - sent < 30, "Prefect kills after 30 seconds"
         assert "Traceback" not in told
-        assert told.strip().splitlines()[-1].startswith(f"cspipe {name}: stopped by SIGTERM at ")
+        assert told.strip().splitlines()[-1].startswith(f"cspipe {name}: stopped at ")
         assert not (folder / OUTPUTS[name][0]).exists()
     assert "going on from" in stage(folder, name).stdout
     assert_as_undisturbed(name, folder, finished)

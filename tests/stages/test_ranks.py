@@ -94,17 +94,34 @@ def test_a_lost_rank_ends_the_stage_by_name_and_one_process_goes_on(lost: str, f
     assert "going on from" in stage(place, "train").stdout
 
 
-def test_sigterm_reaches_all_and_the_same_command_ends_with_the_same_bytes(folder: Folder) -> None:
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, End.PREEMPTED), (signal.SIGINT, End.STOPPED)])
+def test_signal_reaches_all_and_the_same_command_ends_with_the_same_bytes(
+    number: signal.Signals, end: End, folder: Folder
+) -> None:
     whole, place = (folder(name, {**LONG, "compute.gpus": 2}) for name in "ab")
     stage(whole, "train")
     process = start(place, "train")
     wait_until(lambda: states(place, "train"), process)
-    process.send_signal(signal.SIGTERM)
-    assert ended(process, place, End.PREEMPTED, 30).startswith("stopped by SIGTERM at ")
+    process.send_signal(number)
+    assert ended(process, place, end, 30).startswith("stopped at ")
     assert "going on from" in stage(place, "train").stdout
     assert sha256_file(place / MODEL) == sha256_file(whole / MODEL)
     loss = "curves/train/plots/metrics/loss.tsv"
     assert (place / loss).read_text() == (whole / loss).read_text()
+
+
+def test_second_interrupt_waits_for_no_rank(folder: Folder) -> None:
+    place = folder("a", {**LONG, "compute.gpus": 2})
+    process = start(place, "train")
+    wait_until(lambda: states(place, "train"), process)
+    both = list(ranks(process).values())
+    for rank in both:
+        rank.suspend()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    ended(process, place, End.STOPPED, 10)
+    assert not any(rank.is_running() for rank in both)
 
 
 def test_ranks_end_with_their_launcher(folder: Folder) -> None:

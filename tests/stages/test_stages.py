@@ -130,6 +130,17 @@ def test_corrupt_shard_is_named_with_what_to_do(clone: Path, refusal: Callable[.
     assert "dvc repro --force prepare" in said
 
 
+def test_the_fit_of_C_goes_by_the_main_net_that_is_there(clone: Path, refusal: Callable[..., str]) -> None:
+    """An imported one need not be as params.yaml says."""
+    file = clone / "params.yaml"
+    before, params = sha256_file(clone / "models/compensation/model.safetensors"), yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(change(params, {"data.size": 16, "model.attention": [8]})))
+    assert "size 8" in refusal(clone, "compensate")
+    file.write_text(yaml.safe_dump(change(params, {"diffusion.steps": 200})))
+    compensate.main()
+    assert sha256_file(clone / "models/compensation/model.safetensors") == before
+
+
 @pytest.mark.parametrize(
     ("name", "missing", "fix"),
     [

@@ -30,7 +30,7 @@ from cspipe.stages.train import new_trainer
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer
 from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, run
-from cspipe.training.stream import TrainingSet
+from cspipe.training.stream import TrainingSet, batches
 from tests.conftest import Pictures, Tree, change
 
 FORK = multiprocessing.get_context("forkserver")
@@ -225,3 +225,19 @@ def test_what_is_out_of_memory_is_halved_by_all(
     some = on(count, whole, pictures, tmp_path / "some", new_training, 0, 2)
     assert {ranked["micro_batch"] for ranked in some} == {1}
     assert_near(some[0], one, 1e-4)
+
+
+def test_memory_that_the_net_C_wants_later_is_looked_for_when_it_starts(
+    tree: Callable[..., Tree], pictures: Pictures
+) -> None:
+    params = parse_params(tree({"train.compensation.start": 36}), "test")
+    data = TrainingSet(pictures)
+    trainer = new_training(params, data)
+    assert trainer.fit is not None
+    limit(trainer.fit.net, 2)
+    stream = batches(data, 12, 0, 0, open_device(params.compute))
+    found = []
+    for seen in range(0, 60, 12):
+        trainer.step(next(stream), seen)
+        found.append(trainer.accumulate.micro_batch)
+    assert found == [3, 3, 3, 1, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cspipe.runtime.ranks import LAUNCHER
 from cspipe.training.stream import Batch
 from cspipe.training.train_sample import TimestepPath, TrainSampler
 
@@ -67,3 +68,28 @@ def test_dropout_draws_other_numbers_than_the_step() -> None:
     u = torch.rand((2, 4000))
     assert not torch.equal(torch.randn(d.eps.shape), d.eps)
     assert (1 + (u[0] * 20).long() == d.t).double().mean() < 0.1
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize(("path", "gap"), [(None, 1), (None, 7), (10, 2), (4, 3)])
+@pytest.mark.parametrize("world", [2, 3, 12])
+def test_ranks_together_draw_what_one_process_does(
+    world: int, path: int | None, gap: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Image by image: what takes the path, what is due to its top, and each number."""
+    draws = TrainSampler(5, 100, True, TimestepPath.of(100, path, gap, CPU), perturbed=True, draws_z=True)
+    x0 = torch.randn(12, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    for seen in range(0, 240, 12):
+        one = draws(Batch(x0, -x0), seen, share)
+        for rank in range(world):
+            with monkeypatch.context() as variables:
+                for name, value in (("RANK", rank), ("WORLD_SIZE", world), (LAUNCHER, "a launcher")):
+                    variables.setenv(name, str(value))
+                part = draws(Batch(x0[rank::world], -x0[rank::world]), seen, share)
+            for name in ("x0", "condition", "t", "eps", "xi", "z"):
+                assert torch.equal(getattr(part, name), getattr(one, name)[rank::world]), name
+            assert part.self_cond == one.self_cond
+            if part.timesteps is not None:
+                assert one.timesteps is not None
+                assert torch.equal(part.timesteps, one.timesteps[:, rank::world])
+            assert part.on_method == len(range(rank, one.on_method, world))
