@@ -121,11 +121,11 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     Any net of the task can do it, and an unconditional one can inpaint.
     """
     from cspipe.config.params_file import load_params
+    from cspipe.exchange.draw import open_variant
     from cspipe.runtime.device import open_device
     from cspipe.runtime.models import read_config
     from cspipe.runtime.stage import COMPENSATION, MAIN
-    from cspipe.stages.nets import check_fit_against, finished_denoiser, net_folder
-    from cspipe.stages.sample import new_sampler
+    from cspipe.stages.nets import finished_denoiser, net_folder
 
     params = load_params()
     main, compensation = models / MAIN.name, models / COMPENSATION.name
@@ -143,9 +143,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     net = net_folder(variant.snapshot, main)
     if net != main:
         denoise, config = finished_denoiser(device, net)
-    if variant.correction is not None and variant.correction.needs_compensator:
-        check_fit_against(compensation, main)
-    sampler = new_sampler(variant, denoise, config, device, compensation, net)
+    sampler = open_variant(variant, denoise, config, device, net, compensation)
     if trained == "generate" and sampler.rounds is None:
         sampler = replace(sampler, rounds=ROUNDS, fills=True)
     return name, sampler

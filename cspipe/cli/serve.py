@@ -112,30 +112,18 @@ class Studio:
 
     def _sampler(self, asked: dict[str, Any]) -> Sampler:
         """The sampler that the page describes. Raises UserError."""
-        from pydantic import ValidationError
-
         from cspipe.cli.apply import ROUNDS
-        from cspipe.sampling.settings import Variant
+        from cspipe.exchange.draw import open_variant, variant_of
         from cspipe.stages.nets import usual_terminal
-        from cspipe.stages.sample import new_sampler
 
         device, denoise, config = self.net
-        corrects = bool(asked["compensation"])
+        main = self.models / "main"
         fills = asked.get("hole") is not None and config["task"] == "generate"
-        tree = {
-            "sampler": asked["sampler"], "steps": asked["steps"], "eta": float(asked["eta"]),
-            "reads": "models" if corrects else "models/main",
-            "terminal": usual_terminal(denoise, self.models / "main"), "snapshot": None,
-            "correction": {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None} if corrects else None,
-            "repaint": {"rounds": ROUNDS, "masks": ["half"]} if fills else None,
-        }  # fmt: skip
-        try:
-            variant = Variant.model_validate(tree)
-        except ValidationError as error:
-            raise UserError("; ".join(each["msg"] for each in error.errors())) from None
-        if variant.steps > denoise.schedule.steps:
-            raise UserError(f"{variant.steps} steps, but the net knows {denoise.schedule.steps}; take fewer")
-        return new_sampler(variant, denoise, config, device, self.models / "compensation", self.models / "main")
+        variant = variant_of(
+            asked["sampler"], asked["steps"], bool(asked["compensation"]), usual_terminal(denoise, main),
+            eta=float(asked["eta"]), repaint={"rounds": ROUNDS, "masks": ["half"]} if fills else None,
+        )  # fmt: skip
+        return open_variant(variant, denoise, config, device, main, self.models / "compensation")
 
     def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
         """The condition (1, K, H, W) of the picture and its hole; None for noise alone. Raises UserError."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -51,6 +52,8 @@ def read_tensors(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             tree: Any = load_file(path)
+        elif is_zipfile(path) and any(part.compress_type for part in ZipFile(path).infolist()):
+            raise ValueError("compressed, as torch.save writes none")
         else:
             with warnings.catch_warnings(action="ignore"):  # of a protocol that it may not know
                 tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -58,7 +61,8 @@ def read_tensors(path: Path) -> State:
         convert = "torch.save(net.state_dict(), 'weights.pt') where that code is"
         kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
         raise UserError(f"{path}: {kind}; write {convert}") from None
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, MemoryError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, MemoryError,
+            BadZipFile) as error:  # fmt: skip
         raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):

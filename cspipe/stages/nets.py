@@ -200,7 +200,7 @@ def usual_terminal(denoise: NetDenoiser, folder: Path) -> Literal["net", "mean"]
     return "mean" if denoise.prediction == "eps" and has_mean(folder) else "net"
 
 
-def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
+def stored_mean(device: Device, folder: Path, shape: tuple[int, int, int]) -> Tensor:
     """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
     if not has_mean(folder):
         raise UserError(
@@ -209,6 +209,8 @@ def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
         )
     with safe_open(folder / FILE, framework="pt") as file:
         mean: Tensor = file.get_tensor(MEAN)
+    if mean.shape != shape or mean.dtype != torch.float32:
+        raise UserError(f"{folder / FILE}: {MEAN} is {mean.dtype} {tuple(mean.shape)}, not of images {shape}")
     return mean.to(device.device)
 
 
