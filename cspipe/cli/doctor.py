@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,10 @@ class Finding:
     state: Literal["ok", "warning", "problem"]
     text: str
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        """No password of an address is shown."""
+        object.__setattr__(self, "text", re.sub(r"(?<=://)[^/@\s]*@", "", self.text))
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="print a list of findings as JSON")] = False) -> None:
@@ -169,7 +174,7 @@ def _wandb() -> Found:
     import wandb
 
     os.environ["WANDB_SILENT"] = "true"
-    known = wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=SECONDS, verify=True)
+    known = wandb.login(timeout=SECONDS, verify=True)  # it finds the key; one given here it would store in ~/.netrc
     yield ("ok", "the key is good") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
 
 
