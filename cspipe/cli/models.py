@@ -111,6 +111,8 @@ def card(
     if out.resolve().is_relative_to(Path("models").resolve()):
         raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
     config = read_config(MAIN, "train")
+    if config["data_sha256"] is None:
+        raise UserError(f"{MAIN}: imported, and says nothing of its training; its card is that of where it is from")
     index = json.loads(PREPARED.read_text()) if PREPARED.exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
