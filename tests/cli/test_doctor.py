@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cspipe.cli.doctor import Finding
+from cspipe.cli.doctor import finding
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, wait_for, write_project
 from tests.s3_server import S3
@@ -89,5 +89,5 @@ def test_outside_of_a_project_one_line_says_so(tmp_path: Path) -> None:
 
 
 def test_no_password_of_an_address_is_shown() -> None:
-    found = Finding("Prefect", "ok", "http://me:hunter2@host:4200/api has 2 work pools")
-    assert found.text == "http://host:4200/api has 2 work pools"
+    found = finding("Prefect", "ok", "http://me:hunter2@host:4200/api has 2 work pools")
+    assert found["text"] == "http://host:4200/api has 2 work pools"
