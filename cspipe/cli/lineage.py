@@ -148,8 +148,8 @@ class _Tracer:
     def _package(self, ids: Mapping[str, str]) -> str:
         """The package in use here, if it has this code; a project of `cspipe init` has none of its own."""
         known = {str(path.relative_to(ROOT)) for path in ROOT.glob("cspipe/**/*")}
-        installed = known.issuperset(ids) and code_ids(*ids) == ids
-        return f"cspipe {VERSION}" if installed and (self.root / LOCK).exists() else ""
+        installed = ids and known.issuperset(ids) and code_ids(*ids) == ids and (self.root / LOCK).exists()
+        return f"cspipe {VERSION}" if installed else ""
 
     def _git(self, *arguments: str, asked: str = "") -> list[str]:
         command = ["git", *arguments]

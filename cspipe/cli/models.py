@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
@@ -46,7 +49,6 @@ def list_models() -> Iterator[dict[str, Any]]:
     UserError outside of a clone.
     """
     import gto.api
-    import yaml
     from gto.constants import VersionSort
 
     if not (pipeline := Path(PIPELINE)).exists():
@@ -69,7 +71,6 @@ def list_models() -> Iterator[dict[str, Any]]:
 def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -> dict[str, Tree]:
     """Of the variants that a model drew, by the texts of their metrics files; with its folder, of its very weights."""
     from cspipe.cli.experiments import scores_in
-    from cspipe.runtime.files import sha256_file
 
     key = "module_sha256" if name == "compensation" else "model_sha256"
     weights = folder and folder / "model.safetensors"
@@ -94,9 +95,6 @@ def card(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
 ) -> None:
     """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
-    import shutil
-
-    from cspipe.runtime.files import whole_file
     from cspipe.runtime.models import read_config
 
     if out.resolve().is_relative_to(Path("models").resolve()):
@@ -118,8 +116,6 @@ def card(
 
 def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
-    import yaml
-
     from cspipe.report.numbers import kid, significant
 
     data = {"name": index.get("source", "own images"), "type": index.get("source", "images")}

@@ -80,13 +80,14 @@ class Studio:
         from cspipe.runtime.registry import find, names_in
         from cspipe.sampling.state import SAMPLERS
 
-        device, _, config = self.net
+        device, denoise, config = self.net
+        weights = sum(each.numel() for each in denoise.net.net.parameters())
         main, C = self.models / "main" / FILE, self.models / "compensation"
         fits = (C / FILE).exists() and read_config(C, "compensate").get("main_sha256") == sha256_file(main)
         return {key: config[key] for key in ("task", "size", "images_seen")} | {
             "native": config["diffusion"]["steps"], "device": device.name, "compensation": fits,
             "etas": {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)},
-            "words": f"a net of task {config['task']}, {config['size']} pixels, {config['parameters']:,} parameters",
+            "words": f"a net of task {config['task']}, {config['size']} pixels, {weights:,} parameters",
         }  # fmt: skip
 
     def draw(self, asked: dict[str, Any], emit: Emit) -> None:

@@ -82,9 +82,9 @@ def _write_own(folder: Path, part: Part, size: int) -> list[str]:
     if f"\nclass {part.maker}(" not in code and f"\ndef {part.maker}(" not in code:
         raise UserError(f"{part.module}: has no {part.maker} at its top level; move it there to export the net")
     name = f"net_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
-    config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.in_channels, "sample_size": size}
+    config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.arguments["in_channels"]}
     state = {f"net.{name}": tensor for name, tensor in part.net.state_dict().items()}
-    _write_net(folder, {"_class_name": "Net", **config}, state)
+    _write_net(folder, {"_class_name": "Net", "sample_size": size, **config}, state)
     (folder / f"{name}.py").write_text(code)
     return [name, "Net"]
 

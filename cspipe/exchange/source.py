@@ -26,11 +26,7 @@ class Part:
     module: str
     maker: str
     arguments: dict[str, Any]
-
-    @property
-    def in_channels(self) -> int:
-        """Of the image and of what is joined to it."""
-        return int(self.arguments["in_channels"])
+    """Among them `in_channels`, of the image and of what is joined to it."""
 
 
 @dataclass(frozen=True)
