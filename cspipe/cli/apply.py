@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,9 +88,15 @@ def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
     from cspipe.cli.own_image import as_image
     from cspipe.data.grid import save_png
 
+    with explained(out), whole_file(out) as beside:
+        save_png(as_image(pixels), beside)
+
+
+@contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """A place that cannot be written is told as a UserError."""
     try:
-        with whole_file(out) as beside:
-            save_png(as_image(pixels), beside)
+        yield
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another place with -o") from None
 
@@ -121,31 +129,27 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
     Any net of the task can do it, and an unconditional one can inpaint.
     """
     from cspipe.config.params_file import load_params
+    from cspipe.exchange.draw import open_variant
     from cspipe.runtime.device import open_device
-    from cspipe.runtime.models import read_config
     from cspipe.runtime.stage import COMPENSATION, MAIN
-    from cspipe.stages.nets import check_fit_against, finished_denoiser, net_folder
-    from cspipe.stages.sample import new_sampler
+    from cspipe.stages.nets import finished_denoiser, net_folder
 
     params = load_params()
     main, compensation = models / MAIN.name, models / COMPENSATION.name
-    config = read_config(main, "train")
-    trained = config.get("task")
+    device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
+    denoise, config = finished_denoiser(device, main)
+    trained = config["task"]
     if trained != task and (task, trained) != ("inpaint", "generate"):
         raise UserError(
             f"{main}: a net of task {trained}, not {task}; set task: {task} in params.yaml and run `dvc repro`, or "
             "name another folder with --model"
         )
-    device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
-    denoise, config = finished_denoiser(device, main)
     name = _choose(params.variants, name, config, main)
     variant = params.variants[name]
     net = net_folder(variant.snapshot, main)
     if net != main:
         denoise, config = finished_denoiser(device, net)
-    if variant.correction is not None and variant.correction.needs_compensator:
-        check_fit_against(compensation, main)
-    sampler = new_sampler(variant, denoise, config, device, compensation, net)
+    sampler = open_variant(variant, denoise, config, device, net, compensation)
     if trained == "generate" and sampler.rounds is None:
         sampler = replace(sampler, rounds=ROUNDS, fills=True)
     return name, sampler

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -24,41 +24,37 @@ LITTLE_DISK, NO_DISK = 10.0, 1.0
 """GB: the environment takes 7, the demo's results less than one."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found."""
-
-    name: str
-    state: Literal["ok", "warning", "problem"]
-    text: str
-    fix: str = ""
-
-
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="print a list of findings as JSON")] = False) -> None:
     """Try what the pipeline needs, and tell what is missing and how to mend it; exit status 1 if something is."""
-    found = list[Finding]()
+    found = list[dict[str, str]]()
     for name, (check, fix) in CHECKS.items():
-        for finding in _findings(name, check, fix):
-            found.append(finding)
+        for each in _findings(name, check, fix):
+            found.append(each)
             if not as_json:
-                print(f"{finding.state:8} {name:10} {printable(finding.text)}", flush=True)
-                print(f"{'':19} fix: {printable(finding.fix)}\n" if finding.fix else "", end="", flush=True)
+                print(f"{each['state']:8} {name:10} {printable(each['text'])}", flush=True)
+                print(f"{'':19} fix: {printable(each['fix'])}\n" if each["fix"] else "", end="", flush=True)
     if as_json:
-        print(json.dumps([asdict(each) for each in found], indent=2))
-    raise typer.Exit(any(each.state == "problem" for each in found))
+        print(json.dumps(found, indent=2))
+    raise typer.Exit(any(each["state"] == "problem" for each in found))
 
 
-def _findings(name: str, check: Callable[[], Found], fix: str) -> Iterator[Finding]:
+def _findings(name: str, check: Callable[[], Found], fix: str) -> Iterator[dict[str, str]]:
     from cspipe.config.params_file import ParamsError
 
     try:
         for each in check():
-            yield Finding(name, *each)
+            yield finding(name, *each)
     except Exception as error:  # whatever a library raises, the other checks go on
         if isinstance(error, ParamsError) and name != PROJECT:  # which says so
             return
         words = str(error).split("; ", 1) if isinstance(error, UserError) else (f"{type(error).__name__}: {error}", fix)
-        yield Finding(name, "problem", *words)
+        yield finding(name, "problem", *words)
+
+
+def finding(name: str, state: str, text: str, fix: str = "") -> dict[str, str]:
+    """What a check found: ok, warning or problem. No password of an address is shown."""
+    text, fix = (re.sub(r"(?<=://)[^/@\s]*@", "", each) for each in (text, fix))
+    return {"name": name, "state": state, "text": text, "fix": fix}
 
 
 Found = Iterable[tuple[Any, ...]]
@@ -169,7 +165,7 @@ def _wandb() -> Found:
     import wandb
 
     os.environ["WANDB_SILENT"] = "true"
-    known = wandb.login(key=os.environ.get("WANDB_API_KEY"), timeout=SECONDS, verify=True)
+    known = wandb.login(timeout=SECONDS, verify=True)  # it finds the key; one given here it would store in ~/.netrc
     yield ("ok", "the key is good") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 import yaml
 
+from cspipe.cli.apply import check_png, explained, write_png
 from cspipe.runtime.errors import UserError
 
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
@@ -28,7 +27,6 @@ def sample(
     compensation: Compensation = None,
 ) -> None:
     """Draw samples of a model as one grid; neither params.yaml nor data nor DVC is needed."""
-    from cspipe.cli.apply import check_png, write_png
     from cspipe.exchange.draw import draw
 
     check_png(out)
@@ -43,7 +41,7 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
     compensation: Compensation = None,
 ) -> None:
-    """Write a model, and C if it is named, in a form that other tools read; the images stay the same."""
+    """Write a model, and C if it is named, in a form that other tools read; the images are those of terminal: net."""
     out = out or Path("exported" if to == "diffusers" else "exported.onnx")
     check_new(out)
     from cspipe.exchange.diffusers_folder import write_diffusers
@@ -77,13 +75,14 @@ def import_model(
         foreign, weights = read_weights(source, size, head_channels), source
     keys = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
+    in_project = out == Path("models/main") and Path("dvc.yaml").exists()
     with explained(out):
         config = write_model(foreign, weights, diffusion, out)
-        if out == Path("models/main") and Path("dvc.yaml").exists():
+        if in_project:
             write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
-    if out == Path("models/main") and Path("dvc.yaml").exists():
+    if in_project:
         told = {"data": {"channels": foreign.channels, "size": foreign.size}, "model": config["model"]}
         print(f"set in params.yaml:\n{yaml.safe_dump(told | {'diffusion': config['diffusion']}, sort_keys=False)}")
         print("then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on")
@@ -93,12 +92,3 @@ def check_new(out: Path) -> None:
     """Whether nothing is there yet: a folder of somebody's would be replaced. Raises UserError."""
     if out.exists():
         raise UserError(f"{out}: is there already; remove it, or name another place with -o")
-
-
-@contextmanager
-def explained(out: Path) -> Iterator[None]:
-    """A place that cannot be written is told as a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); name another place with -o") from None

@@ -6,15 +6,16 @@ import io
 import json
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cspipe.runtime.code_lock import LOCK, VERSION, installed_code
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.provenance import shipped
 
-VERSION = version("cspipe")
 COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
 PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
 HEADER = f"""# The pipeline of cspipe {VERSION}; `cspipe init .` writes this file anew.
@@ -29,8 +30,6 @@ def init(
 ) -> None:
     """Make a project: params.yaml, dvc.yaml, git and DVC. In a project, take up the code of the installed cspipe."""
     from cspipe.config.overlays import read_preset
-    from cspipe.runtime.code_lock import LOCK, installed_code
-    from cspipe.runtime.provenance import shipped
 
     anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}
     once = {PARAMS: read_preset(preset).text(), **{name: shipped(name).read_text("utf-8") for name in COPIED}}
@@ -65,9 +64,6 @@ def pipeline() -> str:
     """The shipped dvc.yaml, with keys of cspipe.lock in place of the package's files: cspipe.data of cspipe/data."""
     from ruamel.yaml import YAML
 
-    from cspipe.runtime.code_lock import LOCK
-    from cspipe.runtime.provenance import shipped
-
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -85,8 +81,6 @@ def pipeline() -> str:
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
-    from cspipe.runtime.files import whole_file
-
     for name, text in texts.items():
         with whole_file(folder / name) as beside:
             beside.write_text(text, encoding="utf-8")

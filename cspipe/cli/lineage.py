@@ -17,9 +17,12 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
+from cspipe.runtime.code_lock import LOCK, VERSION
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+from cspipe.runtime.provenance import code_ids
 from cspipe.runtime.records import FOLDER, Facts, find_here, kind_of, read_facts
+from cspipe.runtime.registry import ROOT
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import explained
 from cspipe.runtime.wording import printable, readable_seconds
@@ -46,7 +49,7 @@ class Origin:
     place: str  # where it is, or was when it was made; "" if unknown
     sha256: str
     facts: Facts
-    commits: Mapping[str, str]  # by stage, the newest one here that has its code; "" if none has
+    commits: Mapping[str, str]  # by stage, the newest one here that has its code, else the package; "" if none has
     record: Mapping[str, Any] | None  # who made these bytes first, as `keep_records` writes it
     made_from: tuple[Origin, ...]
 
@@ -138,8 +141,15 @@ class _Tracer:
             found = self._git("cat-file", "--batch-check=%(objectname)", asked=asked)
             rows = (found[start : start + len(ids)] for start in range(0, len(found), len(ids) or 1))
             same = (all(map(str.startswith, row, ids.values())) for row in rows)
-            newest[stage] = next((commit for commit, has in zip(commits, same, strict=False) if has), "")
+            found = [commit for commit, has in zip(commits, same, strict=False) if has]
+            newest[stage] = found[0] if found else self._package(ids)
         return newest
+
+    def _package(self, ids: Mapping[str, str]) -> str:
+        """The package in use here, if it has this code; a project of `cspipe init` has none of its own."""
+        known = {str(path.relative_to(ROOT)) for path in ROOT.glob("cspipe/**/*")}
+        installed = ids and known.issuperset(ids) and code_ids(*ids) == ids and (self.root / LOCK).exists()
+        return f"cspipe {VERSION}" if installed else ""
 
     def _git(self, *arguments: str, asked: str = "") -> list[str]:
         command = ["git", *arguments]
@@ -162,7 +172,8 @@ def _lines(origin: Origin, seen: set[str]) -> Iterator[str]:
         yield f"  {facts}"
     for commit in dict.fromkeys(origin.commits.values()):
         stages = ", ".join(stage for stage, found in origin.commits.items() if found == commit)
-        yield f"  code of {stages}: {f'commit {commit[:12]}' if commit else 'in no commit here'}"
+        place = commit if commit.startswith("cspipe ") else f"commit {commit[:12]}" if commit else "in no commit here"
+        yield f"  code of {stages}: {place}"
     if origin.record is not None:
         yield from (f"  {line}" for line in _record(origin.record))
     elif not origin.facts:

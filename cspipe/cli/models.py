@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
 PIPELINE, MAIN, PREPARED = "dvc.yaml", Path("models/main"), Path("data/prepared/index.json")
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A model of `artifacts:` in dvc.yaml, here or at a version's tag."""
-
-    name: str
-    version: str
-    """Such as v1.0.0; "" for the one in this folder."""
-    commit: str
-    path: str
-    scores: dict[str, Tree]
-    """By variant that was drawn with it: kid, kid_std, frechet and others."""
-
-
 def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as JSON")] = False) -> None:
     """List the model of this folder and the registered versions (`gto register main`), with their scores."""
     found = list(list_models())
     if as_json:
-        print(json.dumps([asdict(each) for each in found], indent=2))
+        print(json.dumps(found, indent=2))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -45,40 +34,43 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as
 
     shown = Table("model", "version", "commit", "variant", "KID x1000", "Frechet", box=SIMPLE_HEAD, show_edge=False)
     for each in found:
-        rows = each.scores.values()
+        rows = each["scores"].values()
         kids = "\n".join(kid(row.get("kid"), row.get("kid_std")) for row in rows)
         frechets = "\n".join(significant(row.get("frechet")) for row in rows)
-        version = each.version or "this folder"
-        shown.add_row(each.name, version, each.commit[:7], "\n".join(map(printable, each.scores)), kids, frechets)
+        version, variants = each["version"] or "this folder", "\n".join(map(printable, each["scores"]))
+        shown.add_row(each["name"], version, each["commit"][:7], variants, kids, frechets)
     Console(markup=False).print(shown)
 
 
-def list_models() -> Iterator[Listed]:
-    """The models of this folder, then each with its versions, the newest first. Raises UserError outside of a clone."""
+def list_models() -> Iterator[dict[str, Any]]:
+    """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
+
+    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others. Raises
+    UserError outside of a clone.
+    """
     import gto.api
-    import yaml
     from gto.constants import VersionSort
 
-    pipeline = Path(PIPELINE)
-    if not pipeline.exists():
+    if not (pipeline := Path(PIPELINE)).exists():
         raise UserError(f"{pipeline.resolve()}: no such file; run this in a project, `cspipe init DIR` makes one")
     declared = (yaml.safe_load(pipeline.read_text()) or {}).get("artifacts") or {}
     metrics = {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}
     for name, artifact in declared.items():
-        yield Listed(name, "", "", artifact["path"], _scores(name, metrics, Path(artifact["path"])))
+        scores = _scores(name, metrics, Path(artifact["path"]))
+        yield {"name": name, "version": "", "commit": "", "path": artifact["path"], "scores": scores}
     for name in sorted(gto.api.show(".")):
         for version in gto.api.show(".", name, sort=VersionSort.SemVer):
             commit = version["commit_hexsha"]
             there = (yaml.safe_load(_git("show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
             files = _git("ls-tree", "--name-only", commit, "metrics/").split()
             metrics = {Path(file).stem: _git("show", f"{commit}:{file}") for file in files}
-            yield Listed(name, version["version"], commit, there.get(name, {}).get("path", ""), _scores(name, metrics))
+            found = {"name": name, "version": version["version"], "commit": commit}
+            yield found | {"path": there.get(name, {}).get("path", ""), "scores": _scores(name, metrics)}
 
 
 def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -> dict[str, Tree]:
     """Of the variants that a model drew, by the texts of their metrics files; with its folder, of its very weights."""
     from cspipe.cli.experiments import scores_in
-    from cspipe.runtime.files import sha256_file
 
     key = "module_sha256" if name == "compensation" else "model_sha256"
     weights = folder and folder / "model.safetensors"
@@ -103,14 +95,13 @@ def card(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
 ) -> None:
     """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
-    import shutil
-
-    from cspipe.runtime.files import whole_file
     from cspipe.runtime.models import read_config
 
     if out.resolve().is_relative_to(Path("models").resolve()):
         raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
     config = read_config(MAIN, "train")
+    if config["data_sha256"] is None:
+        raise UserError(f"{MAIN}: imported, and says nothing of its training; its card is that of where it is from")
     index = json.loads(PREPARED.read_text()) if PREPARED.exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
@@ -125,8 +116,6 @@ def card(
 
 def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
-    import yaml
-
     from cspipe.report.numbers import kid, significant
 
     data = {"name": index.get("source", "own images"), "type": index.get("source", "images")}

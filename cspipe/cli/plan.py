@@ -64,15 +64,12 @@ def plan(
     print(f"{'stage':20}{'memory GB':>10}{'images/s':>10}{'hours':>9}{'kWh':>9}{'S3 GB':>8}{'$':>9}")
     for work in works(params):
         hours = work.flop / card.flops / 3600
-        energy, cost = (_of(hours, each) for each in (card.watts and card.watts / 1000, card.per_hour))
+        rates = (card.watts and card.watts / 1000, card.per_hour)
+        energy, cost = ("-" if each is None else f"{hours * each:.3g}" for each in rates)
         rate = f"{work.images / hours / 3600:,.0f}"
         sizes = f"{work.memory / 1e9:>10.2f}{rate:>10}{hours:>9.3g}{energy:>9}{work.stored / 1e9:>8.2f}{cost:>9}"
         print(f"{work.stage:20}{sizes}")
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
-
-
-def _of(hours: float, each: float | None) -> str:
-    return "-" if each is None else f"{hours * each:.3g}"
 
 
 def works(params: Params) -> Iterator[Work]:

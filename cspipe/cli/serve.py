@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -75,25 +74,21 @@ class Studio:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What the page has to know of the model."""
+        """What the page has to know of the model. Raises UserError if C is damaged."""
+        from cspipe.runtime.files import sha256_file
+        from cspipe.runtime.models import FILE, read_config
         from cspipe.runtime.registry import find, names_in
         from cspipe.sampling.state import SAMPLERS
 
-        device, _, config = self.net
-        known = {key: config[key] for key in ("task", "size", "images_seen")}
-        etas = {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)}
-        words = f"a net of task {config['task']}, {config['size']} pixels, {config['parameters']:,} parameters"
-        known |= {"native": config["diffusion"]["steps"], "etas": etas, "device": device.name, "words": words}
-        return {**known, "compensation": self._compensates()}
-
-    def _compensates(self) -> bool:
-        """Whether there is a C, fit against this net. Raises UserError if it is damaged."""
-        from cspipe.runtime.files import sha256_file
-        from cspipe.runtime.models import FILE, read_config
-
-        main, compensation = self.models / "main" / FILE, self.models / "compensation"
-        there = (compensation / FILE).exists()
-        return there and read_config(compensation, "compensate")["main_sha256"] == sha256_file(main)
+        device, denoise, config = self.net
+        weights = sum(each.numel() for each in denoise.net.net.parameters())
+        main, C = self.models / "main" / FILE, self.models / "compensation"
+        fits = (C / FILE).exists() and read_config(C, "compensate").get("main_sha256") == sha256_file(main)
+        return {key: config[key] for key in ("task", "size", "images_seen")} | {
+            "native": config["diffusion"]["steps"], "device": device.name, "compensation": fits,
+            "etas": {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)},
+            "words": f"a net of task {config['task']}, {config['size']} pixels, {weights:,} parameters",
+        }  # fmt: skip
 
     def draw(self, asked: dict[str, Any], emit: Emit) -> None:
         """Sample what the page asks for, and emit the estimate of every call of the net, then the images.
@@ -112,30 +107,18 @@ class Studio:
 
     def _sampler(self, asked: dict[str, Any]) -> Sampler:
         """The sampler that the page describes. Raises UserError."""
-        from pydantic import ValidationError
-
         from cspipe.cli.apply import ROUNDS
-        from cspipe.sampling.settings import Variant
+        from cspipe.exchange.draw import open_variant, variant_of
         from cspipe.stages.nets import usual_terminal
-        from cspipe.stages.sample import new_sampler
 
         device, denoise, config = self.net
-        corrects = bool(asked["compensation"])
+        main = self.models / "main"
         fills = asked.get("hole") is not None and config["task"] == "generate"
-        tree = {
-            "sampler": asked["sampler"], "steps": asked["steps"], "eta": float(asked["eta"]),
-            "reads": "models" if corrects else "models/main",
-            "terminal": usual_terminal(denoise, self.models / "main"), "snapshot": None,
-            "correction": {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None} if corrects else None,
-            "repaint": {"rounds": ROUNDS, "masks": ["half"]} if fills else None,
-        }  # fmt: skip
-        try:
-            variant = Variant.model_validate(tree)
-        except ValidationError as error:
-            raise UserError("; ".join(each["msg"] for each in error.errors())) from None
-        if variant.steps > denoise.schedule.steps:
-            raise UserError(f"{variant.steps} steps, but the net knows {denoise.schedule.steps}; take fewer")
-        return new_sampler(variant, denoise, config, device, self.models / "compensation", self.models / "main")
+        variant = variant_of(
+            asked["sampler"], asked["steps"], bool(asked["compensation"]), usual_terminal(denoise, main),
+            eta=float(asked["eta"]), repaint={"rounds": ROUNDS, "masks": ["half"]} if fills else None,
+        )  # fmt: skip
+        return open_variant(variant, denoise, config, device, main, self.models / "compensation")
 
     def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
         """The condition (1, K, H, W) of the picture and its hole; None for noise alone. Raises UserError."""
@@ -233,8 +216,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _ours(self) -> bool:
         """Whether the request names this server, not another name that leads here, and comes from no other site."""
-        host = urlsplit(self.server.url).netloc
-        return self.headers.get("Host") == host and self.headers.get("Origin") in (None, self.server.url)
+        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        return f"http://{host}" == self.server.url and origin in (None, self.server.url)
 
     def _allowed(self) -> bool:
         token = (self.headers.get("X-Token") or "").encode()

@@ -39,20 +39,17 @@ def write_diffusers(source: Source, out: Path) -> str:
             unet = _write_own(folder / "unet", source.main, source.size)
         else:
             unet = ["diffusers", "UNet2DModel"]
-            _write_net(folder / "unet", {"_class_name": "UNet2DModel", **stock.config}, stock.state)
-        index: dict[str, Any] = {"unet": unet, "scheduler": ["diffusers", "DDIMScheduler"]}
+            _write_net(folder / "unet", {"_class_name": "UNet2DModel", **stock[0]}, stock[1])
+        named = "DDIMPipeline" if plain else ["pipeline", "CompensatedPipeline"]
+        index: dict[str, Any] = {"_class_name": named, "unet": unet, "scheduler": ["diffusers", "DDIMScheduler"]}
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler(source))
         if source.compensator is not None:
             index["compensator"] = _write_own(folder / "compensator", source.compensator, source.size)
-        own = {
-            "native_steps": source.diffusion.steps, "prediction": source.diffusion.prediction,
-            "channels": source.channels, "self_condition": source.diffusion.self_condition,
-        }  # fmt: skip
         if not plain or source.compensator is not None:
             shutil.copy(PIPELINE, folder / "pipeline.py")
-            index |= own
-        named = "DDIMPipeline" if plain else ["pipeline", "CompensatedPipeline"]
-        _write_json(folder / "model_index.json", {"_class_name": named, **index})
+            index |= source.diffusion.model_dump(include={"prediction", "self_condition"})
+            index |= {"native_steps": source.diffusion.steps, "channels": source.channels}
+        _write_json(folder / "model_index.json", index)
     return (STOCK if plain and source.compensator is None else LOAD).format(str(out))
 
 
@@ -84,9 +81,9 @@ def _write_own(folder: Path, part: Part, size: int) -> list[str]:
     if f"\nclass {part.maker}(" not in code and f"\ndef {part.maker}(" not in code:
         raise UserError(f"{part.module}: has no {part.maker} at its top level; move it there to export the net")
     name = f"net_{hashlib.sha256(code.encode()).hexdigest()[:8]}"
-    config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.in_channels, "sample_size": size}
+    config = {"maker": part.maker, "arguments": part.arguments, "in_channels": part.arguments["in_channels"]}
     state = {f"net.{name}": tensor for name, tensor in part.net.state_dict().items()}
-    _write_net(folder, {"_class_name": "Net", **config}, state)
+    _write_net(folder, {"_class_name": "Net", "sample_size": size, **config}, state)
     (folder / f"{name}.py").write_text(code)
     return [name, "Net"]
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -51,6 +51,8 @@ def read_tensors(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             tree: Any = load_file(path)
+        elif is_zipfile(path) and any(part.compress_type for part in ZipFile(path).infolist()):
+            raise ValueError("compressed, as torch.save writes none")
         else:
             with warnings.catch_warnings(action="ignore"):  # of a protocol that it may not know
                 tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -58,7 +60,7 @@ def read_tensors(path: Path) -> State:
         convert = "torch.save(net.state_dict(), 'weights.pt') where that code is"
         kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
         raise UserError(f"{path}: {kind}; write {convert}") from None
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, LookupError, TypeError, MemoryError) as error:
+    except Exception as error:  # a stranger's file fails at any place of a reader
         raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cspipe.backbones.unet2d import SHAPE
-from cspipe.diffusion.schedule import SCHEDULES, cosine_schedule
+from cspipe.diffusion.schedule import SCHEDULES
 from cspipe.exchange.diffusers_folder import PREDICTIONS, WEIGHTS
 from cspipe.exchange.foreign import STEPS, Foreign, read_json, read_tensors
 from cspipe.runtime.errors import UserError
@@ -60,21 +61,14 @@ def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
 def _schedule(config: dict[str, Any], path: Path) -> str:
     """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
     kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule", "linear")
-    try:
+    with suppress(KeyError, TypeError, ValueError, RuntimeError):
+        if kind == "squaredcos_cap_v2":
+            return "cosine"
         first, last = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
-        betas = {
-            "linear": lambda: torch.linspace(first, last, STEPS, dtype=torch.float64),
-            "trained_betas": lambda: torch.tensor(config["trained_betas"], dtype=torch.float64),
-        }
-        alpha_bar = (
-            cosine_schedule(STEPS).sqrt_alpha_bar[1:] ** 2
-            if kind == "squaredcos_cap_v2"
-            else torch.cumprod(1 - betas[kind](), 0)
-        )
+        linear = torch.linspace(first, last, STEPS, dtype=torch.float64)
+        betas = {"linear": linear, "trained_betas": config.get("trained_betas")}[kind]
+        alpha_bar = torch.cumprod(1 - torch.as_tensor(betas, dtype=torch.float64), 0)
         for name, new in SCHEDULES.items():
             if torch.allclose(new(STEPS).sqrt_alpha_bar[1:] ** 2, alpha_bar, rtol=1e-3, atol=1e-6):
                 return name
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        pass
-    known = ", ".join(SCHEDULES)
-    raise UserError(f"{path}: beta_schedule {kind}, or its ends: noise levels of none of {known}") from None
+    raise UserError(f"{path}: beta_schedule {kind}, or its ends: noise levels of none of {', '.join(SCHEDULES)}")

@@ -28,9 +28,9 @@ class ReverseStep(nn.Module):
     def __init__(self, source: Source) -> None:
         super().__init__()
         self.net = source.main.net
-        self.C = None if source.compensator is None else source.compensator.net
+        C = source.compensator
+        self.C, self.seen_by_C = (C.net, C.arguments["in_channels"] - source.channels) if C else (None, 0)
         self.prediction, self.scale = source.diffusion.prediction, 1000 / source.diffusion.steps
-        self.seen_by_C = 0 if source.compensator is None else source.compensator.in_channels - source.channels
         schedule = source.diffusion.new_schedule().to(torch.device("cpu"))
         self.register_buffer("signal", schedule.sqrt_alpha_bar)
         self.register_buffer("noise", schedule.sqrt_one_minus_alpha_bar)
@@ -54,7 +54,7 @@ def write_onnx(source: Source, out: Path) -> str:
 
     Inputs x_t, t, s and, where the net sees more than the image, told: the condition, then its own estimate before.
     """
-    told = source.main.in_channels - source.channels
+    told = source.main.arguments["in_channels"] - source.channels
     x, t = torch.zeros(2, source.channels, source.size, source.size), torch.tensor([source.diffusion.steps] * 2)
     inputs = {"x_t": x, "t": t, "s": t - 1}
     if told:

@@ -26,11 +26,7 @@ class Part:
     module: str
     maker: str
     arguments: dict[str, Any]
-
-    @property
-    def in_channels(self) -> int:
-        """Of the image and of what is joined to it."""
-        return int(self.arguments["in_channels"])
+    """Among them `in_channels`, of the image and of what is joined to it."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,8 @@ class Source:
 
 def any_device() -> Device:
     """The GPU, if there is one, else the cores that are free."""
-    threads = max(1, int(free_cores()))
-    settings = ComputeSettings(
-        device="auto", precision="float32", compile=False, threads=threads, deterministic=True, gpus=1, nodes=1
-    )
-    return open_device(settings)
+    threads, one = max(1, int(free_cores())), {"gpus": 1, "nodes": 1, "deterministic": True, "compile": False}
+    return open_device(ComputeSettings(device="auto", precision="float32", threads=threads, **one))
 
 
 def open_source(folder: Path, compensation: Path | None) -> Source:

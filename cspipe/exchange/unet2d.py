@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,23 +38,17 @@ OF_KIND = {
 PLAIN = {"adm": ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"), "ddpm": ("DownBlock2D", "UpBlock2D")}
 
 
-@dataclass(frozen=True)
-class Stock:
-    """A UNet2DModel, called with times in 0..999."""
-
-    config: dict[str, Any]
-    state: dict[str, Tensor]
-
-
-def as_unet2d(net: nn.Module, model: BackboneSettings, size: int) -> Stock | None:
-    """A net of this package as UNet2DModel; None where it is not one.
+def as_unet2d(
+    net: nn.Module, model: BackboneSettings, size: int
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:  # fmt: skip
+    """The configuration and the weights of a UNet2DModel, called with times in 0..999; None where a net is not one.
 
     UNet2DModel has one number of groups for all norms, and as many channels in its first level as waves of time.
     """
     if isinstance(model, unet2d.Settings):
         assert isinstance(net, unet2d.UNet2D)
         arguments = {key: net.unet.config[key] for key in ("in_channels", "out_channels", "sample_size")}
-        return Stock({**model.config, **arguments}, net.unet.state_dict())
+        return {**model.config, **arguments}, net.unet.state_dict()
     groups = {layer.num_groups for layer in net.modules() if isinstance(layer, nn.GroupNorm)}
     if not isinstance(model, adm.Settings | ddpm.Settings) or len(groups) > 1 or model.multipliers[0] != 1:
         return None
@@ -66,8 +59,8 @@ def as_unet2d(net: nn.Module, model: BackboneSettings, size: int) -> Stock | Non
     shape = {"in_channels": net.get_parameter("stem.weight").shape[1], "out_channels": len(state["conv_out.bias"])}
     norms = dict.fromkeys(("norm_num_groups", "attn_norm_num_groups"), groups.pop())
     attends = {"add_attention": bool(model.attention) or model.name == "ddpm"}
-    return Stock({**shape, "sample_size": size, **_levels(model, size), **OF_KIND[model.name], **heads, **norms,
-                  **attends}, state)  # fmt: skip
+    levels = {"sample_size": size, **_levels(model, size), **OF_KIND[model.name]}
+    return {**shape, **levels, **heads, **norms, **attends}, state
 
 
 def shifted(weight: Tensor, angular: Tensor, by: float) -> Tensor:

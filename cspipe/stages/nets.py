@@ -6,10 +6,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -131,11 +131,6 @@ class _StoredMain(_Stored):
     images_seen: WholeNumber
     seed: WholeNumber | None
 
-    @model_validator(mode="after")
-    def _net_takes_the_size(self) -> Self:
-        self.model.check_size(self.size)
-        return self
-
 
 class _StoredCompensator(_Stored):
     compensation: CompensationSettings
@@ -162,6 +157,10 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
     config = {**UNTOLD, **read_config(folder, "train")}
     stored = _validated(_StoredMain, config, folder, "train")
     net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
+    try:  # only now, as a net may be made for it, of any size
+        stored.model.check_size(stored.size)
+    except ValueError as error:
+        raise UserError(f"{folder / FILE}: {error}; run `dvc repro train`") from None
     net = device.place(net).eval().requires_grad_(False)
     return new_denoiser(net, stored.diffusion, device), config
 
@@ -207,7 +206,7 @@ def usual_terminal(denoise: NetDenoiser, folder: Path) -> Literal["net", "mean"]
     return "mean" if denoise.prediction == "eps" and has_mean(folder) else "net"
 
 
-def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
+def stored_mean(device: Device, folder: Path, shape: tuple[int, int, int]) -> Tensor:
     """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
     if not has_mean(folder):
         raise UserError(
@@ -216,6 +215,8 @@ def stored_mean(device: Device, folder: Path = MAIN) -> Tensor:
         )
     with safe_open(folder / FILE, framework="pt") as file:
         mean: Tensor = file.get_tensor(MEAN)
+    if mean.shape != shape or mean.dtype != torch.float32:
+        raise UserError(f"{folder / FILE}: {MEAN} is {mean.dtype} {tuple(mean.shape)}, not of images {shape}")
     return mean.to(device.device)
 
 

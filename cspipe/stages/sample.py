@@ -132,7 +132,8 @@ def new_sampler(
     schedule, settings = denoise.schedule, variant.correction
     needs_C = settings is not None and settings.needs_compensator
     C = finished_compensator(device, schedule.steps, compensation, config) if needs_C else None
-    mean = stored_mean(device, main) if variant.terminal == "mean" else None
+    shape = (config["channels"], config["size"], config["size"])
+    mean = stored_mean(device, main, shape) if variant.terminal == "mean" else None
     step = find_step(variant.sampler)
     corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
 
@@ -144,7 +145,6 @@ def new_sampler(
         corrected = settings.build(conditioned, schedule, C and C.with_condition(condition))
         return on_estimates(*corrected) if corrects_estimates else corrected
 
-    shape = (config["channels"], config["size"], config["size"])
     rounds = None if variant.repaint is None else variant.repaint.rounds
     fills = config["task"] == "inpaint" or rounds is not None
     return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds, mean)

@@ -63,6 +63,7 @@ def test_a_project_of_the_wheel_runs_and_an_upgrade_runs_what_it_changes(
     run(wheel, faces, "python", "-m", "dvc", "repro")
     assert (faces / "report/report.html").exists()
     assert set(re.findall(": (.*)", run(wheel, faces, "cspipe", "explain"))) == {"up to date"}
+    assert "code of train: cspipe " in run(wheel, faces, "cspipe", "lineage", "models/main/model.safetensors")
 
     scores = wheel / "cspipe/evaluation/scores.py"
     newer = scores.read_text() + "# newer\n"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cspipe.cli.main import app
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
-from cspipe.runtime.models import save_model
+from cspipe.runtime.models import read_config, save_model
 from tests.conftest import ROOT, Tree
 from tests.stages.conftest import commit, new_repository
 
@@ -93,3 +93,11 @@ def test_a_damaged_metrics_file_is_named(project: Path) -> None:
         (project / "metrics/plain.json").write_text(text)
         with pytest.raises(UserError, match="plain"):
             listed()
+
+
+def test_an_imported_model_has_no_card(project: Path) -> None:
+    config = read_config(MAIN.parent, "train")
+    save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, config | {"data_sha256": None, "train": {"method": "x"}})
+    with pytest.raises(UserError, match=r"models/main.*imported"):
+        cspipe("card", "-o", str(project / "card"))
+    assert not (project / "card").exists()

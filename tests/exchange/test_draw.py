@@ -16,7 +16,7 @@ from cspipe.data.grid import grid
 from cspipe.exchange.draw import variant_of
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import read_config, save_model
-from cspipe.stages.nets import finished_denoiser
+from cspipe.stages.nets import MEAN, finished_denoiser
 from cspipe.stages.sample import new_sampler
 from tests.conftest import change
 from tests.exchange.conftest import CPU, Stored, slow
@@ -39,7 +39,7 @@ def test_draws_what_the_stage_draws(stored: Stored, tmp_path: Path, compensated:
         ({"sampler": "nope"}, "nope.*ddim"),
         ({"sampler": "ddpm", "compensation": "compensation"}, "eta must be 0"),
         ({"out": "grid.jpg"}, "grid.jpg"),
-        slow({"steps": 11}, "--steps 11.*10"),
+        slow({"steps": 11}, "11 steps.*10"),
         slow({"compensation": "main"}, "main"),
     ],
     ids=str,
@@ -66,12 +66,12 @@ def test_a_compensator_of_another_net_is_refused(stored: Stored, tmp_path: Path)
     "changes",
     [
         {"model.blocks": 10**9},
+        {"model": {"name": "unet2d", "config": {"layers_per_block": 2**40}}},
         *map(slow, (
             {"model.channels": 2**40}, {"model.multipliers": [1] * 10**5}, {"model.channels": "x"}, {"model": None},
             {"size": 10**12}, {"size": "8"}, {"channels": 10**9}, {"channels": None}, {"task": 7}, {"task": ["x"]},
             {"diffusion.steps": 10**9}, {"diffusion": None}, {"model": {"name": "unet2d", "config": 3}},
             {"model": {"name": "dit", "channels": 2**20, "depth": 2**40, "head_channels": 4, "patch": 1, "dropout": 0}},
-            {"model": {"name": "unet2d", "config": {"layers_per_block": 2**40}}},
         )),
     ],
     ids=lambda changes: str(changes)[:60],
@@ -92,4 +92,13 @@ def test_missing_tensors_are_told(stored: Stored, tmp_path: Path) -> None:
     weights |= {"more": torch.zeros(10**5)}
     save_model(folder, {"ema": weights}, read_config(folder, "train"))
     with pytest.raises(UserError, match=r"model\.safetensors"):
+        sample(tmp_path / "grid.png", folder, steps=5)
+
+
+def test_a_mean_image_of_other_images_is_told(stored: Stored, tmp_path: Path) -> None:
+    folder = stored({"diffusion.prediction": "eps"}) / "main"
+    denoise, config = finished_denoiser(CPU, folder)
+    mean = nn.ParameterDict({"mean": torch.zeros(3, 4, 4)})
+    save_model(folder, {"ema": denoise.net.net, "data": mean}, config)
+    with pytest.raises(UserError, match=MEAN):
         sample(tmp_path / "grid.png", folder, steps=5)
