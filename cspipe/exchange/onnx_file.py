@@ -30,7 +30,7 @@ class ReverseStep(nn.Module):
         self.net = source.main.net
         C = source.compensator
         self.C = C.net if C else None
-        self.seen_by_C: int = C.arguments["in_channels"] - source.channels if C else 0
+        self.seen_by_C = C.arguments["in_channels"] - source.channels if C else 0
         self.prediction, self.scale = source.diffusion.prediction, 1000 / source.diffusion.steps
         schedule = source.diffusion.new_schedule().to(torch.device("cpu"))
         self.register_buffer("signal", schedule.sqrt_alpha_bar)

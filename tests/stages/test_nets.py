@@ -56,7 +56,7 @@ ADM = MODELS["adm"]
         ({"model": {**ADM, "channels": 16 * 10**8}}, "weights 'ema'"),
         ({"model": {**ADM, "channels": 16 * 10**40}}, "weights 'ema'"),
         ({"model": {**ADM, "blocks": 10**9}}, "weights 'ema'"),
-        ({"model": {**ADM, "multipliers": [1, 2, 2, 2, 2]}}, "data.size 8"),
+        ({"model": {**ADM, "multipliers": [1, 2, 2, 2, 2]}}, "weights 'ema'"),
         ({"model": {**MODELS["dit"], "depth": 10**9}}, "weights 'ema'"),
         ({"model": []}, "model"),
         ({"model": GONE}, "model"),
