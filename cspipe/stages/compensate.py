@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from torch import nn
+
+from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.data.conditions import open_conditions
 from cspipe.data.seeds import derive_seed
-from cspipe.data.shards import open_split
+from cspipe.data.shards import Shards, open_split
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.collectives import parallel
@@ -46,19 +50,7 @@ def main() -> None:
         C = TimestepScaledNet(parallel(net), denoise.schedule.steps, device)
         fit = CompensatorFit(net, C, settings)
         trainer = CompensatorTrainer(fit, denoise, seed, params.train.flip, params.train.micro_batch)
-        config = {
-            "compensation": settings.model_dump(),
-            "channels": params.data.channels,
-            "size": params.data.size,
-            "task": params.task,
-            "condition": conditions_of(params),
-            "parameters": count_parameters(net),
-            "data_sha256": images.sha256,
-            "main_sha256": sha256_file(MAIN / FILE),
-            "main_images_seen": main_config["images_seen"],
-            "seed": params.seed,
-            "code": stage_code("compensate", params.model_dump()),
-        }
+        config = describe(params, images, net, main_config["images_seen"])
         check_images(MAIN, main_config, config, "params.yaml's", "set it there, or run `dvc repro train`")
         total = settings.epochs * len(images)
         plan = Plan(total, settings.batch, params.train.log_every, params.train.checkpoint_every, seed)
@@ -74,6 +66,23 @@ def main() -> None:
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
         checkpoints.remove()
         log.images(total)
+
+
+def describe(params: Params, images: Shards, net: nn.Module, main_images_seen: int) -> dict[str, Any]:
+    """What the file of C tells of itself."""
+    return {
+        "compensation": params.compensation.model_dump(),
+        "channels": params.data.channels,
+        "size": params.data.size,
+        "task": params.task,
+        "condition": conditions_of(params),
+        "parameters": count_parameters(net),
+        "data_sha256": images.sha256,
+        "main_sha256": sha256_file(MAIN / FILE),
+        "main_images_seen": main_images_seen,
+        "seed": params.seed,
+        "code": stage_code("compensate", params.model_dump()),
+    }
 
 
 if __name__ == "__main__":
