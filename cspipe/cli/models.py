@@ -114,21 +114,25 @@ def card(
     print(f"{out / 'README.md'}: the model of {MAIN}, {len(scores)} variants scored")
 
 
-def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
-    """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
-    from cspipe.report.numbers import kid, significant
-
+def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
+    """What hubs read of a card."""
     data = {"name": index.get("source", "own images"), "type": index.get("source", "images")}
     task = {"type": {"generate": "unconditional-image-generation"}.get(config["task"], "image-to-image")}
     metrics = [
         {"type": name, "value": row[name], "name": f"{variant} {name}"}
         for variant, row in scores.items() for name in ("kid", "frechet") if name in row
     ]  # fmt: skip
-    hub = {
+    return {
         "library_name": "cspipe", "pipeline_tag": task["type"], "license": "other",
         "tags": ["diffusion", "compensation-sampling", config["train"]["method"]],
         "model-index": [{"name": "main", "results": [{"task": task, "dataset": data, "metrics": metrics}]}],
     }  # fmt: skip
+
+
+def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
+    """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
+    from cspipe.report.numbers import kid, significant
+
     rows = [
         f"| {name} | {kid(row.get('kid'), row.get('kid_std'))} | {significant(row.get('frechet'))} |"
         for name, row in scores.items()
@@ -136,12 +140,12 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
     size, train = config["size"], config["train"]
     return f"""---
-{yaml.safe_dump(hub, sort_keys=False)}---
+{yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
 
 Trained with [compensation sampling](https://arxiv.org/abs/2312.06285) by cspipe.
 
-- **Data**: {data["name"]}, {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
+- **Data**: {index.get("source", "own images")}, {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
 the images: {index.get("licence", "not known here")}; sha256 {config["data_sha256"][:12]}
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
