@@ -145,7 +145,8 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 
 Trained with [compensation sampling](https://arxiv.org/abs/2312.06285) by cspipe.
 
-- **Data**: {index.get("source", "own images")}, {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
+- **Data**: {index.get("source", "own images")}, \
+{index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
 the images: {index.get("licence", "not known here")}; sha256 {config["data_sha256"][:12]}
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
