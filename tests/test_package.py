@@ -24,9 +24,11 @@ PRIVATE = ["infra/.env", ".dvc/config.local", "infra/terraform/terraform.tfstate
 PROJECT = {".gitignore", ".dvcignore", "data", "dvc.yaml"}
 """Of what `cspipe init` makes; the wheel has it in the package."""
 DOCKERIGNORE = ROOT / "infra/worker.Dockerfile.dockerignore"
+# Templates are for exported folders, beside diffusers.
 IMPORT_ALL = (
     "import importlib, pkgutil, cspipe\n"
-    "for found in pkgutil.walk_packages(cspipe.__path__, 'cspipe.'): importlib.import_module(found.name)"
+    "for found in pkgutil.walk_packages(cspipe.__path__, 'cspipe.'):\n"
+    "    if not found.name.startswith('cspipe.exchange.templates.'): importlib.import_module(found.name)"
 )
 
 
