@@ -74,6 +74,7 @@ def _leave_what_still_ends() -> None:
     submit = BaseWorker._submit_scheduled_flow_runs
 
     async def submit_others(worker: Any, flow_run_response: list[Any]) -> Any:
+        """Submit the runs whose slot is free."""
         held = worker._limiter.statistics().borrowers if worker._limiter else ()
         return await submit(worker, [entry for entry in flow_run_response if entry.flow_run.id not in held])
 

@@ -81,6 +81,7 @@ def fitting(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.M
     registered: list[str] = []
 
     def count(_: nn.Module, name: str, __: nn.Parameter) -> None:
+        """Torch's hook, called for every parameter."""
         registered.append(name)
         if len(registered) > len(state):
             raise ValueError(f"it has more parameters than the {len(state)} tensors")
