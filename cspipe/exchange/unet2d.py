@@ -21,7 +21,6 @@ RENAMED = {
     "block.after.0": "norm2",
     "block.after.3": "conv2",
     "attention.norm": "group_norm",
-    "attention.attention.qkv": "qkv",
     "attention.attention.project": "to_out.0",
 }
 """Layers of a stage; those of ADM's and DDPM's do not meet."""
@@ -52,7 +51,7 @@ def as_unet2d(
     groups = {layer.num_groups for layer in net.modules() if isinstance(layer, nn.GroupNorm)}
     if not isinstance(model, adm.Settings | ddpm.Settings) or len(groups) > 1 or model.multipliers[0] != 1:
         return None
-    state = _state(net, len(model.multipliers), model.blocks)
+    state = unet2d_state(net, len(model.multipliers), model.blocks)
     first = "time_embedding.linear_1.weight"
     state[first] = shifted(state[first], net.get_buffer("time.frequencies"), 1)
     heads = {"attention_head_dim": model.head_channels if isinstance(model, adm.Settings) else None}
@@ -101,8 +100,8 @@ def _places(levels: int, blocks: int) -> dict[str, str]:
     return places
 
 
-def _state(net: nn.Module, levels: int, blocks: int) -> dict[str, Tensor]:
-    """Our weights under their names."""
+def unet2d_state(net: nn.Module, levels: int, blocks: int) -> dict[str, Tensor]:
+    """The weights of an ADM or DDPM net under the names of a UNet2DModel."""
     state: dict[str, Tensor] = {}
     places = _places(levels, blocks)
     for name, tensor in net.state_dict().items():

@@ -8,63 +8,12 @@ from torch import Tensor, nn
 
 from cspipe.backbones.ddpm import DDPM
 from cspipe.backbones.dit import DiT
+from cspipe.exchange.unet2d import unet2d_state
 from cspipe.nets.blocks import count_parameters
 from cspipe.nets.unet import UNet
 
 WIDTHS, CLASSES = (128, 256, 384), 5  # widths at which every norm has the 32 groups that theirs has
 BLOCKS = 2
-
-RENAMED = {  # of a stage of ADM, then those of DDPM that differ, then attention
-    "block.before.0": "norm1",
-    "block.first": "conv1",
-    "block.norm": "norm2",
-    "block.modulation": "time_emb_proj",
-    "block.after.2": "conv2",
-    "block.skip.1": "conv_shortcut",
-    "block.shift": "time_emb_proj",
-    "block.after.0": "norm2",
-    "block.after.3": "conv2",
-    "conv": "conv",
-    "attention.norm": "group_norm",
-    "attention.attention.qkv": "qkv",
-    "attention.attention.project": "to_out.0",
-}
-
-
-def their_paths(levels: int) -> dict[str, str]:
-    """Our module paths to theirs; of a stage, to its block and its attention ({} stands for which)."""
-    paths = {
-        "stem": "conv_in",
-        "time.mlp.0": "time_embedding.linear_1",
-        "time.mlp.2": "time_embedding.linear_2",
-        "head.0": "conv_norm_out",
-        "head.2": "conv_out",
-        "middle.0": "mid_block.{}.0",
-        "middle.1": "mid_block.{}.1",
-    }
-    for level in range(levels):
-        start = level * (BLOCKS + 1)
-        paths |= {f"encoder.{start + i}": f"down_blocks.{level}.{{}}.{i}" for i in range(BLOCKS)}
-        paths[f"encoder.{start + BLOCKS}"] = f"down_blocks.{level}.downsamplers.0"
-        paths |= {f"decoder.{level}.stages.{i}": f"up_blocks.{level}.{{}}.{i}" for i in range(BLOCKS + 1)}
-        paths[f"decoder.{level}.rise"] = f"up_blocks.{level - 1}.upsamplers.0"
-    return paths
-
-
-def their_state(ours: UNet | DDPM) -> dict[str, Tensor]:
-    """Our weights under their names."""
-    state: dict[str, Tensor] = {}
-    paths = their_paths(len(ours.decoder))
-    for name, tensor in ours.state_dict().items():
-        path, kind = name.rsplit(".", 1)
-        stage = next(p for p in sorted(paths, key=len, reverse=True) if f"{path}.".startswith(f"{p}."))
-        rest = path.removeprefix(stage).removeprefix(".")
-        place = paths[stage].format("attentions" if rest.startswith("attention") else "resnets")
-        if RENAMED.get(rest) == "qkv":
-            state |= {f"{place}.to_{part}.{kind}": t for part, t in zip("qkv", tensor.chunk(3), strict=True)}
-        else:
-            state[".".join(filter(None, [place, RENAMED.get(rest), kind]))] = tensor
-    return state
 
 
 def test_adm(stir) -> None:
@@ -92,7 +41,7 @@ def test_adm(stir) -> None:
         resnet_time_scale_shift="scale_shift",
     )
     stir(ours)
-    theirs.load_state_dict(their_state(ours))
+    theirs.load_state_dict(unet2d_state(ours, len(ours.decoder), BLOCKS))
     x, t = torch.randn(3, 3, 16, 16), torch.tensor([10.0, 437.5, 1000.0])
     torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=1e-4, atol=1e-4)
 
@@ -127,7 +76,7 @@ def ddpm() -> DDPM:
 
 def test_ddpm_of_cifar10(stir) -> None:
     ours, theirs = stir(ddpm()), UNet2DModel(**DDPM_CIFAR10)
-    state = their_state(ours)
+    state = unet2d_state(ours, len(ours.decoder), BLOCKS)
     first = "time_embedding.linear_1.weight"
     state[first] = state[first].roll(64, dims=1)  # theirs are sines, then cosines
     theirs.load_state_dict(state)
