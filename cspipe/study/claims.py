@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cspipe.report.numbers import significant
 from cspipe.study.definition import BETTER, NEARER, Claim
 from cspipe.study.results import Results
-from cspipe.study.statistics import Interval, difference, equal_time, speedup
+from cspipe.study.statistics import Interval, difference, equal_time, speedup, spread
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided at this scale"
 
@@ -23,16 +24,12 @@ class Verdict:
 def sentence(claim: Claim, results: Results) -> str:
     """The claim with its verdict in bold and the numbers, as Markdown."""
     verdict = decide(claim, results)
-    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers})."
+    late = "; written after the runs" if claim.text in results.late else ""
+    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{late})."
 
 
 def decide(claim: Claim, results: Results) -> Verdict:
     """The verdict on a claim, from the seeds that both lines have. A single seed has no spread and decides nothing."""
-    verdict = _decide(claim, results)
-    return replace(verdict, word=f"withdrawn (was: {verdict.word})") if results.study.withdrawn else verdict
-
-
-def _decide(claim: Claim, results: Results) -> Verdict:
     seeds = _common_seeds(claim, results)
     if not seeds:
         return Verdict(UNDECIDED, f"no seed of both {claim.row} and {claim.than} has run")
@@ -44,11 +41,10 @@ def _decide(claim: Claim, results: Results) -> Verdict:
     a, b = results.scores(claim.row, point, claim.score), results.scores(claim.than, other, claim.score)
     if BETTER[claim.score] == NEARER:  # of two biases the smaller is better, whatever their signs
         a, b = ({seed: abs(value) for seed, value in scores.items()} for scores in (a, b))
-    found = difference([a[seed] for seed in seeds], [b[seed] for seed in seeds])
     where = "" if point is None else f" at {point} {results.study.axis}"
     beside = where if point == other else f"{where}, of the other at {other},"
-    numbers = f"{_minus(claim)}{beside} is {in_words(found)}{_over(seeds)}"
-    return Verdict(_side(found, claim.kind == "lower", seeds), numbers)
+    scores, others = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
+    return _compare(scores, others, f"{_minus(claim)}{beside}", claim.kind == "lower")
 
 
 def in_words(found: Interval) -> str:
@@ -78,11 +74,11 @@ def _speedup(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
 def _equal_time(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
     curves, than = (_curves(line, claim, results, seeds) for line in (claim.row, claim.than))
     times, than_times = (_seconds(line, results, seeds) for line in (claim.row, claim.than))
-    seconds, found = equal_time(times, curves, than_times, than)
-    if not found.known:
+    seconds, scores, others = equal_time(times, curves, than_times, than)
+    if not difference(scores, others).known:
         return Verdict(UNDECIDED, f"{claim.row} and {claim.than} have no training time in common")
-    numbers = f"{_minus(claim)} after {significant(seconds)} s of training is {in_words(found)}{_over(seeds)}"
-    return Verdict(_side(found, BETTER[claim.score] == "lower", seeds), numbers)
+    what = f"{_minus(claim)} after {significant(seconds)} s of training"
+    return _compare(scores, others, what, BETTER[claim.score] == "lower")
 
 
 def _curves(line: str, claim: Claim, results: Results, seeds: list[int]) -> list[list[float]]:
@@ -112,11 +108,15 @@ def _points(claim: Claim, results: Results) -> tuple[str | None, str | None]:
     return point, point if claim.than_point is None else claim.than_point
 
 
-def _side(found: Interval, lower: bool, seeds: list[int]) -> str:
-    """On which side of 0 a difference lies as a whole."""
-    if len(seeds) < 2 or found.low <= 0 <= found.high:
-        return UNDECIDED
-    return HELD if (found.high < 0) == lower else NOT_HELD
+def _compare(scores: list[float], others: list[float], what: str, lower: bool) -> Verdict:
+    """Whether scores are lower (or higher) than others: by the interval, and by more than the others' own spread."""
+    found, noise = difference(scores, others), spread(others)
+    numbers = f"{what} is {in_words(found)}{_over(scores)}"
+    if len(scores) < 2 or found.low <= 0 <= found.high:
+        return Verdict(UNDECIDED, numbers)
+    if abs(found.mean) <= noise:
+        return Verdict(UNDECIDED, f"{numbers}, less than the {significant(noise)} between seeds of the latter")
+    return Verdict(HELD if (found.high < 0) == lower else NOT_HELD, numbers)
 
 
 def _minus(claim: Claim) -> str:
@@ -124,7 +124,7 @@ def _minus(claim: Claim) -> str:
     return f"{name} of {claim.row} minus that of {claim.than}"
 
 
-def _over(seeds: list[int]) -> str:
+def _over(seeds: Sequence[object]) -> str:
     return f" over {len(seeds)} seeds" if len(seeds) > 1 else " with one seed, which has no spread"
 
 

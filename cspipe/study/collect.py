@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cspipe.config.params import Params
 from cspipe.config.workload import costs
 from cspipe.runtime.records import find_here
 from cspipe.runtime.registry import find
 from cspipe.study.clone import Clone, git
-from cspipe.study.definition import BETTER, Cell, Defined
+from cspipe.study.definition import BETTER, STUDIES, Cell, Claim, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
 from cspipe.training.settings import METHODS
 
@@ -116,4 +119,16 @@ def collect(
         torch=trained.get("torch", "unknown"),
         wall_seconds=wall_seconds,
     )
-    return Results(name=defined.name, study=defined.study, setting=setting, cells=cells)
+    claimed, late = _claimed(collector.clone, defined, cells)
+    return Results(name=defined.name, study=defined.study, setting=setting, claimed=claimed, late=late, cells=cells)
+
+
+def _claimed(clone: Clone, defined: Defined, cells: Sequence[Result]) -> tuple[str, list[str]]:
+    """The commit that study.yaml was last changed in before the first cell ran, and the claims written after a run."""
+    file = str(STUDIES / defined.name / "study.yaml")
+    commits = dict.fromkeys(cell.commit for cell in cells)
+    ordered = git(clone.root, "rev-list", "--no-walk=sorted", "--reverse", *commits).splitlines()
+    written = [yaml.safe_load(git(clone.root, "show", f"{commit}:{file}")).get("claims", []) for commit in ordered]
+    known = [[Claim.model_validate(claim) for claim in claims] for claims in written]
+    late = [claim.text for claim in defined.study.claims if not all(claim in claims for claims in known)]
+    return git(clone.root, "log", "-1", "--format=%H", ordered[0], "--", file), late

@@ -80,7 +80,6 @@ class Study(Section):
     variants: list[str] = Field(min_length=1, description="variants of params.yaml that are sampled and scored")
     scores: list[Score] = Field(min_length=1, description="columns of the table, the main one first")
     claims: list[Claim] = Field(default=[], description="what is decided")
-    withdrawn: str = Field(default="", description="why the verdicts no longer stand, Markdown")
     discussion: str = Field(default="", description="what was found and why, Markdown for the page; written afterwards")
 
     @model_validator(mode="after")
@@ -99,11 +98,6 @@ class Study(Section):
             if claim.kind in ("speedup", "equal-time") and not self.is_curve:
                 raise ValueError(f"claims.{number}.kind: {claim.kind} needs two points or more with numeric names")
         return self
-
-    @property
-    def notice(self) -> str:
-        """The withdrawal as a Markdown quotation, "" if the verdicts stand."""
-        return f"> **Withdrawn.** {' '.join(self.withdrawn.split())}" if self.withdrawn else ""
 
     @property
     def is_curve(self) -> bool:

@@ -9,27 +9,23 @@ from cspipe.report.numbers import DASH, count, significant
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
 from cspipe.study.claims import decide, in_words, sentence
-from cspipe.study.definition import BETTER, NEARER
+from cspipe.study.definition import BETTER, NEARER, STUDIES
 from cspipe.study.figure import figure
 from cspipe.study.results import RESULTS, Results, read_results
 from cspipe.study.statistics import best_with_ties, interval
 
+TITLE = "# Does compensation sampling do what the paper says?\n"
+FINDINGS = STUDIES / "findings.md"
+"""What the studies have found together, in a few lines; written by hand, after the runs."""
 INTRODUCTION = """\
-# Does compensation sampling do what the paper says?
-
-The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small pictures,
-small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers:
-a tie. Three seeds agree by chance in one case of four: a verdict is a measurement, not a proof. Each study is one
-command; its page has the table with intervals, the cost of each line, the commit, the machine.
+The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small images,
+small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers, or
+that the difference is smaller than the spread between seeds. Claims were committed before their runs. Each study is one
+command; its page has the table with intervals, the cost of each line, the commits, the machine.
 """
-NOTICE = """\
-**Not decided yet.** Verdicts marked as withdrawn no longer stand: their study says why, and is to be repeated.
-"""
-FIRST = "convergence"
+FIRST = "few-steps"
 """The study whose figure stands on top of the README: score against images and against time."""
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
-FEW = 3
-"""Seeds of which a resample is all of one seed more often than in 2.5 % of the draws."""
 
 
 def write_pages(results: Results, root: Path) -> Path:
@@ -43,7 +39,7 @@ def write_pages(results: Results, root: Path) -> Path:
             beside.write_bytes(content)
     studies = [read_results(path) for path in sorted((root / RESULTS).glob("*.json"))]
     with whole_file(root / RESULTS / "README.md") as beside:
-        beside.write_text(overview(studies), encoding="utf-8")
+        beside.write_text(overview(studies, (root / FINDINGS).read_text(encoding="utf-8")), encoding="utf-8")
     return root / RESULTS / f"{results.name}.md"
 
 
@@ -53,7 +49,6 @@ def page(results: Results) -> str:
     parts = [
         f"# {results.name}",
         study.question,
-        study.notice,
         "\n".join(f"- {sentence(claim, results)}" for claim in study.claims),
         f"![{study.scores[0]}]({results.name}.png)",
         study.discussion.strip(),
@@ -84,11 +79,10 @@ def notes(results: Results) -> list[str]:
     seeds = ", ".join(map(str, study.seeds))
     inception = setting.extractor == "inception-v3-compat"
     features = setting.extractor if inception else f"{setting.extractor}, whose scores are not Inception FID"
-    chance = f"it is their range, which leaves out 0 by chance alone in one case of {2 ** (len(study.seeds) - 1)}"
-    few = f"; of so few seeds {chance}" if len(study.seeds) <= FEW else ""
     lines = [
-        f"Scores: mean over seeds {seeds} and its 95 % bootstrap interval{few}; **bold**: the best at its point, and "
-        "all that tie with it (paired bootstrap over seeds).",
+        f"Scores: mean over seeds {seeds} and its 95 % interval (Student's t); **bold**: the best at its point, and "
+        "all whose paired difference from it may be 0. A verdict needs the interval on one side of 0, and a mean "
+        "difference above the standard deviation between seeds of the line compared with.",
         f"N = {setting.images:,} of each side of a comparison; features of {features}.",
         f"Data: {setting.data}.",
         "GFLOP/image: forward and backward pass of the main net for an image in training, with what the "
@@ -96,6 +90,7 @@ def notes(results: Results) -> list[str]:
         "module that the samples need, and of drawing all samples of a cell.",
         f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
         f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
+        f"Claims: commit {results.claimed[:12]}, before the runs.",
         f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
         f"python {setting.python}, torch {setting.torch}.",
     ]
@@ -150,11 +145,10 @@ def _arrow(score: str) -> str:
     return arrows[BETTER[score]]
 
 
-def overview(studies: Sequence[Results]) -> str:
-    """The page as Markdown; studies without claims are left out."""
+def overview(studies: Sequence[Results], findings: str) -> str:
+    """The page as Markdown, the findings first; studies without claims are left out."""
     ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
-    title, _, introduction = INTRODUCTION.partition("\n\n")
-    parts = [f"{title}\n", *([NOTICE] if any(each.study.withdrawn for each in ordered) else []), introduction]
+    parts = [TITLE, findings, INTRODUCTION]
     if ordered and ordered[0].name == FIRST:
         parts.append(f"![score against images seen and against seconds]({FIRST}.png)\n")
     return "\n".join([*parts, *map(_claims, ordered)])
@@ -169,7 +163,6 @@ def _claims(results: Results) -> str:
         "",
         f"[{study.question}]({results.name}.md) `{_command(results)}`; {results.setting.data}",
         "",
-        *([study.notice, ""] if study.notice else []),
         "| claim | verdict | numbers |",
         "|---|---|---|",
         *(f"| {text} | **{verdict.word}** | {verdict.numbers} |" for text, verdict in rows),

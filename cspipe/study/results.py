@@ -74,6 +74,10 @@ class Results(Section):
     name: str
     study: Study
     setting: Setting
+    claimed: str
+    """The commit that wrote the claims, the last one of study.yaml before the first run."""
+    late: list[str]
+    """Texts of the claims that study.yaml did not have, word for word and number for number, when every cell ran."""
     cells: list[Result]
 
     @property

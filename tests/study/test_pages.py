@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.runtime.errors import UserError
-from cspipe.study.pages import overview, page, write_pages
+from cspipe.study.pages import FINDINGS, overview, page, write_pages
 from cspipe.study.results import RESULTS, read_results
 from tests.study.conftest import Make
 
@@ -22,35 +22,39 @@ def test_cell_that_failed_is_named_and_its_seed_missing(made: Make) -> None:
 
 def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_path) -> None:
     results = made({("plain", "1000"): [9.0, 9.5], ("plain", "2000"): [4.0, 5.0]})
+    for name in ("a", "b"):
+        (tmp_path / name / FINDINGS).parent.mkdir(parents=True)
+        (tmp_path / name / FINDINGS).touch()
     first, again = (write_pages(results, tmp_path / name) for name in ("a", "b"))
     for suffix in (".json", ".md", ".png"):
         assert first.with_suffix(suffix).read_bytes() == again.with_suffix(suffix).read_bytes()
     assert read_results(first.with_suffix(".json")) == results
 
 
-def test_withdrawn_study_says_why_before_its_verdicts_and_marks_each(made: Make) -> None:
-    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
-    withdrawn = results.model_copy(update={"study": results.study.model_copy(update={"withdrawn": "The\nsampler.\n"})})
-    for text in (page(withdrawn), overview([withdrawn])):
-        assert text.index("> **Withdrawn.** The sampler.") < text.index("**withdrawn (was: held)**")
-        assert "**held**" not in text
-    assert "withdrawn" not in page(results) + overview([results])
+def test_claim_written_after_a_run_is_marked_and_the_commit_of_the_claims_named(made: Make) -> None:
+    results = made({("plain", None): [10.0, 10.1], ("cs", None): [9.0, 9.1]}, [CLAIM])
+    late = results.model_copy(update={"late": ["It is better."]})
+    assert "; written after the runs)" in page(late)
+    assert "written after the runs" not in page(results)
+    assert f"Claims: commit {'b' * 12}" in page(results)
 
 
 def test_every_claim_has_a_row_with_its_verdict_and_the_main_study_stands_first(made: Make) -> None:
-    better = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
-    worse = made({("plain", None): [10.0, 10.0], ("cs", None): [12.0, 13.0]}, [CLAIM])
-    text = overview([better, worse.model_copy(update={"name": "convergence"})])
+    better = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.9]}, [CLAIM])
+    worse = made({("plain", None): [10.0, 10.0], ("cs", None): [12.0, 12.1]}, [CLAIM])
+    text = overview([better, worse.model_copy(update={"name": "few-steps"})], "Found.\n")
     rows = [line for line in text.splitlines() if line.startswith("| It is better.")]
     assert [row.split("|")[2].strip() for row in rows] == ["**not held**", "**held**"]
-    assert text.index("(convergence.png)") < text.index("## convergence") < text.index("## made")
+    assert text.index("Found.") < text.index("(few-steps.png)") < text.index("## few-steps") < text.index("## made")
     assert "`uv run cspipe study made --jobs 2`" in text
 
 
 def test_overview_is_made_of_what_lies_in_the_folder_and_damage_is_named(made: Make, tmp_path: Path) -> None:
-    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.0]}, [CLAIM])
+    (tmp_path / FINDINGS).parent.mkdir()
+    (tmp_path / FINDINGS).write_text("Found.\n")
+    results = made({("plain", None): [10.0, 10.0], ("cs", None): [9.0, 8.9]}, [CLAIM])
     write_pages(results, tmp_path)
-    assert (tmp_path / RESULTS / "README.md").read_text() == overview([results])
+    assert (tmp_path / RESULTS / "README.md").read_text() == overview([results], "Found.\n")
     (tmp_path / RESULTS / "other.json").write_text("{}")
     with pytest.raises(UserError, match=r"other\.json"):
         write_pages(results, tmp_path)
