@@ -51,7 +51,11 @@ class Queue:
     def __init__(self, clone: Clone, shared: Path) -> None:
         self.clone = clone
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        self.environment = {**os.environ, "PATH": programs, SHARED_CACHE: str(shared), "DVC_NO_ANALYTICS": "1"}
+        self.environment = {
+            **os.environ, "PATH": programs, SHARED_CACHE: str(shared), "DVC_NO_ANALYTICS": "1",
+            # where DVC keeps data of each workspace for good, by default in /var/tmp
+            "DVC_SITE_CACHE_DIR": str(clone.folder / "site-cache"),
+        }  # fmt: skip
 
     def put(self, cell: Cell) -> None:
         """Queue a cell. Raises UserError if DVC refuses."""
