@@ -1,6 +1,7 @@
 """Draw the images of README.md and of docs/ from finished runs.
 
 `uv run python docs/figures.py step`: docs/step.png, from the formulas alone.
+`uv run python docs/figures.py first-step`: docs/first-step.png, from the formulas and docs/results/few-steps.json.
 `uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
 `uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
 """
@@ -23,6 +24,8 @@ from cspipe.data.shards import open_split
 from cspipe.diffusion.ddim import ddim_step, evenly_spaced
 from cspipe.diffusion.process import add_noise
 from cspipe.diffusion.schedule import cosine_schedule
+from cspipe.study.results import read_results
+from cspipe.study.statistics import interval
 
 COLUMNS, ROWS, SCALE, MARGIN, HEADING, NARROWEST = 6, 4, 3, 24, 34, 380
 TASK_ROWS, TASK_VARIANT = 7, "ddim-10"
@@ -73,6 +76,31 @@ def step_figure() -> Figure:
     return figure
 
 
+def first_step_figure() -> Figure:
+    """What random signs at t = T add to the first state, and what that does to scores."""
+    schedule, figure = cosine_schedule(100), Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = torch.tensor([5, 10, 20, 50, 100])
+    left.loglog(steps, schedule.kappa(torch.full_like(steps, 100), 100 - 100 // steps) ** 2, ".-")
+    left.set(title="variance that random signs add in the first step", xlabel="steps")
+    left.set_xticks(steps, [str(int(each)) for each in steps], minor=False)
+    left.minorticks_off()
+    results = read_results(Path("docs/results/few-steps.json"))
+    images = [float(point) for point in results.study.points]
+    for number, line in enumerate(("plain / net-10", "cs / net-10", "plain / mean-10", "cs / mean-10")):
+        scores = [
+            interval(list(results.scores(line, point, "frechet").values())).mean for point in results.study.points
+        ]
+        right.plot(images, scores, "o--" if number < 2 else "o-", color=f"C{number % 2}", label=line)
+    right.set(title="Frechet distance, mean of the seeds", xlabel="images seen", xscale="log", ylim=(0, None))
+    right.set_xticks(images, [f"{each:,.0f}" for each in images])
+    right.minorticks_off()
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
     """Panels of one size under their titles."""
     width, height = next(iter(panels.values())).size
@@ -86,9 +114,11 @@ def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image
     return canvas
 
 
+FORMULAS = {"step": step_figure, "first-step": first_step_figure}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["step"]:
-        step_figure().savefig("docs/step.png", dpi=140, metadata={"Software": None})
+    if sys.argv[1:2] and sys.argv[1] in FORMULAS:
+        FORMULAS[sys.argv[1]]().savefig(f"docs/{sys.argv[1]}.png", dpi=140, metadata={"Software": None})
     elif runs := sys.argv[1:]:
         names = (f"{name}: input, result, truth, difference" for name in ("inpainting", "de-occlusion"))
         tasks = dict(zip(names, map(task, map(Path, runs)), strict=True))

@@ -58,10 +58,10 @@ def _speedup(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
     curves, than = (_curves(line, claim, results, seeds) for line in (claim.row, claim.than))
     factor, bounds = speedup(images, curves, than, BETTER[claim.score] == "lower")
     word = UNDECIDED
-    if len(seeds) > 1 and factor.low > claim.factor:
-        word = HELD
-    elif len(seeds) > 1 and (factor.high < claim.factor or (bounds and factor.high <= claim.factor)):
+    if len(seeds) > 1 and (bounds == len(seeds) or factor.high < claim.factor):
         word = NOT_HELD
+    elif len(seeds) > 1 and factor.low > claim.factor:
+        word = HELD
     numbers = (
         f"{claim.row} reaches the last {claim.score} of {claim.than} with {in_words(factor)} times fewer images, "
         f"{significant(claim.factor)} claimed{_over(seeds)}"

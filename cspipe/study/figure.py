@@ -17,7 +17,7 @@ LOG_RATIO = 5.0
 """Positive values that span more than this stand on a log axis."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c2a", "#333333")
 DASHES = ("-", "--", ":")
-PER_ROW, PER_LEGEND_ROW = 3, 8
+PER_ROW, PER_LEGEND_ROW = 3, 5
 Curve = list[tuple[float, Interval]]
 
 
