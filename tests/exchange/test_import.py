@@ -16,10 +16,11 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cspipe.cli.exchange import import_model
+from cspipe.exchange.diffusers_folder import WEIGHTS
 from cspipe.exchange.draw import variant_of
 from cspipe.runtime.errors import UserError
 from cspipe.sampling.reverse import sample
@@ -38,12 +39,12 @@ TUTORIAL = {
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Callable[..., Path]:
-    """pipeline(config of the scheduler): the folder of a pipeline with random weights."""
+    """pipeline(more of the net, config of the scheduler): the folder of a pipeline with random weights."""
 
-    def make(**config: Any) -> Path:
+    def make(net: dict[str, Any] | None = None, **config: Any) -> Path:
         torch.manual_seed(0)
         config = {"clip_sample": True, "timestep_spacing": "trailing", **config}
-        DDIMPipeline(UNet2DModel(**TUTORIAL), DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
+        DDIMPipeline(UNet2DModel(**TUTORIAL, **(net or {})), DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
         return tmp_path / "theirs"
 
     return make
@@ -94,6 +95,32 @@ def test_weights_alone_give_the_same_estimates(
     with torch.no_grad():
         expected = theirs(x, (t - 1).float())[:, :3]
         assert expected.std() > 0.1
+        torch.testing.assert_close(denoise.output(x, t), expected, rtol=1e-4, atol=1e-4)
+
+
+def as_of_2022(folder: Path) -> None:
+    """A pipeline's folder as the oldest ones are: without subfolders, attention with its first names."""
+    weights = folder / "unet" / WEIGHTS
+    state = load_file(weights)
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(f".{new}.", f".{old}."): tensor for name, tensor in state.items()}
+    save_file(state, weights)
+    for part in ("unet", "scheduler"):
+        for file in (folder / part).iterdir():
+            file.rename(folder / file.name)
+        (folder / part).rmdir()
+
+
+def test_a_folder_of_2022_gives_the_same_estimates(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    """One attention head as wide as the net (null) is no head of the default width."""
+    folder = pipeline({"attention_head_dim": None}, beta_schedule="squaredcos_cap_v2")
+    as_of_2022(folder)
+    import_model(folder, tmp_path / "main")
+    denoise, stored = finished_denoiser(CPU, tmp_path / "main")
+    assert stored["diffusion"]["schedule"] == "cosine"
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 700])
+    with torch.no_grad():
+        expected = DDIMPipeline.from_pretrained(folder).unet(x, t - 1).sample
         torch.testing.assert_close(denoise.output(x, t), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -180,6 +207,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
     ("changes", "match"),
     [
         ({"beta_end": 0.03}, "beta_schedule linear"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         slow({"beta_schedule": "sigmoid"}, "sigmoid"),
         slow({"trained_betas": "many"}, "trained_betas"),
         slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
