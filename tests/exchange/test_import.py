@@ -223,6 +223,29 @@ def test_a_scheduler_of_other_noise_levels_is_refused(
     refused(tmp_path / "theirs", tmp_path / "main", match)
 
 
+@pytest.mark.parametrize(
+    ("changes", "size", "match"),
+    [
+        ({}, 18, "multiple of 4"),
+        slow({"conv_in.weight": torch.tensor(1.0)}, 16, "make no net"),
+        slow({"down.1.block.0.conv1.weight": torch.tensor(1.0)}, 16, "make no net"),
+    ],
+    ids=["size", "scalar", "scalar further in"],
+)
+def test_weights_that_make_no_net_are_refused(tmp_path: Path, changes: dict, size: int, match: str) -> None:
+    torch.save({**OldDDPM().state_dict(), **changes}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", tmp_path / "main", f"w.pt.*{match}", size=size)
+
+
+@pytest.mark.slow
+def test_two_names_of_one_tensor_are_two_weights(tmp_path: Path) -> None:
+    state = OldDDPM().state_dict()
+    state["mid.block_1.conv1.bias"] = state["mid.block_1.conv2.bias"]
+    torch.save(state, tmp_path / "w.pt")
+    import_model(tmp_path / "w.pt", tmp_path / "main", size=16)
+    finished_denoiser(CPU, tmp_path / "main")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("drop", ["middle_block.0.in_layers.0.bias", "out.2.bias", "middle_block.1.qkv.bias"])
 def test_missing_weights_are_named(tmp_path: Path, drop: str) -> None:
