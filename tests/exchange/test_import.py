@@ -44,7 +44,8 @@ def pipeline(tmp_path: Path) -> Callable[..., Path]:
     def make(net: dict[str, Any] | None = None, **config: Any) -> Path:
         torch.manual_seed(0)
         config = {"clip_sample": True, "timestep_spacing": "trailing", **config}
-        DDIMPipeline(UNet2DModel(**TUTORIAL, **(net or {})), DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
+        unet = UNet2DModel(**TUTORIAL, **(net or {}))
+        DDIMPipeline(unet, DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
         return tmp_path / "theirs"
 
     return make
