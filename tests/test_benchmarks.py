@@ -24,9 +24,10 @@ from cspipe.training.diffusion_trainer import DiffusionTrainer
 
 CPU, PLAIN = torch.device("cpu"), Mode(torch.float32)
 CLOCK = Clock(CPU, least=0.0)
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("measure", [partial(training_speed, matrices=1.0), step_costs], ids=["speed", "costs"])
+@pytest.mark.parametrize("measure", [partial(training_speed, matrices=1.0), slow(step_costs)], ids=["speed", "costs"])
 def test_a_compensated_step_is_compensated(measure: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     step, seen = DiffusionTrainer.step, []
 
@@ -39,6 +40,7 @@ def test_a_compensated_step_is_compensated(measure: Callable, monkeypatch: pytes
     assert all(scalars["share"] > 0 and "module_loss" not in scalars for scalars in seen)
 
 
+@pytest.mark.slow
 def test_every_compiled_net_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """However many came before: dynamo has a limit of graphs for a piece of code."""
     compile_ = torch.compile

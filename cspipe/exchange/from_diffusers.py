@@ -70,7 +70,7 @@ def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
 
 def _schedule(config: dict[str, Any], path: Path) -> str:
     """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
-    kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule", "linear")
+    kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule")
     if config.get("rescale_betas_zero_snr"):
         raise UserError(f"{path}: rescale_betas_zero_snr: its last level is noise alone, which no schedule here is")
     with suppress(KeyError, TypeError, ValueError, RuntimeError):

@@ -15,7 +15,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, EDMEulerScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -222,6 +222,12 @@ def test_a_scheduler_of_other_noise_levels_is_refused(
     file = pipeline() / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     refused(tmp_path / "theirs", tmp_path / "main", match)
+
+
+def test_a_scheduler_without_betas_is_refused(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    folder = pipeline()
+    EDMEulerScheduler().save_pretrained(folder / "scheduler")
+    refused(folder, tmp_path / "main", "beta_schedule None")
 
 
 @pytest.mark.parametrize(
