@@ -51,7 +51,8 @@ def picture(found: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 1 + 0.5 * len(shown)), layout="constrained")
     axes = figure.subplots()
     axes.barh([row["work"] for row in shown], [row["ratio"] for row in shown])
-    axes.plot([row["goal"] for row in shown], range(len(shown)), "k|", markersize=16, label="goal")
+    goals = [float(str(row["goal"]).split()[-1]) for row in shown]  # 5.0, ">= 1.2"
+    axes.plot(goals, range(len(shown)), "k|", markersize=16, label="goal")
     axes.set(xlabel="ratio to the peer")
     axes.invert_yaxis()
     axes.legend()

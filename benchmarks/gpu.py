@@ -1,10 +1,10 @@
 """Everything that a GPU has to show, in one command: `python -m benchmarks.gpu --minutes 25 --out DIR`.
 
-Needs torch 2.7 or newer and what cspipe/ imports; no DVC, no Prefect, no network. The parts stand in order of worth:
-the tests of tests/gpu, speeds, the costs of one step, and two trainings of CIFAR-10's shape, plain and compensated, of
-the real images where --cifar names cifar-10-python.tar.gz. Each result is in DIR/results.json as soon as it is there;
-the same command goes on with what is missing. DIR/results.md is the page made of it. `--smallest` tries it all on the
-CPU: numbers of no use.
+Needs torch 2.7 or newer, the package and its group dev (the tests, diffusers); no network. The parts stand in order of
+worth: the tests of tests/gpu, speeds, the costs of one step, and two trainings of CIFAR-10's shape, plain and
+compensated, of the real images where --cifar names cifar-10-python.tar.gz. Each result is in DIR/results.json as soon
+as it is there; the same command goes on with what is missing. DIR/results.md is the page made of it. `--smallest` tries
+it all on the CPU: numbers of no use.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -61,10 +63,13 @@ class Results:
         if name in self.found.setdefault(part, {}):
             return
         start = time.monotonic()
+        torch.compiler.reset()  # else nets beyond dynamo's limit of graphs are not compiled, without a word here
+        with suppress(RuntimeError):  # of a GPU that is lost to this process
+            torch.cuda.empty_cache()  # stages have processes of their own
         try:
             value = measure()
-        except (RuntimeError, OSError, ImportError, subprocess.TimeoutExpired) as error:  # out of memory among them
-            value = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+        except Exception as error:  # what fails stops no other
+            value = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"}
         self.found[part][name] = value
         with whole_file(self.file) as beside:
             beside.write_text(json.dumps(self.found, indent=1) + "\n")
@@ -72,10 +77,16 @@ class Results:
 
 
 def run_tests(seconds: float) -> dict[str, Any]:
-    """The tests marked `gpu`, slow ones too: pytest's status and last lines."""
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "tests/gpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
-    return {"status": done.returncode, "last_lines": done.stdout.splitlines()[-25:]}
+    """The tests marked `gpu`, slow ones too: pytest's status, None if it took too long, and last lines."""
+    command = [sys.executable, "-m", "pytest", "-v", "-o", "addopts=", "-p", "no:cacheprovider", "tests/gpu"]
+    with TemporaryFile("w+") as said:
+        status: int | None = None
+        with suppress(subprocess.TimeoutExpired):
+            status = subprocess.run(
+                command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, timeout=seconds, check=False
+            ).returncode
+        said.seek(0)
+        return {"status": status, "last_lines": said.read().splitlines()[-60:]}
 
 
 def speed_cases(smallest: bool) -> Iterator[tuple[str, Params, Mode]]:
@@ -97,7 +108,6 @@ def speed(results: Results, clock: Clock, smallest: bool, deadline: float) -> No
             best = results.found["speed"][f"matrices, {str(mode.precision).removeprefix('torch.')}"]
             measure = diffusers_training if "diffusers" in name else training_speed
             results.once("speed", name, partial(measure, params, mode, clock, best))
-            torch.cuda.empty_cache()
     params = preset("cifar10", TINY if smallest else {})
     for name, mode in list(MODES.items())[: 1 if smallest else None]:
         if time.monotonic() < deadline:
@@ -121,9 +131,12 @@ def main() -> None:
     chosen = parser.parse_args()
     if not (chosen.smallest or torch.cuda.is_available()):
         raise SystemExit("torch finds no GPU here; --smallest tries the command on the CPU")
+    if chosen.cifar and not chosen.cifar.is_file():
+        raise SystemExit(f"{chosen.cifar}: no file; correct --cifar, or leave it out")
     device = torch.device("cpu" if chosen.smallest else "cuda")
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True  # as with compute.deterministic: false, which the presets have
     chosen.out.mkdir(parents=True, exist_ok=True)
     file, start = chosen.out / "results.json", time.monotonic()
     results = Results(file, json.loads(file.read_text()) if file.exists() else {})

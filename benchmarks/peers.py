@@ -50,13 +50,14 @@ def diffusers_training(params: Params, mode: Mode, clock: Clock, matrices: float
     net = Sample(params).to(clock.device)
     if mode.other_layout:
         net.to(memory_format=torch.channels_last)
-    step = diffusers_step(net, mode, new_batch(params, clock.device).x0)
-    cost = cost_of(Sample(params), torch.randn(1, params.data.channels, *[params.data.size] * 2), torch.ones(1))
+    step = diffusers_step(net, mode, new_batch(params, clock.device).x0, params.train.micro_batch)
+    with torch.device("meta"):
+        cost = cost_of(Sample(params), torch.empty(1, params.data.channels, *[params.data.size] * 2), torch.empty(1))
     return figures(params, clock, step, cost, matrices)
 
 
-def diffusers_step(net: Sample, mode: Mode, x0: Tensor) -> Callable[[], None]:
-    """Of that training on images x0 (N, C, H, W): AdamW, clipping, and diffusers' EMA of the weights."""
+def diffusers_step(net: Sample, mode: Mode, batch: Tensor, micro_batch: int) -> Callable[[], None]:
+    """Of that training on images (N, C, H, W): gradients added up, AdamW, clipping, diffusers' EMA of the weights."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
@@ -66,11 +67,12 @@ def diffusers_step(net: Sample, mode: Mode, x0: Tensor) -> Callable[[], None]:
 
     def step() -> None:
         """One optimizer step."""
-        noise = torch.randn_like(x0)
-        t = torch.randint(0, 1000, (len(x0),), device=x0.device)
-        with torch.autocast(x0.device.type, mode.precision, enabled=mode.precision != torch.float32):
-            predicted = called(scheduler.add_noise(x0, noise, t), t)
-        nn.functional.mse_loss(predicted.float(), noise).backward()
+        for x0 in batch.split(micro_batch):
+            noise = torch.randn_like(x0)
+            t = torch.randint(0, 1000, (len(x0),), device=x0.device)
+            with torch.autocast(x0.device.type, mode.precision, enabled=mode.precision != torch.float32):
+                predicted = called(scheduler.add_noise(x0, noise, t), t)
+            (nn.functional.mse_loss(predicted.float(), noise) * (len(x0) / len(batch))).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

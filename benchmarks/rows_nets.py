@@ -77,7 +77,7 @@ def _training(budget_seconds: float, params: Params) -> dict[str, Any]:
     other, other_step, _ = lucidrains(params, batch.x0, STEPS)
     actions: Actions = {
         "ours": lambda: trainer.step(batch, 0),
-        "diffusers": diffusers_step(theirs, PLAIN, batch.x0),
+        "diffusers": diffusers_step(theirs, PLAIN, batch.x0, params.train.micro_batch),
         "denoising-diffusion-pytorch": other_step,
     }
     spent, rounds = alternate(actions, budget_seconds)
@@ -153,7 +153,7 @@ def step_bytes(whose: str) -> int:
 
 def _step(whose: str, params: Params, x0: torch.Tensor) -> Callable[[], object]:
     if whose == "diffusers":
-        return diffusers_step(Sample(params, SAME_PARAMETERS), PLAIN, x0)
+        return diffusers_step(Sample(params, SAME_PARAMETERS), PLAIN, x0, len(x0))
     trainer, batch = new_training(params, PLAIN, CPU), new_batch(params, CPU)
     return lambda: trainer.step(batch._replace(x0=x0), 0)
 

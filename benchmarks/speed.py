@@ -140,8 +140,13 @@ def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionT
 
 def training_speed(params: Params, mode: Mode, clock: Clock, matrices: float) -> dict[str, Any]:
     """A step of the train stage."""
-    trainer, batch = new_training(params, mode, clock.device), new_batch(params, clock.device)
-    return figures(params, clock, lambda: trainer.step(batch, 0), costs(params)[0], matrices)
+    return figures(params, clock, training_step(params, mode, clock.device), costs(params)[0], matrices)
+
+
+def training_step(params: Params, mode: Mode, device: torch.device) -> Callable[[], object]:
+    """A step in the middle of a training: the method's path has begun, and C is fit."""
+    trainer, batch = new_training(params, mode, device), new_batch(params, device)
+    return lambda: trainer.step(batch, params.train.images // 2)
 
 
 def noise(params: Params) -> Noise:

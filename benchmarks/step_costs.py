@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.speed import WARM_UP, Clock, Mode, new_batch, new_training
+from benchmarks.speed import WARM_UP, Clock, Mode, training_step
 from cspipe.config.params import Params
 
 LARGEST = 3
@@ -14,13 +14,13 @@ LARGEST = 3
 
 def step_costs(params: Params, mode: Mode, clock: Clock) -> dict[str, Any]:
     """The operations that took most of a step, with their shares of its time on the device."""
-    trainer, batch = new_training(params, mode, clock.device), new_batch(params, clock.device)
-    for seen in range(WARM_UP):
-        trainer.step(batch, seen)
+    step = training_step(params, mode, clock.device)
+    for _ in range(WARM_UP):
+        step()
     clock.wait()
     on_gpu = clock.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
-        trainer.step(batch, WARM_UP)
+        step()
         clock.wait()
     time_of = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     spent = {event.key: float(getattr(event, time_of)) for event in profiler.key_averages()}

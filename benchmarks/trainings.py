@@ -90,21 +90,23 @@ class Trainings:
         return {"images": few if self.smallest else int(rate * seconds * SHARE_OF_TRAINING) // batch * batch}
 
     def _train(self, method: str, images: int, seconds: float) -> dict[str, Any]:
-        """All stages of a method, and its scores."""
+        """All stages of a method, and its scores; those that there are if a stage takes too long."""
         folder, end = self._folder(method), time.monotonic() + seconds
         if not (folder / "data/prepared").exists():
             shutil.copytree(self._folder(METHODS[0]) / "data/prepared", folder / "data/prepared")
         write_params(folder, self._changes(method, images))
-        spent = {}
+        spent: dict[str, float] = {}
+        found: dict[str, Any] = {"images": images, "seconds": spent}
         of_variants = [[name, variant] for variant in self._variants for name in ("sample", "evaluate")]
-        for stage in [["train"], ["compensate"], *of_variants]:
-            start = time.monotonic()
-            self._stage(folder, *stage, seconds=max(120.0, end - start))
-            spent["@".join(stage)] = time.monotonic() - start
-        scores = {
-            name: json.loads((folder / f"metrics/{name}.json").read_text())["efflite0"] for name in self._variants
-        }
-        return {"images": images, "seconds": spent, "scores": scores}
+        try:
+            for stage in [["train"], ["compensate"], *of_variants]:
+                start = time.monotonic()
+                self._stage(folder, *stage, seconds=max(120.0, end - start))
+                spent["@".join(stage)] = time.monotonic() - start
+        except subprocess.TimeoutExpired as error:
+            found["failed"] = f"{' '.join(error.cmd[2:])} took over {error.timeout:.0f} s"
+        files = {name: folder / f"metrics/{name}.json" for name in self._variants if f"evaluate@{name}" in spent}
+        return {**found, "scores": {name: json.loads(file.read_text())["efflite0"] for name, file in files.items()}}
 
     def _changes(self, method: str, images: int) -> dict[str, Any]:
         """Of the preset cifar10."""

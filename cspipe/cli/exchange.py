@@ -58,7 +58,7 @@ def import_model(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
     schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler says")] = None,
     prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
-    size: Annotated[int, typer.Option(min=4, max=2048, help="pixels, for a file of weights")] = 256,
+    size: Annotated[int, typer.Option(min=4, max=1024, help="pixels, for a file of weights")] = 256,
     head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
 ) -> None:
     """Make a model of diffusers, guided-diffusion or DDPM one of this project: sample, score and compensate it."""

@@ -17,7 +17,7 @@ from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
-PIPELINE, MAIN, PREPARED = "dvc.yaml", Path("models/main"), Path("data/prepared/index.json")
+PIPELINE, MAIN, PREPARED = "dvc.yaml", Path("models/main"), Path("data/prepared")
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as JSON")] = False) -> None:
@@ -95,6 +95,7 @@ def card(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
 ) -> None:
     """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
+    from cspipe.data.shards import INDEX, read_index
     from cspipe.runtime.models import read_config
 
     if out.resolve().is_relative_to(Path("models").resolve()):
@@ -102,7 +103,7 @@ def card(
     config = read_config(MAIN, "train")
     if config["data_sha256"] is None:
         raise UserError(f"{MAIN}: imported, and says nothing of its training; its card is that of where it is from")
-    index = json.loads(PREPARED.read_text()) if PREPARED.exists() else {}
+    index = read_index(PREPARED) if (PREPARED / INDEX).exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
     scores = _scores("main", {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}, MAIN)

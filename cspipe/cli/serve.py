@@ -208,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.studio.draw(dict(json.loads(body)), self._emit)
         except ConnectionError:  # the page has gone, or wants something else
             pass
-        except (UserError, ArithmeticError, ValueError, TypeError, LookupError) as error:
+        except (UserError, ArithmeticError, ValueError, TypeError, LookupError, RecursionError) as error:
             self._emit({"error": str(error) if isinstance(error, UserError) else f"not what the page asks: {error!r}"})
 
     def _emit(self, line: dict[str, Any]) -> None:

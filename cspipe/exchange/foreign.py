@@ -70,7 +70,7 @@ def read_tensors(path: Path) -> State:
     state = {str(name).removeprefix("module."): tensor for name, tensor in tree.items()}
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > 2 * path.stat().st_size:
         raise UserError(f"{path}: its tensors say they are larger than the file; save the net's state_dict anew")
-    return {name: tensor.float() for name, tensor in state.items()}
+    return {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
 
 
 def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
@@ -83,6 +83,8 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         shape = (foreign.channels, foreign.channels, foreign.size)
         net = fitting(lambda: model.build(*shape), foreign.state)
         model.check_size(foreign.size)
+        if foreign.size % 4:
+            raise ValueError(f"size {foreign.size} is no multiple of 4")
         net.load_state_dict(foreign.state, assign=True)
     except UserError:
         raise

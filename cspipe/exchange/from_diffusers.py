@@ -15,16 +15,20 @@ from cspipe.exchange.foreign import STEPS, Foreign, read_json, read_tensors
 from cspipe.runtime.errors import UserError
 from cspipe.stages.nets import MOST_PIXELS
 
+SCHEDULER = "scheduler_config.json"
+OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
+"""Parts of the names of attention's weights that diffusers still reads, and today's."""
+
 
 def read_folder(folder: Path) -> tuple[Foreign, Path]:
     """The net of a pipeline's folder, or of its unet/ alone, and its file of weights. Raises UserError."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = {key: value for key, value in read_json(unet / "config.json").items() if value is not None}
+    config = read_json(unet / "config.json")
     name = config.pop("_class_name", None)
     if name != "UNet2DModel":
         raise UserError(f"{unet / 'config.json'}: _class_name is {name}; only UNet2DModel can be imported")
     for key in ("num_class_embeds", "class_embed_type"):
-        if key in config:
+        if config.get(key) is not None:
             raise UserError(f"{unet / 'config.json'}: {key} {config[key]}: nets that want a label cannot be imported")
     if config.get("time_embedding_type", "positional") != "positional":
         raise UserError(f"{unet / 'config.json'}: time_embedding_type must be positional, for times 0..{STEPS - 1}")
@@ -39,14 +43,20 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     if weights is None:
         raise UserError(f"{unet}: has no {WEIGHTS}; save the model with save_pretrained, in one file")
     keys = {key: value for key, value in config.items() if not key.startswith("_")}
-    state = {f"unet.{name}": tensor for name, tensor in read_tensors(weights).items()}
+    state = {f"unet.{_renamed(name)}": tensor for name, tensor in read_tensors(weights).items()}
     return Foreign("diffusers", {"name": "unet2d", "config": keys}, seen, size, state), weights
+
+
+def _renamed(name: str) -> str:
+    for old, new in OLD.items():
+        name = name.replace(old, new)
+    return name
 
 
 def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
     """Schedule and prediction of a pipeline's folder, None where it has no scheduler. Raises UserError."""
-    path = folder / "scheduler" / "scheduler_config.json"
-    if not path.exists():
+    places = (folder / "scheduler" / SCHEDULER, folder / SCHEDULER)  # the second of pipelines without subfolders
+    if (path := next((place for place in places if place.exists()), None)) is None:
         return None, None
     config = read_json(path)
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
@@ -60,7 +70,9 @@ def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
 
 def _schedule(config: dict[str, Any], path: Path) -> str:
     """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
-    kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule", "linear")
+    kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule")
+    if config.get("rescale_betas_zero_snr"):
+        raise UserError(f"{path}: rescale_betas_zero_snr: its last level is noise alone, which no schedule here is")
     with suppress(KeyError, TypeError, ValueError, RuntimeError):
         if kind == "squaredcos_cap_v2":
             return "cosine"

@@ -42,7 +42,7 @@ def read_weights(path: Path, size: int, head_channels: int) -> Foreign:
             return _guided(state, size, head_channels)
         if "temb.dense.0.weight" in state:
             return _ddpm(state, size)
-    except (LookupError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
     known = "guided-diffusion (input_blocks.0.0.weight) nor of DDPM (temb.dense.0.weight)"
     edm = "EDM's nets, which are told log sigma in place of t, cannot be imported"

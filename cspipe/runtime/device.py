@@ -103,8 +103,10 @@ def open_device(compute: ComputeSettings) -> Device:
     if device.type == "cpu" and compute.precision == "bfloat16":
         raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
     if device.type == "cuda":
-        # Attention's fast backward passes add in no fixed order; where there is no ordered kernel torch warns.
+        # Where there is no ordered kernel torch warns; so it does, too, for the fast backward passes of attention.
         torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
+        for fast in ("flash", "mem_efficient", "cudnn"):
+            getattr(torch.backends.cuda, f"enable_{fast}_sdp")(not compute.deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         _tell_crowd(compute.threads)

@@ -128,7 +128,8 @@ def _stop(told: set[int]) -> None:
     """SIGTERM, once each, to the ranks: they are in sessions of their own, and may not all have started."""
     for process in psutil.Process().children():
         if process.pid not in told:
-            process.terminate()
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
             told.add(process.pid)
 
 

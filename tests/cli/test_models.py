@@ -95,6 +95,13 @@ def test_a_damaged_metrics_file_is_named(project: Path) -> None:
             listed()
 
 
+def test_a_damaged_index_is_named(project: Path) -> None:
+    (project / "data/prepared").mkdir(parents=True)
+    (project / "data/prepared/index.json").write_text("{")
+    with pytest.raises(UserError, match=r"index\.json"):
+        cspipe("card", "-o", "card")
+
+
 def test_an_imported_model_has_no_card(project: Path) -> None:
     config = read_config(MAIN.parent, "train")
     save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, config | {"data_sha256": None, "train": {"method": "x"}})

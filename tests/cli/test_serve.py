@@ -69,6 +69,11 @@ def test_nobody_else_draws(wrong: dict[str, str], tmp_path: Path) -> None:
             assert ask(server, "GET", "/model", **wrong).status == 403
 
 
+def test_a_body_as_deep_as_no_page_sends_is_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        assert "error" in json.loads(ask(server, "POST", "/draw", b"[" * 10**5).read())
+
+
 def test_the_page_has_no_secret_and_runs_nothing_of_others(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         answer = ask(server, "GET", "/", X_Token="")

@@ -15,11 +15,12 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-from safetensors.torch import save_file
+from diffusers import DDIMPipeline, DDIMScheduler, EDMEulerScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cspipe.cli.exchange import import_model
+from cspipe.exchange.diffusers_folder import WEIGHTS
 from cspipe.exchange.draw import variant_of
 from cspipe.runtime.errors import UserError
 from cspipe.sampling.reverse import sample
@@ -38,12 +39,13 @@ TUTORIAL = {
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Callable[..., Path]:
-    """pipeline(config of the scheduler): the folder of a pipeline with random weights."""
+    """pipeline(more of the net, config of the scheduler): the folder of a pipeline with random weights."""
 
-    def make(**config: Any) -> Path:
+    def make(net: dict[str, Any] | None = None, **config: Any) -> Path:
         torch.manual_seed(0)
         config = {"clip_sample": True, "timestep_spacing": "trailing", **config}
-        DDIMPipeline(UNet2DModel(**TUTORIAL), DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
+        unet = UNet2DModel(**TUTORIAL, **(net or {}))
+        DDIMPipeline(unet, DDIMScheduler(**config)).save_pretrained(tmp_path / "theirs")
         return tmp_path / "theirs"
 
     return make
@@ -94,6 +96,32 @@ def test_weights_alone_give_the_same_estimates(
     with torch.no_grad():
         expected = theirs(x, (t - 1).float())[:, :3]
         assert expected.std() > 0.1
+        torch.testing.assert_close(denoise.output(x, t), expected, rtol=1e-4, atol=1e-4)
+
+
+def as_of_2022(folder: Path) -> None:
+    """A pipeline's folder as the oldest ones are: without subfolders, attention with its first names."""
+    weights = folder / "unet" / WEIGHTS
+    state = load_file(weights)
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        state = {name.replace(f".{new}.", f".{old}."): tensor for name, tensor in state.items()}
+    save_file(state, weights)
+    for part in ("unet", "scheduler"):
+        for file in (folder / part).iterdir():
+            file.rename(folder / file.name)
+        (folder / part).rmdir()
+
+
+def test_a_folder_of_2022_gives_the_same_estimates(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    """One attention head as wide as the net (null) is no head of the default width."""
+    folder = pipeline({"attention_head_dim": None}, beta_schedule="squaredcos_cap_v2")
+    as_of_2022(folder)
+    import_model(folder, tmp_path / "main")
+    denoise, stored = finished_denoiser(CPU, tmp_path / "main")
+    assert stored["diffusion"]["schedule"] == "cosine"
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([1, 700])
+    with torch.no_grad():
+        expected = DDIMPipeline.from_pretrained(folder).unet(x, t - 1).sample
         torch.testing.assert_close(denoise.output(x, t), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -180,6 +208,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
     ("changes", "match"),
     [
         ({"beta_end": 0.03}, "beta_schedule linear"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
         slow({"beta_schedule": "sigmoid"}, "sigmoid"),
         slow({"trained_betas": "many"}, "trained_betas"),
         slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
@@ -193,6 +222,35 @@ def test_a_scheduler_of_other_noise_levels_is_refused(
     file = pipeline() / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     refused(tmp_path / "theirs", tmp_path / "main", match)
+
+
+def test_a_scheduler_without_betas_is_refused(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    folder = pipeline()
+    EDMEulerScheduler().save_pretrained(folder / "scheduler")
+    refused(folder, tmp_path / "main", "beta_schedule None")
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "match"),
+    [
+        ({}, 18, "multiple of 4"),
+        slow({"conv_in.weight": torch.tensor(1.0)}, 16, "make no net"),
+        slow({"down.1.block.0.conv1.weight": torch.tensor(1.0)}, 16, "make no net"),
+    ],
+    ids=["size", "scalar", "scalar further in"],
+)
+def test_weights_that_make_no_net_are_refused(tmp_path: Path, changes: dict, size: int, match: str) -> None:
+    torch.save({**OldDDPM().state_dict(), **changes}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", tmp_path / "main", f"w.pt.*{match}", size=size)
+
+
+@pytest.mark.slow
+def test_two_names_of_one_tensor_are_two_weights(tmp_path: Path) -> None:
+    state = OldDDPM().state_dict()
+    state["mid.block_1.conv1.bias"] = state["mid.block_1.conv2.bias"]
+    torch.save(state, tmp_path / "w.pt")
+    import_model(tmp_path / "w.pt", tmp_path / "main", size=16)
+    finished_denoiser(CPU, tmp_path / "main")
 
 
 @pytest.mark.slow

@@ -89,6 +89,10 @@ def test_set_that_fits_into_what_two_steps_leave_gives_the_same_batches(pictures
     assert asked_after == [2]
 
 
+FAST = ("flash", "mem_efficient", "cudnn")
+"""Kernels of attention whose backward passes add in no fixed order, unless torch may refuse operations (warn_only)."""
+
+
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The UUIDs of two GPUs that torch seems to find."""
@@ -102,6 +106,8 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setenv(compute.GPUS, "")
     yield names
     torch.use_deterministic_algorithms(deterministic)
+    for kernel in FAST:
+        getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(True)
     for name in names:
         if name in gpu_lock._held:
             gpu_lock._held.pop(name).release()
@@ -113,6 +119,8 @@ def test_what_is_not_deterministic_may_be_fast(deterministic: bool, params: Make
     assert open_device(params({"compute.deterministic": deterministic}).compute).device.type == "cuda"
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.backends.cudnn.benchmark is not deterministic
+    fast = {kernel: getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")() for kernel in FAST}
+    assert fast == dict.fromkeys(FAST, not deterministic)
 
 
 def test_the_cpu_knows_no_such_difference(params: Make) -> None:
