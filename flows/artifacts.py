@@ -128,7 +128,8 @@ def show_samples(root: Path, stage: str, run: str) -> None:
     name, _, variant = stage.partition("@")
     file = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
     if name in ("sample", "train") and file.exists():
-        show_image(file, key("pictures", stage), f"{stage} of {run}")
+        along = ": samples along training, top to bottom" if name == "train" else ""
+        show_image(file, key("pictures", stage), f"{stage} of {run}{along}")
 
 
 @never_fails
@@ -140,12 +141,12 @@ def show_plan(text: str, run: str) -> None:
 @never_fails
 def show_report(workspace: Workspace, run: str) -> None:
     """Where the finished report is."""
-    lines = [f"`dvc exp apply {run}`, then open `report/report.html`."]
+    lines = [f"In the worker's clone `dvc exp apply {run}` brings the results; then open `report/report.html`."]
     report = workspace.root / "report" / "report.html"
     if workspace.bucket is not None and report.exists():
         place = f"runs/{run}/report.html"
         workspace.bucket.put_file(report, place)
-        lines.append(f"A copy: `{workspace.bucket.url}/{place}`")
+        lines.append(f"A copy of the page: `{workspace.bucket.url}/{place}`")
     create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
 
 

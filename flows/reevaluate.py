@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from cspipe.report.numbers import DASH
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged, StorageError
@@ -31,6 +32,8 @@ NOTHING = "nothing registered: no version tag of a model; `gto register main` an
 UNKNOWN = "nothing that is recorded; other packages, a driver or the machine may"
 CALM = ("same", "improved", "inconclusive")
 """Verdicts of rows without drift."""
+COLUMNS = ("model", "variant", "metric", "recorded", "same seeds", "fresh seeds", "band", "verdict")
+"""Of the table: Prefect's page takes the columns of the first row for those of all."""
 
 
 @dataclass
@@ -169,13 +172,14 @@ def table(checked: Sequence[Checked]) -> list[dict[str, Any]]:
             rows.append({"model": group.models, "verdict": group.problem})
         for found in group.variants:
             rows += [{"model": group.models, "variant": found.variant, **row} for row in _rows(found)]
-    return sorted(rows, key=lambda row: row["verdict"] in CALM)
+    whole = [{column: row.get(column, DASH) for column in COLUMNS} for row in rows]
+    return sorted(whole, key=lambda row: row["verdict"] in CALM)
 
 
 def _rows(found: Finding) -> Iterator[dict[str, Any]]:
     equal = f"{found.images - found.changed} of {found.images} equal"
     verdict = "drifted" if found.problems else "same"
-    yield {"metric": "samples", "then": found.images, "same seeds": equal, "verdict": verdict}
+    yield {"metric": "samples", "recorded": found.images, "same seeds": equal, "verdict": verdict}
     for name, judged in verdicts(found.now, found.bands).items():
-        scores = {"then": found.then[name], "same seeds": found.again[name], "fresh seeds": found.now[name]}
+        scores = {"recorded": found.then[name], "same seeds": found.again[name], "fresh seeds": found.now[name]}
         yield {"metric": name, **scores, "band": str(found.bands[name] or "none yet"), "verdict": judged}

@@ -65,9 +65,10 @@ def line_chart(
     from_zero: bool = False,
     reference: Reference | None = None,
 ) -> Markup:
-    """An SVG line chart. `title` and the ends of each line are its accessible title; labels carry the units.
+    """The y label and the legend in words, which wrap on a phone, above an SVG. Labels carry the units.
 
-    `log_y` leaves out values that are not positive; `from_zero` makes a linear y axis start at 0 or below.
+    `title` and the ends of each line are the accessible title. `log_y` leaves out values that are not positive;
+    `from_zero` makes a linear y axis start at 0 or below.
     """
     shown = [_drawable(each, log_y) for each in series]
 
@@ -75,22 +76,23 @@ def line_chart(
         """Draw the lines."""
         axes = figure.subplots()
         set_scale(axes, "x", x_label)
-        set_scale(axes, "y", y_label, log=log_y)
+        axes.xaxis.labelpad = 8  # on a phone the page makes both larger
+        set_scale(axes, "y", "", log=log_y)
         for each, (colour, dash) in zip(shown, LINES, strict=False):
             few = sum(map(math.isfinite, each.y)) <= DOTTED
-            axes.plot(each.x, each.y, color=colour, linestyle=dash, marker="." if few else "", label=each.name)
+            axes.plot(each.x, each.y, color=colour, linestyle=dash, marker="." if few else "")
         if reference:
             axes.axhline(reference.y, color=SOFT, linestyle=":", linewidth=1.2)
-            place = axes.get_yaxis_transform()
-            axes.text(0.99, reference.y, reference.label, transform=place, ha="right", va="bottom", color=SOFT)
         if from_zero:
             axes.set_ylim(bottom=min([0.0, *(y for each in shown for y in each.y if math.isfinite(y))]))
-        if len(shown) > 1:
-            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shown), borderaxespad=0)
         if not any(math.isfinite(y) for each in shown for y in each.y):
             axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=SOFT)
 
-    return _svg(f"{title}: {'; '.join(map(_ends, shown))}", draw)
+    legend = [(f"line-{number}", each.name) for number, each in enumerate(shown) if len(shown) > 1]
+    legend += [("soft", reference.label)] if reference else []
+    words = Markup("").join(Markup('<span class="{}">{}</span>').format(*entry) for entry in legend)
+    svg = _svg(f"{title}: {'; '.join(map(_ends, shown))}", draw)
+    return Markup('<p class="legend"><b>{}</b>{}</p>').format(y_label, words) + svg
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], label: str, *, log: bool = False) -> None:

@@ -75,7 +75,7 @@ def summary_facts(report: Report) -> list[str]:
         f"{index.size} {TIMES} {index.size} {colour}",
         f"{count(index.splits['train'].images)} training images",
         f"{count(max(result.metrics.provenance[0].images_seen for result in report.results))} images seen",
-        f"{compact(report.parameters)} parameters (module {compact(report.module_parameters)})",
+        f"{compact(report.parameters)} parameters (net C {compact(report.module_parameters)})",
         f"T = {params.diffusion.steps}, {params.diffusion.schedule}, {params.diffusion.prediction}-prediction",
         f"{params.train.method} training",
         *TASKS[params.task],
@@ -112,7 +112,7 @@ def _charts(curves: dict[str, Columns]) -> dict[str, Markup]:
     nothing, useless = Reference(1.0, "1: as large as the error"), Reference(1.0, "1: C does nothing")
 
     def chart(title: str, curve: str, column: str, y_label: str, **options: Any) -> Markup:
-        """A column of a curve over images seen, or over t; that of the module fit in training beside `norm`."""
+        """A column of a curve over images seen, or over t; that of the C fit in training beside `norm`."""
         lines = {"norm": {"compensate stage": "norm", "in training": "train_norm"}}.get(curve, {column: curve})
         axis = "step" if "step" in curves[curve] else "t"
         series = [Series(name, curves[key][axis], curves[key][column]) for name, key in lines.items()]
@@ -123,7 +123,7 @@ def _charts(curves: dict[str, Columns]) -> dict[str, Markup]:
         "loss": chart("Loss", "loss", "loss", "loss", log_y=True),
         "share": chart("Compensated share", "share", "share", "share of each batch, 0 to 1", from_zero=True),
         "grad_norm": chart("Gradient norm", "grad_norm", "grad_norm", "norm, before clipping", log_y=True),
-        "module_loss": chart("Loss of the module", "module_loss", "loss", "loss of C", log_y=True),
+        "module_loss": chart("Loss of the net C", "module_loss", "loss", "loss of C", log_y=True),
         "norm": chart(
             "Norm ratio", "norm", "norm_ratio", f"‖C‖ / ‖x0 {MINUS} x0_hat‖", from_zero=True, reference=nothing
         ),

@@ -64,7 +64,8 @@ def paired_verdict(results: Sequence[VariantResult]) -> str | None:
     names = {result.name for result in results}
     best = max((name for name in rows if name in names), key=lambda name: rows[name].mean)
     rival = max((name for name in rows if name not in names), key=lambda name: rows[name].mean)
-    ahead = "above" if rows[best].low > rows[rival].high else "not clearly apart from"
+    above, below = rows[best].low > rows[rival].high, rows[best].high < rows[rival].low
+    ahead = "above" if above else "below" if below else "not clearly apart from"
     return (
         f"Nearest to the truth is {best}: PSNR {interval(rows[best], PSNR)} dB, {ahead} the best of what costs nothing "
         f"({rival}: {interval(rows[rival], PSNR)})."

@@ -103,8 +103,8 @@ def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:
-    """What the module does between the two."""
-    what = f"With the module ({corrected.name}) instead of without ({plain.name})"
+    """What the net C does between the two."""
+    what = f"With the net C ({corrected.name}) instead of without ({plain.name})"
     if overlap(corrected.scores, plain.scores):
         return f"{what}, KID is {_score(corrected)} instead of {_score(plain)}: a tie."
     verb = "falls" if corrected.scores.kid < plain.scores.kid else "rises"

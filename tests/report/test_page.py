@@ -14,6 +14,7 @@ from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.report.collect import collect
 from cspipe.report.page import render
+from tests.cli.browser import CHROMIUM, browser
 from tests.report.conftest import VARIANTS, write_json, write_tree
 
 STAGES = ["prepare", "train", "sample@cs-100", "report"]
@@ -129,3 +130,18 @@ def test_the_run_log_script_knows_the_stages(page: Page) -> None:
     assert found
     assert json.loads(found[1]) == STAGES
     assert "innerHTML" not in script
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_a_phone_shows_the_page_without_scrolling_sideways_and_readable_charts(html: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(html, encoding="utf-8")
+    with browser(tmp_path, "about:blank") as tab:
+        tab.size(390, 844)
+        tab.call("Page.navigate", url=(tmp_path / "report.html").as_uri())
+        tab.until("document.readyState == 'complete' && !!document.querySelector('.chart')")
+        assert tab.js("document.documentElement.scrollWidth") == 390
+        words = "[...document.querySelectorAll('.chart-box text, .legend *')]"
+        assert tab.js(f"Math.min(...{words}.map(each => each.getBoundingClientRect().height))") > 10
+        right = "Math.max(...[...document.querySelectorAll('.chart text')].map(e => e.getBoundingClientRect().right))"
+        assert tab.js(right) < 390

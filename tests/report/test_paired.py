@@ -29,7 +29,7 @@ def results(tree: Path, params: Params, *psnrs: float) -> list[VariantResult]:
     return collect(tree, params).results
 
 
-@pytest.mark.parametrize(("psnr", "words"), [(25.0, "above"), (21.5, "not clearly apart from"), (9.0, "not clearly")])
+@pytest.mark.parametrize(("psnr", "words"), [(25.0, "above"), (21.5, "not clearly apart from"), (9.0, "below")])
 def test_verdict_sets_the_best_variant_against_the_best_rival(
     psnr: float, words: str, tree: Path, params: Params
 ) -> None:

@@ -110,7 +110,7 @@ def test_whether_c_helps_is_said_by_step() -> None:
 
 
 def test_effect_of_the_module_between_twins(results: list[VariantResult]) -> None:
-    what = "With the module (cs-100) instead of without (zz-plain), KID"
+    what = "With the net C (cs-100) instead of without (zz-plain), KID"
     assert module_effects(results) == [f"{what} falls from 39.1 ± 2.1 to 21.4 ± 1.8."]
     worse = [results[0], scored(results[1], 0.06, 0.001)]
     assert module_effects(worse) == [f"{what} rises from 39.1 ± 2.1 to 60.0 ± 1.0."]
