@@ -1,4 +1,4 @@
-"""The documentation: its site, its notebook, and the commands, options, paths and links that it names."""
+"""The documentation: its site, its notebook, its blocks of code, and the commands, paths and links that it names."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import dropwhile, product
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.conftest import ROOT
+from cspipe.config.overlays import read_preset, set_keys
+from cspipe.config.params import Params
+from cspipe.config.params_file import ParamsError, parse_params
+from tests.conftest import ROOT, Tree
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "infra/README.md", "data/raw/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 TOUR = ROOT / "docs/tour.ipynb"
+OWN = {"cspipe", "dvc", "gto", "mkdocs", "prefect"}
+SHELL = OWN | {"aws", "cd", "cp", "docker", "export", "for", "git", "kubectl", "pip", "set", "terraform", "uv"}
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 @cache
@@ -36,20 +45,32 @@ def tools() -> dict[str, Any]:
     return {"cspipe": get_command(app), "dvc": get_main_parser(), "gto": gto, "mkdocs": mkdocs, "prefect": prefect}
 
 
-def code(text: str) -> Iterator[str]:
-    """Lines of indented blocks, those that end with a backslash joined, and code in sentences, without comments."""
-    blocks = re.findall(r"^ {4}(.+)$", text.replace("\\\n", ""), re.MULTILINE)
-    for line in [*blocks, *(span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text))]:
-        yield line.partition(" #")[0]
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(language, code): as a fence names it; of an indented block `yaml` or `sh` by its beginning, or ""."""
+    either = r"^```(\w*)\n(.*?)^```|((?:^ {4,}\S[^\n]*\n(?:\n(?= {4}))?)+)"
+    for language, fenced, indented in re.findall(either, text, re.MULTILINE | re.DOTALL):
+        if fenced:
+            yield language, fenced
+            continue
+        block = dedent(indented)
+        is_shell = block.split()[0] in SHELL or re.match("[A-Z_]+=", block)
+        yield "sh" if is_shell else "yaml" if re.match(r"[a-z_]+:(\s|$)", block) else "", block
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Words of the commands of `tools` and of `python -m`."""
-    for line in code(text):
-        for part in re.split(r"&&|\|", line):
-            words = part.strip().removeprefix("uv run ").split()
-            if words[1:] and (words[0] in tools() or words[:2] == ["python", "-m"]):
-                yield shlex.split(" ".join(words)) if part.count("'") % 2 == 0 else words
+def commands(code: str) -> Iterator[list[str]]:
+    """Words of the commands of `tools` and of `python -m`, without `uv run` and variables before them."""
+    for line in code.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if not set(word) <= set("();<>|&"):
+                words.append(word)
+                continue
+            own = list(dropwhile(lambda name: name in ("uv", "run") or "=" in name, words))
+            if own[1:] and (own[0] in OWN or own[:2] == ["python", "-m"]):
+                yield own
+            words = []
 
 
 def subcommands_and_options(tool: Any) -> tuple[dict[str, Any], set[str]]:
@@ -87,24 +108,68 @@ def unknown(words: list[str]) -> list[str]:
     return bad
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_exist(page: Path) -> None:
-    assert [(words, bad) for words in commands(page.read_text()) if (bad := unknown(words))] == []
+def parse(tool: Any, words: list[str], above: Any = None) -> None:
+    """Raise an error if a parser of click (typer's copy as well), argparse or cyclopts does not take a command."""
+    if hasattr(tool, "make_context"):
+        context = tool.make_context(words[0], words[1:], parent=above)
+        if hasattr(tool, "resolve_command"):
+            name, below, rest = tool.resolve_command(context, [*context._protected_args, *context.args])
+            parse(below, [name, *rest], context)
+    elif hasattr(tool, "assemble_argument_collection"):
+        tool.parse_args(words[1:], exit_on_error=False, print_error=False)
+    else:
+        tool.parse_args(words[1:])
+
+
+def refused(words: list[str]) -> str:
+    """Why the parser of a command does not take it; "" if it does."""
+    if words[0] == "python":
+        return " ".join(unknown(words))
+    try:
+        parse(tools()[words[0]], words)
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@every_page
+def test_commands_exist_and_those_of_blocks_are_taken_by_their_parsers(page: Path) -> None:
+    text = page.read_text()
+    typed = [words for kind, block in blocks(text) if kind == "sh" for words in commands(block)]
+    assert [(words, why) for words in typed if (why := refused(words))] == []
+    spans = [" ".join(span.split()) for span in re.findall("`([^`]+)`", text)]
+    named = [words for span in spans for words in commands(span)]
+    assert [(words, bad) for words in named if (bad := unknown(words))] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "uv run cspipe params show", "cspipe params show demo faster", "cspipe study --jobs two", "gto show --sort",
+        "dvc exp run --queue -S", "cd x && dvc remote add name", "A=1 dvc repro --jobs 2",
+        "prefect deployment run a --watch-timeout soon",
+    ],
+)  # fmt: skip
+def test_a_command_that_its_parser_refuses_is_seen(line: str) -> None:
+    [words] = commands(line)
+    assert refused(words)
 
 
 def test_what_does_not_exist_is_seen() -> None:
-    text = "    uv run cspipe paramz show && dvc repro --now  # dvc no\n\n`prefect flow begin` `python -m cspipe.no`"
+    text = "uv run cspipe paramz show && dvc repro --now  # dvc no\nprefect flow begin\nA=1 python -m cspipe.no"
     assert [unknown(words) for words in commands(text)] == [["paramz"], ["--now"], ["begin"], ["cspipe.no"]]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@every_page
 def test_files_exist(page: Path) -> None:
-    """Targets of relative links, and paths of the repository in code; mkdocs checks the headings that links name."""
+    """Targets of relative links, and paths and tests in code; mkdocs checks the headings that links name."""
     text = page.read_text()
     links = {page.parent / link for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)}
     named = re.findall(r"`((?:benchmarks|cspipe|docs|flows|infra|tests)/[\w./-]+\w/?)", text)
     paths = [*links, *(ROOT / name for name in named if name != "infra/.env")]
     assert [str(path) for path in paths if not path.exists()] == []
+    tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert [name for file, name in tests if f"def {name}(" not in (ROOT / file).read_text()] == []
 
 
 def test_the_notebook_is_committed_without_outputs() -> None:
@@ -129,3 +194,69 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     loaded = {found for page in pages for found in re.findall(r'(?:<link[^>]*href|src)="((?:https?:)?//[^"]+)"', page)}
     assert loaded == set(), "read without a network"
     assert "compensated_pair" in (tmp_path / "site/api/compensation.html").read_text()
+
+
+def values(text: str) -> Iterator[dict[str, Any]]:
+    """Changes of params.yaml, keys with dots: of YAML, of `key.key: value` in sentences, of `-S` and `overrides=`."""
+    for kind, block in blocks(text):
+        if kind == "yaml" and set(tree := yaml.safe_load(block)) <= set(Params.model_fields):
+            yield tree
+        for words in commands(block) if kind == "sh" else ():
+            given = [word.partition("=") for word in words if "=" in word]
+            yield from (json.loads(value) for key, _, value in given if key == "overrides")
+            if words[:3] == ["dvc", "exp", "run"]:  # its values with commas are several runs
+                several = ([(key, yaml.safe_load(each)) for each in value.split(",")] for key, _, value in given)
+                yield from map(dict, product(*several))
+    for key, value in re.findall(r"`([a-z_]+(?:\.[\w*-]+)*): ([^`<]+)`", text):
+        if key.partition(".")[0] in Params.model_fields:
+            yield from ({key: yaml.safe_load(each)} for each in ([value] if value[0] in "[{" else value.split(",")))
+
+
+@cache
+def demos() -> list[Tree]:
+    """params.yaml of each task's demo."""
+    return [read_preset(name).tree for name in ("demo", "demo-inpaint", "demo-deocclude")]
+
+
+def invalid(changes: dict[str, Any], tree: Tree) -> str:
+    """Why a demo does not take changes, `*` standing for a variant; "" if it does."""
+    row = next(iter(tree["variants"]))
+    try:
+        parse_params(set_keys(tree, {key.replace("*", row): changes[key] for key in changes}, "docs"), "docs")
+    except ParamsError as error:
+        return str(error)
+    return ""
+
+
+@every_page
+def test_values_of_params_yaml_are_valid_in_some_demo(page: Path) -> None:
+    for changes in values(page.read_text()):
+        why = [invalid(changes, tree) for tree in demos()]
+        assert "" in why, (changes, why)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Set\n\n    data:\n      sauce: folder\n", "sauce"),
+        ("\n    dvc exp run -S 'seed=0,x'\n", "seed"),
+        ("\n    prefect deployment run a -p 'overrides={\"train.images\": -1}'\n", "train.images"),
+        ("`variants.*.terminal: none`", "terminal"),
+    ],
+)
+def test_a_value_that_is_not_valid_is_seen(text: str, found: str) -> None:
+    assert found in " ".join(invalid(changes, demos()[0]) for changes in values(text))
+
+
+def test_python_compiles() -> None:
+    found = [(page, code) for page in PAGES for kind, code in blocks(page.read_text()) if kind == "python"]
+    assert found
+    for page, code in found:
+        compile(code, str(page), "exec")
+
+
+def test_shell_is_whole() -> None:
+    """bash reads every block without running it."""
+    script = "\n".join(block for page in PAGES for kind, block in blocks(page.read_text()) if kind == "sh")
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -185,22 +185,3 @@ def test_full_disk_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
         file.write("x" * 100_000)
     assert stopped.value.code == End.CANNOT_WRITE
     assert "the disk is full" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("place", ["kept", "named"])
-def test_offline_wandb_records_the_run_where_it_lasts_and_says_so(
-    place: str, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a flow's workspace .cspipe/wandb is a link to the clone's; $WANDB_DIR goes before it."""
-    params = clone / "params.yaml"
-    params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
-    folder = tmp_path / place / "wandb"
-    if place == "named":
-        monkeypatch.setenv("WANDB_DIR", str(folder.parent))
-    else:
-        folder.mkdir(parents=True)
-        (clone / ".cspipe/wandb").symlink_to(folder)
-    told = stage(clone, "train").stdout
-    (run,) = folder.glob("offline-run-*")
-    assert b"grad_norm" in next(run.glob("*.wandb")).read_bytes()
-    assert f"Weights & Biases: the run is in {run}; `wandb sync {run}` sends it" in told

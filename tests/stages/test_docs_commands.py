@@ -1,0 +1,31 @@
+"""The blocks of the documentation that need neither a server nor files of one's own, run in a finished clone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.stages.conftest import run_in
+from tests.test_docs import blocks, commands
+
+ELSEWHERE = {"artifacts", "doctor", "import", "init", "serve"} | {"--queue", "queue"}
+"""Words of commands that need more; other tests run them."""
+LONG = {"use", "convergence", "few-steps", "smallest"}
+"""Of the studies, and of a preset for larger images."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["index", "models", "pipeline", "settings"])
+def test_blocks_run_one_after_the_other(page: str, clone: Path) -> None:
+    ran = 0
+    for kind, block in blocks((ROOT / f"docs/{page}.md").read_text()):
+        for words in commands(block) if kind == "sh" else ():
+            if not (ELSEWHERE | LONG) & set(words):
+                run_in(clone, *words)
+                ran += 1
+        if kind == "python":
+            run_in(clone, sys.executable, "-c", block)
+    assert ran

@@ -1,0 +1,102 @@
+"""The offline run of Weights & Biases, read back with its own reader: it tells what our files tell."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cspipe.runtime.ends import End
+from cspipe.runtime.models import read_config
+from tests.conftest import Tree, change
+from tests.stages.conftest import new_clone, run_in, stage
+from tests.stages.test_preemption import start, states, wait_until
+
+MODELS = {"train": "models/main", "compensate": "models/compensation"}
+
+
+def offline(folder: Path) -> None:
+    """Ask for it in a clone."""
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
+
+
+def inspected(run: Path) -> tuple[Tree, dict[str, list[Tree]]]:
+    """(state, config, summary and more; records by type)."""
+    told = run_in(run, "wandb", "leet", "inspect", "--json", str(run)).stdout
+    records: dict[str, list[Tree]] = {}
+    for record in map(json.loads, told.splitlines()):
+        records.setdefault(record["type"], []).append(record[record["type"]])
+    return json.loads(run_in(run, "wandb", "leet", "inspect", "--json", "--summary", str(run)).stdout), records
+
+
+def curve_of_files(curves: Path) -> dict[str, dict[int, float]]:
+    """Of each name, the value at the images seen: what DVCLive wrote."""
+    files = {path.stem: path.read_text().splitlines() for path in (curves / "plots/metrics").glob("*.tsv")}
+    rows = {name: csv.DictReader(lines, delimiter="\t") for name, lines in files.items()}
+    return {name: {int(row["step"]): float(row[name]) for row in found} for name, found in rows.items()}
+
+
+def curve_of_wandb(history: list[Tree]) -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for point in history:
+        for name, value in point["item"].items():
+            if not name.startswith("_"):
+                found.setdefault(name, {})[point["step"]["num"]] = value
+    return found
+
+
+def run_log(folder: Path, name: str) -> Any:
+    return json.loads((folder / f"report/log/{name}.js").read_text().partition("] = ")[2].rstrip(";\n"))
+
+
+@pytest.mark.parametrize(("name", "place"), [("train", "kept"), ("compensate", "named")])
+def test_an_offline_run_lasts_and_tells_what_our_files_tell(
+    name: str, place: str, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a flow's workspace .cspipe/wandb is a link to the clone's; $WANDB_DIR goes before it."""
+    offline(clone)
+    folder = tmp_path / place / "wandb"
+    if place == "named":
+        monkeypatch.setenv("WANDB_DIR", str(folder.parent))
+    else:
+        folder.mkdir(parents=True)
+        (clone / ".cspipe/wandb").symlink_to(folder)
+    told = stage(clone, name).stdout
+    (run,) = folder.glob("offline-run-*")
+    assert f"Weights & Biases: the run is in {run}; `wandb sync {run}` sends it" in told
+    whole, records = inspected(run)
+    assert (whole["state"], whole["exit_code"], whole["project"]) == ("finished", 0, "cspipe")
+    config = read_config(clone / MODELS[name], name)
+    assert config.pop("images_seen", whole["step"]) == whole["step"]
+    assert whole["config"] == config
+    curves = clone / "curves" / name
+    assert curve_of_wandb(records["history"]) == curve_of_files(curves)
+    summary = {key: value for key, value in whole["summary"].items() if not key.startswith("_")}
+    assert summary | {"step": whole["step"]} == json.loads((curves / "metrics.json").read_text())
+    ours, (machine, *_) = run_log(clone, name), records["environment"]
+    assert machine["host"] == ours["host"]
+    assert machine["git"]["commit"].startswith(ours["commit"].partition("-")[0])
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_did_not_finish_and_the_next_has_the_whole_curve(
+    tmp_path: Path, two_variants: Tree
+) -> None:
+    longer = {"train.images": 2400, "train.log_every": 240, "train.checkpoint_every": 400}
+    clone = new_clone(tmp_path / "clone", change(two_variants, longer | {"tracking.wandb": "offline"}))
+    stage(clone, "prepare")
+    process = start(clone, "train")
+    wait_until(lambda: states(clone, "train"), process)
+    process.send_signal(signal.SIGTERM)
+    assert "Traceback" not in "".join(process.communicate(timeout=400))
+    assert process.returncode == End.PREEMPTED
+    assert "going on from" in stage(clone, "train").stdout
+    (stopped, _), (whole, records) = map(inspected, sorted((clone / ".cspipe/wandb").glob("offline-run-*")))
+    assert (stopped["state"], stopped["exit_code"]) == ("failed", End.PREEMPTED)
+    assert (whole["state"], whole["step"]) == ("finished", 2400)
+    assert curve_of_wandb(records["history"]) == curve_of_files(clone / "curves/train")
