@@ -40,15 +40,18 @@ def export(
     to: Annotated[Literal["diffusers", "onnx"], typer.Option(help="a folder for diffusers, or an ONNX file")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
     compensation: Compensation = None,
+    terminal: Annotated[
+        Literal["net", "mean"] | None, typer.Option(help="as of a variant; if not given, as `cspipe sample` draws")
+    ] = None,
 ) -> None:
-    """Write a model, and C if it is named, in a form that other tools read; the images are those of terminal: net."""
+    """Write a model, and C if it is named, in a form that other tools read."""
     out = out or Path("exported" if to == "diffusers" else "exported.onnx")
     check_new(out)
     from cspipe.exchange.diffusers_folder import write_diffusers
     from cspipe.exchange.onnx_file import write_onnx
     from cspipe.exchange.source import open_source
 
-    source = open_source(model, compensation)
+    source = open_source(model, compensation, terminal)
     with explained(out):
         print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
 
