@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -88,12 +88,12 @@ def import_model(
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
     if Path("dvc.yaml").exists():
-        told = {"data": {"channels": foreign.channels, "size": foreign.size}}
+        told: dict[str, Any] = {"data": {"channels": foreign.channels, "size": foreign.size}}
         told |= {key: config[key] for key in ("model", "diffusion")}
         how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
         if not as_trained:
             start = {"folder": str(out), "sha256": sha256_file(out / FILE)}
-            told, how = {**told, "train": {"start_from": start}}, "then `dvc repro` trains the model further"
+            told, how = told | {"train": {"start_from": start}}, "then `dvc repro` trains the model further"
         print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
 
 
