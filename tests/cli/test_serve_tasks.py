@@ -81,7 +81,8 @@ def test_the_page_in_a_browser(stored: Stored, task: str, tmp_path: Path) -> Non
         tab.size(1200, 900)
         tab.until("document.body?.innerText.includes('bring a picture')")
         assert tab.js("document.getElementById('draw').hidden && fill.disabled")
-        tab.js("document.getElementById('seed').value = 5; again()")  # there is nothing to draw for yet
+        tab.js("again(); new Promise(done => setTimeout(done, 1000))")  # another seed, and no picture yet
+        assert "rong" not in tab.js("said.className")
         tab.js(f"bitmap('{GIVEN['picture']}').then(pick)")
         if task == "inpaint":
             left, top, side = tab.js("(box => [box.left, box.top, box.width])(mask.getBoundingClientRect())")
