@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -40,15 +40,18 @@ def export(
     to: Annotated[Literal["diffusers", "onnx"], typer.Option(help="a folder for diffusers, or an ONNX file")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
     compensation: Compensation = None,
+    terminal: Annotated[
+        Literal["net", "mean"] | None, typer.Option(help="as of a variant; if not given, as `cspipe sample` draws")
+    ] = None,
 ) -> None:
-    """Write a model, and C if it is named, in a form that other tools read; the images are those of terminal: net."""
+    """Write a model, and C if it is named, in a form that other tools read."""
     out = out or Path("exported" if to == "diffusers" else "exported.onnx")
     check_new(out)
     from cspipe.exchange.diffusers_folder import write_diffusers
     from cspipe.exchange.onnx_file import write_onnx
     from cspipe.exchange.source import open_source
 
-    source = open_source(model, compensation)
+    source = open_source(model, compensation, terminal)
     with explained(out):
         print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
 
@@ -67,6 +70,8 @@ def import_model(
     from cspipe.exchange.foreign import STEPS, write_curves, write_model
     from cspipe.exchange.from_diffusers import read_folder, read_scheduler
     from cspipe.exchange.from_weights import read_weights
+    from cspipe.runtime.files import sha256_file
+    from cspipe.runtime.models import FILE
 
     known: tuple[str | None, str | None] = (None, None)
     if source.is_dir():
@@ -75,17 +80,21 @@ def import_model(
         foreign, weights = read_weights(source, size, head_channels), source
     keys = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
-    in_project = out == Path("models/main") and Path("dvc.yaml").exists()
+    as_trained = out == Path("models/main") and Path("dvc.yaml").exists()
     with explained(out):
         config = write_model(foreign, weights, diffusion, out)
-        if in_project:
+        if as_trained:
             write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
-    if in_project:
-        told = {"data": {"channels": foreign.channels, "size": foreign.size}, "model": config["model"]}
-        print(f"set in params.yaml:\n{yaml.safe_dump(told | {'diffusion': config['diffusion']}, sort_keys=False)}")
-        print("then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on")
+    if Path("dvc.yaml").exists():
+        told: dict[str, Any] = {"data": {"channels": foreign.channels, "size": foreign.size}}
+        told |= {key: config[key] for key in ("model", "diffusion")}
+        how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
+        if not as_trained:
+            start = {"folder": str(out), "sha256": sha256_file(out / FILE)}
+            told, how = told | {"train": {"start_from": start}}, "then `dvc repro` trains the model further"
+        print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
 
 
 def check_new(out: Path) -> None:

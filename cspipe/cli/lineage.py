@@ -29,7 +29,8 @@ from cspipe.runtime.wording import printable, readable_seconds
 
 PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
     "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "compensation module",
-    "samples_sha256": "samples", "data_sha256": "images", "reference_sha256": "reference images",
+    "start_sha256": "main model", "samples_sha256": "samples", "data_sha256": "images",
+    "reference_sha256": "reference images",
 }  # fmt: skip
 SHA256 = re.compile("[0-9a-f]{64}")
 MOST = 100
@@ -119,7 +120,7 @@ class _Tracer:
             about = {key: value for key, value in tree.items() if isinstance(value, str | int)}
             for split, entry in tree["splits"].items():
                 found[entry["sha256"]] = str(index.parent), {**about, "split": split, "images": entry["images"]}
-        for pattern in ("models/**/model.safetensors", "samples/*/samples.npy"):
+        for pattern in ("models/**/model.safetensors", "data/weights/**/model.safetensors", "samples/*/samples.npy"):
             found |= {sha256_file(path): (str(path), read_facts(str(path))) for path in self.root.glob(pattern)}
         return found
 

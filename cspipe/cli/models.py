@@ -140,6 +140,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     ]
     pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
     size, train = config["size"], config["train"]
+    start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
     return f"""---
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
@@ -152,7 +153,7 @@ the images: {index.get("licence", "not known here")}; sha256 {config["data_sha25
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
 - **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
-{train["learning_rate"]:g}, seed {config["seed"]}. The energy it took was not measured.
+{train["learning_rate"]:g}, seed {config["seed"]}{start}. The energy it took was not measured.
 - **Use**: `cspipe serve`, or `cspipe lineage models/main/model.safetensors` for its origin
 
 | variant | KID x1000 | Frechet |

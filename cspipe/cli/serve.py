@@ -143,7 +143,7 @@ def _watched(sampler: Sampler, emit: Emit, condition: Tensor | None) -> Correcte
     from cspipe.data.pixels import quantise
 
     denoise, correction = sampler.net(condition)
-    calls, done = sampler.steps * (sampler.rounds or 1), count(1)
+    calls, done = (sampler.steps - (sampler.terminal is not None)) * (sampler.rounds or 1), count(1)
 
     def watched(x_t: Tensor, t: Tensor) -> Tensor:
         """The estimate at (x_t, t)."""

@@ -43,14 +43,38 @@ def write_diffusers(source: Source, out: Path) -> str:
         named = "DDIMPipeline" if plain else ["pipeline", "CompensatedPipeline"]
         index: dict[str, Any] = {"_class_name": named, "unet": unet, "scheduler": ["diffusers", "DDIMScheduler"]}
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler(source))
-        if source.compensator is not None:
-            index["compensator"] = _write_own(folder / "compensator", source.compensator, source.size)
-        if not plain or source.compensator is not None:
+        more = {"compensator": source.compensator, "mean": source.mean}
+        index |= {name: _write_own(folder / name, part, source.size) for name, part in more.items() if part}
+        load = STOCK if plain and not any(more.values()) else LOAD
+        if load == LOAD:
             shutil.copy(PIPELINE, folder / "pipeline.py")
             index |= source.diffusion.model_dump(include={"prediction", "self_condition"})
             index |= {"native_steps": source.diffusion.steps, "channels": source.channels}
         _write_json(folder / "model_index.json", index)
-    return (STOCK if plain and source.compensator is None else LOAD).format(str(out))
+        (folder / "README.md").write_text(readme(source, load))
+    return load.format(str(out))
+
+
+def readme(source: Source, load: str) -> str:
+    """The page that a hub shows: how to load the folder, and whose images it draws."""
+    diffusion = source.diffusion
+    first = "the mean training image, in `mean` (`terminal: mean`)" if source.mean else "the net's (`terminal: net`)"
+    how = ", with `use_clipped_model_output=True`" if load.startswith("DDIM") else ""
+    return f"""---
+library_name: diffusers
+tags: [diffusion, compensation-sampling]
+---
+# A diffusion model of {source.size} x {source.size} pixels, task {source.task}
+
+    pipe = {load.format("this folder")}
+
+Exported by cspipe, whose images it draws for the same noise{how}.
+
+- **Net**: {source.model.name}; it predicts {diffusion.prediction}; {diffusion.steps} steps, \
+schedule {diffusion.schedule}
+- **Estimate at the first step**: {first}{"; `pipe.mean = None` leaves it to the net" if source.mean else ""}
+- **Steps**: DDIM, {"compensated by the net in `compensator`" if source.compensator else "not compensated"}
+"""
 
 
 def scheduler(source: Source) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.export import Dim
 
 from cspipe.compensation import Compensation, Weighting
 from cspipe.diffusion.ddim import ddim_step
-from cspipe.diffusion.process import clean_estimate, net_input
+from cspipe.diffusion.process import clean_estimate, net_input, per_image
 from cspipe.diffusion.schedule import Schedule
 from cspipe.exchange.source import Source
 from cspipe.runtime.errors import UserError
@@ -30,6 +30,7 @@ class ReverseStep(nn.Module):
         self.net = source.main.net
         C = source.compensator
         self.C = C.net if C else None
+        self.mean = source.mean.net if source.mean else None
         self.seen_by_C = C.arguments["in_channels"] - source.channels if C else 0
         self.prediction, self.scale = source.diffusion.prediction, 1000 / source.diffusion.steps
         schedule = source.diffusion.new_schedule().to(torch.device("cpu"))
@@ -42,11 +43,15 @@ class ReverseStep(nn.Module):
         inputs = net_input(self.prediction, x_t, t, schedule)
         output = self.net(inputs if told is None else torch.cat([inputs, told], 1), t * self.scale)
         x0_hat = clean_estimate(self.prediction, output, x_t, t, schedule)
+        given = per_image(t == schedule.steps)
+        if self.mean is not None:
+            x0_hat = torch.where(given, self.mean(x_t, t), x0_hat)
         x_s = ddim_step(x_t, x0_hat, t, s, schedule)
         if self.C is not None:
             seen = x0_hat if told is None else torch.cat([x0_hat, told[:, : self.seen_by_C]], 1)
             exact = Compensation(self.C, schedule, Weighting(weight="kappa", scale=1.0, cap=None))
-            x_s = exact.add(x_s, self.C(seen, t * self.scale), t, s)
+            added = exact.add(x_s, self.C(seen, t * self.scale), t, s)
+            x_s = added if self.mean is None else torch.where(given, x_s, added)
         return x_s, x0_hat
 
 
@@ -75,6 +80,7 @@ def write_onnx(source: Source, out: Path) -> str:
     assert program is not None, "with dynamo it is returned"
     model = program.model_proto
     facts = {"native_steps": source.diffusion.steps, "task": source.task, "compensated": source.compensator is not None}
+    facts["terminal"] = "mean" if source.mean else "net"
     for key, value in facts.items():
         model.metadata_props.add(key=f"cspipe.{key}", value=json.dumps(value))
     with whole_file(out) as beside:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -12,10 +12,11 @@ from torch import nn
 
 from cspipe.compensation import COMPENSATORS, CompensationSettings
 from cspipe.diffusion.settings import DiffusionSettings
+from cspipe.exchange.templates import mean
 from cspipe.nets.backbone import BACKBONES, Backbone, BackboneSettings
 from cspipe.runtime.device import ComputeSettings, Device, free_cores, open_device
 from cspipe.runtime.models import read_config
-from cspipe.stages.nets import check_fit_against, finished_compensator, finished_denoiser
+from cspipe.stages.nets import check_fit_against, finished_compensator, finished_denoiser, stored_mean, usual_terminal
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Source:
 
     main: Part
     compensator: Part | None
+    mean: Part | None
+    """The mean training image, with `terminal: mean`."""
     model: BackboneSettings
     diffusion: DiffusionSettings
     channels: int
@@ -48,8 +51,11 @@ def any_device() -> Device:
     return open_device(ComputeSettings(device="auto", precision="float32", threads=threads, **one))
 
 
-def open_source(folder: Path, compensation: Path | None) -> Source:
-    """A model and, in another folder, the C that was fit against it, on the CPU. Raises UserError."""
+def open_source(folder: Path, compensation: Path | None, terminal: Literal["net", "mean"] | None = None) -> Source:
+    """A model and, in another folder, the C that was fit against it, on the CPU. Raises UserError.
+
+    `terminal` is the estimate at t = T as in a variant; None: as `cspipe sample` draws.
+    """
     device = Device(torch.device("cpu"), torch.float32, compile=False)
     denoise, config = finished_denoiser(device, folder)
     model: BackboneSettings = TypeAdapter(Backbone).validate_python(config["model"])
@@ -64,8 +70,12 @@ def open_source(folder: Path, compensation: Path | None) -> Source:
         settings = CompensationSettings.model_validate(read_config(compensation, "compensate")["compensation"])
         arguments = {"in_channels": _in_channels(net), "out_channels": channels, "size": size}
         C = Part(net, f"{COMPENSATORS}.{settings.net}", "build", {**arguments, "width": settings.channels})
+    first = None
+    if (terminal or usual_terminal(denoise, folder)) == "mean":
+        first = Part(mean.Mean(channels, size), mean.__name__, "Mean", {"in_channels": channels, "size": size})
+        first.net.load_state_dict({"image": stored_mean(device, folder, (channels, size, size))})
     diffusion = DiffusionSettings.model_validate(config["diffusion"])
-    return Source(main, C, model, diffusion, channels, size, config["task"])
+    return Source(main, C, first, model, diffusion, channels, size, config["task"])
 
 
 def _in_channels(net: nn.Module) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from cspipe.diffusion.schedule import Schedule
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import Device, open_device
-from cspipe.runtime.files import whole_folder
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.launch import start_ranks
-from cspipe.runtime.models import save_model
+from cspipe.runtime.models import FILE, save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.ranks import rank
@@ -32,11 +35,19 @@ from cspipe.runtime.stage import MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
 from cspipe.runtime.tracking import tracked
 from cspipe.stages.conditions import open_held_out
-from cspipe.stages.nets import conditions_of, net_folder, new_compensator, new_denoiser, new_main, write_tsv
+from cspipe.stages.nets import (
+    conditions_of,
+    finished_denoiser,
+    net_folder,
+    new_compensator,
+    new_denoiser,
+    new_main,
+    write_tsv,
+)
 from cspipe.training.compensator_trainer import CompensatorFit
 from cspipe.training.diffusion_trainer import GRID_IMAGES, DiffusionTrainer
 from cspipe.training.loop import Plan, run
-from cspipe.training.settings import METHODS
+from cspipe.training.settings import METHODS, StartFrom
 from cspipe.training.stream import TrainingSet
 
 CURVES, NORMS, SCHEDULE = Path("curves/train"), Path("curves/train-norm.tsv"), Path("curves/schedule.tsv")
@@ -73,6 +84,8 @@ def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionT
     for name in params.variants:
         open_held_out(params, name)  # raises if there are fewer held-out images than it samples
     net, fit = new_main(params, device), None
+    if params.train.start_from is not None:
+        start_from(params.train.start_from, net, params, device)
     whole, quarter = params.train.micro_batch, -(-params.train.micro_batch // 4)
     method = choice(METHODS, params.train.method)
     if method.USES_COMPENSATOR:
@@ -83,8 +96,36 @@ def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionT
     return DiffusionTrainer(net, denoise, params.train, method, fit, data, params.seed)
 
 
+def start_from(start: StartFrom, net: nn.Module, params: Params, device: Device) -> None:
+    """Give a net the weights that train.start_from names. Raises UserError unless they are those, and of such a net."""
+    file = start.folder / FILE
+    found = sha256_file(file) if file.is_file() else "not there"
+    if found != start.sha256:
+        wrong = f"params.yaml: train.start_from.sha256 {start.sha256}, but {file} is {found}"
+        raise UserError(f"{wrong}; put that model there, or set the sha256 of this one")
+    denoise, config = finished_denoiser(replace(device, compile=False), start.folder)
+    ours = params.model_dump(include={"task": True, "data": {"channels", "size"}, "model": True, "diffusion": True})
+    theirs = {key: config[key] for key in ("task", "model", "diffusion")}
+    theirs["data"] = {key: config[key] for key in ours["data"]}
+    for key, value, other in differences(ours, theirs):
+        fix = "set it to that to train that model further"
+        raise UserError(f"params.yaml: {key} {value!s:.300}, but train.start_from {file} has {other!s:.300}; {fix}")
+    net.load_state_dict(denoise.net.net.state_dict())
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value, other value) of all that is not the same in two trees; of a missing key the value is None."""
+    for key in {**ours, **theirs}:
+        value, other = ours.get(key), theirs.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from differences(value, other, f"{path}{key}.")
+        elif value != other:
+            yield f"{path}{key}", value, other
+
+
 def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[str, Any]:
     """What the model file tells of itself."""
+    start = params.train.start_from
     return {
         "model": params.model.model_dump(),
         "diffusion": params.diffusion.model_dump(),
@@ -94,7 +135,8 @@ def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[
         "condition": conditions_of(params),
         "parameters": count_parameters(trainer.net),
         "seed": params.seed,
-        "train": params.train.model_dump(),
+        "train": params.train.model_dump(exclude={"start_from"}),
+        "start_sha256": start and start.sha256,
         "module": params.compensation.model_dump(include={"net", "channels", "learning_rate", "loss", "states"}),
         "data_sha256": images.sha256,
         "code": stage_code("train", params.model_dump()),

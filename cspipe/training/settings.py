@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, StrictBool, model_validator
@@ -23,6 +24,13 @@ class TrainCompensation(Weighting):
     gap: Count = Field(description="steps of it from t to s")
 
 
+class StartFrom(Section):
+    """A model that is trained further."""
+
+    folder: Path = Field(description="of a main net, such as `cspipe import` writes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of its model.safetensors: DVC sees other weights by it")
+
+
 class TrainSettings(Section):
     """Training of the main net."""
 
@@ -42,6 +50,7 @@ class TrainSettings(Section):
     log_every: Count = Field(description="images between points of the curves")
     grid_every: Count = Field(description="images between the sample rows of progress.png")
     snapshots: list[Count] = Field(description="images after which the EMA weights are kept, or at the end before")
+    start_from: StartFrom | None = Field(description="a model whose weights, its EMA, training starts from; null: none")
     compensation: TrainCompensation
 
     @model_validator(mode="after")

@@ -69,6 +69,7 @@ REFUSED = [
     ({"train.micro_batch": 24}, "train.micro_batch", "24"),
     ({"train.images": 10}, "train.images", "10"),
     ({"train.compensation.path": 1}, "train.compensation", "gap"),
+    ({"train.start_from": {"folder": "data/weights/x", "sha256": "1f"}}, "train.start_from.sha256", "'1f'"),
     ({"data.path": "data/raw/x"}, "data.path", "avatars"),
     ({"data.source": "folder"}, "data.path", "folder"),
     ({"data.limit": None}, "data.limit", "avatars"),

@@ -28,16 +28,20 @@ def slow(*values: Any) -> Any:
 
 @pytest.fixture
 def stored(params: Callable[..., Params], tmp_path: Path, stir: Callable[[nn.Module], nn.Module]) -> Stored:
-    """stored({"model": ...}): a folder with main/ and compensation/ of the small parameters with these changes."""
+    """stored({"model": ...}): a folder with main/ and compensation/ of the small parameters with these changes.
 
-    def make(changes: Tree | None = None) -> Path:
+    stored(changes, mean=True): the main net's file has a mean image, as that of a trained one.
+    """
+
+    def make(changes: Tree | None = None, mean: bool = False) -> Path:
         chosen = params(changes)
         described = {"task": chosen.task, "channels": chosen.data.channels, "size": chosen.data.size}
         for name in ("main", "compensation"):
             (tmp_path / "models" / name).mkdir(parents=True)
         main, compensation = tmp_path / "models/main", tmp_path / "models/compensation"
         sections = {"model": chosen.model.model_dump(), "diffusion": chosen.diffusion.model_dump()}
-        save_model(main, {"ema": stir(new_main(chosen, CPU))}, described | sections)
+        data = nn.ParameterDict({"mean": torch.linspace(-1, 1, 192).reshape(3, 8, 8)} if mean else {})
+        save_model(main, {"ema": stir(new_main(chosen, CPU)), "data": data}, described | sections)
         sections = {"compensation": chosen.compensation.model_dump(), "main_sha256": sha256_file(main / FILE)}
         save_model(compensation, {"module": stir(new_compensator(chosen, CPU))}, described | sections)
         return main.parent

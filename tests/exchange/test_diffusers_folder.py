@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,18 +29,23 @@ TOLERANCE = {"eps": 5e-4, "x0": 1e-4, "v": 1e-4, "edm": 1e-4}
 """Of pixels in [-1, 1]; with eps the first estimate is a difference divided by sqrt(ab_T), here 0.001."""
 
 
-def ours(models: Path, x_T: Tensor, steps: int, compensated: bool = False, told: Tensor | None = None) -> Tensor:
-    """What `cspipe sample` draws from this noise, before it becomes uint8."""
+def ours(
+    models: Path, x_T: Tensor, steps: int, compensated: bool = False, told: Tensor | None = None, terminal: str = "net"
+) -> Tensor:  # fmt: skip
+    """What the sample stage draws from this noise, before it becomes uint8."""
     denoise, config = finished_denoiser(CPU, models / "main")
-    sampler = new_sampler(variant_of("ddim", steps, compensated), denoise, config, CPU, models / "compensation")
+    variant, folders = variant_of("ddim", steps, compensated, terminal), (models / "compensation", models / "main")
+    sampler = new_sampler(variant, denoise, config, CPU, *folders)
     net, correction = sampler.net(told)
-    return sample(net, x_T, sampler.step, SamplerState(sampler.schedule, sampler.path), correction).clamp(-1, 1)
+    state = SamplerState(sampler.schedule, sampler.path, terminal=sampler.terminal)
+    return sample(net, x_T, sampler.step, state, correction).clamp(-1, 1)
 
 
-def export(models: Path, compensated: bool = False) -> str:
+def export(models: Path, compensated: bool = False, terminal: Any = None) -> str:
     """Export to a folder beside the models; its path."""
     folder = models.parent / "exported"
-    write_diffusers(open_source(models / "main", models / "compensation" if compensated else None), folder)
+    source = open_source(models / "main", models / "compensation" if compensated else None, terminal)
+    write_diffusers(source, folder)
     return str(folder)
 
 
@@ -91,21 +97,64 @@ def test_the_pipeline_inside_draws_our_compensated_images(stored: Stored, change
     assert (drawn - theirs(pipe, noise(), 5, compensation=0.0)).abs().max() > 0.01
 
 
+FIRST = {
+    "as a variant without words": ({"diffusion.prediction": "eps"}, None, "mean"),
+    "asked for": ({"diffusion.self_condition": True}, "mean", "mean"),
+    "refused": ({"diffusion.prediction": "eps"}, "net", "net"),
+    "stock": ({"diffusion.prediction": "eps", "model": STOCK["ddpm"]}, None, "mean"),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "terminal"),
+    [FIRST["as a variant without words"], *(slow(*FIRST[name]) for name in list(FIRST)[1:])],
+    ids=FIRST,
+)
+def test_the_first_estimate_is_that_of_the_variant(
+    stored: Stored, changes: dict, asked: str | None, terminal: str
+) -> None:
+    """And the page beside it says which it is."""
+    models = stored(changes, mean=True)
+    folder = export(models, compensated=True, terminal=asked)
+    pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+    for compensated in (False, True):
+        drawn = theirs(pipe, noise(), 5, compensation=float(compensated))
+        expected = ours(models, noise(), 5, compensated, terminal=terminal)
+        torch.testing.assert_close(drawn, expected, rtol=0, atol=TOLERANCE["eps"])
+    other = "net" if terminal == "mean" else "mean"
+    assert (drawn - ours(models, noise(), 5, compensated, terminal=other)).abs().max() > 0.01
+    assert f"`terminal: {terminal}`" in (Path(folder) / "README.md").read_text()
+
+
 BLOCKED = """
 import sys
 sys.modules["cspipe"] = None
+import torch
 from diffusers import DiffusionPipeline
-pipe = DiffusionPipeline.from_pretrained(sys.argv[1], custom_pipeline=sys.argv[1], trust_remote_code=True)
-print(pipe(2, num_inference_steps=2, output_type="np").images.shape)
+folder, noise, out = sys.argv[1:]
+pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+torch.save(pipe(2, num_inference_steps=5, output_type="pt", latents=torch.load(noise)).images, out)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("terminal", ["net", "mean"])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_folder_is_complete_without_this_package(stored: Stored, model: str) -> None:
-    folder = export(stored({"model": MODELS[model]}), compensated=True)
-    done = subprocess.run([sys.executable, "-c", BLOCKED, folder], capture_output=True, text=True, check=False)
-    assert done.stdout == "(2, 8, 8, 3)\n", done.stderr
+def test_a_folder_is_complete_without_this_package(stored: Stored, tmp_path: Path, model: str, terminal: str) -> None:
+    models = stored({"model": MODELS[model]}, mean=True)
+    torch.save(noise(), tmp_path / "noise.pt")
+    command = [sys.executable, "-c", BLOCKED, export(models, True, terminal), tmp_path / "noise.pt", tmp_path / "x.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    expected = ours(models, noise(), 5, compensated=True, terminal=terminal)
+    torch.testing.assert_close(torch.load(tmp_path / "x.pt") * 2 - 1, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_stock_net_with_a_mean_image_is_still_one_of_diffusers(stored: Stored) -> None:
+    models = stored({"model": STOCK["adm"], "diffusion.prediction": "eps"}, mean=True)
+    drawn = theirs(DDIMPipeline.from_pretrained(export(models)), noise(), 5, use_clipped_model_output=True)
+    torch.testing.assert_close(drawn, ours(models, noise(), 5), rtol=0, atol=TOLERANCE["eps"])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -17,16 +18,16 @@ from tests.exchange.test_diffusers_folder import noise, ours
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_draws_our_compensated_images(stored: Stored, name: str) -> None:
-    models = stored({"model": MODELS[name]})
+@pytest.mark.parametrize(("name", "terminal"), [*((name, "net") for name in MODELS), ("adm", "mean")])
+def test_draws_our_compensated_images(stored: Stored, name: str, terminal: Any) -> None:
+    models = stored({"model": MODELS[name]}, mean=True)
     file = models.parent / "step.onnx"
-    write_onnx(open_source(models / "main", models / "compensation"), file)
+    write_onnx(open_source(models / "main", models / "compensation", terminal), file)
     session = onnxruntime.InferenceSession(file)
     for count in (1, 3):
         x = noise(count).numpy()
         for t, s in pairwise([10, 8, 6, 4, 2, 0]):
             times = {"t": np.full(count, t), "s": np.full(count, s)}
             x, _ = session.run(None, {"x_t": x, **times})
-        expected = ours(models, noise(count), 5, compensated=True)
+        expected = ours(models, noise(count), 5, compensated=True, terminal=terminal)
         torch.testing.assert_close(torch.from_numpy(x).clamp(-1, 1), expected, rtol=0, atol=1e-4)

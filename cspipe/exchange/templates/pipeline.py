@@ -19,15 +19,15 @@ SIGMA_DATA = 0.5
 class CompensatedPipeline(DiffusionPipeline):
     """A main net, the table of its noise levels and, for compensated steps, C, which estimates the net's error."""
 
-    _optional_components = ["compensator"]  # noqa: RUF012 (diffusers')
+    _optional_components = ["compensator", "mean"]  # noqa: RUF012 (diffusers')
 
     def __init__(
-        self, unet: Any, scheduler: Any, compensator: Any = None, native_steps: int = 1000,
+        self, unet: Any, scheduler: Any, compensator: Any = None, mean: Any = None, native_steps: int = 1000,
         prediction: str = "eps", channels: int = 3, self_condition: bool = False,
     ) -> None:  # fmt: skip
-        """unet and compensator: called as net(x, t in 0..999).sample; scheduler: with trained_betas."""
+        """unet, compensator and mean: called as net(x, t in 0..999).sample; scheduler: with trained_betas."""
         super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler, compensator=compensator)
+        self.register_modules(unet=unet, scheduler=scheduler, compensator=compensator, mean=mean)
         self.register_to_config(
             native_steps=native_steps, prediction=prediction, channels=channels, self_condition=self_condition
         )
@@ -41,7 +41,8 @@ class CompensatedPipeline(DiffusionPipeline):
         """Images from noise. output_type: pil, np, or pt in 0..1.
 
         compensation: factor on w = kappa, 0 for plain DDIM. latents: noise (N, C, H, W) in place of the generator's.
-        condition: (N, K, H, W) in [-1, 1] for a net that was trained with one.
+        condition: (N, K, H, W) in [-1, 1] for a net that was trained with one. With a `mean` that image is the
+        estimate at the first step, which is not compensated.
         """
         T, size, device = self.config.native_steps, self.unet.config.sample_size, self._execution_device
         steps = min(num_inference_steps, T)
@@ -52,15 +53,18 @@ class CompensatedPipeline(DiffusionPipeline):
         signals, noises = self._levels()
         x0 = torch.zeros_like(x)
         for t, s in self.progress_bar(list(pairwise(path))):
-            signal, noise, time = signals[t], noises[t], t * (1000 / T) - 1
-            spread = (noise**2 + (SIGMA_DATA * signal) ** 2) ** 0.5 if self.config.prediction == "edm" else 1.0
-            seen = [x / spread, *told, *([x0] if self.config.self_condition else [])]
-            output = self.unet(torch.cat(seen, dim=1), torch.tensor(time, device=device)).sample
-            x0 = self._clean(output, x, signal, noise, spread).clamp(-1, 1)
+            signal, noise, time = signals[t], noises[t], torch.tensor(t * (1000 / T) - 1, device=device)
+            if given := t == T and self.mean is not None:
+                x0 = self.mean(x, time).sample
+            else:
+                spread = (noise**2 + (SIGMA_DATA * signal) ** 2) ** 0.5 if self.config.prediction == "edm" else 1.0
+                seen = [x / spread, *told, *([x0] if self.config.self_condition else [])]
+                output = self.unet(torch.cat(seen, dim=1), time).sample
+                x0 = self._clean(output, x, signal, noise, spread).clamp(-1, 1)
             x = signals[s] * x0 + noises[s] * (x - signal * x0) / noise
-            if self.compensator is not None and compensation:
+            if self.compensator is not None and compensation and not given:
                 kappa = signals[s] - signal * noises[s] / noise
-                C = self.compensator(torch.cat([x0, *told], dim=1), torch.tensor(time, device=device)).sample
+                C = self.compensator(torch.cat([x0, *told], dim=1), time).sample
                 x = x + compensation * kappa * C
         images = (x / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
