@@ -10,6 +10,7 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from cspipe.cli.exchange import import_model
+from cspipe.cli.models import describe as card_of
 from cspipe.config.params import Params
 from cspipe.diffusion.training_pair import plain_pair
 from cspipe.runtime.errors import UserError
@@ -77,6 +78,7 @@ def test_what_goes_on_from_a_state_is_not_started_anew(
 def test_other_weights_are_another_training_and_their_place_says_nothing(
     params: Make, pictures: Pictures, tmp_path: Path, start: Tree
 ) -> None:
+    """Nor does the card tell it, which tells of the weights."""
     (tmp_path / "theirs").rename(tmp_path / "moved")
     moved = start_of(tmp_path / "moved")
     stored(tmp_path, params({"seed": 1}))
@@ -87,7 +89,9 @@ def test_other_weights_are_another_training_and_their_place_says_nothing(
     assert len(set(keys)) == 3
     (tmp_path / "moved").rename(tmp_path / "theirs")
     p = params(start)
-    assert state_key(describe(p, pictures, new_main_net(p, pictures))) == keys[1]  # type: ignore[arg-type]
+    config = describe(p, pictures, new_main_net(p, pictures))  # type: ignore[arg-type]
+    assert state_key(config) == keys[1]
+    assert start["train.start_from"]["sha256"][:12] in card_of(config | {"images_seen": 48}, {}, {})
 
 
 @pytest.mark.parametrize(
