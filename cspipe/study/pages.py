@@ -21,7 +21,8 @@ INTRODUCTION = """\
 The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small images,
 small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers, or
 that the difference is smaller than the spread between seeds. Claims were committed before their runs. Each study is one
-command; its page has the table with intervals, the cost of each line, the commits, the machine.
+command; its page has the table with intervals, the cost of each line, the commits, the machine. [What misled
+us](../misled.md) tells how an earlier verdict went wrong.
 """
 FIRST = "few-steps"
 """The study whose figure stands on top of the README: score against images and against time."""
