@@ -109,9 +109,7 @@ def test_scores_of_before_a_stage_took_too_long_are_kept(monkeypatch: pytest.Mon
     assert "sample ddim-100" in found["failed"]
 
 
-def test_a_missing_archive_is_told_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_archive_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu", "--smallest", "--out", str(tmp_path / "out"), "--cifar", "nowhere.tar.gz"])
     with pytest.raises(SystemExit, match="nowhere"):
         gpu.main()

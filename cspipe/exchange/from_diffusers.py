@@ -78,7 +78,7 @@ def _schedule(config: dict[str, Any], path: Path) -> str:
             return "cosine"
         first, last = float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02))
         linear = torch.linspace(first, last, STEPS, dtype=torch.float64)
-        betas = {"linear": linear, "trained_betas": config.get("trained_betas")}[kind]
+        betas = {"linear": linear, "trained_betas": config.get("trained_betas")}[str(kind)]
         alpha_bar = torch.cumprod(1 - torch.as_tensor(betas, dtype=torch.float64), 0)
         for name, new in SCHEDULES.items():
             if torch.allclose(new(STEPS).sqrt_alpha_bar[1:] ** 2, alpha_bar, rtol=1e-3, atol=1e-6):

@@ -179,9 +179,7 @@ def finished_compensator(
     return TimestepScaledNet(_place_compensator(net, device).eval().requires_grad_(False), steps, device)
 
 
-def check_images(
-    folder: Path, config: Mapping[str, Any], wanted: Mapping[str, Any], whose: str, advice: str
-) -> None:
+def check_images(folder: Path, config: Mapping[str, Any], wanted: Mapping[str, Any], whose: str, advice: str) -> None:
     """Whether the model in a folder is for images as wanted. Raises UserError."""
     for key in ("task", "channels", "size"):
         if config[key] != wanted[key]:
