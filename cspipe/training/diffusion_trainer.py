@@ -124,9 +124,11 @@ class DiffusionTrainer:
     def frozen(self) -> Iterator[None]:
         """The net as in sampling: without dropout and gradient."""
         self.net.eval()
-        with torch.no_grad():
-            yield
-        self.net.train()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.net.train()  # out of memory, the step is taken again in smaller parts
 
     def _estimates(self, part: TrainSample, pair: TrainingPair, fit: CompensatorFit | None) -> Tensor:
         """x0_hat of the forward states that need one: the first images, on the method's path, or all for the fit."""
