@@ -91,7 +91,7 @@ def notes(results: Results) -> list[str]:
         "module that the samples need, and of drawing all samples of a cell.",
         f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
         f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
-        f"Claims: commit {results.claimed[:12]}, before the runs.",
+        *([f"Claims: commit {results.claimed[:12]}, before the runs."] if study.claims else []),
         f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
         f"python {setting.python}, torch {setting.torch}.",
     ]
