@@ -16,13 +16,12 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cspipe.config.differences import MISSING, differences
 from cspipe.report.numbers import kid, significant
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
-MISSING = object()
-"""In place of a value that a tree of parameters lacks."""
 
 
 def dvc_output(root: Path, *arguments: str) -> str:
@@ -32,16 +31,6 @@ def dvc_output(root: Path, *arguments: str) -> str:
         reason = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
         raise UserError(f"dvc {' '.join(arguments[:2])} in {root.resolve()}: {reason}")
     return done.stdout
-
-
-def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old, new) of every value that differs between two trees; MISSING where one lacks it."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*before, *now]):
-            name = f"{path}.{key}" if path else key
-            yield from differences(before.get(key, MISSING), now.get(key, MISSING), name)
-    elif before != now:
-        yield path, before, now
 
 
 @dataclass(frozen=True)

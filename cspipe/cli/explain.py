@@ -13,7 +13,8 @@ from typing import Any
 import networkx as nx
 from ruamel.yaml import YAML
 
-from cspipe.cli.experiments import MISSING, differences, dvc_output
+from cspipe.cli.experiments import dvc_output
+from cspipe.config.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
 
 SHOWN = 3  # reasons in the line of a stage
@@ -96,7 +97,7 @@ def _changes(
             old, new = (locked or {}).get("params", {}).get(name, {}), _read(root / name)
             for key in state:
                 for changed, *values in differences(old.get(key, MISSING), _value(new, key), key):
-                    yield f"{changed} {' -> '.join('none' if one is MISSING else json.dumps(one) for one in values)}"
+                    yield f"{changed} {' -> '.join(str(one) if one is MISSING else json.dumps(one) for one in values)}"
         elif not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
             yield f"{name} {state}{_files_changed(root, name)}"
 

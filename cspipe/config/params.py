@@ -61,6 +61,10 @@ class Params(Section):
                 f"train.compensation: the path has {path} steps, at most diffusion.steps ({self.diffusion.steps}) and "
                 f"more than gap ({self.train.compensation.gap})"
             )
+        first, t_max = -(-self.diffusion.steps // path), self.train.t_max
+        if t_max is not None and not first <= t_max <= self.diffusion.steps:
+            wrong = f"train.t_max {t_max} must be from {first} to diffusion.steps ({self.diffusion.steps}), or null"
+            raise ValueError(wrong)
         if self.evaluate.images > self.sample.images:
             raise ValueError(f"evaluate.images {self.evaluate.images} must be at most sample.images")
         return self

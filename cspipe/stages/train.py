@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from cspipe.config.checks import check_before_training
+from cspipe.config.differences import differences
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.data.conditions import open_conditions
@@ -111,16 +111,6 @@ def start_from(start: StartFrom, net: nn.Module, params: Params, device: Device)
         fix = "set it to that to train that model further"
         raise UserError(f"params.yaml: {key} {value!s:.300}, but train.start_from {file} has {other!s:.300}; {fix}")
     net.load_state_dict(denoise.net.net.state_dict())
-
-
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, value, other value) of all that is not the same in two trees; of a missing key the value is None."""
-    for key in {**ours, **theirs}:
-        value, other = ours.get(key), theirs.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from differences(value, other, f"{path}{key}.")
-        elif value != other:
-            yield f"{path}{key}", value, other
 
 
 def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[str, Any]:

@@ -57,9 +57,10 @@ class DiffusionTrainer:
     def __post_init__(self) -> None:
         settings, schedule = self.settings, self.denoise.schedule
         device = schedule.sqrt_alpha_bar.device
-        path = TimestepPath.of(schedule.steps, settings.compensation.path, settings.compensation.gap, device)
+        t_max, method = settings.t_max or schedule.steps, settings.compensation
+        path = TimestepPath.of(schedule.steps, method.path, method.gap, t_max, device)
         perturbed = settings.perturbation > 0
-        self.draw = TrainSampler(self.seed, schedule.steps, settings.flip, path, perturbed, self.method.DRAWS_NOISE)
+        self.draw = TrainSampler(self.seed, t_max, settings.flip, path, perturbed, self.method.DRAWS_NOISE)
         self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
         self.weights = list(self.net.parameters())  # once: to walk a net takes milliseconds
         self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)

@@ -36,6 +36,7 @@ class TrainSettings(Section):
 
     method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
     perturbation: Share = Field(description="input perturbation: extra noise in units of the noise of x_t; 0: none")
+    t_max: Count | None = Field(description="highest timestep trained at; null: T. Sampling starts at T all the same")
     images: Count = Field(description="images to see in all")
     batch: Count = Field(description="images per optimizer step")
     micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch")

@@ -57,13 +57,18 @@ class TimestepPath:
     """Where reverse steps of training start and end: `gap` steps down a sampler's path of the native timesteps."""
 
     timesteps: Tensor
-    """0 .. T of the path, rising, on the device."""
+    """Of the path, rising from 0, on the device."""
     gap: int
+    tops: int
+    """How many of the highest are trained and end no step."""
 
     @staticmethod
-    def of(native: int, steps: int | None, gap: int, device: torch.device) -> TimestepPath:
-        """The path that a sampler of `steps` steps takes over `native` ones; None: all of them."""
-        return TimestepPath(torch.tensor(evenly_spaced(native, steps or native)[::-1], device=device), gap)
+    def of(native: int, steps: int | None, gap: int, t_max: int, device: torch.device) -> TimestepPath:
+        """The path that a sampler of `steps` steps takes over `native` ones; None: all. No step ends above t_max."""
+        timesteps = evenly_spaced(native, steps or native)[::-1]
+        trained = sum(t <= t_max for t in timesteps)
+        tops = max(0, gap - (len(timesteps) - trained))
+        return TimestepPath(torch.tensor(timesteps[: trained + gap], device=device), gap, tops)
 
     def down(self, u: Tensor) -> Tensor:
         """Uniform u (N,) in 0..1 to timesteps (gap + 1, N), neighbours on the path, falling, the last above 0."""
@@ -72,8 +77,8 @@ class TimestepPath:
         return torch.stack([self.timesteps[start - down] for down in range(count)])
 
     def top(self, u: Tensor) -> Tensor:
-        """Uniform u (N,) in 0..1 to the `gap` highest timesteps, T among them, at which no step of the path ends."""
-        return self.timesteps[len(self.timesteps) - self.gap + (u * self.gap).long()]
+        """Uniform u (N,) in 0..1 to the highest timesteps, t_max among them, if no step of the path ends there."""
+        return self.timesteps[len(self.timesteps) - self.gap + (u * self.tops).long()]
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ class TrainSampler:
     """Draws a TrainSample for each step."""
 
     seed: int
-    steps: int
-    """T."""
+    t_max: int
+    """T, or the highest timestep that is trained."""
     flip: bool
     """Mirror half of the images."""
     path: TimestepPath | None = None
@@ -91,11 +96,11 @@ class TrainSampler:
     draws_z: bool = False
 
     def __call__(self, batch: Batch, seen: int, share: float = 0.0) -> TrainSample:
-        """eps ~ N(0, I) and t uniform in 1..T; on the method's path the timestep trained at is uniform over it.
+        """eps ~ N(0, I) and t uniform in 1..t_max; on the method's path the timestep trained at is uniform over it.
 
         Everything follows from (seed, seen). The number of images on that path has mean share * N. Those due to the
-        timesteps at which no step of the path ends stay plain, there: else T, where sampling starts, would not be
-        trained. Also seeds torch's global generators, from which dropout draws.
+        timesteps at which no step of the path ends stay plain, there: every method trains at the same t. Also seeds
+        torch's global generators, from which dropout draws.
 
         Of W ranks each draws for all W * N images and takes every W-th: they share what takes the method's path, and
         see the numbers that one process would. Dropout alone is another in each.
@@ -114,10 +119,10 @@ class TrainSampler:
         eps = gauss()
         on_method = on_path = int(share * n + (step_seed % 2**20) / 2**20)
         if self.path is not None and on_path:
-            share_of_top = self.path.gap / (len(self.path.timesteps) - 1)
+            share_of_top = self.path.tops / (len(self.path.timesteps) - self.path.gap + self.path.tops - 1)
             on_method -= int(share_of_top * on_path + (step_seed >> 21) % 2**20 / 2**20)
         on_method, on_path = (len(range(rank(), count, world())) for count in (on_method, on_path))
-        t, timesteps = 1 + (u * self.steps).long(), None
+        t, timesteps = 1 + (u * self.t_max).long(), None
         if self.path is not None and on_path:
             timesteps = self.path.down(u[:on_method])
             t = torch.cat([timesteps[0], self.path.top(u[on_method:on_path]), t[on_path:]])

@@ -119,5 +119,5 @@ def test_keys_that_no_weight_tells_are_compared(params: Make, pictures: Pictures
     stored(tmp_path, params({"model": MODELS["unet2d"]}))
     config = {**MODELS["unet2d"]["config"], "act_fn": "gelu"}
     p = params({"model": {"name": "unet2d", "config": config}, **start_of(tmp_path)})
-    with pytest.raises(UserError, match=r"model\.config\.act_fn gelu.* None"):
+    with pytest.raises(UserError, match=r"model\.config\.act_fn gelu.* none"):
         new_trainer(p, TrainingSet(pictures), CPU)

@@ -15,7 +15,7 @@ BATCH = Batch(torch.linspace(-1, 1, 4000 * 4).reshape(4000, 1, 2, 2), None)
 
 @pytest.mark.parametrize(("path", "gap"), [(None, 1), (None, 7), (10, 1), (4, 2)])
 def test_timesteps_lie_on_the_samplers_path_and_end_above_zero(path: int | None, gap: int) -> None:
-    draws = TrainSampler(0, 100, False, TimestepPath.of(100, path, gap, CPU))
+    draws = TrainSampler(0, 100, False, TimestepPath.of(100, path, gap, 100, CPU))
     d = draws(BATCH, seen=0, share=1.0)
     assert d.timesteps is not None
     assert d.timesteps.shape == (gap + 1, d.on_method)
@@ -32,7 +32,7 @@ def test_timesteps_lie_on_the_samplers_path_and_end_above_zero(path: int | None,
 @pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 1.0), (None, 1, 0.5), (None, 3, 1.0), (5, 1, 1.0)])
 def test_every_timestep_of_the_path_is_trained_as_often(path: int | None, gap: int, share: float) -> None:
     """T, where sampling starts, among them; in batches so small that few have an image there."""
-    draws = TrainSampler(0, 20, False, TimestepPath.of(20, path, gap, CPU))
+    draws = TrainSampler(0, 20, False, TimestepPath.of(20, path, gap, 20, CPU))
     batch, counts = Batch(torch.zeros(8, 1, 1, 1), None), torch.zeros(21)
     for number in range(700):
         d = draws(batch, 8 * number, share)
@@ -43,8 +43,25 @@ def test_every_timestep_of_the_path_is_trained_as_often(path: int | None, gap: i
     assert torch.allclose(counts[1:] / 5600, expected, atol=0.015)
 
 
+@pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 0.0), (None, 1, 1.0), (None, 3, 0.6), (5, 2, 0.5)])
+@pytest.mark.parametrize("t_max", [19, 13])
+def test_below_t_max_all_is_trained_as_often(path: int | None, gap: int, share: float, t_max: int) -> None:
+    """The estimates that steps end from may be of states above."""
+    draws = TrainSampler(0, t_max, False, TimestepPath.of(20, path, gap, t_max, CPU))
+    batch, counts = Batch(torch.zeros(8, 1, 1, 1), None), torch.zeros(21)
+    for number in range(900):
+        d = draws(batch, 8 * number, share)
+        ends = d.t if d.timesteps is None else torch.cat([d.timesteps[-1], d.t[d.on_method :]])
+        counts += torch.bincount(ends, minlength=21)
+    on_path = [t for t in range(1, t_max + 1) if path is None or t % 4 == 0]
+    expected = torch.cat([(1 - share) * torch.full((t_max,), 1 / t_max), torch.zeros(20 - t_max)])
+    expected[[t - 1 for t in on_path]] += share / len(on_path)
+    assert torch.allclose(counts[1:] / 7200, expected, atol=0.015)
+    assert counts[t_max + 1 :].sum() == 0
+
+
 def test_images_off_the_path_see_every_step() -> None:
-    d = TrainSampler(0, 20, False, TimestepPath.of(20, None, 3, CPU))(BATCH, seen=0, share=0.25)
+    d = TrainSampler(0, 20, False, TimestepPath.of(20, None, 3, 20, CPU))(BATCH, seen=0, share=0.25)
     assert d.on_method in (849, 850, 851)  # of 1000 on the path: 3 of 20 timesteps end none of its steps
     assert d.timesteps is not None
     assert d.timesteps.shape[1] == d.on_method
@@ -77,7 +94,7 @@ def test_ranks_together_draw_what_one_process_does(
     world: int, path: int | None, gap: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Image by image: what takes the path, what is due to its top, and each number."""
-    draws = TrainSampler(5, 100, True, TimestepPath.of(100, path, gap, CPU), perturbed=True, draws_z=True)
+    draws = TrainSampler(5, 100, True, TimestepPath.of(100, path, gap, 100, CPU), perturbed=True, draws_z=True)
     x0 = torch.randn(12, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     for seen in range(0, 240, 12):
         one = draws(Batch(x0, -x0), seen, share)

@@ -1,0 +1,26 @@
+"""What differs between two trees of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+class Missing:
+    """In place of a value that a tree lacks."""
+
+    def __str__(self) -> str:
+        return "none"
+
+
+MISSING = Missing()
+
+
+def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, old, new) of every value that differs between two trees; MISSING where one lacks it."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            name = f"{path}.{key}" if path else key
+            yield from differences(before.get(key, MISSING), now.get(key, MISSING), name)
+    elif before != now:
+        yield path, before, now
