@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +124,10 @@ def test_a_stage_that_is_killed_may_be_tried_again(run_stage: Runner) -> None:
 def test_a_process_of_an_earlier_attempt_is_ended_and_others_are_not() -> None:
     def sleeper(run: str, stage: str) -> psutil.Popen:
         environment = {**os.environ, "CSPIPE_FLOW_RUN": run, "CSPIPE_STAGE": stage}
-        return psutil.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+        asleep = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+        process = psutil.Popen(asleep, env=environment, stdout=subprocess.PIPE)
+        process.stdout.readline()  # while it is being started, the system shows it without an environment
+        return process
 
     mine, other_run, other_stage = sleeper("r-1", "train"), sleeper("r-2", "train"), sleeper("r-1", "sample")
     try:
