@@ -7,6 +7,7 @@ processor time count, so that a busy machine slows all alike.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -118,13 +119,17 @@ def idle(budget_seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         clone = Path(place, "clone")
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path}  # the stages' `python` is this one
         params = clone / "params.yaml"
         params.write_text(params.read_text().replace("limit: 4608", "limit: 64"))
 
         def dvc(*arguments: str) -> None:
             """One command in the clone."""
             command = [sys.executable, "-m", "dvc", *arguments]
-            subprocess.run(command, cwd=clone, check=True, capture_output=True)
+            done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"dvc {' '.join(arguments)}: {done.stderr.strip()[-300:]}")
 
         dvc("repro", "prepare")
         both = (lambda: dvc("repro", "prepare")), (lambda: dvc("root"))
