@@ -141,14 +141,21 @@ def memory(budget_seconds: float) -> dict[str, Any]:
 def step_bytes(whose: str) -> int:
     """Of a process that has done nothing yet: what two steps of `ours`, or of diffusers', added to its peak."""
     params = _demo({"data.size": 32, "train.batch": 64, "train.micro_batch": 64})
-    batch, kilobyte = new_batch(params, CPU), 1 if sys.platform == "darwin" else 1024
+    batch = new_batch(params, CPU)
     small = _demo({"train.batch": 2, "train.micro_batch": 2})  # what libraries take once is not the step's
     _step(whose, small, new_batch(small, CPU).x0)()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     step = _step(whose, params, batch.x0)
     for _ in range(2):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * kilobyte
+    return peak_bytes() - before
+
+
+def peak_bytes() -> int:
+    """Peak memory of this process. Linux counts its parent's in getrusage: that was the size when it was started."""
+    if sys.platform == "linux":
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS, in bytes
 
 
 def _step(whose: str, params: Params, x0: torch.Tensor) -> Callable[[], object]:
