@@ -2,6 +2,8 @@
 
 `uv run python docs/figures.py step`: docs/step.png, from the formulas alone.
 `uv run python docs/figures.py first-step`: docs/first-step.png, from the formulas and docs/results/few-steps.json.
+`uv run python docs/figures.py first-estimate TO_T BELOW`: docs/first-estimate.png, from two models/main: one trained up
+to T, one below it.
 `uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
 `uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
 """
@@ -19,11 +21,15 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from cspipe.config.params_file import load_params
 from cspipe.data.grid import comparison, grid, save_png
+from cspipe.data.pixels import quantise
 from cspipe.data.shards import open_split
 from cspipe.diffusion.ddim import ddim_step, evenly_spaced
 from cspipe.diffusion.process import add_noise
 from cspipe.diffusion.schedule import cosine_schedule
+from cspipe.runtime.device import open_device
+from cspipe.stages.nets import finished_denoiser
 from cspipe.study.results import read_results
 from cspipe.study.statistics import interval
 
@@ -101,6 +107,15 @@ def first_step_figure() -> Figure:
     return figure
 
 
+def first_estimate(model: Path) -> Image.Image:
+    """x0_hat(T) of a net, from the same noise for every net of its kind."""
+    denoise, config = finished_denoiser(open_device(load_params().compute), model)
+    shape = (COLUMNS * ROWS, config["channels"], config["size"], config["size"])
+    x_T = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x0_hat = denoise(x_T, torch.full((len(x_T),), denoise.schedule.steps))
+    return grid(quantise(x0_hat).numpy(), COLUMNS, 48 // config["size"])
+
+
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
     """Panels of one size under their titles."""
     width, height = next(iter(panels.values())).size
@@ -119,6 +134,10 @@ FORMULAS = {"step": step_figure, "first-step": first_step_figure}
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in FORMULAS:
         FORMULAS[sys.argv[1]]().savefig(f"docs/{sys.argv[1]}.png", dpi=140, metadata={"Software": None})
+    elif sys.argv[1:2] == ["first-estimate"]:
+        nets = dict(zip(("trained at t = T", "not trained at t = T"), map(Path, sys.argv[2:]), strict=True))
+        panels = {title: first_estimate(net) for title, net in nets.items()}
+        save_png(side_by_side(panels), Path("docs/first-estimate.png"))
     elif runs := sys.argv[1:]:
         names = (f"{name}: input, result, truth, difference" for name in ("inpainting", "de-occlusion"))
         tasks = dict(zip(names, map(task, map(Path, runs)), strict=True))

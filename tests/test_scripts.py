@@ -44,6 +44,24 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def start(script: str, folder: Path, *arguments: str) -> None:
+    """Run a script in a folder that has a folder docs."""
+    (folder / "docs").mkdir()
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command, environment = [sys.executable, str(ROOT / script), *arguments], {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_first_estimates_are_drawn(small: Tree, tmp_path: Path) -> None:
+    tree = change(small, {"train.method": "plain", "train.images": 16})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    stages(tmp_path, "prepare", "train")
+    start("docs/figures.py", tmp_path, "first-estimate", "models/main", "models/main")
+    assert min(Image.open(tmp_path / "docs/first-estimate.png").size) > 100
+
+
 @pytest.mark.parametrize(
     "script",
     [pytest.param(name, marks=pytest.mark.slow if name == "benchmarks/__main__.py" else ()) for name in SCRIPTS],
@@ -53,11 +71,6 @@ def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest
     if "RUN" in arguments:
         folder = str(request.getfixturevalue("run"))
         arguments = [folder if argument == "RUN" else argument for argument in arguments]
-    (tmp_path / "docs").mkdir()
-    command = [sys.executable, str(ROOT / script), *arguments]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    start(script, tmp_path, *arguments)
     if script == "docs/figures.py":
         assert min(Image.open(tmp_path / "docs/tasks.png").size) > 100
