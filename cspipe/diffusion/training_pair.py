@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,9 +19,11 @@ class TrainingPair(NamedTuple):
     target: Tensor
     weight: Tensor
 
-    def loss(self, output: Tensor) -> Tensor:
-        """Weighted mean square of the net's output against the target: a scalar."""
-        return ((output - self.target).square().flatten(1).mean(1) * self.weight).mean()
+    def loss(self, output: Tensor, norm: Literal["l1", "l2"] = "l2") -> Tensor:
+        """Weighted mean distance of the net's output from the target, a scalar: least at their mean (l2), or median."""
+        error = output - self.target
+        distance = error.abs() if norm == "l1" else error.square()
+        return (distance.flatten(1).mean(1) * self.weight).mean()
 
     def replace_first(self, other: TrainingPair) -> TrainingPair:
         """The other images in place of as many first ones."""

@@ -117,7 +117,7 @@ class DiffusionTrainer:
                 denoise = denoise.with_self_cond(denoise(pair.x, pair.t))
         if fit is not None:
             fit_loss = fit.backward(part, to_fit, share_of_batch)
-        loss = pair.loss(denoise.output(pair.x, pair.t)) * share_of_batch
+        loss = pair.loss(denoise.output(pair.x, pair.t), self.settings.loss) * share_of_batch
         loss.backward()
         return loss.detach(), fit_loss
 

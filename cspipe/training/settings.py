@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, model_validator
 
@@ -35,6 +35,7 @@ class TrainSettings(Section):
     """Training of the main net."""
 
     method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
+    loss: Literal["l2", "l1"] = Field(description="distance between the net's output and its target")
     perturbation: Share = Field(description="input perturbation: extra noise in units of the noise of x_t; 0: none")
     t_max: Count | None = Field(description="highest timestep trained at; null: T. Sampling starts at T all the same")
     images: Count = Field(description="images to see in all")
@@ -58,6 +59,8 @@ class TrainSettings(Section):
     def _batches_fit(self) -> TrainSettings:
         if self.batch % self.micro_batch:
             raise ValueError(f"train.micro_batch {self.micro_batch} must divide train.batch {self.batch}")
+        if self.method == "weight_control" and self.loss == "l1":
+            raise ValueError("train.loss l1: the weights of train.method weight_control are for l2")
         if self.images < self.batch:
             raise ValueError(f"train.images {self.images} must be at least one train.batch ({self.batch})")
         return self

@@ -69,6 +69,7 @@ REFUSED = [
     ({"train.micro_batch": 24}, "train.micro_batch", "24"),
     ({"train.images": 10}, "train.images", "10"),
     ({"train.compensation.path": 1}, "train.compensation", "gap"),
+    ({"train.method": "weight_control", "train.loss": "l1"}, "train.loss", "weight_control"),
     ({"train.t_max": 101}, "train.t_max", "100"),
     ({"train.t_max": 9, "train.compensation.path": 10}, "train.t_max", "10"),
     ({"train.start_from": {"folder": "data/weights/x", "sha256": "1f"}}, "train.start_from.sha256", "'1f'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -191,6 +192,17 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
     assert torch.isclose(loss, parts_loss, rtol=1e-5)
     assert (gradient - parts_gradient).norm() / gradient.norm() < 1e-4
     assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize(("norm", "expected"), [("l2", 1.0), ("l1", math.sqrt(2 / math.pi))])
+def test_first_loss_is_that_of_a_net_that_says_nothing(
+    norm: str, expected: float, params: Make, pictures: Pictures
+) -> None:
+    """Of eps ~ N(0, 1): its mean square, or its mean absolute value."""
+    changes = {"train.method": "plain", "train.loss": norm, "diffusion.prediction": "eps"}
+    trainer = new_main_net(params(changes), pictures)
+    batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+    assert float(trainer.step(batch, 0)["loss"]) == pytest.approx(expected, rel=0.1)
 
 
 def test_compensated_training_with_no_share_is_plain_training(params: Make, pictures: Pictures, tmp_path: Path) -> None:
