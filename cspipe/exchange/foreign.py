@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cspipe.data.grid import grid, save_png
 from cspipe.diffusion.settings import DiffusionSettings
@@ -30,7 +30,7 @@ from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
 State = dict[str, Tensor]
 STEPS = 1000
-"""Of every process that is read: nets see times 0..999."""
+"""Of every process that is read but EDM's: nets see times 0..999."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Foreign:
     channels: int
     size: int
     state: State
+    groups: Callable[[int], int] | None = None
+    """Of a norm of so many channels, in the source; None: what `model` says."""
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
+    """Of the section `diffusion`, what follows from the weights."""
 
 
 def read_tensors(path: Path) -> State:
@@ -83,6 +87,9 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         shape = (foreign.channels, foreign.channels, foreign.size)
         net = fitting(lambda: model.build(*shape), foreign.state)
         model.check_size(foreign.size)
+        for norm in (layer for layer in net.modules() if foreign.groups and isinstance(layer, nn.GroupNorm)):
+            if norm.num_groups != (groups := foreign.groups(norm.num_channels)):
+                raise ValueError(f"norm of {norm.num_channels} channels: {groups} groups, here {norm.num_groups}")
         if foreign.size % 4:
             raise ValueError(f"size {foreign.size} is no multiple of 4")
         net.load_state_dict(foreign.state, assign=True)
