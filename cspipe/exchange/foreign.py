@@ -87,7 +87,9 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         shape = (foreign.channels, foreign.channels, foreign.size)
         net = fitting(lambda: model.build(*shape), foreign.state)
         model.check_size(foreign.size)
-        for norm in (layer for layer in net.modules() if foreign.groups and isinstance(layer, nn.GroupNorm)):
+        for norm in net.modules():
+            if foreign.groups is None or not isinstance(norm, nn.GroupNorm):
+                continue
             if norm.num_groups != (groups := foreign.groups(norm.num_channels)):
                 raise ValueError(f"norm of {norm.num_channels} channels: {groups} groups, here {norm.num_groups}")
         if foreign.size % 4:
