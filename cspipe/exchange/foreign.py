@@ -25,7 +25,7 @@ from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import fitting, save_model
-from cspipe.stages.nets import write_tsv
+from cspipe.stages.nets import MOST_PIXELS, write_tsv
 from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
 State = dict[str, Tensor]
@@ -87,13 +87,9 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         shape = (foreign.channels, foreign.channels, foreign.size)
         net = fitting(lambda: model.build(*shape), foreign.state)
         model.check_size(foreign.size)
-        for norm in net.modules():
-            if foreign.groups is None or not isinstance(norm, nn.GroupNorm):
-                continue
-            if norm.num_groups != (groups := foreign.groups(norm.num_channels)):
-                raise ValueError(f"norm of {norm.num_channels} channels: {groups} groups, here {norm.num_groups}")
-        if foreign.size % 4:
-            raise ValueError(f"size {foreign.size} is no multiple of 4")
+        _check_groups(net, foreign.groups)
+        if foreign.size % 4 or foreign.size > MOST_PIXELS:
+            raise ValueError(f"size {foreign.size} is no multiple of 4 up to {MOST_PIXELS}")
         net.load_state_dict(foreign.state, assign=True)
     except UserError:
         raise
@@ -110,6 +106,14 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples along the way
         save_png(grid(blank, 1), folder / "progress.png")
     return config
+
+
+def _check_groups(net: nn.Module, wanted: Callable[[int], int] | None) -> None:
+    """Whether norms have as many groups as in the source. Raises ValueError."""
+    for norm in net.modules():
+        if wanted and isinstance(norm, nn.GroupNorm) and norm.num_groups != wanted(norm.num_channels):
+            found = f"{norm.num_groups} groups here, {wanted(norm.num_channels)} there"
+            raise ValueError(f"norm of {norm.num_channels} channels: {found}")
 
 
 def write_curves(diffusion: DiffusionSettings) -> None:

@@ -91,6 +91,7 @@ def _guided(state: State, size: int, head_channels: int) -> Foreign:
 def _ddpm(state: State, size: int) -> Foreign:
     """DDPM's U-Net."""
     levels, blocks = 1 + max(_numbers(state, r"down\.(\d+)\.")), 1 + max(_numbers(state, r"down\.0\.block\.(\d+)\."))
+    _check_stages(state, levels, blocks)
     places = {"temb.dense.0": "time.mlp.0", "temb.dense.1": "time.mlp.2", "conv_in": "stem",
               "norm_out": "head.0", "conv_out": "head.2"}  # fmt: skip
     parts = {"mid.block_1": "middle.0", "mid.attn_1": "middle.0", "mid.block_2": "middle.1"}
@@ -120,6 +121,7 @@ def _edm(state: State, levels: int, prediction: str) -> Foreign:
     arch = "ncsnpp" if "map_noise.freqs" in state else "ddpmpp"
     sizes = sorted(set(_numbers(state, r"enc\.(\d+)x")), reverse=True)
     blocks = 1 + max(_numbers(state, rf"enc\.{sizes[0]}x\d+_block(\d+)\."))
+    _check_stages(state, len(sizes), blocks)
     for name in [name for name in state if name.endswith("resample_filter")]:
         if state.pop(name).shape[-1] != len(TAPS[arch]):
             raise ValueError(f"{name} is not that of {arch}")
@@ -153,6 +155,12 @@ def _edm_names(sizes: list[int], blocks: int) -> tuple[dict[str, str], dict[str,
         parts |= {f"enc.{here}_down": f"encoder.{start - 1}", f"dec.{here}_up": f"decoder.{above}.rise"}
         places[f"enc.{here}_aux_residual"] = f"pyramid.{level - 1}.0"
     return places, parts
+
+
+def _check_stages(state: State, levels: int, blocks: int) -> None:
+    """Whether there can be so many stages, before a table of them is made. Raises ValueError."""
+    if levels * blocks > len(state):
+        raise ValueError(f"{levels} levels of {blocks} blocks, and {len(state)} tensors")
 
 
 def _numbers(state: State, pattern: str) -> list[int]:

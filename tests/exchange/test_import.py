@@ -235,10 +235,11 @@ def test_a_scheduler_without_betas_is_refused(pipeline: Callable[..., Path], tmp
     ("changes", "size", "match"),
     [
         ({}, 18, "multiple of 4"),
+        ({"down.9.x": torch.zeros(1), "down.0.block.9999.x": torch.zeros(1)}, 16, "10 .*10000"),
         slow({"conv_in.weight": torch.tensor(1.0)}, 16, "make no net"),
         slow({"down.1.block.0.conv1.weight": torch.tensor(1.0)}, 16, "make no net"),
     ],
-    ids=["size", "scalar", "scalar further in"],
+    ids=["size", "stages", "scalar", "scalar further in"],
 )
 def test_weights_that_make_no_net_are_refused(tmp_path: Path, changes: dict, size: int, match: str) -> None:
     torch.save({**OldDDPM().state_dict(), **changes}, tmp_path / "w.pt")
