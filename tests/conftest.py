@@ -65,6 +65,7 @@ MODELS: dict[str, Tree] = {
     "adm": {"name": "adm", **LEVELS, "head_channels": 32},
     "ddpm": {"name": "ddpm", **LEVELS},
     "ncsnpp": {"name": "ncsnpp", **LEVELS},
+    "songunet": {"name": "songunet", **LEVELS, "arch": "ncsnpp", "precond": "edm", "levels": 10},
     "dit": {"name": "dit", "channels": 64, "depth": 2, "head_channels": 32, "patch": 2, "dropout": 0.1},
     "unet2d": {
         "name": "unet2d",

@@ -13,7 +13,7 @@ from cspipe.runtime.errors import UserError
 
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
 Schedule = Literal["linear", "cosine", "karras"]
-Prediction = Literal["eps", "x0", "v"]
+Prediction = Literal["eps", "x0", "v", "edm"]
 Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
 
 
@@ -61,10 +61,11 @@ def import_model(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
     schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler says")] = None,
     prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
-    size: Annotated[int, typer.Option(min=4, max=1024, help="pixels, for a file of weights")] = 256,
+    size: Annotated[int, typer.Option(min=4, max=1024, help="pixels, for weights but EDM's")] = 256,
     head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="T, noise levels, for EDM")] = 18,
 ) -> None:
-    """Make a model of diffusers, guided-diffusion or DDPM one of this project: sample, score and compensate it."""
+    """Make a model of diffusers, guided-diffusion, DDPM or EDM one of this project: sample, score and compensate it."""
     check_new(out)
     from cspipe.diffusion.settings import DiffusionSettings
     from cspipe.exchange.foreign import STEPS, write_curves, write_model
@@ -77,8 +78,12 @@ def import_model(
     if source.is_dir():
         (foreign, weights), known = read_folder(source), read_scheduler(source)
     else:
-        foreign, weights = read_weights(source, size, head_channels), source
-    keys = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
+        foreign, weights = read_weights(source, size, head_channels, steps, prediction), source
+    keys: dict[str, Any] = {"schedule": schedule or known[0] or "linear", "prediction": prediction or known[1] or "eps"}
+    for key, value in (("schedule", schedule), ("prediction", prediction)):
+        if value and value != foreign.diffusion.get(key, value):
+            raise UserError(f"--{key} {value}: this net of {foreign.kind} is {foreign.diffusion[key]}; leave it out")
+    keys |= foreign.diffusion
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
     as_trained = out == Path("models/main") and Path("dvc.yaml").exists()
     with explained(out):

@@ -6,7 +6,7 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-PARTS = ("cspipe.nets.", "cspipe.backbones.", "cspipe.compensators.")
+PARTS = ("cspipe.diffusion.", "cspipe.nets.", "cspipe.backbones.", "cspipe.compensators.")
 SETTINGS = "cspipe.nets.backbone"
 WRAPPER = "cspipe.exchange.templates.net"
 HEAD = '"""A net exported by cspipe, with all that it is made of."""\n\nfrom __future__ import annotations\n'

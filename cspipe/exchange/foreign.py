@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cspipe.data.grid import grid, save_png
 from cspipe.diffusion.settings import DiffusionSettings
@@ -25,12 +25,12 @@ from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import fitting, save_model
-from cspipe.stages.nets import write_tsv
+from cspipe.stages.nets import MOST_PIXELS, write_tsv
 from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
 State = dict[str, Tensor]
 STEPS = 1000
-"""Of every process that is read: nets see times 0..999."""
+"""Of every process that is read but EDM's: nets see times 0..999."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Foreign:
     channels: int
     size: int
     state: State
+    groups: Callable[[int], int] | None = None
+    """Of a norm of so many channels, in the source; None: what `model` says."""
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
+    """Of the section `diffusion`, what follows from the weights."""
 
 
 def read_tensors(path: Path) -> State:
@@ -83,8 +87,9 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         shape = (foreign.channels, foreign.channels, foreign.size)
         net = fitting(lambda: model.build(*shape), foreign.state)
         model.check_size(foreign.size)
-        if foreign.size % 4:
-            raise ValueError(f"size {foreign.size} is no multiple of 4")
+        _check_groups(net, foreign.groups)
+        if foreign.size % 4 or foreign.size > MOST_PIXELS:
+            raise ValueError(f"size {foreign.size} is no multiple of 4 up to {MOST_PIXELS}")
         net.load_state_dict(foreign.state, assign=True)
     except UserError:
         raise
@@ -101,6 +106,14 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples along the way
         save_png(grid(blank, 1), folder / "progress.png")
     return config
+
+
+def _check_groups(net: nn.Module, wanted: Callable[[int], int] | None) -> None:
+    """Whether norms have as many groups as in the source. Raises ValueError."""
+    for norm in net.modules():
+        if wanted and isinstance(norm, nn.GroupNorm) and norm.num_groups != wanted(norm.num_channels):
+            found = f"{norm.num_groups} groups here, {wanted(norm.num_channels)} there"
+            raise ValueError(f"norm of {norm.num_channels} channels: {found}")
 
 
 def write_curves(diffusion: DiffusionSettings) -> None:

@@ -1,12 +1,13 @@
-"""Weights alone, as guided-diffusion (Dhariwal and Nichol 2021) and DDPM's ports to PyTorch name them.
+"""Weights alone, as guided-diffusion (Dhariwal and Nichol 2021), DDPM's ports to PyTorch and EDM name them.
 
-Such files say nothing of the size of images nor of that of attention heads; what is read is what both repositories make
-by default: images of 3 or 1 channels, no labels, resampling with weights, attention of guided-diffusion in its old
-order of queries, keys and values.
+Files of the first two say nothing of the size of images nor of that of attention heads; what is read is what both
+repositories make by default: images of 3 or 1 channels, no labels, resampling with weights, attention of
+guided-diffusion in its old order of queries, keys and values. Of EDM's nets, those with a SongUNet are read.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cspipe.backbones.songunet import TAPS
 from cspipe.exchange.foreign import Foreign, State, read_tensors
 from cspipe.exchange.unet2d import shifted
 from cspipe.nets.blocks import frequencies
@@ -29,24 +31,32 @@ DDPM = {
     "conv2": "block.after.3", "nin_shortcut": "block.skip.1", "norm": "attention.norm",
     "proj_out": "attention.attention.project", "conv": "conv",
 }  # fmt: skip
+EDM = {
+    "norm0": "block.before.0", "conv0": "block.first", "affine": "block.shift", "norm1": "block.after.0",
+    "conv1": "block.after.3", "skip": "block.skip.1", "norm2": "attention.norm", "qkv": "attention.attention.qkv",
+    "proj": "attention.attention.project",
+}  # fmt: skip
 """Layers of a stage."""
 
 
-def read_weights(path: Path, size: int, head_channels: int) -> Foreign:
-    """The net of a file of weights. Raises UserError."""
+def read_weights(path: Path, size: int, head_channels: int, levels: int, prediction: str | None) -> Foreign:
+    """The net of a file of weights; levels, prediction: of EDM's. Raises UserError."""
     state = read_tensors(path)
+    if "model.map_layer0.weight" in state:
+        state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    if wants := next((name for name in ("label_emb", "map_label") if f"{name}.weight" in state), None):
+        raise UserError(f"{path}: the net wants labels ({wants}); only nets without can be imported")
     try:
-        if "label_emb.weight" in state:
-            raise UserError(f"{path}: the net wants labels (label_emb); only nets without can be imported")
         if "input_blocks.0.0.weight" in state:
             return _guided(state, size, head_channels)
         if "temb.dense.0.weight" in state:
             return _ddpm(state, size)
+        if "map_layer0.weight" in state and "out_conv.weight" not in state:  # which ADM's net of EDM has
+            return _edm(state, levels, "eps" if prediction == "eps" else "edm")
     except (LookupError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
-    known = "guided-diffusion (input_blocks.0.0.weight) nor of DDPM (temb.dense.0.weight)"
-    edm = "EDM's nets, which are told log sigma in place of t, cannot be imported"
-    raise UserError(f"{path}: has neither the weights of {known}; name such a file or a diffusers folder; {edm}")
+    known = "guided-diffusion (input_blocks.0.0.weight), DDPM (temb.dense.0.weight) or EDM's SongUNet (dec.*_aux_conv)"
+    raise UserError(f"{path}: has not the weights of {known}; name such a file or a diffusers folder")
 
 
 def _guided(state: State, size: int, head_channels: int) -> Foreign:
@@ -75,12 +85,13 @@ def _guided(state: State, size: int, head_channels: int) -> Foreign:
     ours |= {name: ours[name][:seen] for name in ("head.2.weight", "head.2.bias")}  # the rest is of learned variances
     ours["time.mlp.0.weight"] = shifted(ours["time.mlp.0.weight"], frequencies(channels), -1)
     keys = {"name": "adm", "head_channels": head_channels, **_levels(channels, per_level - 1, widths, attends, size)}
-    return Foreign("guided-diffusion", keys, seen, size, ours)
+    return Foreign("guided-diffusion", keys, seen, size, ours, lambda _: 32)
 
 
 def _ddpm(state: State, size: int) -> Foreign:
     """DDPM's U-Net."""
     levels, blocks = 1 + max(_numbers(state, r"down\.(\d+)\.")), 1 + max(_numbers(state, r"down\.0\.block\.(\d+)\."))
+    _check_stages(state, levels, blocks)
     places = {"temb.dense.0": "time.mlp.0", "temb.dense.1": "time.mlp.2", "conv_in": "stem",
               "norm_out": "head.0", "conv_out": "head.2"}  # fmt: skip
     parts = {"mid.block_1": "middle.0", "mid.attn_1": "middle.0", "mid.block_2": "middle.1"}
@@ -102,7 +113,54 @@ def _ddpm(state: State, size: int) -> Foreign:
     widths = [len(state[f"down.{level}.block.0.conv1.weight"]) for level in range(levels)]
     attends = [f"down.{level}.attn.0.norm.weight" in state for level in range(levels)]
     keys = {"name": "ddpm", **_levels(channels, blocks, widths, attends, size)}
-    return Foreign("DDPM", keys, state["conv_in.weight"].shape[1], size, ours)
+    return Foreign("DDPM", keys, state["conv_in.weight"].shape[1], size, ours, lambda _: 32)
+
+
+def _edm(state: State, levels: int, prediction: str) -> Foreign:
+    """EDM's SongUNet, DDPM++ or NCSN++. What it is told of augmentation is 0 in sampling, and left out."""
+    arch = "ncsnpp" if "map_noise.freqs" in state else "ddpmpp"
+    sizes = sorted(set(_numbers(state, r"enc\.(\d+)x")), reverse=True)
+    blocks = 1 + max(_numbers(state, rf"enc\.{sizes[0]}x\d+_block(\d+)\."))
+    _check_stages(state, len(sizes), blocks)
+    for name in [name for name in state if name.endswith("resample_filter")]:
+        if state.pop(name).shape[-1] != len(TAPS[arch]):
+            raise ValueError(f"{name} is not that of {arch}")
+    state.pop("map_augment.weight", None)
+    ours = _renamed(state, *_edm_names(sizes, blocks), EDM)
+    for name in [name for name in ours if ".qkv." in name]:
+        ours[name] = _by_kind(ours[name], 1)
+    first = ours["time.mlp.0.weight"]
+    ours["time.mlp.0.weight"] = first.roll(first.shape[1] // 2, 1)  # theirs: sines, then cosines
+    if arch == "ncsnpp":
+        ours["time.frequencies"] = 2 * math.pi * ours.pop("time.freqs")
+    channels, seen = ours["stem.weight"].shape[:2]
+    tops = [f"enc.{side}x{side}_block0" for side in sizes]
+    widths, attends = [len(state[f"{top}.conv1.bias"]) for top in tops], [f"{top}.qkv.bias" in state for top in tops]
+    told = {"arch": arch, "precond": "vp" if prediction == "eps" else "edm", "levels": levels}
+    keys = {"name": "songunet", **told, **_levels(channels, blocks, widths, attends, sizes[0])}
+    diffusion = {"steps": levels, "schedule": "karras", "prediction": prediction}
+    return Foreign("EDM", keys, seen, sizes[0], ours, lambda width: min(32, width // 4), diffusion)
+
+
+def _edm_names(sizes: list[int], blocks: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Layers and stages of a SongUNet, and where they are here."""
+    top, deepest = (f"{side}x{side}" for side in (sizes[0], sizes[-1]))
+    places = {"map_noise": "time", "map_layer0": "time.mlp.0", "map_layer1": "time.mlp.2", f"enc.{top}_conv": "stem",
+              f"dec.{top}_aux_norm": "head.0", f"dec.{top}_aux_conv": "head.2"}  # fmt: skip
+    parts = {f"dec.{deepest}_in{i}": f"middle.{i}" for i in (0, 1)}
+    for level, side in enumerate(sizes):
+        start, above, here = level * (blocks + 1), len(sizes) - 1 - level, f"{side}x{side}"
+        parts |= {f"enc.{here}_block{i}": f"encoder.{start + i}" for i in range(blocks)}
+        parts |= {f"dec.{here}_block{i}": f"decoder.{above}.stages.{i}" for i in range(blocks + 1)}
+        parts |= {f"enc.{here}_down": f"encoder.{start - 1}", f"dec.{here}_up": f"decoder.{above}.rise"}
+        places[f"enc.{here}_aux_residual"] = f"pyramid.{level - 1}.0"
+    return places, parts
+
+
+def _check_stages(state: State, levels: int, blocks: int) -> None:
+    """Whether there can be so many stages, before a table of them is made. Raises ValueError."""
+    if levels * blocks > len(state):
+        raise ValueError(f"{levels} levels of {blocks} blocks, and {len(state)} tensors")
 
 
 def _numbers(state: State, pattern: str) -> list[int]:

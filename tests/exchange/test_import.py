@@ -27,6 +27,7 @@ from cspipe.sampling.reverse import sample
 from cspipe.sampling.state import SamplerState
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
+from tests.exchange import reference
 from tests.exchange.conftest import CPU, slow
 from tests.exchange.reference import Guided, OldDDPM
 
@@ -234,14 +235,22 @@ def test_a_scheduler_without_betas_is_refused(pipeline: Callable[..., Path], tmp
     ("changes", "size", "match"),
     [
         ({}, 18, "multiple of 4"),
+        ({"down.9.x": torch.zeros(1), "down.0.block.9999.x": torch.zeros(1)}, 16, "10 .*10000"),
         slow({"conv_in.weight": torch.tensor(1.0)}, 16, "make no net"),
         slow({"down.1.block.0.conv1.weight": torch.tensor(1.0)}, 16, "make no net"),
     ],
-    ids=["size", "scalar", "scalar further in"],
+    ids=["size", "stages", "scalar", "scalar further in"],
 )
 def test_weights_that_make_no_net_are_refused(tmp_path: Path, changes: dict, size: int, match: str) -> None:
     torch.save({**OldDDPM().state_dict(), **changes}, tmp_path / "w.pt")
     refused(tmp_path / "w.pt", tmp_path / "main", f"w.pt.*{match}", size=size)
+
+
+def test_norms_of_other_groups_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Theirs have 32 groups at any width; ours have fewer in narrow nets, and would give other numbers."""
+    monkeypatch.setattr(reference, "WIDTH", 64)
+    torch.save(OldDDPM().state_dict(), tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", tmp_path / "main", "w.pt.*64 channels", size=16)
 
 
 @pytest.mark.slow

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from omegaconf import OmegaConf
 
 from tests.conftest import Tree, change
+from tests.exchange.reference_edm import Precond, fill
 from tests.stages.conftest import new_clone, run_in
 
 MODEL = {
@@ -20,14 +23,37 @@ MODEL = {
 }  # fmt: skip
 
 
-@pytest.mark.slow
-def test_dvc_compensates_samples_and_scores_an_imported_model(tmp_path: Path, small: Tree) -> None:
-    DDPMPipeline(UNet2DModel(sample_size=8, **MODEL), DDPMScheduler()).save_pretrained(tmp_path / "theirs")
+VARIANTS = ("ddim-100", "cs-10")
+EDM = {"name": "songunet", "channels": 64, "blocks": 1, "multipliers": [1, 2], "attention": [8], "dropout": 0.0,
+       "arch": "ncsnpp", "precond": "edm", "levels": 18}  # fmt: skip
+
+
+def of_diffusers(place: Path) -> Tree:
+    """A pipeline there, and what params.yaml needs."""
+    DDPMPipeline(UNet2DModel(sample_size=8, **MODEL), DDPMScheduler()).save_pretrained(place)
     diffusion = {"steps": 1000, "schedule": "linear", "prediction": "eps", "self_condition": False}
-    variants = {name: small["variants"][name] for name in ("ddim-100", "cs-10")}
-    params = change(small, {"variants": variants, "model": {"name": "unet2d", "config": MODEL}, "diffusion": diffusion})
+    return {"model": {"name": "unet2d", "config": MODEL}, "diffusion": diffusion}
+
+
+def of_edm(place: Path) -> Tree:
+    """Weights there, and what params.yaml needs to sample them as EDM does."""
+    torch.save(fill(Precond("ncsnpp", "edm")).state_dict(), place)
+    diffusion = {"steps": 18, "schedule": "karras", "prediction": "edm", "self_condition": False}
+    heun = {f"variants.{name}.sampler": "heun" for name in VARIANTS} | {"variants.cs-10.steps": 18}
+    return {"data.size": 16, "model": EDM, "diffusion": diffusion, **heun}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "kind"), [(of_diffusers, "diffusers"), (of_edm, "EDM")])
+def test_dvc_compensates_samples_and_scores_an_imported_model(
+    make: Callable[[Path], Tree], kind: str, tmp_path: Path, small: Tree
+) -> None:
+    changes = make(tmp_path / "theirs")
+    params = change(small, {"variants": {name: small["variants"][name] for name in VARIANTS}, **changes})
     clone = new_clone(tmp_path / "clone", params)
-    run_in(clone, "cspipe", "import", str(tmp_path / "theirs"))
+    told = run_in(clone, "cspipe", "import", str(tmp_path / "theirs")).stdout
+    told = yaml.safe_load(told.partition("params.yaml:\n")[2].partition("\nthen")[0])
+    assert [told[key] for key in ("model", "diffusion")] == [params[key] for key in ("model", "diffusion")]
     before = (clone / "models/main/model.safetensors").read_bytes()
     run_in(clone, "dvc", "repro", "prepare")
     run_in(clone, "dvc", "commit", "-f", "train")
@@ -36,8 +62,11 @@ def test_dvc_compensates_samples_and_scores_an_imported_model(tmp_path: Path, sm
     assert "Running stage 'compensate'" in done
     assert (clone / "models/main/model.safetensors").read_bytes() == before
     provenance = json.loads((clone / "metrics/cs-10.json").read_text())["provenance"]
-    assert provenance[0]["training"] == "imported (diffusers)"
+    assert provenance[0]["training"] == f"imported ({kind})"
     assert "up to date" in run_in(clone, "dvc", "status").stdout
+    compensated = ("--compensation", "models/compensation")
+    run_in(clone, "cspipe", "sample", "--sampler", "heun", "--n", "2", *compensated, "-o", "grid.png")
+    assert (clone / "grid.png").stat().st_size
 
 
 @pytest.mark.slow

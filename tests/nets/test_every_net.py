@@ -31,7 +31,7 @@ def build(request: pytest.FixtureRequest) -> Build:
             keys = MODELS[request.param.removeprefix("main ")]
             moved = {"attention": [size // 2]} if "attention" in keys else {}
             model = find(BACKBONES, keys["name"], "Settings")(**{**keys, **moved})
-            return model.build(channels + condition, channels, size).eval()
+            return model.build(channels + condition, channels, size).eval().requires_grad_()  # frequencies, too
         module = CompensationSettings(
             net=request.param, channels=48, epochs=1, batch=1, learning_rate=1e-3, loss="l2", states="forward"
         )

@@ -1,0 +1,165 @@
+"""SongUNet of EDM (Karras et al. 2022): DDPM++ and NCSN++ (Song et al. 2021) as EDM's files hold them.
+
+What sets it apart from the other nets here: it is told the noise level of t, and the Fourier frequencies of NCSN++,
+which its source draws at random, are stored with its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, softplus
+
+from cspipe.diffusion.schedule import karras_schedule
+from cspipe.nets.backbone import LevelSettings
+from cspipe.nets.blocks import Resample, TimeEmbedding, group_norm, xavier, xavier_linears, zeroed
+from cspipe.nets.levels import Levels, decoder, encoder
+from cspipe.nets.time_added import EPS, TimeAddedBlock, TimeAddedStage
+
+SCALE = math.sqrt(0.5)
+"""Of every sum of two paths, which keeps its variance."""
+TAPS = {"ddpmpp": (1.0, 1.0), "ncsnpp": (1.0, 3.0, 3.0, 1.0)}
+"""Of the filters that resample, but for a factor."""
+BETA_MIN, BETA_D, LAST = 0.1, 19.9, 999
+"""VP's process (Song et al. 2021), and its last timestep."""
+
+
+def noise_labels(precond: str, levels: int) -> Tensor:
+    """c_noise (levels,) of EDM's noise levels, the least first (Karras et al. 2022, table 1)."""
+    log_sigma = -karras_schedule(levels).half_log_snr(torch.arange(1, levels + 1))
+    if precond == "edm":
+        return (log_sigma / 4).float()
+    time = ((BETA_MIN**2 + 2 * BETA_D * softplus(2 * log_sigma)).sqrt() - BETA_MIN) / BETA_D
+    return (LAST * time).float()
+
+
+class NoiseEmbedding(TimeEmbedding):
+    """Native step t (N,), in 0..1000 whatever their number, to an embedding (N, width) of its noise label."""
+
+    labels: Tensor
+
+    def __init__(self, angular: Tensor, width: int, labels: Tensor, drawn: bool) -> None:
+        """angular: frequencies (half,); labels: of native steps 1..T; drawn: at random, so that they are stored."""
+        super().__init__(angular, width)
+        self.register_buffer("labels", labels, persistent=False)
+        if drawn:
+            del self.frequencies
+            self.frequencies = nn.Parameter(angular, requires_grad=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t (N,) to (N, width)."""
+        step = (t * (len(self.labels) / 1000)).round().long().clamp(1, len(self.labels))
+        return super().forward(self.labels[step - 1])
+
+
+class Filter(nn.Module):
+    """Filter every channel along rows and columns, and halve or double the resolution."""
+
+    kernel: Tensor
+
+    def __init__(self, taps: Sequence[float], resample: Resample, padding: int | None = None) -> None:
+        """padding: zeros around the image; None: as many as keep it in its place."""
+        super().__init__()
+        self.resample, self.padding = resample, (len(taps) - 1) // 2 if padding is None else padding
+        row = torch.tensor(taps) / sum(taps) * (2 if resample == "up" else 1)
+        self.register_buffer("kernel", torch.outer(row, row)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, C, H, W) to (N, C, H', W'), H' = H/2 or 2H."""
+        channels = x.shape[1]
+        kernel = self.kernel.expand(channels, -1, -1, -1)
+        convolve = conv_transpose2d if self.resample == "up" else conv2d
+        return convolve(x, kernel, stride=2, padding=self.padding, groups=channels)
+
+
+class SongUNet(Levels):
+    """SongUNet; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
+
+    One head of attention, always there in the middle, and on the way up after the last stage alone of a level.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        channels: int,
+        blocks: int,
+        multipliers: Sequence[int],
+        attention: Sequence[int],
+        dropout: float,
+        arch: str,
+        precond: str,
+        levels: int,
+    ) -> None:
+        """size: pixels, a multiple of 2^(levels of the net - 1); attention: resolutions, in pixels."""
+        super().__init__()
+        widths = [channels * multiplier for multiplier in multipliers]
+        heads = [width if size >> level in attention else None for level, width in enumerate(widths)]
+        stage = partial(_stage, taps=TAPS[arch], embedding=4 * channels, dropout=dropout)
+        drawn = arch == "ncsnpp"
+        angular = 2 * math.pi * 16 * torch.randn(channels) if drawn else torch.logspace(0, -4, channels // 2)
+        self.time = NoiseEmbedding(angular, 4 * channels, noise_labels(precond, levels), drawn)
+        xavier_linears(self.time)
+        self.stem = xavier(nn.Conv2d(in_channels, channels, 3, padding=1))
+        self.encoder, skips = encoder(stage, widths, heads, blocks, channels)
+        pyramid = pairwise([in_channels, *widths[:-1]]) if arch == "ncsnpp" else ()
+        self.pyramid = nn.ModuleList(_halving(*pair) for pair in pyramid)
+        self.per_level = blocks + 1
+        self.middle = nn.ModuleList([stage(widths[-1], widths[-1], widths[-1]), stage(widths[-1], widths[-1])])
+        self.decoder = decoder(stage, widths, heads, skips, attend_last=True)
+        last = zeroed(nn.Conv2d(widths[0], out_channels, 3, padding=1))
+        self.head = nn.Sequential(group_norm(widths[0], EPS), nn.SiLU(), last)
+
+    def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
+        """The way down; NCSN++ joins every halving with the halved input, or with the sum that stood there before."""
+        skips = [self.stem(x)]
+        joined = x
+        for place, stage in enumerate(self.encoder, start=1):
+            h = stage(skips[-1], embedding)
+            if self.pyramid and place % self.per_level == 0:
+                h = joined = (h + self.pyramid[place // self.per_level - 1](joined)) * SCALE
+            skips.append(h)
+        return skips
+
+
+def _halving(in_channels: int, out_channels: int) -> nn.Sequential:
+    """A step of NCSN++'s pyramid."""
+    return nn.Sequential(xavier(nn.Conv2d(in_channels, out_channels, 3, padding=2)), Filter(TAPS["ncsnpp"], "down", 0))
+
+
+def _stage(
+    in_channels: int,
+    out_channels: int,
+    head_channels: int | None = None,
+    resample: Resample = "same",
+    *,
+    taps: Sequence[float],
+    embedding: int,
+    dropout: float,
+) -> TimeAddedStage:
+    resampler = None if resample == "same" else Filter(taps, resample)
+    block = TimeAddedBlock(in_channels, out_channels, embedding, dropout, resampler, SCALE)
+    return TimeAddedStage(block, out_channels, head_channels is not None, gain=math.sqrt(0.2))
+
+
+class Settings(LevelSettings):
+    """EDM's for CIFAR-10: channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13."""
+
+    arch: Literal["ddpmpp", "ncsnpp"] = Field(description="DDPM++, or NCSN++ with its pyramid and wider filters")
+    precond: Literal["edm", "vp"] = Field(description="what the net is told of sigma: ln(sigma) / 4, or VP's timestep")
+    levels: Annotated[int, Field(ge=2, le=10_000, strict=True)] = Field(
+        description="diffusion.steps, whose noise levels, those of schedule karras, the net is told"
+    )
+
+    def build(self, in_channels: int, out_channels: int, size: int) -> SongUNet:
+        """55.7 M (DDPM++) or 56.4 M (NCSN++) parameters for CIFAR-10."""
+        return SongUNet(**self.arguments(in_channels, out_channels, size))
