@@ -205,6 +205,7 @@ def test_files_of_no_weights_are_refused(tmp_path: Path, content: bytes, suffix:
     [
         ({"layers_per_block": 10**9}, "not a net"),
         slow({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        slow({"_class_name": "UNet1D\nall is well"}, "UNet1D"),
         slow({"num_class_embeds": 10}, "num_class_embeds"),
         slow({"sample_size": [16, 8]}, "sample_size"),
         slow({"sample_size": 10**9}, "sample_size"),
@@ -236,6 +237,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
         slow({"trained_betas": "many"}, "trained_betas"),
         slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
         slow({"prediction_type": ["epsilon"]}, "prediction_type"),
+        ({"prediction_type": "epsilon\nall is well"}, "prediction_type"),
     ],
     ids=str,
 )
