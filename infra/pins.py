@@ -1,14 +1,18 @@
-"""Pin the whole environment: `python infra/pins.py` resolves the newest versions that the dependencies allow.
+"""Pin the whole environment and base images: `python infra/pins.py` takes the newest that the versions named allow.
 
 uv.lock would pin as well, but records the address of the package index it was made with. The pins at the end of
 pyproject.toml are names, versions and markers alone, so `uv run` installs the same versions from whatever index a
 machine uses. infra/hashes.txt has the same lines with the SHA-256 of every file of each version, for installations that
-refuse any other file. Run the tests, then commit both.
+refuse any other file. Base images get the digest of their version after its name, where `docker buildx` can ask their
+registry; where it cannot, they stay as they are. Run the tests, then commit all of it.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +27,26 @@ EXPORT = "uv export --locked --all-groups --no-emit-project --no-header --no-ann
 def without_hashes(export: str) -> list[str]:
     """The requirements of what EXPORT prints."""
     return [line.removesuffix(" \\") for line in export.splitlines() if not line.startswith(" ")]
+IMAGE = re.compile(r"^(\s*(?:FROM|image:) )([\w./-]+:[\w.-]+)(@\S+)?", re.MULTILINE)
+"""What stands before an image of somebody else, the image and its digest; ours have no version there."""
+IMAGE_FILES = ("worker.Dockerfile", "compose.yaml", "kubernetes/*.yaml")
+
+
+def with_digests(text: str) -> str:
+    """A Dockerfile or manifest with the digests that its base images have now."""
+    return IMAGE.sub(lambda found: f"{found[1]}{found[2]}{digest(found[2]) or found[3] or ''}", text)
+
+
+@cache
+def digest(image: str) -> str:
+    """Such as "@sha256:..."; "" if Docker cannot tell."""
+    command = ["docker", "buildx", "imagetools", "inspect", image, "--format", "{{.Manifest.Digest}}"]
+    if shutil.which("docker"):
+        told = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        if re.fullmatch("sha256:[0-9a-f]{64}", told):
+            return f"@{told}"
+    print(f"{image}: no registry could be asked for its digest")
+    return ""
 
 
 def main() -> None:
@@ -35,6 +59,8 @@ def main() -> None:
     FILE.write_text(f"{settings}{PINS}\n" + "".join(f'    "{pin}",\n' for pin in pins) + "]\n")
     HASHES.write_text(export)
     subprocess.run(["uv", "lock"], cwd=ROOT, check=True)
+    for file in (file for pattern in IMAGE_FILES for file in HASHES.parent.glob(pattern)):
+        file.write_text(with_digests(file.read_text()))
     print(f"{FILE.name}: {len(pins)} pins")
 
 

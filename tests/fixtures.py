@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -52,6 +55,36 @@ def stir() -> Callable[[nn.Module], nn.Module]:
         return net
 
     return apply
+
+
+@pytest.fixture
+def pipe_at() -> Iterator[Callable[[Path], None]]:
+    """Put a pipe in the place of a file, which nobody may read: others would wait for a writer. This one has one."""
+    made: list[tuple[Path, Thread]] = []
+    read: list[Path] = []
+
+    def write(file: Path, content: bytes) -> None:
+        with suppress(BrokenPipeError), file.open("wb") as pipe:  # waits for a reader
+            read.append(file)
+            pipe.write(content)
+
+    def make(file: Path) -> None:
+        content = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        made.append((file, Thread(target=write, args=(file, content))))
+        made[-1][1].start()
+
+    yield make
+    found = list(read)
+    for file, writer in made:
+        reader = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        while writer.is_alive():
+            with suppress(BlockingIOError):
+                os.read(reader, 2**20)
+            writer.join(0.01)
+        os.close(reader)
+    assert not found
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,19 +101,30 @@ def card(
 
     if out.resolve().is_relative_to(Path("models").resolve()):
         raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
-    config = read_config(MAIN, "train")
-    if config["data_sha256"] is None:
+    config = _as_text(read_config(MAIN, "train"))
+    if config.get("data_sha256") is None:
         raise UserError(f"{MAIN}: imported, and says nothing of its training; its card is that of where it is from")
-    index = read_index(PREPARED) if (PREPARED / INDEX).exists() else {}
+    index = _as_text(read_index(PREPARED)) if (PREPARED / INDEX).exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
     scores = _scores("main", {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}, MAIN)
+    try:
+        text = describe(config, index, scores)
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{MAIN}: what it or metrics/ says is damaged ({error!r}); `dvc repro` makes it anew") from None
     with whole_file(out / "README.md") as beside:
-        beside.write_text(describe(config, index, scores), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
     for variant in scores:
         if (grid := Path("samples") / variant / "grid.png").exists():
             shutil.copyfile(grid, out / f"{variant}.png")
     print(f"{out / 'README.md'}: the model of {MAIN}, {len(scores)} variants scored")
+
+
+def _as_text(tree: Any) -> Any:
+    """A tree whose texts, perhaps a stranger's, are a line each and no HTML."""
+    if isinstance(tree, dict):
+        return {key: _as_text(value) for key, value in tree.items()}
+    return escape(printable(tree), quote=False) if isinstance(tree, str) else tree
 
 
 def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:

@@ -53,6 +53,8 @@ class Foreign:
 def read_tensors(path: Path) -> State:
     """The tensors of a safetensors file, or of a pickle that holds nothing else. Raises UserError."""
     try:
+        if not path.is_file():
+            raise ValueError("not there, or no plain file")
         if path.suffix == ".safetensors":
             tree: Any = load_file(path)
         elif is_zipfile(path) and any(part.compress_type for part in ZipFile(path).infolist()):
@@ -69,12 +71,18 @@ def read_tensors(path: Path) -> State:
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):
         tree = tree[key] if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping) else tree
-    if not isinstance(tree, Mapping) or not all(isinstance(each, Tensor) for each in tree.values()):
-        raise UserError(f"{path}: not a dict of tensors; save the net's state_dict alone")
+    if not isinstance(tree, Mapping) or not all(map(_is_dense, tree.values())):
+        raise UserError(f"{path}: not a dict of dense tensors of real floats; save the net's state_dict alone")
     state = {str(name).removeprefix("module."): tensor for name, tensor in tree.items()}
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > 2 * path.stat().st_size:
         raise UserError(f"{path}: its tensors say they are larger than the file; save the net's state_dict anew")
     return {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
+
+
+def _is_dense(weight: Any) -> bool:
+    """Whether it is a tensor with each of its numbers, real and floating: none that is sparse, quantised or empty."""
+    dense = isinstance(weight, Tensor) and weight.layout == torch.strided and not weight.is_meta
+    return dense and weight.is_floating_point()
 
 
 def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def write_curves(diffusion: DiffusionSettings) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A small JSON object. Raises UserError."""
     with suppress(OSError, ValueError, RecursionError):
-        tree = json.loads(path.read_bytes()) if path.stat().st_size < 2**20 else None
+        tree = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size < 2**20 else None
         if isinstance(tree, dict):
             return tree
     raise UserError(f"{path}: is not there, or no JSON object of at most 1 MiB; save the model anew")

@@ -13,6 +13,7 @@ from cspipe.diffusion.schedule import SCHEDULES
 from cspipe.exchange.diffusers_folder import PREDICTIONS, WEIGHTS
 from cspipe.exchange.foreign import STEPS, Foreign, read_json, read_tensors
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
 from cspipe.stages.nets import MOST_PIXELS
 
 SCHEDULER = "scheduler_config.json"
@@ -26,18 +27,19 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     config = read_json(unet / "config.json")
     name = config.pop("_class_name", None)
     if name != "UNet2DModel":
-        raise UserError(f"{unet / 'config.json'}: _class_name is {name}; only UNet2DModel can be imported")
+        raise UserError(f"{unet / 'config.json'}: _class_name is {_told(name)}; only UNet2DModel can be imported")
     for key in ("num_class_embeds", "class_embed_type"):
         if config.get(key) is not None:
-            raise UserError(f"{unet / 'config.json'}: {key} {config[key]}: nets that want a label cannot be imported")
+            what = f"{key} {_told(config[key])}"
+            raise UserError(f"{unet / 'config.json'}: {what}: nets that want a label cannot be imported")
     if config.get("time_embedding_type", "positional") != "positional":
         raise UserError(f"{unet / 'config.json'}: time_embedding_type must be positional, for times 0..{STEPS - 1}")
     seen, told, size = (config.pop(key, default) for key, default in zip(SHAPE, (3, 3, None), strict=True))
     size = size[0] if isinstance(size, list) and len(set(map(str, size))) == 1 else size
     if seen != told or seen not in (1, 3) or not isinstance(size, int) or not 1 <= size <= MOST_PIXELS:
         raise UserError(
-            f"{unet / 'config.json'}: in_channels {seen}, out_channels {told}, sample_size {size}: must be square "
-            f"images of 1 or 3 channels, as many out as in, and of at most {MOST_PIXELS} pixels"
+            f"{unet / 'config.json'}: in_channels {_told(seen)}, out_channels {_told(told)}, sample_size {_told(size)} "
+            f"must be square images of 1 or 3 channels, as many out as in, and of at most {MOST_PIXELS} pixels"
         )
     weights = next((path for path in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin") if path.exists()), None)
     if weights is None:
@@ -45,6 +47,11 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     keys = {key: value for key, value in config.items() if not key.startswith("_")}
     state = {f"unet.{_renamed(name)}": tensor for name, tensor in read_tensors(weights).items()}
     return Foreign("diffusers", {"name": "unet2d", "config": keys}, seen, size, state), weights
+
+
+def _told(value: Any) -> str:
+    """A value of a stranger's file in a message: one line, and not a long one."""
+    return printable(str(value))[:100]
 
 
 def _renamed(name: str) -> str:
@@ -62,9 +69,9 @@ def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
     predicts = str(config.get("prediction_type", "epsilon"))
     if predicts not in predictions:
-        raise UserError(f"{path}: prediction_type {predicts} is none of {', '.join(predictions)}")
+        raise UserError(f"{path}: prediction_type {_told(predicts)} is none of {', '.join(predictions)}")
     if config.get("num_train_timesteps", STEPS) != STEPS:
-        raise UserError(f"{path}: num_train_timesteps {config['num_train_timesteps']} must be {STEPS}")
+        raise UserError(f"{path}: num_train_timesteps {_told(config['num_train_timesteps'])} must be {STEPS}")
     return _schedule(config, path), predictions[predicts]
 
 
@@ -83,4 +90,4 @@ def _schedule(config: dict[str, Any], path: Path) -> str:
         for name, new in SCHEDULES.items():
             if torch.allclose(new(STEPS).sqrt_alpha_bar[1:] ** 2, alpha_bar, rtol=1e-3, atol=1e-6):
                 return name
-    raise UserError(f"{path}: beta_schedule {kind}, or its ends: noise levels of none of {', '.join(SCHEDULES)}")
+    raise UserError(f"{path}: beta_schedule {_told(kind)}, or its ends: noise levels of none of {', '.join(SCHEDULES)}")

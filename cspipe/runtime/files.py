@@ -15,6 +15,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, on error removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
+    beside.unlink(missing_ok=True)  # a link that somebody has put there would be followed
     try:
         yield beside
         sync(beside)

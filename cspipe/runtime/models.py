@@ -49,6 +49,8 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
 def read_config(folder: Path, stage: str) -> dict[str, Any]:
     """The configuration stored with a model. Raises UserError naming the stage that makes it, as for a damaged file."""
     try:
+        if not (folder / FILE).is_file():
+            raise ValueError("not there, or no plain file")
         with safe_open(folder / FILE, framework="pt") as file:
             config = dict(json.loads(file.metadata()["cspipe"]))
             digest, names = config.pop(DIGEST), sorted(file.keys())

@@ -28,6 +28,7 @@ from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.models import FILE, load_net, read_config
 from cspipe.runtime.settings import Count, WholeNumber, file_of
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
+from cspipe.runtime.wording import printable
 
 MOST_PIXELS = 1024
 """Of an image's side, as in params.yaml."""
@@ -147,8 +148,8 @@ def _validated(kind: type[StoredT], config: dict[str, Any], folder: Path, stage:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))
         raise UserError(
-            f"{folder / FILE}: made by another version of this project, or by something else ({key:.80}: "
-            f"{problem['msg']:.300}); run `dvc repro {stage}`, or use that version"
+            f"{folder / FILE}: made by another version of this project, or by something else ({printable(key):.80}: "
+            f"{printable(problem['msg']):.300}); run `dvc repro {stage}`, or use that version"
         ) from None
 
 

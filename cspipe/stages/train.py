@@ -104,6 +104,8 @@ def start_from(start: StartFrom, net: nn.Module, params: Params, device: Device)
         wrong = f"params.yaml: train.start_from.sha256 {start.sha256}, but {file} is {found}"
         raise UserError(f"{wrong}; put that model there, or set the sha256 of this one")
     denoise, config = finished_denoiser(replace(device, compile=False), start.folder)
+    if sha256_file(file) != found:
+        raise UserError(f"params.yaml: train.start_from {file} was replaced while it was read; run the stage again")
     ours = params.model_dump(include={"task": True, "data": {"channels", "size"}, "model": True, "diffusion": True})
     theirs = {key: config[key] for key in ("task", "model", "diffusion")}
     theirs["data"] = {key: config[key] for key in ours["data"]}

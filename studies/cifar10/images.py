@@ -31,7 +31,10 @@ TRAIN_IMAGES = 50_000
 
 def main(source: Path) -> None:
     """Write the array. Exits with a message if `source` holds anything but CIFAR-10."""
-    images = read_folder(source) if source.is_dir() else read_package(source)
+    try:
+        images = read_folder(source) if source.is_dir() else read_package(source)
+    except (LookupError, OSError, RuntimeError, ValueError, tarfile.TarError, Image.DecompressionBombError) as error:
+        sys.exit(f"{source} cannot be read as CIFAR-10 ({error})")
     if hashlib.sha256(images[:TRAIN_IMAGES].tobytes()).hexdigest() != TRAIN_SHA256:
         sys.exit(f"{source} does not hold the training images of CIFAR-10: their sha256 is not {TRAIN_SHA256}")
     with whole_file(FILE) as beside, beside.open("wb") as file:

@@ -108,3 +108,24 @@ def test_an_imported_model_has_no_card(project: Path) -> None:
     with pytest.raises(UserError, match=r"models/main.*imported"):
         cspipe("card", "-o", str(project / "card"))
     assert not (project / "card").exists()
+
+
+def test_a_model_that_says_something_else_is_one_line(project: Path) -> None:
+    sound = read_config(MAIN.parent, "train")
+    for wrong in ({"parameters": "x"}, {"train": None}, {"task": []}, {"start_sha256": 7}):
+        save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, sound | wrong)
+        with pytest.raises(UserError, match="models/main") as error:
+            cspipe("card", "-o", "card")
+        assert "\n" not in str(error.value)
+    assert not (project / "card").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_what_a_model_says_is_text_in_its_card() -> None:
+    config = read_config(MAIN.parent, "train")
+    config["train"]["method"] = "<img src=x onerror=alert(1)>\n---\nlicense: mit\x1b[2J"
+    save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, config)
+    cspipe("card", "-o", "card")
+    text = Path("card/README.md").read_text()
+    assert "onerror" in text
+    assert not [wrong for wrong in ("<img", "\nlicense: mit", "\x1b") if wrong in text]

@@ -17,7 +17,7 @@ import pytest
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, EDMEulerScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from cspipe.cli.exchange import import_model
 from cspipe.exchange.diffusers_folder import WEIGHTS
@@ -169,6 +169,29 @@ def test_compressed_tensors_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "of",
+    [
+        lambda w: w.to("meta"), lambda w: w.to_sparse(), lambda w: w.to(torch.complex64), lambda w: w > 0,
+        lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8),
+    ],
+    ids=["meta", "sparse", "complex", "bool", "quantised"],
+)  # fmt: skip
+def test_tensors_that_are_no_dense_floats_are_refused(tmp_path: Path, of: Callable[[Tensor], Tensor]) -> None:
+    state = OldDDPM().state_dict()
+    torch.save(state | {"conv_in.weight": of(state["conv_in.weight"])}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", tmp_path / "main", "w.pt", size=16)
+
+
+@pytest.mark.parametrize("name", ["unet/config.json", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json"])
+def test_only_plain_files_are_read(
+    pipeline: Callable[..., Path], tmp_path: Path, name: str, pipe_at: Callable[[Path], None]
+) -> None:
+    """Nor /dev/zero, to which a link may lead: it has no end."""
+    pipe_at(pipeline() / name)
+    refused(tmp_path / "theirs", tmp_path / "main", Path(name).name)
+
+
+@pytest.mark.parametrize(
     "content", [b"", b"{", b"PK\x03\x04", (2**40).to_bytes(8, "little") + b"{}", b"\x80\x02."], ids=repr
 )
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
@@ -183,6 +206,7 @@ def test_files_of_no_weights_are_refused(tmp_path: Path, content: bytes, suffix:
     [
         ({"layers_per_block": 10**9}, "not a net"),
         slow({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        slow({"_class_name": "UNet1D\nall is well"}, "UNet1D"),
         slow({"num_class_embeds": 10}, "num_class_embeds"),
         slow({"sample_size": [16, 8]}, "sample_size"),
         slow({"sample_size": 10**9}, "sample_size"),
@@ -214,6 +238,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
         slow({"trained_betas": "many"}, "trained_betas"),
         slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
         slow({"prediction_type": ["epsilon"]}, "prediction_type"),
+        ({"prediction_type": "epsilon\nall is well"}, "prediction_type"),
     ],
     ids=str,
 )

@@ -161,6 +161,13 @@ def test_signs_of_life_are_as_frequent_as_in_compose(name: str, compose: Tree, t
     assert here[key] == template["variables"]["properties"]["env"]["default"][key]
 
 
+def test_all_of_the_env_file_reaches_what_runs_stages(template: Tree) -> None:
+    """The key of W&B, say."""
+    [gpu] = job(template, {})["spec"]["template"]["spec"]["containers"]
+    for container in (*containers(PODS["cpu-worker"]), gpu):
+        assert container["envFrom"] == [{"secretRef": {"name": "cspipe"}}]
+
+
 def test_prefect_makes_valid_jobs_of_the_template(template: Tree) -> None:
     WorkPoolCreate(name="gpu", type="kubernetes", base_job_template=template)
     jsonschema.Draft202012Validator.check_schema(template["variables"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.flows.server import end, free_port, wait_for
 from tests.infra.conftest import INFRA, Tree
-from tests.infra.postgres import Postgres, binaries, running_postgres
+from tests.infra.postgres import PASSWORD, Postgres, binaries, running_postgres
 from tests.s3_server import S3
 
 BIN = binaries()
@@ -138,6 +139,24 @@ def test_six_clients_at_once_end_well_on_postgres(server: Server, postgres: Post
     # task runs reach the database through the event stream, a little later
     wait_for(lambda: postgres.query(f"select count(*) {tasks}") == str(CLIENTS * TASKS), 60)
     assert "locked" not in server.log.read_text()
+
+
+def test_a_dump_is_brought_back_by_the_documented_commands(postgres: Postgres, tmp_path: Path) -> None:
+    page = (INFRA.parent / "docs/operations.md").read_text()
+    [dump] = re.findall(r"postgres-0 -- (pg_dump .*) > prefect\.dump", page)
+    [restore] = re.findall(r"`(pg_restore .*)`", page)
+
+    def run(command: str, cluster: Postgres, **files: Any) -> None:
+        program, *options = command.split()
+        place = ["--host=127.0.0.1", f"--port={cluster.port}", *options]
+        subprocess.run([cluster.bin / program, *place], env=os.environ | {"PGPASSWORD": PASSWORD}, check=True, **files)
+
+    postgres.query("create table history as select * from generate_series(1, 1000) as number")
+    with (tmp_path / "prefect.dump").open("wb") as file:
+        run(dump, postgres, stdout=file)
+    with running_postgres(postgres.bin) as other, (tmp_path / "prefect.dump").open("rb") as file:
+        run(restore, other, stdin=file)
+        assert other.query("select sum(number) from history") == "500500"
 
 
 def test_setup_makes_bucket_and_pools_and_may_run_again(server: Server, s3: S3, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_images_over_the_bound_are_refused_with_their_sizes() -> None:
     ("mode", "format", "size", "options"),
     [
         ("P", "PNG", (9400, 9400), {"transparency": 0}),
+        ("RGBA", "PNG", (9400, 9400), {}),
         ("RGB", "JPEG", (8000, 6000), {"exif": turned()}),
         ("RGB", "WEBP", (8000, 6000), {"method": 0}),
     ],
@@ -181,3 +182,23 @@ def test_an_array_that_unpacks_to_too_much_is_not_copied(
     np.savez_compressed(tmp_path / "x.npz", np.zeros((100, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match=r"x\.npz.*307328 bytes, more than 100000"):
         npz.open_source(settings(source="npz", path=tmp_path / "x.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_four_megabytes_that_unpack_to_four_gigabytes_take_no_room(
+    tmp_path: Path, settings: Callable[..., DataSettings]
+) -> None:
+    """Some 20 s to make the file."""
+    packed = zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED)
+    with packed, packed.open("x.npy", "w", force_zip64=True) as array:
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (2**20, 64, 64, 1)}
+        np.lib.format.write_array_header_1_0(array, shape)
+        for _ in range(2**8):
+            array.write(bytes(2**24))
+    assert 4e6 < (tmp_path / "x.npz").stat().st_size < 5e6
+    written = Path("/proc/self/io")
+    before = int(written.read_text().split("wchar: ")[1].split()[0])
+    with pytest.raises(UserError, match=r"x\.npz.*4294967"):
+        npz.open_source(settings(source="npz", path=tmp_path / "x.npz"))
+    assert int(written.read_text().split("wchar: ")[1].split()[0]) - before < 2**20

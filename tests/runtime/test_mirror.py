@@ -60,7 +60,9 @@ def test_damaged_state_in_s3_is_named_and_the_one_before_is_used(
     before, newest = listed["states"]
     key = f"prefix/{FOLDER}/{newest}"
     if damage == "changed":
-        s3.client().put_object(Bucket=bucket.bucket, Key=key, Body=b"x" * 1000)
+        body = bytearray(s3.client().get_object(Bucket=bucket.bucket, Key=key)["Body"].read())
+        body[len(body) // 2] ^= 1
+        s3.client().put_object(Bucket=bucket.bucket, Key=key, Body=bytes(body))
     elif damage == "gone":
         s3.client().delete_object(Bucket=bucket.bucket, Key=key)
     else:

@@ -33,6 +33,13 @@ def test_file_that_is_no_model_names_the_stage_that_makes_it(tmp_path: Path) -> 
             read_config(tmp_path, "train")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path, pipe_at: Callable[[Path], None]) -> None:
+    save_model(tmp_path, {"ema": nn.Linear(3, 2)}, {})
+    pipe_at(tmp_path / FILE)
+    with pytest.raises(UserError, match=FILE):
+        read_config(tmp_path, "train")
+
+
 def test_bit_that_changed_in_weights_or_configuration_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path, {"raw": nn.Linear(3, 2), "ema": nn.Linear(3, 2)}, {"steps": 100})
     content = (tmp_path / FILE).read_bytes()

@@ -58,6 +58,7 @@ ADM = MODELS["adm"]
         ({"model": {**ADM, "blocks": 10**9}}, "weights 'ema'"),
         ({"model": {**ADM, "multipliers": [1, 2, 2, 2, 2]}}, "weights 'ema'"),
         ({"model": {**MODELS["dit"], "depth": 10**9}}, "weights 'ema'"),
+        ({"model": {**ADM, "all\nis well": 1}}, "model"),
         ({"model": []}, "model"),
         ({"model": GONE}, "model"),
         ({"diffusion": {"steps": 10**9}}, "diffusion.steps"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -121,3 +122,17 @@ def test_keys_that_no_weight_tells_are_compared(params: Make, pictures: Pictures
     p = params({"model": {"name": "unet2d", "config": config}, **start_of(tmp_path)})
     with pytest.raises(UserError, match=r"model\.config\.act_fn gelu.* none"):
         new_trainer(p, TrainingSet(pictures), CPU)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(
+    params: Make, pictures: Pictures, start: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash was that of the parameters when it was compared."""
+
+    def read_late(*arguments: Any) -> Any:
+        stored(tmp_path / "theirs", params({"seed": 1}))
+        return finished_denoiser(*arguments)
+
+    monkeypatch.setattr("cspipe.stages.train.finished_denoiser", read_late)
+    with pytest.raises(UserError, match=r"train\.start_from .*theirs"):
+        new_trainer(params(start), TrainingSet(pictures), CPU)

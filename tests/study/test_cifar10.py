@@ -42,3 +42,16 @@ def test_other_images_are_refused_and_nothing_is_written(
     with pytest.raises(SystemExit, match=str(package)):
         SCRIPT["main"](package)
     assert not Path("data").exists()
+
+
+def test_what_is_no_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("no archive")
+    with tarfile.open(tmp_path / "other", "w:gz") as archive:
+        archive.add(tmp_path / "text")
+    with tarfile.open(tmp_path / "no-images", "w:gz") as archive:
+        for name in SCRIPT["PACKED"]:
+            archive.add(tmp_path / "text", name)
+    for name in ("absent", "text", "other", "no-images"):
+        with pytest.raises(SystemExit, match=name):
+            SCRIPT["main"](Path(name))
