@@ -134,7 +134,7 @@ def show_samples(root: Path, stage: str, run: str) -> None:
 
 @never_fails
 def show_plan(plan: Iterable[str], run: str) -> None:
-    """Which stages will run, and why; as code, whose lines the page wraps and in which no name is taken for Markdown."""
+    """Which stages will run, and why; as code, whose lines the page wraps and where no name is taken for Markdown."""
     lines = [f"- `{line.replace('`', chr(39))}`" for line in plan]
     create_markdown_artifact("\n".join(lines), key="plan", description=f"what {run} will run")
 

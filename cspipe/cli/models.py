@@ -47,7 +47,7 @@ def list_models() -> Iterator[dict[str, Any]]:
     """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
 
     `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others, or
-    `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or for such a file of the folder.
+    `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or for such a file of it.
     """
     import gto.api
     from gto.constants import VersionSort

@@ -57,7 +57,7 @@ class Work:
 
 def plan(
     preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
-    device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: this machine")] = "h200",
+    device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: here")] = "h200",
 ) -> None:
     """Tell memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
     from cspipe.config.overlays import read_preset

@@ -30,7 +30,7 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
     """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption. At W&B
-    it is the same run, by its id: online what is there is not sent again, offline the whole curve replaces the first part.
+    it is the same run, by its id: online what is there is not sent again, offline the whole curve replaces the part.
     Raises UserError if W&B is asked for and refuses. Of several ranks the first writes.
     """
     if rank():
@@ -69,7 +69,8 @@ def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> A
     resume = "allow" if tracking.wandb == "online" else None  # offline it would append the whole curve to a part of it
     try:
         return wandb.init(
-            project=tracking.project, name=run, id=run, resume=resume, config=dict(config), mode=tracking.wandb, dir=folder
+            project=tracking.project, name=run, id=run, resume=resume,
+            config=dict(config), mode=tracking.wandb, dir=folder,
         )  # fmt: skip
     except wandb.Error as error:
         reason = str(error).partition("\n")[0]
