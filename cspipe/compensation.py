@@ -2,6 +2,7 @@
 
 A reverse step from t to s uses the net's estimate x0_hat of the clean image, so it misses the true state by exactly
 kappa(t, s) (x0 - x0_hat). A small net C learns that error from x0_hat and t, and each step adds w(t, s) C(x0_hat, t):
+
 - in sampling (`Compensation`, by cspipe/corrections/compensation.py);
 - in training, where the main net learns on the states that such steps reach (`compensated_pair`).
 """

@@ -1,12 +1,13 @@
 // One pixel along a reverse trajectory: the true states, DDIM's, and the compensated ones (how-it-works.md).
 (() => {
-  const T = 100, X0 = -0.3, EPS = 1.2, W = 640, H = 260, PAD = 34, RANGE = 1.6;
+  const T = 100, X0 = -0.3, EPS = 1.2, H = 260, PAD = 34, RANGE = 1.6;
   const f = (u) => Math.cos(((u + 0.008) / 1.008) * Math.PI / 2) ** 2;
   const ab = [1];
   for (let i = 0; i < T; i++) ab.push(ab[i] * (1 - Math.min(1 - f((i + 1) / T) / f(i / T), 0.999)));
   const signal = ab.map(Math.sqrt), noise = ab.map((a) => Math.sqrt(1 - a));
   const truth = (t) => signal[t] * X0 + noise[t] * EPS;
   const root = document.getElementById("step");
+  const W = Math.min(640, root.clientWidth || 640);  // letters keep their size on a phone
   const sliders = [
     ["steps", "steps", 2, 100, 1, 10],
     ["error", "error of the estimate", -1, 1, 0.05, 0.5],

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -133,9 +133,10 @@ def show_samples(root: Path, stage: str, run: str) -> None:
 
 
 @never_fails
-def show_plan(text: str, run: str) -> None:
-    """Which stages will run, and why."""
-    create_markdown_artifact(text, key="plan", description=f"what {run} will run")
+def show_plan(plan: Iterable[str], run: str) -> None:
+    """Which stages will run, and why; as code, whose lines the page wraps and where no name is taken for Markdown."""
+    lines = [f"- `{line.replace('`', chr(39))}`" for line in plan]
+    create_markdown_artifact("\n".join(lines), key="plan", description=f"what {run} will run")
 
 
 @never_fails

@@ -136,7 +136,7 @@ def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
     plan = [printable(str(each)) for each in explain(root)]
     for line in plan:
         log(line)
-    show_plan("\n".join(["```", *plan, "```"]), run)  # so that no name in it is taken for Markdown
+    show_plan(plan, run)
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:

@@ -38,16 +38,17 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as
         rows = each["scores"].values()
         kids = "\n".join(kid(row.get("kid"), row.get("kid_std")) for row in rows)
         frechets = "\n".join(significant(row.get("frechet")) for row in rows)
-        version, variants = each["version"] or "this folder", "\n".join(map(printable, each["scores"]))
-        shown.add_row(each["name"], version, each["commit"][:7], variants, kids, frechets)
+        names = (printable(name) + ": damaged" * ("damaged" in row) for name, row in each["scores"].items())
+        version = each["version"] or "this folder"
+        shown.add_row(each["name"], version, each["commit"][:7], "\n".join(names), kids, frechets)
     Console(markup=False).print(shown)
 
 
 def list_models() -> Iterator[dict[str, Any]]:
     """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
 
-    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others. Raises
-    UserError outside of a clone.
+    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others, or
+    `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or for such a file of it.
     """
     import gto.api
     from gto.constants import VersionSort
@@ -76,13 +77,16 @@ def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -
     key = "module_sha256" if name == "compensation" else "model_sha256"
     weights = folder and folder / "model.safetensors"
     made = sha256_file(weights) if weights and weights.exists() else None
-    found = {}
+    found: dict[str, Tree] = {}
     for variant, text in metrics.items():
         try:
             tree = json.loads(text)
             drawn_with = tree["provenance"][0][key]
         except (ValueError, LookupError, TypeError) as error:
-            raise UserError(f"metrics/{variant}.json: damaged ({error!r}); `dvc repro` makes it anew") from None
+            if folder is not None:
+                raise UserError(f"metrics/{variant}.json: damaged ({error!r}); `dvc repro` makes it anew") from None
+            found[variant] = {"damaged": repr(error)}  # in a commit, where nothing can mend it
+            continue
         if drawn_with and (folder is None or drawn_with == made):
             found[variant] = scores_in(tree)
     return found

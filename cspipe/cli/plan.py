@@ -34,7 +34,11 @@ class Card:
 
 
 ASSUMED = "published peak x 0.3, a utilisation that is assumed until a run on this card was measured; price assumed"
-CARDS = {"h200": Card(0.3 * 989e12, ASSUMED, 700, 3.5), "a100": Card(0.3 * 312e12, ASSUMED, 400, 1.8)}
+CARDS = {  # the SXM cards, by NVIDIA's data sheets; h100: 80 GB at 3.35 TB/s, h200: 141 GB at 4.8 TB/s
+    "h200": Card(0.3 * 989e12, ASSUMED, 700, 3.5),
+    "h100": Card(0.3 * 989e12, ASSUMED, 700, 2.5),
+    "a100": Card(0.3 * 312e12, ASSUMED, 400, 1.8),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Work:
 
 def plan(
     preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
-    device: Annotated[Literal["h200", "a100", "measured"], typer.Option(help="measured: this machine")] = "h200",
+    device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: here")] = "h200",
 ) -> None:
     """Tell memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
     from cspipe.config.overlays import read_preset

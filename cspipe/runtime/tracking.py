@@ -29,7 +29,8 @@ class TrackingSettings(Section):
 def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Iterator[Log]:
     """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
-    A resumed run logs the stored curve again from the start: the files are the same as without the interruption.
+    A resumed run logs the stored curve again from the start: the files are the same as without the interruption. At W&B
+    it is the same run, by its id: online what is there is not sent again, offline the whole curve replaces the part.
     Raises UserError if W&B is asked for and refuses. Of several ranks the first writes.
     """
     if rank():
@@ -48,7 +49,7 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
             for name, value in rounded.items():
                 live.log_metric(name, value)
             live.make_summary()
-            if wandb_run is not None:
+            if wandb_run is not None and seen >= wandb_run.starting_step:
                 wandb_run.log(rounded, step=seen)
 
         yield log
@@ -60,13 +61,18 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
 
 
 def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Any:
-    """A new W&B run."""
+    """The W&B run of this name, which an earlier attempt may have begun."""
     import wandb  # takes a second
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)
+    # Offline it would append the whole curve to a part of it.
+    resume: Literal["allow"] | None = "allow" if tracking.wandb == "online" else None
     try:
-        return wandb.init(project=tracking.project, name=run, config=dict(config), mode=tracking.wandb, dir=folder)
+        return wandb.init(
+            project=tracking.project, name=run, id=run, resume=resume,
+            config=dict(config), mode=tracking.wandb, dir=folder,
+        )  # fmt: skip
     except wandb.Error as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"tracking.wandb: {tracking.wandb}: {reason} Set WANDB_API_KEY, or take offline.") from None

@@ -51,12 +51,19 @@ def page(results: Results) -> str:
         f"# {results.name}",
         study.question,
         "\n".join(f"- {sentence(claim, results)}" for claim in study.claims),
-        f"![{study.scores[0]}]({results.name}.png)",
+        f"![{_seen(results)}]({results.name}.png)",
         study.discussion.strip(),
         "\n".join(table(results)),
         "\n".join(f"- {line}" for line in notes(results)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _seen(results: Results) -> str:
+    """What the figure shows, for those who do not see it."""
+    study = results.study
+    shown = f"{study.scores[0]} against {study.axis} and against seconds" if study.is_curve else ", ".join(study.scores)
+    return f"{shown}, with 95 % intervals: {', '.join(study.lines())}"
 
 
 def table(results: Results) -> list[str]:
@@ -151,7 +158,7 @@ def overview(studies: Sequence[Results], findings: str) -> str:
     ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
     parts = [TITLE, findings, INTRODUCTION]
     if ordered and ordered[0].name == FIRST:
-        parts.append(f"![score against images seen and against seconds]({FIRST}.png)\n")
+        parts.append(f"![{_seen(ordered[0])}]({FIRST}.png)\n")
     return "\n".join([*parts, *map(_claims, ordered)])
 
 

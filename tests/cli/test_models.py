@@ -95,6 +95,17 @@ def test_a_damaged_metrics_file_is_named(project: Path) -> None:
             listed()
 
 
+def test_a_damaged_metrics_file_of_a_commit_is_told_in_its_row(project: Path) -> None:
+    (project / "metrics/plain.json").write_text('{"efflite0": {}}')
+    commit(project, "a file without provenance")
+    gto.api.register(".", "main", "HEAD", version="v1.1.0")
+    score("plain", 0.3, sha256_file(MAIN))
+    rows = {each["version"]: each["scores"] for each in listed() if each["name"] == "main"}
+    assert "provenance" in rows["v1.1.0"]["plain"]["damaged"]
+    assert rows["v1.1.0"]["both"]["kid"] == rows["v1.0.0"]["both"]["kid"] == 0.4
+    assert "plain: damaged" in cspipe("models")
+
+
 def test_a_damaged_index_is_named(project: Path) -> None:
     (project / "data/prepared").mkdir(parents=True)
     (project / "data/prepared/index.json").write_text("{")

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact
 
 from cspipe.runtime.storage import Bucket
-from flows.artifacts import LARGEST, ProgressElsewhere, data_uri, never_fails
+from flows.artifacts import LARGEST, ProgressElsewhere, data_uri, never_fails, show_plan
 from flows.command import Step
 from tests.s3_server import S3
 
@@ -40,6 +40,12 @@ def made(name: str) -> Artifact:
         found = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [name]}}))
     assert len(found) == 1
     return found[0]
+
+
+@pytest.mark.usefixtures("prefect")
+def test_no_name_in_the_plan_is_taken_for_markdown() -> None:
+    show_plan(["prepare: up to date", "train: would run: a`![](http://x)` modified"], "run")
+    assert made("plan").data == "- `prepare: up to date`\n- `train: would run: a'![](http://x)' modified`"
 
 
 @pytest.mark.usefixtures("prefect")

@@ -84,7 +84,7 @@ def test_an_offline_run_lasts_and_tells_what_our_files_tell(
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_did_not_finish_and_the_next_has_the_whole_curve(
+def test_a_run_that_was_stopped_did_not_finish_and_the_next_is_the_same_run_with_the_whole_curve(
     tmp_path: Path, two_variants: Tree
 ) -> None:
     longer = {"train.images": 2400, "train.log_every": 240, "train.checkpoint_every": 400}
@@ -96,7 +96,9 @@ def test_a_run_that_was_stopped_did_not_finish_and_the_next_has_the_whole_curve(
     assert "Traceback" not in "".join(process.communicate(timeout=400))
     assert process.returncode == End.PREEMPTED
     assert "going on from" in stage(clone, "train").stdout
-    (stopped, _), (whole, records) = map(inspected, sorted((clone / ".cspipe/wandb").glob("offline-run-*")))
+    runs = sorted((clone / ".cspipe/wandb").glob("offline-run-*"))
+    (stopped, _), (whole, records) = map(inspected, runs)
+    assert len({run.name.split("-", 3)[3] for run in runs}) == 1  # its id
     assert (stopped["state"], stopped["exit_code"]) == ("failed", End.PREEMPTED)
     assert (whole["state"], whole["step"]) == ("finished", 2400)
     assert curve_of_wandb(records["history"]) == curve_of_files(clone / "curves/train")
