@@ -147,7 +147,7 @@ def new_sampler(
 
     rounds = None if variant.repaint is None else variant.repaint.rounds
     fills = config["task"] == "inpaint" or rounds is not None
-    return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds, mean)
+    return Sampler(net, schedule, shape, step, variant.path(schedule.steps), variant.eta, device, fills, rounds, mean)
 
 
 def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut | None) -> dict[str, Any]:

@@ -47,6 +47,10 @@ REFUSED = [
     ({"variants.cs-10.correction": {"weight": 1}}, "variants.cs-10.correction.name", "'compensation'"),
     # values that do not fit each other
     ({"variants.cs-10.steps": 101}, "variants.cs-10.steps", "101"),
+    ({"variants.cs-10.steps": [90, 40]}, "variants.cs-10.steps", "begin with 100"),
+    ({"variants.cs-10.steps": [100, 40, 40]}, "variants.cs-10.steps", "[100, 40, 40]"),
+    ({"variants.cs-10.steps": [100, 0]}, "variants.cs-10.steps", "0"),
+    ({"variants.cs-10.steps": []}, "variants.cs-10.steps", "[]"),
     ({"variants.cs-10.correction": None}, "reads", "models/main"),
     ({"variants.cs-10.reads": "models/main"}, "reads", "compensation"),
     ({"variants.ddim-100.reads": "models"}, "reads", "models/main"),
