@@ -53,6 +53,8 @@ class Params(Section):
                 variant.path(self.diffusion.steps)
             except ValueError as error:
                 raise ValueError(f"variants.{name}.{error}, which is diffusion.steps") from None
+            if variant.fits and self.task != "generate":
+                raise ValueError(f"variants.{name}.sampler {variant.sampler} must be another with task {self.task}")
             if variant.snapshot is not None and variant.snapshot not in self.train.snapshots:
                 raise ValueError(f"variants.{name}.snapshot {variant.snapshot} is not in train.snapshots; add it there")
         path = self.train.compensation.path or self.diffusion.steps

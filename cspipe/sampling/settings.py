@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from cspipe.data.settings import MASKS
 from cspipe.diffusion.ddim import evenly_spaced
-from cspipe.runtime.registry import find, names_in
+from cspipe.runtime.registry import choice, find, names_in
 from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of, key_of
 from cspipe.sampling.correction import CorrectionSettings
 from cspipe.sampling.state import SAMPLERS
@@ -63,6 +63,11 @@ class Variant(Section):
         """Steps down."""
         return self.steps if isinstance(self.steps, int) else len(self.steps)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the sampler fits its steps to the net first."""
+        return hasattr(choice(SAMPLERS, self.sampler), "fit")
+
     def path(self, native: int) -> list[int]:
         """The timesteps from T = `native` to 0. Raises ValueError if a net with so many does not go this way."""
         if self.count > native or (isinstance(self.steps, list) and self.steps[0] != native):
@@ -82,6 +87,8 @@ class Variant(Section):
                 f"back up; to repaint use sampler {' or '.join(free)}"
             )
         correction = self.correction
+        if correction is not None and self.fits:
+            raise ValueError(f"correction must be null with sampler {self.sampler}, whose steps are fitted without")
         if correction is not None and correction.deterministic and self.eta > 0:
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
         if correction is not None and correction.on_states and find(SAMPLERS, self.sampler, "CORRECTS_ESTIMATES"):

@@ -61,6 +61,8 @@ REFUSED = [
     ({"variants.ddim-100.snapshot": 16000}, "variants.ddim-100.snapshot", "train.snapshots"),
     ({"variants.cs-10.snapshot": 16000, "train.snapshots": [16000]}, "variants.cs-10", "compensation"),
     ({"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": REPAINT}, "repaint", "ddim or ddpm or heun"),
+    ({"variants.cs-10.sampler": "fitted"}, "variants.cs-10", "sampler fitted"),
+    ({"variants.ddim-100.sampler": "fitted", "task": "inpaint"}, "variants.ddim-100.sampler", "fitted"),
     ({"model.channels": 40}, "model.channels", "40"),
     ({"model.head_channels": 24}, "model.channels", "head_channels 24"),
     ({"model.attention": [7]}, "model.attention", "7"),
