@@ -164,9 +164,12 @@ def _choose(variants: dict[str, Variant], name: str | None, config: dict[str, An
 
     native, objections = config["diffusion"]["steps"], []
     for each in [name] if name else sorted(variants, key=lambda other: variants[other].repaint is None):
-        if variants[each].steps > native:
-            objections.append(f"{each}: takes {variants[each].steps} steps, the net knows {native}")
-        elif variants[each].repaint is not None and config["task"] != "generate":
+        try:
+            variants[each].path(native)
+        except ValueError as error:
+            objections.append(f"{each}: {error}, which the net knows")
+            continue
+        if variants[each].repaint is not None and config["task"] != "generate":
             objections.append(f"{each}: has repaint, which is for a net of task generate, not {config['task']}")
         elif config["task"] == "generate" and find(SAMPLERS, variants[each].sampler, "REMEMBERS"):
             objections.append(f"{each}: its sampler {variants[each].sampler} remembers steps, so it cannot repaint")

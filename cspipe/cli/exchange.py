@@ -16,12 +16,20 @@ Schedule = Literal["linear", "cosine", "karras"]
 Prediction = Literal["eps", "x0", "v", "edm"]
 Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
 
+STEPS_HELP = "evaluations of the net (twice as many with heun), or the timesteps of it, such as 100,60,20"
+
+
+def read_steps(text: object) -> int | list[int]:
+    """A number, or several with commas between them. Raises ValueError."""
+    numbers = [int(part) for part in str(text).split(",")]
+    return numbers if len(numbers) > 1 else numbers[0]
+
 
 def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write")],
     model: Model = Path("models/main"),
     sampler: Annotated[str, typer.Option(help="a file of cspipe/samplers")] = "ddim",
-    steps: Annotated[int, typer.Option(min=1, help="evaluations of the net, twice as many with heun")] = 10,
+    steps: Annotated[Any, typer.Option(parser=read_steps, metavar="N|T,...", help=STEPS_HELP)] = 10,
     n: Annotated[int, typer.Option(min=1, max=4096, help="images")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="of the first image; the others follow")] = 0,
     compensation: Compensation = None,
@@ -32,7 +40,7 @@ def sample(
     check_png(out)
     write_png(draw(model, sampler, steps, n, seed, compensation), out)
     corrected = "" if compensation is None else ", compensated"
-    print(f"{out}: {n} samples, {steps} steps of {sampler}{corrected}, seeds {seed} to {seed + n - 1}")
+    print(f"{out}: {n} samples, {sampler}, steps {steps}{corrected}, seeds {seed} to {seed + n - 1}")
 
 
 def export(

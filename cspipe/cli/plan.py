@@ -99,7 +99,7 @@ def works(params: Params) -> Iterator[Work]:
     for name, variant in params.variants.items():
         step = CALLS.get(variant.sampler, 1) * main.forward + (module.forward if variant.correction else 0)
         memory = FLOAT32 * (main.parameters + module.parameters + params.sample.batch * 64 * pixels)
-        yield Work(f"sample@{name}", images, images * variant.steps * step, memory, images * pixels)
+        yield Work(f"sample@{name}", images, images * variant.count * step, memory, images * pixels)
 
     read = 4 * params.evaluate.images  # samples, reference, held-out images, noise: all for the first variant
     flop, memory = read * EXTRACTOR_FLOP[params.evaluate.extractor], 2e9

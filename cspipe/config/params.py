@@ -49,10 +49,12 @@ class Params(Section):
         if self.data.size % 4:
             raise ValueError(f"data.size {self.data.size} must be a multiple of 4 (C halves it twice)")
         for name, variant in self.variants.items():
-            if variant.steps > self.diffusion.steps:
-                raise ValueError(
-                    f"variants.{name}.steps {variant.steps} must be at most diffusion.steps {self.diffusion.steps}"
-                )
+            try:
+                variant.path(self.diffusion.steps)
+            except ValueError as error:
+                raise ValueError(f"variants.{name}.{error}, which is diffusion.steps") from None
+            if variant.fits and self.task != "generate":
+                raise ValueError(f"variants.{name}.sampler {variant.sampler} must be another with task {self.task}")
             if variant.snapshot is not None and variant.snapshot not in self.train.snapshots:
                 raise ValueError(f"variants.{name}.snapshot {variant.snapshot} is not in train.snapshots; add it there")
         path = self.train.compensation.path or self.diffusion.steps

@@ -25,7 +25,7 @@ class ParamsError(UserError):
 
 LONGEST = 1_000_000
 """Characters of a file with its aliases written out: a few lines of aliases of aliases stand for gigabytes."""
-_UNION_MEMBERS = ("function-", "literal[", "constrained-")
+_UNION_MEMBERS = ("function-", "literal[", "constrained-", "list[")
 """What pydantic puts into a location for the members of a union; no keys of the file."""
 
 

@@ -25,7 +25,7 @@ from cspipe.stages.sample import new_sampler
 BATCH, COLUMNS = 64, 8
 
 
-def variant_of(sampler: str, steps: int, compensated: bool, terminal: str = "net", **keys: Any) -> Variant:
+def variant_of(sampler: str, steps: int | list[int], compensated: bool, terminal: str = "net", **keys: Any) -> Variant:
     """A row of `variants` with these values and, compensated, the exact weight kappa. Raises UserError.
 
     `eta` is the sampler's least, if it is not among `keys`.
@@ -39,21 +39,25 @@ def variant_of(sampler: str, steps: int, compensated: bool, terminal: str = "net
     try:
         return Variant.model_validate(tree | keys)
     except ValidationError as error:
-        raise UserError(f"sampler {sampler} with {steps} steps: {error.errors()[0]['msg']}") from None
+        raise UserError(f"sampler {sampler}, steps {steps}: {error.errors()[0]['msg']}") from None
 
 
 def open_variant(
     variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, main: Path, compensation: Path
 ) -> Sampler:
     """The sampler of a variant on the net of a folder, which it has to suit. Raises UserError."""
-    if variant.steps > denoise.schedule.steps:
-        raise UserError(f"{variant.steps} steps: the net of {main} knows {denoise.schedule.steps} at most")
+    try:
+        variant.path(denoise.schedule.steps)
+    except ValueError as error:
+        raise UserError(f"{error}, where the net of {main} begins") from None
     if variant.correction is not None and variant.correction.needs_compensator:
         check_fit_against(compensation, main)
     return new_sampler(variant, denoise, config, device, compensation, main)
 
 
-def draw(model: Path, sampler: str, steps: int, count: int, seed: int, compensation: Path | None) -> NDArray[np.uint8]:
+def draw(
+    model: Path, sampler: str, steps: int | list[int], count: int, seed: int, compensation: Path | None
+) -> NDArray[np.uint8]:
     """A grid (3, H, W) of `count` samples, image i of seed + i. Raises UserError."""
     device = any_device()
     denoise, config = finished_denoiser(device, model)

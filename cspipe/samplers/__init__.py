@@ -8,5 +8,6 @@ To add one, add a file with
   changes x_s after the step, and it cannot go back up (`repaint`);
 - `CORRECTS_ESTIMATES`: whether a correction acts on every estimate of the net, in place of the state after a step.
 
+It may have `fit(sampler) -> sampler`: what is done once before the first image, with no images and no correction.
 A step that needs a second estimate asks `state.denoise`, like `heun.py`.
 """

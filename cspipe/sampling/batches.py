@@ -16,7 +16,6 @@ from torch import Tensor
 from cspipe.data.conditions import hole_of
 from cspipe.data.pixels import normalise, quantise
 from cspipe.data.seeds import derive_seed
-from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.schedule import Schedule
 from cspipe.runtime.collectives import wait_for_all
 from cspipe.runtime.device import Device
@@ -49,7 +48,8 @@ class Sampler:
     shape: tuple[int, int, int]
     """(C, H, W) of an image."""
     step: Step
-    steps: int
+    path: list[int]
+    """The native steps that it takes, from T to 0, without repetitions."""
     eta: float
     device: Device
     fills: bool = False
@@ -79,9 +79,9 @@ class Sampler:
         return Drawn(images, np.asarray(torch.stack(state.variances).double().cpu()))
 
     @property
-    def path(self) -> list[int]:
-        """The native steps that it takes, from T to 0, without repetitions."""
-        return evenly_spaced(self.schedule.steps, self.steps)
+    def steps(self) -> int:
+        """How many it takes, without repetitions."""
+        return len(self.path) - 1
 
     def _state(self, seeds: list[int], inputs: Tensor | None) -> SamplerState:
         """The way down, with known pixels and noise where they are needed."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from cspipe.data.settings import MASKS
-from cspipe.runtime.registry import find, names_in
+from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.runtime.registry import choice, find, names_in
 from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of, key_of
 from cspipe.sampling.correction import CorrectionSettings
 from cspipe.sampling.state import SAMPLERS
@@ -33,17 +35,44 @@ class Repaint(Section):
     masks: list[Annotated[str, key_of(*MASKS)]] = Field(min_length=1, description="families of holes")
 
 
+def _falling(steps: int | list[int]) -> int | list[int]:
+    """Raises ValueError for timesteps that do not fall."""
+    if isinstance(steps, list) and any(t <= s for t, s in pairwise(steps)):
+        raise ValueError(f"steps {steps} must fall, as [100, 60, 20] does; 0 is left out")
+    return steps
+
+
+Steps = Annotated[Count | Annotated[list[Count], Field(min_length=1)], AfterValidator(_falling)]
+"""How many, or which: the timesteps that a step begins at, as `timesteps` of a scheduler of diffusers."""
+
+
 class Variant(Section):
     """A row of the table: a sampler and what corrects it."""
 
     sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
-    steps: Annotated[int, Field(ge=1, strict=True)] = Field(description="reverse steps, at most diffusion.steps")
+    steps: Steps = Field(description="reverse steps, evenly spaced, or the timesteps of the net, from T falling")
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
     terminal: Literal["net", "mean"] = Field(description="x0_hat at t = T: the net's, or the mean training image")
     snapshot: Count | None = Field(description="images of train.snapshots: the net that samples; null: the last")
     correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
     repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
+
+    @property
+    def count(self) -> int:
+        """Steps down."""
+        return self.steps if isinstance(self.steps, int) else len(self.steps)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the sampler fits its steps to the net first."""
+        return hasattr(choice(SAMPLERS, self.sampler), "fit")
+
+    def path(self, native: int) -> list[int]:
+        """The timesteps from T = `native` to 0. Raises ValueError if a net with so many does not go this way."""
+        if self.count > native or (isinstance(self.steps, list) and self.steps[0] != native):
+            raise ValueError(f"steps {self.steps} must be a number up to {native}, or begin with {native}")
+        return evenly_spaced(native, self.steps) if isinstance(self.steps, int) else [*self.steps, 0]
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Variant:
@@ -58,6 +87,8 @@ class Variant(Section):
                 f"back up; to repaint use sampler {' or '.join(free)}"
             )
         correction = self.correction
+        if correction is not None and self.fits:
+            raise ValueError(f"correction must be null with sampler {self.sampler}, whose steps are fitted without")
         if correction is not None and correction.deterministic and self.eta > 0:
             raise ValueError(f"eta must be 0 with a correction of deterministic steps, as {correction.name} is")
         if correction is not None and correction.on_states and find(SAMPLERS, self.sampler, "CORRECTS_ESTIMATES"):

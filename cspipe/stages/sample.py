@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from cspipe.runtime.models import FILE, read_config
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
 from cspipe.runtime.ranks import rank
-from cspipe.runtime.registry import find
+from cspipe.runtime.registry import choice, find
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED, STATES, one_at_a_time, stage, state_key
 from cspipe.sampling.batches import Sampler, sample_all, sampled_variances
 from cspipe.sampling.correction import Corrected, on_estimates
@@ -147,7 +147,13 @@ def new_sampler(
 
     rounds = None if variant.repaint is None else variant.repaint.rounds
     fills = config["task"] == "inpaint" or rounds is not None
-    return Sampler(net, schedule, shape, step, variant.steps, variant.eta, device, fills, rounds, mean)
+    path = variant.path(schedule.steps)
+    sampler = Sampler(net, schedule, shape, step, path, variant.eta, device, fills, rounds, mean)
+    if not variant.fits:
+        return sampler
+    if config["task"] != "generate":
+        raise UserError(f"sampler {variant.sampler} is for nets of task generate, and this one's is {config['task']}")
+    return cast(Sampler, choice(SAMPLERS, variant.sampler).fit(sampler))
 
 
 def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut | None) -> dict[str, Any]:

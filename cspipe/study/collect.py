@@ -67,7 +67,7 @@ class Collector:
             scores=scores_of(metrics),
             compensate_seconds=self._record(fitted).get("seconds") if fitted else None,
             sample_seconds=self._record(provenance["samples_sha256"]).get("seconds"),
-            flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].steps,
+            flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].count,
         )
 
     def _metrics(self, ref: str, variant: str) -> dict[str, Any]:

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 from cspipe.cli.exchange import sample
+from cspipe.cli.main import app
 from cspipe.data.grid import grid
+from cspipe.data.pixels import quantise
+from cspipe.diffusion.ddim import ddim_sample
 from cspipe.exchange.draw import variant_of
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import read_config, save_model
@@ -33,13 +38,32 @@ def test_draws_what_the_stage_draws(stored: Stored, tmp_path: Path, compensated:
     assert np.abs(np.asarray(Image.open(out)).astype(int) - np.asarray(expected)).max() <= 1
 
 
+def test_listed_timesteps_are_those_that_the_net_is_asked_at(stored: Stored, tmp_path: Path) -> None:
+    main, asked = stored() / "main", []
+    denoise, config = finished_denoiser(CPU, main)
+
+    def drawn(steps: int | list[int], seeds: list[int]) -> NDArray[np.uint8]:
+        return new_sampler(variant_of("ddim", steps, False), denoise, config, CPU)(seeds)
+
+    denoise.net.net.register_forward_pre_hook(lambda _net, inputs: asked.append(float(inputs[1][0])))
+    listed = drawn([10, 7, 1], [3, 4])
+    assert asked == [1000, 700, 100]  # the net sees t in thousandths of T
+    x_T = torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (3, 4)])
+    assert np.array_equal(listed, quantise(ddim_sample(denoise, x_T, [10, 7, 1, 0], denoise.schedule)))
+    assert np.array_equal(drawn([10, 8, 6, 4, 2], [3]), drawn(5, [3]))
+    args = ["sample", "-o", str(tmp_path / "grid.png"), "--model", str(main), "--n", "2", "--seed", "3"]
+    assert CliRunner().invoke(app, [*args, "--steps", "10,7,1"], catch_exceptions=False).exit_code == 0
+    assert np.array_equal(Image.open(tmp_path / "grid.png"), grid(listed, 2, 8))
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
         ({"sampler": "nope"}, "nope.*ddim"),
         ({"sampler": "ddpm", "compensation": "compensation"}, "eta must be 0"),
         ({"out": "grid.jpg"}, "grid.jpg"),
-        slow({"steps": 11}, "11 steps.*10"),
+        slow({"steps": 11}, "11.*10"),
+        slow({"steps": [9, 4]}, "9, 4.*10"),
         slow({"compensation": "main"}, "main"),
     ],
     ids=str,
