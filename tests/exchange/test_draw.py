@@ -21,6 +21,7 @@ from cspipe.diffusion.ddim import ddim_sample
 from cspipe.exchange.draw import variant_of
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import read_config, save_model
+from cspipe.samplers.fitted import FittedStep
 from cspipe.stages.nets import MEAN, finished_denoiser
 from cspipe.stages.sample import new_sampler
 from tests.conftest import change
@@ -54,6 +55,14 @@ def test_listed_timesteps_are_those_that_the_net_is_asked_at(stored: Stored, tmp
     args = ["sample", "-o", str(tmp_path / "grid.png"), "--model", str(main), "--n", "2", "--seed", "3"]
     assert CliRunner().invoke(app, [*args, "--steps", "10,7,1"], catch_exceptions=False).exit_code == 0
     assert np.array_equal(Image.open(tmp_path / "grid.png"), grid(listed, 2, 8))
+
+
+def test_a_fitted_sampler_is_fitted_to_the_net_and_refuses_one_with_a_condition(stored: Stored) -> None:
+    denoise, config = finished_denoiser(CPU, stored() / "main")
+    variant = variant_of("fitted", [10, 4], False)
+    assert isinstance(new_sampler(variant, denoise, config, CPU).step, FittedStep)
+    with pytest.raises(UserError, match="inpaint"):
+        new_sampler(variant, denoise, config | {"task": "inpaint"}, CPU)
 
 
 @pytest.mark.parametrize(
