@@ -27,6 +27,8 @@ SCALE = math.sqrt(0.5)
 """Of every sum of two paths, which keeps its variance."""
 TAPS = {"ddpmpp": (1.0, 1.0), "ncsnpp": (1.0, 3.0, 3.0, 1.0)}
 """Of the filters that resample, but for a factor."""
+FOURIER = 16.0
+"""Standard deviation of the Fourier frequencies, in turns per unit of the noise label."""
 BETA_MIN, BETA_D, LAST = 0.1, 19.9, 999
 """VP's process (Song et al. 2021), and its last timestep."""
 
@@ -105,13 +107,13 @@ class SongUNet(Levels):
         widths = [channels * multiplier for multiplier in multipliers]
         heads = [width if size >> level in attention else None for level, width in enumerate(widths)]
         stage = partial(_stage, taps=TAPS[arch], embedding=4 * channels, dropout=dropout)
-        drawn = arch == "ncsnpp"
-        angular = 2 * math.pi * 16 * torch.randn(channels) if drawn else torch.logspace(0, -4, channels // 2)
-        self.time = NoiseEmbedding(angular, 4 * channels, noise_labels(precond, levels), drawn)
+        residual = arch == "ncsnpp"
+        angular = 2 * math.pi * FOURIER * torch.randn(channels) if residual else torch.logspace(0, -4, channels // 2)
+        self.time = NoiseEmbedding(angular, 4 * channels, noise_labels(precond, levels), drawn=residual)
         xavier_linears(self.time)
         self.stem = xavier(nn.Conv2d(in_channels, channels, 3, padding=1))
         self.encoder, skips = encoder(stage, widths, heads, blocks, channels)
-        pyramid = pairwise([in_channels, *widths[:-1]]) if arch == "ncsnpp" else ()
+        pyramid = pairwise([in_channels, *widths[:-1]]) if residual else ()
         self.pyramid = nn.ModuleList(_halving(*pair) for pair in pyramid)
         self.per_level = blocks + 1
         self.middle = nn.ModuleList([stage(widths[-1], widths[-1], widths[-1]), stage(widths[-1], widths[-1])])
