@@ -66,7 +66,8 @@ def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> A
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)
-    resume = "allow" if tracking.wandb == "online" else None  # offline it would append the whole curve to a part of it
+    # Offline it would append the whole curve to the part that is there.
+    resume: Literal["allow"] | None = "allow" if tracking.wandb == "online" else None
     try:
         return wandb.init(
             project=tracking.project, name=run, id=run, resume=resume,
