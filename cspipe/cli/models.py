@@ -161,7 +161,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
 
-Trained with [compensation sampling](https://arxiv.org/abs/2312.06285) by cspipe.
+Made by cspipe, which trains with and without [compensation sampling](https://arxiv.org/abs/2312.06285): see the method.
 
 - **Data**: {index.get("source", "own images")}, \
 {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \

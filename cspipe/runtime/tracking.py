@@ -66,7 +66,7 @@ def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> A
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)
-    # Offline it would append the whole curve to a part of it.
+    # Offline it would append the whole curve to the part that is there.
     resume: Literal["allow"] | None = "allow" if tracking.wandb == "online" else None
     try:
         return wandb.init(
