@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cspipe.cli.own_image import apply, square_around
 from cspipe.data.pixels import normalise
+from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.diffusion.schedule import cosine_schedule
 from cspipe.runtime.device import Device
 from cspipe.runtime.errors import UserError
@@ -42,7 +43,7 @@ class Painter:
 def sampler(net: Painter, channels: int = 3, fills: bool = True, rounds: int | None = None) -> Sampler:
     shape = (channels, SIZE, SIZE)
     schedule = cosine_schedule(10).to(torch.device("cpu"))
-    return Sampler(net, schedule, shape, find_step("ddim"), 4, 0.0, CPU, fills, rounds)
+    return Sampler(net, schedule, shape, find_step("ddim"), evenly_spaced(10, 4), 0.0, CPU, fills, rounds)
 
 
 def noise(channels: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
