@@ -79,8 +79,6 @@ def import_model(
     from cspipe.exchange.foreign import STEPS, write_curves, write_model
     from cspipe.exchange.from_diffusers import read_folder, read_scheduler
     from cspipe.exchange.from_weights import read_weights
-    from cspipe.runtime.files import sha256_file
-    from cspipe.runtime.models import FILE
 
     known: tuple[str | None, str | None] = (None, None)
     if source.is_dir():
@@ -101,13 +99,20 @@ def import_model(
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
     if Path("dvc.yaml").exists():
-        told: dict[str, Any] = {"data": {"channels": foreign.channels, "size": foreign.size}}
-        told |= {key: config[key] for key in ("model", "diffusion")}
-        how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
-        if not as_trained:
-            start = {"folder": str(out), "sha256": sha256_file(out / FILE)}
-            told, how = told | {"train": {"start_from": start}}, "then `dvc repro` trains the model further"
-        print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
+        told = {"data": {"channels": foreign.channels, "size": foreign.size}}
+        tell_settings(told | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)
+
+
+def tell_settings(told: dict[str, Any], start: Path | None) -> None:
+    """Print what params.yaml needs of a model that is taken as trained, or that training starts from."""
+    from cspipe.runtime.files import sha256_file
+    from cspipe.runtime.models import FILE
+
+    how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
+    if start is not None:
+        told = told | {"train": {"start_from": {"folder": str(start), "sha256": sha256_file(start / FILE)}}}
+        how = "then `dvc repro` trains the model further"
+    print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
 
 
 def check_new(out: Path) -> None:
