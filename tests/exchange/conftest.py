@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from cspipe.cli.exchange import import_model
 from cspipe.config.params import Params
 from cspipe.runtime.device import Device
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import FILE, save_model
 from cspipe.stages.nets import new_compensator, new_main
@@ -47,3 +49,11 @@ def stored(params: Callable[..., Params], tmp_path: Path, stir: Callable[[nn.Mod
         return main.parent
 
     return make
+
+
+def refused(source: Path, out: Path, match: str, **options: Any) -> None:
+    """It ends in one line, and nothing is written."""
+    with pytest.raises(UserError, match=match) as error:
+        import_model(source, out, **options)
+    assert "\n" not in str(error.value)
+    assert not out.exists()

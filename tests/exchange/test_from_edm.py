@@ -27,9 +27,8 @@ from cspipe.stages.sample import new_sampler
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import Batch, TrainingSet
 from tests.conftest import Pictures
-from tests.exchange.conftest import CPU, slow
+from tests.exchange.conftest import CPU, refused, slow
 from tests.exchange.reference_edm import LEVELS, Precond, fill, inputs
-from tests.exchange.test_import import refused
 
 OUTPUTS = {
     ("ddpmpp", "edm"): (0.018757, -0.484402, -0.141301),

@@ -28,7 +28,7 @@ from cspipe.sampling.state import SamplerState
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
 from tests.exchange import reference
-from tests.exchange.conftest import CPU, slow
+from tests.exchange.conftest import CPU, refused, slow
 from tests.exchange.reference import Guided, OldDDPM
 
 TUTORIAL = {
@@ -134,14 +134,6 @@ class Runs:
 
     def __reduce__(self) -> tuple:
         return Path.touch, (self.trace,)
-
-
-def refused(source: Path, out: Path, match: str, **options: Any) -> None:
-    """It ends in one line, and nothing is written."""
-    with pytest.raises(UserError, match=match) as error:
-        import_model(source, out, **options)
-    assert "\n" not in str(error.value)
-    assert not out.exists()
 
 
 @pytest.mark.parametrize("save", [lambda tree, file: file.write_bytes(pickle.dumps(tree)), torch.save])
