@@ -22,14 +22,14 @@ PINS = "constraint-dependencies = ["
 HASHES = ROOT / "infra" / "hashes.txt"
 EXPORT = "uv export --locked --all-groups --no-emit-project --no-header --no-annotate"
 """Prints what uv.lock holds as requirements, each with lines of hashes after it, and no address."""
+IMAGE = re.compile(r"^(\s*(?:FROM|image:) )([\w./-]+:[\w.-]+)(@\S+)?", re.MULTILINE)
+"""What stands before an image of somebody else, the image and its digest; ours have no version there."""
+IMAGE_FILES = ("worker.Dockerfile", "compose.yaml", "kubernetes/*.yaml")
 
 
 def without_hashes(export: str) -> list[str]:
     """The requirements of what EXPORT prints."""
     return [line.removesuffix(" \\") for line in export.splitlines() if not line.startswith(" ")]
-IMAGE = re.compile(r"^(\s*(?:FROM|image:) )([\w./-]+:[\w.-]+)(@\S+)?", re.MULTILINE)
-"""What stands before an image of somebody else, the image and its digest; ours have no version there."""
-IMAGE_FILES = ("worker.Dockerfile", "compose.yaml", "kubernetes/*.yaml")
 
 
 def with_digests(text: str) -> str:
