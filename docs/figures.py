@@ -4,6 +4,8 @@
 `uv run python docs/figures.py first-step`: docs/first-step.png, from the formulas and docs/results/few-steps.json.
 `uv run python docs/figures.py first-estimate TO_T BELOW`: docs/first-estimate.png, from two models/main: one trained up
 to T, one below it.
+`uv run python docs/figures.py one-step-behind PLAIN COMPENSATED`: docs/one-step-behind.png, from the folders of two
+finished runs, of T = 10, and docs/results/one-step-behind.json.
 `uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
 `uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
 """
@@ -116,6 +118,66 @@ def first_estimate(model: Path) -> Image.Image:
     return grid(quantise(x0_hat).numpy(), COLUMNS, 48 // config["size"])
 
 
+@torch.no_grad()
+def errors(plain: Path, compensated: Path) -> dict[str, list[float]]:
+    """Mean square error of x0_hat on held-out images for s = 1..T - 1; the reverse step is without C."""
+    device, split = open_device(load_params().compute), open_split(plain / "data/prepared", "test")
+    x0 = torch.from_numpy(split.gather(np.arange(len(split)))).float() / 127.5 - 1
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    net, behind = (finished_denoiser(device, run / "models/main")[0] for run in (plain, compensated))
+    schedule, labels = net.schedule, ("plain", "plain, one step earlier", "compensated, after its own step")
+    curves: dict[str, list[float]] = {label: [] for label in labels}
+    for number in range(1, schedule.steps):
+        t, s = torch.full((len(x0),), number + 1), torch.full((len(x0),), number)
+        x_t, x_s = (add_noise(x0, eps, time, schedule) for time in (t, s))
+        own = ddim_step(x_t, behind(x_t, t), t, s, schedule)
+        for curve, x0_hat in zip(curves.values(), (net(x_s, s), net(x_t, t), behind(own, s)), strict=True):
+            curve.append(float((x0_hat - x0).square().mean()))
+    return curves
+
+
+def missing(steps: int, variance: float, compensated: bool) -> float:
+    """Variance that sampling misses at T / 2, of Gaussian data and linear nets (docs/METHOD.md)."""
+    schedule = cosine_schedule(steps)
+    ab = schedule.sqrt_alpha_bar**2
+    best = schedule.sqrt_alpha_bar * variance / (ab * variance + 1 - ab)
+    estimate, state = float(best[steps]), 1.0
+    for t in range(steps, steps // 2, -1):
+        time, one = torch.tensor([t]), torch.ones((1, 1, 1, 1))
+        factor = float(ddim_step(one, estimate * one, time, time - 1, schedule))
+        estimate, state = float(best[t]) / factor if compensated else float(best[t - 1]), state * factor**2
+    return float(ab[steps // 2] * variance + 1 - ab[steps // 2]) - state
+
+
+def one_step_behind_figure(plain: Path, compensated: Path) -> Figure:
+    """What a net knows on the states of its own steps, and what that costs in sampling."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    curves = errors(plain, compensated)
+    for (label, curve), style in zip(curves.items(), ("C0o-", "C0--", "C1o"), strict=True):
+        left.semilogy(range(1, len(curve) + 1), curve, style, label=label)
+    left.set(title="mean square error of the estimate of x0", xlabel="timestep s")
+    results = read_results(Path("docs/results/one-step-behind.json"))
+    images = open_split(plain / "data/prepared", "train")
+    variance = float((images.gather(np.arange(len(images))) / 127.5).reshape(len(images), -1).var(1).mean())
+    for number, method in enumerate(("plain", "cs")):
+        rows = {int(row.split("-")[1]): row for row in results.study.rows if row.startswith(f"{method}-")}
+        scores = [[-score for score in results.scores(row, None, "exposure_50").values()] for row in rows.values()]
+        means = [interval(values) for values in scores]
+        spans = [[each.mean - each.low for each in means], [each.high - each.mean for each in means]]
+        label = ("plain", "compensated")[number]
+        right.errorbar(list(rows), [each.mean for each in means], spans, fmt=f"C{number}o", label=label)
+        theory = [missing(steps, variance, compensated=number == 1) for steps in rows]
+        right.loglog(list(rows), theory, f"C{number}--", label=f"{label}, Gaussian data")
+    right.set(title="variance that sampling misses at T / 2", xlabel="T")
+    right.set_xticks(list(rows), [str(steps) for steps in rows])
+    right.minorticks_off()
+    for axes in (left, right):
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
     """Panels of one size under their titles."""
     width, height = next(iter(panels.values())).size
@@ -138,6 +200,9 @@ if __name__ == "__main__":
         nets = dict(zip(("trained at t = T", "not trained at t = T"), map(Path, sys.argv[2:]), strict=True))
         panels = {title: first_estimate(net) for title, net in nets.items()}
         save_png(side_by_side(panels), Path("docs/first-estimate.png"))
+    elif sys.argv[1:2] == ["one-step-behind"]:
+        figure = one_step_behind_figure(*map(Path, sys.argv[2:]))
+        figure.savefig("docs/one-step-behind.png", dpi=140, metadata={"Software": None})
     elif runs := sys.argv[1:]:
         names = (f"{name}: input, result, truth, difference" for name in ("inpainting", "de-occlusion"))
         tasks = dict(zip(names, map(task, map(Path, runs)), strict=True))

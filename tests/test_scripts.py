@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(script: str, folder: Path, *arguments: str) -> None:
     """Run a script in a folder that has a folder docs."""
-    (folder / "docs").mkdir()
+    (folder / "docs").mkdir(exist_ok=True)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command, environment = [sys.executable, str(ROOT / script), *arguments], {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -54,12 +55,16 @@ def start(script: str, folder: Path, *arguments: str) -> None:
 
 
 @pytest.mark.slow
-def test_first_estimates_are_drawn(small: Tree, tmp_path: Path) -> None:
+def test_figures_of_nets_are_drawn(small: Tree, tmp_path: Path) -> None:
     tree = change(small, {"train.method": "plain", "train.images": 16})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     stages(tmp_path, "prepare", "train")
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     start("docs/figures.py", tmp_path, "first-estimate", "models/main", "models/main")
-    assert min(Image.open(tmp_path / "docs/first-estimate.png").size) > 100
+    start("docs/figures.py", tmp_path, "one-step-behind", ".", ".")
+    for name in ("first-estimate", "one-step-behind"):
+        assert min(Image.open(tmp_path / f"docs/{name}.png").size) > 100
 
 
 @pytest.mark.parametrize(
