@@ -162,6 +162,11 @@ class Settings(LevelSettings):
         description="diffusion.steps, whose noise levels, those of schedule karras, the net is told"
     )
 
+    def check_steps(self, steps: int) -> None:
+        """With other steps it would be told other noise levels than the state's. Raises ValueError."""
+        if steps != self.levels:
+            raise ValueError(f"model.levels {self.levels} must be diffusion.steps, which is {steps}")
+
     def build(self, in_channels: int, out_channels: int, size: int) -> SongUNet:
         """55.7 M (DDPM++) or 56.4 M (NCSN++) parameters for CIFAR-10."""
         return SongUNet(**self.arguments(in_channels, out_channels, size))

@@ -6,12 +6,16 @@ import base64
 import io
 import json
 import secrets
+import sys
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from socket import SHUT_RDWR
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +36,8 @@ LARGEST = 20_000_000
 """Bytes of a request: two pictures and some numbers."""
 MOST = 16
 """Images at a time."""
+STRANGERS = 32
+"""Connections that have not shown the token, at a time."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -168,11 +174,36 @@ class Server(ThreadingHTTPServer):
     """Serves one studio to whom has the token."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, studio: Studio, port: int) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.studio, self.token = studio, secrets.token_urlsafe(16)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.strangers: deque[Any] = deque()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection; of too many strangers the oldest is shut out, so that idle ones keep nobody out."""
+        self.strangers.append(request)
+        if len(self.strangers) > STRANGERS:
+            with suppress(OSError, IndexError):  # it ends just now
+                self.strangers.popleft().shutdown(SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.admit(request)
+        super().shutdown_request(request)
+
+    def admit(self, request: Any) -> None:
+        """It is no stranger's, or no longer."""
+        with suppress(ValueError):
+            self.strangers.remove(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing where a connection broke: the page has gone, or wants something else."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -183,6 +214,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: Server
     server_version, sys_version = "cspipe", ""
+    timeout = 30.0  # seconds of silence
 
     def do_GET(self) -> None:
         """The page, or what it has to know."""
@@ -206,8 +238,6 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, "application/x-ndjson", "")
         try:
             self.server.studio.draw(dict(json.loads(body)), self._emit)
-        except ConnectionError:  # the page has gone, or wants something else
-            pass
         except (UserError, ArithmeticError, ValueError, TypeError, LookupError, RecursionError) as error:
             self._emit({"error": str(error) if isinstance(error, UserError) else f"not what the page asks: {error!r}"})
 
@@ -221,7 +251,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _allowed(self) -> bool:
         token = (self.headers.get("X-Token") or "").encode()
-        return self._ours() and secrets.compare_digest(token, self.server.token.encode())
+        allowed = self._ours() and secrets.compare_digest(token, self.server.token.encode())
+        if allowed:
+            self.server.admit(self.connection)
+        return allowed
 
     def _refuse(self) -> None:
         self._answer(403, "text/plain", "open the link that `cspipe serve` has printed\n")

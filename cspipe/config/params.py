@@ -46,6 +46,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Params:
         self.model.check_size(self.data.size)
+        self.model.check_steps(self.diffusion.steps)
         if self.data.size % 4:
             raise ValueError(f"data.size {self.data.size} must be a multiple of 4 (C halves it twice)")
         for name, variant in self.variants.items():

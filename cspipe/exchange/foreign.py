@@ -25,6 +25,7 @@ from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.models import fitting, save_model
+from cspipe.runtime.wording import printable
 from cspipe.stages.nets import MOST_PIXELS, write_tsv
 from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
@@ -76,7 +77,11 @@ def read_tensors(path: Path) -> State:
     state = {str(name).removeprefix("module."): tensor for name, tensor in tree.items()}
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > 2 * path.stat().st_size:
         raise UserError(f"{path}: its tensors say they are larger than the file; save the net's state_dict anew")
-    return {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
+    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"{path}: {printable(broken[0]):.100} is not finite throughout; take weights that are")
+    return state
 
 
 def _is_dense(weight: Any) -> bool:

@@ -22,6 +22,9 @@ class BackboneSettings(Section, ABC):
     def check_size(self, size: int) -> None:
         """Whether it takes images of size x size pixels. Raises ValueError naming key, value and fix."""
 
+    def check_steps(self, steps: int) -> None:
+        """Whether it can be told t of a process of so many native steps. Raises ValueError naming key and value."""
+
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
         """The net, called as net(x, t) with x (N, in_channels, size, size) and t (N,) in 0..1000.

@@ -160,6 +160,7 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
     net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
     try:  # only now, as a net may be made for it, of any size
         stored.model.check_size(stored.size)
+        stored.model.check_steps(stored.diffusion.steps)
     except ValueError as error:
         raise UserError(f"{folder / FILE}: {error}; run `dvc repro train`") from None
     net = device.place(net).eval().requires_grad_(False)

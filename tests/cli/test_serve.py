@@ -6,9 +6,10 @@ import base64
 import http.client
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.cli.serve import LARGEST, Server, Studio
+from cspipe.cli.serve import LARGEST, STRANGERS, Handler, Server, Studio
 from cspipe.config.params_file import load_params
 from cspipe.runtime.device import open_device
 from cspipe.stages.nets import finished_denoiser
@@ -87,6 +88,31 @@ def test_the_page_has_no_secret_and_runs_nothing_of_others(tmp_path: Path) -> No
         assert ask(server, "OPTIONS", "/draw").status == 501  # what a browser asks before another site's page may
         with pytest.raises(OSError, match="in use"):
             Server(server.studio, server.server_port)
+
+
+def test_idle_connections_keep_nobody_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The oldest are shut out, in the middle of a request too, and nothing is told of them."""
+    with serving(tmp_path) as server:
+        before = threading.active_count()
+        idle = []
+        for _ in range(3 * STRANGERS):
+            idle.append(socket.create_connection(("127.0.0.1", server.server_port), timeout=10))
+            idle[-1].sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert ask(server, "GET", "/").status == 200
+        with suppress(ConnectionError):
+            assert idle[0].recv(1) == b""
+        assert threading.active_count() <= before + STRANGERS + 8  # some that are about to end
+        idle[-1].sendall(f"127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert idle[-1].recv(100).startswith(b"HTTP/1.0 200")
+        for each in idle:
+            each.close()
+    assert capfd.readouterr().err == ""
+
+
+def test_silence_ends_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "timeout", Handler.timeout / 300)
+    with serving(tmp_path) as server, socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as idle:
+        assert idle.recv(1) == b""
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,7 @@ REFUSED = [
     ({"model": MODELS["ncsnpp"], "data.size": 17}, "data.size", "17"),
     ({"model": {**MODELS["dit"], "patch": 3}}, "data.size", "model.patch 3"),
     ({"model": {**MODELS["dit"], "channels": 66}}, "model.channels", "66"),
+    ({"model": {**MODELS["songunet"], "attention": []}}, "model.levels 10", "diffusion.steps, which is 100"),
     ({"compensation.channels": 20}, "compensation.channels", "20"),
     ({"data.size": 18}, "data.size", "18"),
     ({"train.micro_batch": 24}, "train.micro_batch", "24"),

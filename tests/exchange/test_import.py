@@ -174,6 +174,16 @@ def test_tensors_that_are_no_dense_floats_are_refused(tmp_path: Path, of: Callab
     refused(tmp_path / "w.pt", tmp_path / "main", "w.pt", size=16)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("-inf"), 1e300])
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, wrong: float) -> None:
+    """Nor may one overflow in float32."""
+    state = OldDDPM().state_dict()
+    bias = state["conv_out.bias"].double()
+    bias[-1] = wrong
+    torch.save(state | {"conv_out.bias": bias}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", tmp_path / "main", r"w.pt.*conv_out\.bias", size=16)
+
+
 @pytest.mark.parametrize("name", ["unet/config.json", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json"])
 def test_only_plain_files_are_read(
     pipeline: Callable[..., Path], tmp_path: Path, name: str, pipe_at: Callable[[Path], None]

@@ -85,6 +85,13 @@ def test_strange_configuration_of_a_main_net_is_one_line_that_names_its_key(
     assert str(raised.value).isprintable()
 
 
+def test_a_main_net_that_is_told_other_noise_levels_is_refused(params: Callable[..., Params], tmp_path: Path) -> None:
+    song = MODELS["songunet"]
+    stored(tmp_path, params({"model": song}), model={**song, "levels": 9})
+    with pytest.raises(UserError, match=rf"{FILE}: model\.levels 9 .*diffusion\.steps.* 10"):
+        finished_denoiser(open_device(params().compute), tmp_path)
+
+
 def test_a_main_net_may_say_nothing_of_its_training(params: Callable[..., Params], tmp_path: Path) -> None:
     stored(tmp_path, params({"model": ADM}), **dict.fromkeys(UNTOLD, GONE))
     _, config = finished_denoiser(open_device(params().compute), tmp_path)
