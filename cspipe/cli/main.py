@@ -37,7 +37,7 @@ COMMANDS = (
 
 @app.callback()
 def options(quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False) -> None:
-    """Of every command, before its name. It is a variable, as DVC, which starts the stages, takes no option for them."""
+    """Of every command, before its name. It sets a variable, which also reaches what a command starts."""
     if quiet:
         os.environ["CSPIPE_QUIET"] = "1"
 
