@@ -7,6 +7,7 @@ import pytest
 import torch  # noqa: F401 (a process that has it is asked for the memory of its GPU)
 
 from cspipe.runtime.progress import Progress
+from flows.command import Step, as_step
 
 
 @pytest.fixture
@@ -42,7 +43,9 @@ def test_the_memory_that_is_held_of_a_gpu_is_told(
     with Progress("train", 100) as progress:
         sleep(60)
         progress.advance(100)
-    assert "3.1 of 80.0 GB" in capsys.readouterr().err
+    line = capsys.readouterr().err
+    assert "3.1 of 80.0 GB" in line
+    assert as_step(line) == Step("train", 100, 100, 2, 0)  # Prefect's bars are made of it
 
 
 def test_nothing_is_said_where_quiet_is_asked_for(
