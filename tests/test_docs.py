@@ -177,7 +177,6 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     assert [cell for cell in cells if cell["outputs"] or cell["execution_count"]] == []
 
 
-@pytest.mark.slow
 def test_the_notebook_runs() -> None:
     """A cell that raises fails it."""
     import nbformat

@@ -5,8 +5,10 @@ The work itself is run by `dvc repro`, or by the flows. What only some commands 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import entry_points
+from typing import Annotated
 
 import typer
 
@@ -31,6 +33,15 @@ app = typer.Typer(
 COMMANDS = (
     init, doctor, explain, lineage, experiments, inpaint, deocclude, sample, serve, export, models, card, study, plan
 )  # fmt: skip
+
+
+@app.callback()
+def options(quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False) -> None:
+    """Of every command, before its name. It sets a variable, which also reaches what a command starts."""
+    if quiet:
+        os.environ["CSPIPE_QUIET"] = "1"
+
+
 for command in COMMANDS:
     app.command()(command)
 app.command("import")(import_model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,8 +47,9 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as
 def list_models() -> Iterator[dict[str, Any]]:
     """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
 
-    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others, or
-    `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or for such a file of it.
+    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others with
+    their `provenance`, or `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or
+    for such a file of it.
     """
     import gto.api
     from gto.constants import VersionSort
@@ -81,14 +82,15 @@ def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -
     for variant, text in metrics.items():
         try:
             tree = json.loads(text)
-            drawn_with = tree["provenance"][0][key]
+            origin = tree["provenance"][0]
+            drawn_with = origin[key]
         except (ValueError, LookupError, TypeError) as error:
             if folder is not None:
                 raise UserError(f"metrics/{variant}.json: damaged ({error!r}); `dvc repro` makes it anew") from None
             found[variant] = {"damaged": repr(error)}  # in a commit, where nothing can mend it
             continue
         if drawn_with and (folder is None or drawn_with == made):
-            found[variant] = scores_in(tree)
+            found[variant] = {**scores_in(tree), "provenance": origin}
     return found
 
 
@@ -111,10 +113,11 @@ def card(
     index = _as_text(read_index(PREPARED)) if (PREPARED / INDEX).exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
-    scores = _scores("main", {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}, MAIN)
+    files = {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}
+    scores = _as_text(_scores("main", files, MAIN))
     try:
         text = describe(config, index, scores)
-    except (LookupError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{MAIN}: what it or metrics/ says is damaged ({error!r}); `dvc repro` makes it anew") from None
     with whole_file(out / "README.md") as beside:
         beside.write_text(text, encoding="utf-8")
@@ -146,12 +149,33 @@ def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
     }  # fmt: skip
 
 
+def drawn(origin: Tree) -> str:
+    """Sampler, steps and correction of a variant."""
+    correction = (origin.get("correction") or {}).get("name", "no correction")
+    return f"{origin.get('sampler')}, {origin.get('steps')} steps, {correction}"
+
+
+def compared(origins: Sequence[Tree]) -> str:
+    """What the scores are: samples, references, extractor, versions; a sentence for each that variants differ in."""
+    sets = {
+        f"{origin.get('samples_images')} samples against {origin.get('reference_images')} images of the split "
+        f"{origin.get('reference')} (sha256 {str(origin.get('reference_sha256'))[:12]}), in the features of "
+        f"{origin.get('extractor')} (weights: sha256 {str(origin.get('extractor_weights_sha256'))[:12]}), "
+        f"torch {origin.get('torch')} on {origin.get('device')}."
+        for origin in origins
+    }
+    if not sets:
+        return "No variant of this model is scored."
+    return " ".join(["Scores compare", *sorted(sets), "They do not compare with scores of another extractor."])
+
+
 def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
     from cspipe.report.numbers import kid, significant
 
     rows = [
-        f"| {name} | {kid(row.get('kid'), row.get('kid_std'))} | {significant(row.get('frechet'))} |"
+        f"| {name} | {drawn(row['provenance'])} | {kid(row.get('kid'), row.get('kid_std'))} "
+        f"| {significant(row.get('frechet'))} | {row['provenance'].get('samples_sha256', '?')[:12]} |"
         for name, row in scores.items()
     ]
     pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
@@ -161,7 +185,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
 
-Made by cspipe, which trains with and without [compensation sampling](https://arxiv.org/abs/2312.06285): see the method.
+Trained by cspipe. Its methods include [compensation sampling](https://arxiv.org/abs/2312.06285) (`compensated`).
 
 - **Data**: {index.get("source", "own images")}, \
 {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
@@ -169,17 +193,17 @@ the images: {index.get("licence", "not known here")}; sha256 {config["data_sha25
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
 - **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
-{train["learning_rate"]:g}, seed {config["seed"]}{start}. The energy it took was not measured.
-- **Use**: `cspipe serve`, or `cspipe lineage models/main/model.safetensors` for its origin
+{train["learning_rate"]:g}, seed {config["seed"]}{start}. Its energy was not measured.
+- **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
+  ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 
-| variant | KID x1000 | Frechet |
-|---|---|---|
+| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |
+|---|---|---|---|---|
 {chr(10).join(rows)}
 
-Scores compare samples with training images, in the features of the extractor that the metrics files name. They compare
-with each other alone.
+{compared([row["provenance"] for row in scores.values()])}
 
 {chr(10).join(pictures)}
-**Limits**: it knows images like its data alone, with whatever these lack or repeat; it is not for identifying or
-depicting real persons. Choose a licence of your own above: it depends on that of the images.
+**Limits**: the model draws images like its training data only, with the gaps and biases of that data. Do not use it to
+identify or depict real persons. Set `license` above: what you may choose depends on the licence of the images.
 """

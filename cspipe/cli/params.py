@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cspipe.cli.inspect import Json
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
@@ -19,11 +20,10 @@ Name = Annotated[str, typer.Argument(help="preset; `cspipe params list` prints t
 
 
 @app.command("list")
-def list_presets() -> None:
+def list_presets(as_json: Json = False) -> None:
     """Print the presets, each with the first line of its file."""
-    for name in preset_names():
-        first, _, _ = read_preset(name).header.partition("\n")
-        print(f"{name:20} {first.removeprefix('# ')}")
+    found = {name: read_preset(name).header.partition("\n")[0].removeprefix("# ") for name in preset_names()}
+    print(json.dumps(found, indent=2) if as_json else "\n".join(f"{name:20} {text}" for name, text in found.items()))
 
 
 @app.command()

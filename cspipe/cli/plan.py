@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from cspipe.cli.inspect import Json
 
 if TYPE_CHECKING:
     from cspipe.config.params import Params
@@ -58,6 +61,7 @@ class Work:
 def plan(
     preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
     device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: here")] = "h200",
+    as_json: Json = False,
 ) -> None:
     """Tell memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
     from cspipe.config.overlays import read_preset
@@ -65,15 +69,24 @@ def plan(
 
     params = parse_params(read_preset(preset).tree, f"preset {preset}")
     card = CARDS[device] if device != "measured" else measured(params)
+    rows = [asdict(work) | taken(work, card) for work in works(params)]
+    if as_json:
+        print(json.dumps({"device": asdict(card), "stages": rows}, indent=2))
+        return
     print(f"{'stage':20}{'memory GB':>10}{'images/s':>10}{'hours':>9}{'kWh':>9}{'S3 GB':>8}{'$':>9}")
-    for work in works(params):
-        hours = work.flop / card.flops / 3600
-        rates = (card.watts and card.watts / 1000, card.per_hour)
-        energy, cost = ("-" if each is None else f"{hours * each:.3g}" for each in rates)
-        rate = f"{work.images / hours / 3600:,.0f}"
-        sizes = f"{work.memory / 1e9:>10.2f}{rate:>10}{hours:>9.3g}{energy:>9}{work.stored / 1e9:>8.2f}{cost:>9}"
-        print(f"{work.stage:20}{sizes}")
+    for row in rows:
+        energy, cost = ("-" if row[key] is None else f"{row[key]:.3g}" for key in ("kwh", "dollars"))
+        speed = f"{row['memory'] / 1e9:>10.2f}{row['images_per_s']:>10,.0f}{row['hours']:>9.3g}"
+        print(f"{row['stage']:20}{speed}{energy:>9}{row['stored'] / 1e9:>8.2f}{cost:>9}")
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
+
+
+def taken(work: Work, card: Card) -> dict[str, float | None]:
+    """Time, energy and cost of a stage on a card."""
+    hours = work.flop / card.flops / 3600
+    rates = {"kwh": card.watts and card.watts / 1000, "dollars": card.per_hour}
+    known = {key: None if rate is None else hours * rate for key, rate in rates.items()}
+    return {"hours": hours, "images_per_s": work.images / hours / 3600, **known}
 
 
 def works(params: Params) -> Iterator[Work]:

@@ -52,7 +52,7 @@ def serve(
         server = Server(studio, port)
     except OSError as error:
         raise UserError(f"port {port} of 127.0.0.1: {error.strerror}; name another with --port") from None
-    print(f"open {server.url}/#{server.token}\nOnly who has this link can use it. Ctrl-C ends it.", flush=True)
+    print(f"open {server.url}/#{server.token}\nOnly someone with this link can use the page. Ctrl-C stops it.", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -104,10 +104,10 @@ class Studio:
         seed, images = int(asked["seed"]), int(asked["count"])
         if not (0 <= seed < 2**62 and 1 <= images <= MOST):
             raise ValueError(f"seed {seed}, count {images}")
-        sampler = self._sampler(asked)
-        inputs = self._inputs(asked, sampler)
-        watched = replace(sampler, net=partial(_watched, sampler, emit))
-        with self.alone:
+        with self.alone:  # C is opened too: torch's hook that counts its parameters is that of all threads
+            sampler = self._sampler(asked)
+            inputs = self._inputs(asked, sampler)
+            watched = replace(sampler, net=partial(_watched, sampler, emit))
             made = watched(list(range(seed, seed + images)), None if inputs is None else inputs.repeat(images, axis=0))
         emit({"images": _png(made)})
 

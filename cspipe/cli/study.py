@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,7 @@ def study(
     name: Annotated[str, typer.Argument(help="folder in studies/; without it, the studies are listed")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the times in the table are of so many")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="run it afresh and compare with docs/results")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the list of studies as JSON")] = False,
 ) -> None:
     """Run a study of studies/, or go on with it, and write its table to docs/results."""
     from cspipe.study.clone import git  # pydantic models, DVC and torch take seconds to import
@@ -26,10 +28,12 @@ def study(
     except UserError:
         raise UserError(f"{Path.cwd()}: no git clone; run this in a clone of the project") from None
     if not name:
-        for each in study_names(root):
-            defined = read_study(root, each)
-            cells = len(defined.rows) * max(1, len(defined.points)) * len(defined.seeds)
-            print(f"{each:20} {cells:4} cells  {defined.question}")
+        studies = ((each, read_study(root, each)) for each in study_names(root))
+        rows = [(each, len(one.rows) * max(1, len(one.points)) * len(one.seeds), one.question) for each, one in studies]
+        if as_json:
+            print(json.dumps([dict(zip(("name", "cells", "question"), row, strict=True)) for row in rows], indent=2))
+        for each, cells, question in () if as_json else rows:
+            print(f"{each:20} {cells:4} cells  {question}")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers are stopped then too
     from cspipe.study.pages import table, write_pages

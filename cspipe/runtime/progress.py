@@ -43,7 +43,8 @@ class Progress:
         self.done = min(self.done + count, self.total)
         self._note = self._note if note is None else note
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self._rate():.0f} {self.unit}/s", note=self._note)
+            rate = f"{self._rate():.0f} {self.unit}/s{self._memory()}"
+            self._bar.update(self._task, completed=self.done, rate=rate, note=self._note)
         elif monotonic() - self._last_line > SECONDS_BETWEEN_LINES and not self._quiet:
             self._line()
 
@@ -51,9 +52,17 @@ class Progress:
         """Images per second since this process started counting."""
         return (self.done - self._first) / max(monotonic() - self._start, 1e-9)
 
+    def _memory(self) -> str:
+        """What this process holds of its GPU's memory, if it uses one."""
+        torch = sys.modules.get("torch")  # not imported: the stage prepare does without
+        if torch is None or not torch.cuda.is_initialized():
+            return ""
+        total = torch.cuda.get_device_properties().total_memory
+        return f", {torch.cuda.memory_reserved() / 1e9:.1f} of {total / 1e9:.1f} GB of the GPU"
+
     def _line(self) -> None:
         self._last_line, self._shown = monotonic(), self.done
         left = (self.total - self.done) / max(self._rate(), 1e-9)
         share = 100 * self.done / max(self.total, 1)
         line = f"{self.what}: {self.done}/{self.total} ({share:.0f} %), {self._rate():.0f} {self.unit}/s"
-        print(f"{line}, {left:.0f} s left  {self._note}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{line}, {left:.0f} s left{self._memory()}  {self._note}".rstrip(), file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 """The `cspipe` command, as typed."""
 
+import json
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -34,6 +36,7 @@ def test_demo_is_the_params_file_as_shipped() -> None:
 def test_a_preset_can_be_listed_shown_used_and_checked(tmp_path: Path) -> None:
     name = "celebahq256-inpaint"  # the others: tests/config
     assert name in cspipe("params", "list", cwd=tmp_path).stdout
+    assert name in json.loads(cspipe("params", "list", "--json", cwd=tmp_path).stdout)
     shown = cspipe("params", "show", name, cwd=tmp_path).stdout
     assert f"# {name}" in shown
     assert yaml.safe_load(shown) == read_preset(name).tree
@@ -60,6 +63,22 @@ def test_errors_are_messages_without_a_traceback(tmp_path: Path) -> None:
         assert failed.returncode == 1
         assert key in failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+def test_studies_are_listed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = json.loads(CliRunner().invoke(main.app, ["study", "--json"], catch_exceptions=False).stdout)
+    assert {"name", "cells", "question"} == set(found[0])
+
+
+@pytest.mark.parametrize(("options", "said"), [([], None), (["--quiet"], "1")])
+def test_quiet_is_an_option_of_every_command(
+    options: list[str], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSPIPE_QUIET", "")  # so that it is put back
+    monkeypatch.delenv("CSPIPE_QUIET")
+    CliRunner().invoke(main.app, [*options, "params", "list"], catch_exceptions=False)
+    assert os.environ.get("CSPIPE_QUIET") == said
 
 
 def hello(times: int) -> None:

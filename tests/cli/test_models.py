@@ -36,7 +36,9 @@ def listed() -> list[dict[str, Any]]:
 
 def score(variant: str, kid: float, model: str, module: str | None = None) -> None:
     """Write the metrics file of a variant."""
-    tree = {"efflite0": {"kid": kid, "frechet": 1.0}, "provenance": [{"model_sha256": model, "module_sha256": module}]}
+    origin = {"model_sha256": model, "module_sha256": module, "steps": 7, "correction": {"name": "time_shift"}}
+    origin |= {"samples_sha256": "5" * 64, "samples_images": 123, "extractor": "inception", "reference": "train"}
+    tree = {"efflite0": {"kid": kid, "frechet": 1.0}, "provenance": [origin]}
     Path("metrics").mkdir(exist_ok=True)
     Path(f"metrics/{variant}.json").write_text(json.dumps(tree))
 
@@ -83,6 +85,8 @@ def test_a_card_says_what_hubs_read_and_leaves_the_outputs_of_dvc_as_they_are(pr
     [results] = yaml.safe_load(found[1])["model-index"][0]["results"]
     values = {row["name"]: row["value"] for row in results["metrics"]}
     assert values == {"plain kid": 0.3, "both kid": 0.4, "plain frechet": 1.0, "both frechet": 1.0}
+    for origin in ("7 steps", "time_shift", "5" * 12, "123 samples", "inception", "split train"):
+        assert origin in first
     with pytest.raises(UserError, match="models"):
         cspipe("card", "-o", "models/main")
     assert sorted((project / "models").rglob("*")) == before

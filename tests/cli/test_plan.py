@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -29,3 +31,10 @@ def test_every_stage_has_a_line_that_says_where_the_speed_is_from(device: str) -
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["train", "compensate", "sample@ddim-100"]
     assert ("assumed" in lines[-1]) == (device != "measured")
+
+
+def test_the_table_is_there_as_json() -> None:
+    done = CliRunner().invoke(app, ["plan", "demo", "--device", "h100", "--json"], catch_exceptions=False)
+    stages = {row["stage"]: row for row in json.loads(done.stdout)["stages"]}
+    assert stages["train"]["kwh"] == pytest.approx(stages["train"]["hours"] * 0.7)
+    assert stages["sample@cs-10"]["images"] == 512

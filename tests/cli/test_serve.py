@@ -9,6 +9,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,15 @@ def test_it_draws_what_the_stage_draws_and_tells_every_step(trained: Path, monke
             assert (pixels(last["images"]) == new_sampler(variant, denoise, config, device)([3, 4])).all()
             assert [step["t"] for step in steps] == [10, 8, 6, 4, 2]
             assert [step["done"] for step in steps] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_requests_at_the_same_time_are_all_drawn(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a page where the switch is moved and then a button pressed."""
+    monkeypatch.chdir(trained)
+    with serving(Path("models")) as server, ThreadPoolExecutor(8) as threads:
+        lines = threads.map(lambda seed: draw(server, seed=seed, steps=1, compensation=True)[-1], range(8))
+        assert [list(line) for line in lines] == [["images"]] * 8
 
 
 @pytest.mark.slow
