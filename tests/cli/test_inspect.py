@@ -73,12 +73,6 @@ def test_values_of_experiments_are_no_markup(monkeypatch: pytest.MonkeyPatch) ->
     assert "[/x]" in cspipe("experiments")
 
 
-def test_explain_prints_a_line_per_stage_or_one_with_all_its_reasons() -> None:
-    lines = cspipe("explain").splitlines()
-    assert {"prepare", "train", "sample@cs-10", "report"} <= {line.partition(":")[0] for line in lines}
-    assert cspipe("explain", "train").splitlines()[0] in lines
-
-
 @pytest.mark.slow
 def test_what_is_printed_can_be_had_as_json() -> None:
     stages = json.loads(cspipe("explain", "--json"))

@@ -2,20 +2,15 @@
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
-import pytest
-import typer
 import yaml
-from typer.testing import CliRunner
 
-from cspipe.cli import main
 from cspipe.config.overlays import read_preset
 from tests.conftest import ROOT
 
 
-def cspipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def cspipe(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("cspipe")
     return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -60,18 +55,3 @@ def test_errors_are_messages_without_a_traceback(tmp_path: Path) -> None:
         assert failed.returncode == 1
         assert key in failed.stderr
         assert "Traceback" not in failed.stderr
-
-
-def hello(times: int) -> None:
-    print("\n".join(["hello"] * times))
-
-
-def test_offered_commands_are_added_and_those_of_no_checkout_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = {"twice": "tests.cli.test_main:hello", "up": "flows_gone.up:up"}
-    entries = [EntryPoint(name, value, "cspipe.commands") for name, value in offered.items()]
-    monkeypatch.setattr(main, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    main.add_offered(app)
-    assert CliRunner().invoke(app, ["twice", "2"]).stdout == "hello\nhello\n"
-    assert CliRunner().invoke(app, ["up"]).exit_code == 2

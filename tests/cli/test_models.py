@@ -12,22 +12,15 @@ import gto.api
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
-from cspipe.cli.main import app
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import read_config, save_model
+from tests.cli.test_inspect import cspipe
 from tests.conftest import ROOT, Tree
 from tests.stages.conftest import commit, new_repository
 
 MAIN = Path("models/main/model.safetensors")
-
-
-def cspipe(*arguments: str) -> str:
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def listed() -> list[dict[str, Any]]:
@@ -35,7 +28,6 @@ def listed() -> list[dict[str, Any]]:
 
 
 def score(variant: str, kid: float, model: str, module: str | None = None) -> None:
-    """Write the metrics file of a variant."""
     tree = {"efflite0": {"kid": kid, "frechet": 1.0}, "provenance": [{"model_sha256": model, "module_sha256": module}]}
     Path("metrics").mkdir(exist_ok=True)
     Path(f"metrics/{variant}.json").write_text(json.dumps(tree))
