@@ -41,7 +41,6 @@ def other() -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -64,7 +63,6 @@ class Server:
             EventsWorker.drain_all(timeout=10)  # while the server is there to take them
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in the project folder."""
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
         if check:
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -84,7 +82,6 @@ class Server:
         return process
 
     def worker(self, name: str, pool: str = "cpu", limit: int | None = None) -> subprocess.Popen[bytes]:
-        """A process worker of the project folder."""
         command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process")
         slots = () if limit is None else ("--limit", str(limit))
         return self.start(name, *command, "--name", name, *slots, CSPIPE_HOME=str(self.folder))

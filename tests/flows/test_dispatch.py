@@ -97,7 +97,6 @@ def test_nothing_is_queued_after_a_failure_upstream() -> None:
 
 
 def made(name: str, state: State) -> UUID:
-    """A flow run in a state."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(stage, name=name, state=Scheduled())
         client.set_flow_run_state(run.id, state, force=True)

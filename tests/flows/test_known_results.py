@@ -43,7 +43,6 @@ class Place:
         commit(origin, "start")
 
     def clone(self, name: str) -> Path:
-        """A new clone."""
         run_in(self.folder, "git", "clone", "-q", str(self.folder / "origin"), name)
         return self.folder / name
 
@@ -72,7 +71,6 @@ class Place:
             assert saved.returncode == 0, saved.stderr
 
     def stored(self) -> int:
-        """Objects in the bucket below files/md5."""
         return len(list(self.bucket.list("dvc/files/md5/")))
 
 

@@ -32,7 +32,6 @@ def clone(tmp_path: Path) -> Path:
 
 
 def changed(workspace: Workspace) -> str:
-    """What DVC would run."""
     return run_in(workspace.root, "dvc", "status", "--json").stdout
 
 

@@ -132,7 +132,6 @@ def test_a_run_that_ends_meanwhile_keeps_its_end(client: SyncPrefectClient) -> N
 
 @pytest.fixture
 def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    """The nightly's deployment, with a schedule."""
     schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)
     made = client.create_deployment(client.create_flow(watched), NIGHTLY, tags=[TAG], schedules=[schedule])
     yield client.read_deployment(made)
@@ -142,7 +141,6 @@ def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
 
 
 def age(deployment: DeploymentResponse) -> timedelta:
-    """How old the schedule is."""
     created = deployment.schedules[0].created
     assert created is not None
     return datetime.now(UTC) - created

@@ -18,7 +18,6 @@ ENDED = Part("supervisor", 1, 0.0)
 
 @pytest.fixture
 def running() -> Iterator[Part]:
-    """A part that runs."""
     with subprocess.Popen(["sleep", "600"]) as process:
         yield processes.as_part("supervisor", process.pid)
         process.kill()
