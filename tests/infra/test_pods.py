@@ -65,13 +65,11 @@ class Pods:
         return process
 
     def log(self, name: str) -> str:
-        """What a container has printed."""
         return (self.folder / f"{name}.log").read_text()
 
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    """A cluster of this test's own."""
     assert BIN is not None
     with running_postgres(BIN) as cluster:
         yield cluster

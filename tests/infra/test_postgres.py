@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -15,11 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ROOT
 from tests.flows.server import end, free_port, wait_for
 from tests.infra.conftest import INFRA, Tree
 from tests.infra.postgres import PASSWORD, Postgres, binaries, running_postgres
-from tests.s3_server import S3
 
 BIN = binaries()
 pytestmark = [
@@ -47,8 +44,6 @@ assert client() == {TASKS * (TASKS - 1)}
 
 @dataclass(frozen=True)
 class Server:
-    """Prefect's server under test."""
-
     api: str
     auth: str
     log: Path
@@ -56,7 +51,6 @@ class Server:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment of its clients."""
         return os.environ | {
             "PREFECT_API_URL": self.api,
             "PREFECT_API_AUTH_STRING": self.auth,
@@ -70,7 +64,6 @@ class Server:
         return httpx.get(self.api + path, auth=(user, password) if auth else None, timeout=5)
 
     def healthy(self) -> bool:
-        """What health checks ask."""
         try:
             return self.get("/health", None).status_code == 200
         except httpx.TransportError:
@@ -79,7 +72,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A cluster of this module's own."""
     assert BIN is not None
     with running_postgres(BIN) as cluster:
         yield cluster
@@ -157,38 +149,3 @@ def test_a_dump_is_brought_back_by_the_documented_commands(postgres: Postgres, t
     with running_postgres(postgres.bin) as other, (tmp_path / "prefect.dump").open("rb") as file:
         run(restore, other, stdin=file)
         assert other.query("select sum(number) from history") == "500500"
-
-
-def test_setup_makes_bucket_and_pools_and_may_run_again(server: Server, s3: S3, tmp_path: Path) -> None:
-    project = _project(tmp_path / "clone")
-    place = {"CSPIPE_S3": "s3://made-by-setup/main", "CSPIPE_WORKER_IMAGE": "place/worker:7"}
-    env = server.env | s3.env | place
-    first = _setup(project, env, "kubernetes")
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "made-by-setup" in {found["Name"] for found in s3.client().list_buckets()["Buckets"]}
-    gpu = _pool(env, "gpu")
-    assert gpu["type"] == "kubernetes"
-    assert gpu["base_job_template"]["variables"]["properties"]["image"]["default"] == "place/worker:7"
-    assert _pool(env, "cpu")["type"] == "process"
-    again = _setup(project, env, "kubernetes")
-    assert again.returncode == 0, again.stdout + again.stderr
-
-
-def _project(folder: Path) -> Path:
-    """A clone with a deployment that needs nothing of the pipeline."""
-    folder.mkdir()
-    (folder / "nothing.py").write_text("from prefect import flow\n\n@flow\ndef nothing(): pass\n")
-    (folder / "prefect.yaml").write_text(
-        "deployments:\n- {name: nothing, entrypoint: 'nothing.py:nothing', work_pool: {name: cpu}, pull: []}\n"
-    )
-    return folder
-
-
-def _setup(project: Path, env: dict[str, str], kind: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(INFRA / "setup.py"), kind]
-    return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=240)
-
-
-def _pool(env: dict[str, str], name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "prefect", "work-pool", "inspect", name, "--output", "json"]
-    return json.loads(subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout)
