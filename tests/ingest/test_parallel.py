@@ -29,7 +29,6 @@ def squarer() -> Callable[[int], tuple[int, int]]:
 
 
 def dier() -> Callable[[int], None]:
-    """Kills its process."""
     return lambda number: os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -21,7 +21,6 @@ Open = Callable[..., Files]
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a folder or zip as the source."""
     return lambda path, **values: open_source(settings(source="fsg", path=path, **values))
 
 

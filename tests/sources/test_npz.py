@@ -20,7 +20,6 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8)
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a file as a source."""
     return lambda path, **values: open_source(settings(source="npz", path=path, **values))
 
 

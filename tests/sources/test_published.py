@@ -38,7 +38,6 @@ def opened(settings: Callable[..., DataSettings]) -> Open:
 
 
 def pixels(files: Files, workers: int = 1) -> list[bytes]:
-    """The images of a source."""
     return [item.pixels.tobytes() for item in files.stream(workers) if isinstance(item, PreparedImage)]
 
 
