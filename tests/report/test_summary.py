@@ -79,7 +79,6 @@ def results(tree: Path, params: Params) -> list[VariantResult]:
 
 
 def scored(result: VariantResult, kid: float, spread: float) -> VariantResult:
-    """The same result with another KID."""
     scores = result.scores.model_copy(update={"kid": kid, "kid_std": spread})
     return replace(result, metrics=result.metrics.model_copy(update={"scores": scores}))
 
