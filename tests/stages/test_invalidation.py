@@ -15,7 +15,6 @@ CHOICES = ("backbones", "compensators", "corrections", "methods", "samplers", "s
 
 
 def add_choices(clone: Path) -> None:
-    """A new file in every folder of choices."""
     for folder in CHOICES:
         (clone / "cspipe" / folder / "another.py").write_text('"""Another one."""\n')
 
@@ -33,7 +32,6 @@ def outside(clone: Path) -> list[Path]:
 
 
 def changed(clone: Path, *targets: str) -> set[str]:
-    """The stages that DVC would run again."""
     return set(json.loads(run_in(clone, "dvc", "status", "--json", *targets).stdout))
 
 

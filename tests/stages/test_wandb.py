@@ -20,7 +20,6 @@ MODELS = {"train": "models/main", "compensate": "models/compensation"}
 
 
 def offline(folder: Path) -> None:
-    """Ask for it in a clone."""
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
 
