@@ -123,12 +123,6 @@ def test_what_is_not_deterministic_may_be_fast(deterministic: bool, params: Make
     assert fast == dict.fromkeys(FAST, not deterministic)
 
 
-def test_the_cpu_knows_no_such_difference(params: Make) -> None:
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    open_device(params({"compute.deterministic": False}).compute)
-    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark) == before
-
-
 @pytest.mark.parametrize(("gpus", "count"), [(1, 1), (2, 2), ("all", 2), (3, None)])
 def test_ranks_get_a_locked_gpu_each(
     gpus: int | str, count: int | None, params: Make, two_gpus: list[str], monkeypatch: pytest.MonkeyPatch
