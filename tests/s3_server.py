@@ -46,7 +46,6 @@ class S3:
         )  # fmt: skip
 
     def new_bucket(self) -> str:
-        """Name of a new, empty bucket."""
         name = f"bucket-{next(self._numbers)}"
         self.client().create_bucket(Bucket=name)
         return name

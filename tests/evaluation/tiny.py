@@ -57,7 +57,6 @@ def tiny_features(images: Images, layer: str = "features") -> NDArray[np.float64
 
 
 def source_of(images: Images) -> Shards:
-    """A source of images in memory."""
     return Shards(images.shape[1:], [images], hashlib.sha256(images.tobytes()).hexdigest())
 
 

@@ -42,7 +42,6 @@ def ours(
 
 
 def export(models: Path, compensated: bool = False, terminal: Any = None) -> str:
-    """Export to a folder beside the models; its path."""
     folder = models.parent / "exported"
     source = open_source(models / "main", models / "compensation" if compensated else None, terminal)
     write_diffusers(source, folder)

@@ -44,7 +44,6 @@ def head(folder: Path) -> str:
 
 @pytest.fixture
 def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A new bucket that CSPIPE_S3 names."""
     for key, value in s3.env.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/team")

@@ -33,10 +33,6 @@ def many(name: str, size: int, count: int = 200) -> Hole:
     return np.stack([draw(name, size, seed) for seed in range(count)])
 
 
-def test_the_families_are_those_of_the_papers() -> None:
-    assert set(FAMILIES) == set(SHARES)
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 @given(size=st.integers(SMALLEST, 256), seed=st.integers(0, 2**63))
 def test_a_seed_has_one_hole_that_is_neither_empty_nor_all(name: str, size: int, seed: int) -> None:

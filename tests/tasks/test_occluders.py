@@ -18,10 +18,6 @@ def layer(name: str, size: int, seed: int) -> NDArray[np.uint8]:
     return OCCLUDERS[name](size, np.random.default_rng(seed))
 
 
-def test_the_occluders_are_those_of_faces() -> None:
-    assert set(OCCLUDERS) == set(SHARES)
-
-
 @pytest.mark.parametrize("name", sorted(OCCLUDERS))
 @given(size=st.integers(16, 256), seed=st.integers(0, 2**63))
 def test_a_seed_has_one_occluder_at_every_size(name: str, size: int, seed: int) -> None:

@@ -138,7 +138,6 @@ def _in_rank(number: int, count: int, port: int, double: bool, *arguments: Any) 
 
 
 def on(count: int, *arguments: Any, double: bool = False) -> list[Result]:
-    """What `train` leaves in each rank."""
     folder: Path = arguments[2]
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
@@ -156,7 +155,6 @@ def on(count: int, *arguments: Any, double: bool = False) -> list[Result]:
 
 
 def apart(ours: Result, theirs: Result) -> float:
-    """The largest difference of weights."""
     return max(float((a - b).abs().max()) for a, b in zip(ours["weights"], theirs["weights"], strict=True))
 
 
