@@ -1,7 +1,5 @@
 """A real S3 server for tests: the object that the `s3` fixture yields."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import time

@@ -1,7 +1,5 @@
 """What benchmarks/ measures is what it says, and one part that fails stops no other."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable

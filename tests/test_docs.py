@@ -1,7 +1,5 @@
 """The documentation: its site, its notebook, its blocks of code, and the commands, paths and links that it names."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -3,8 +3,6 @@
 Each test puts a file into a copy of the package and names it in a params file; nothing else of the package changes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

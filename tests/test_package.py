@@ -1,7 +1,5 @@
 """What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

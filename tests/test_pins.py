@@ -1,7 +1,5 @@
 """The pins of pyproject.toml are what is installed, and what uv resolves to; their hashes refuse other files."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

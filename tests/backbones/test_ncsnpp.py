@@ -1,7 +1,5 @@
 """NCSN++: its parts against diffusers' independent ones, how they are joined, and the parameters of its source."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

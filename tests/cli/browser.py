@@ -1,7 +1,5 @@
 """A real browser without a window: Debian's Chromium, spoken to by its DevTools protocol."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """`cspipe inpaint` and `cspipe deocclude` with models that the real stages have trained, for seconds each."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass

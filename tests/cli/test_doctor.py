@@ -1,7 +1,5 @@
 """`cspipe doctor`, on real servers."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """`cspipe explain` and `cspipe lineage`, as typed in the project."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

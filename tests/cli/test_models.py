@@ -1,7 +1,5 @@
 """`cspipe models` and `cspipe card`: versions, scores, and a page on the model."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

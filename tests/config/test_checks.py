@@ -1,7 +1,5 @@
 """What would stop a run late is told before the first step of training, with key, value and fix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

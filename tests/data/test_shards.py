@@ -1,7 +1,5 @@
 """Shards give back what was written, and say what is wrong with them."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """Scores against closed forms written out here, and the cache of features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """The stage from files to files, with the packaged extractor."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small images, and a small feature extractor that torch-fidelity knows as "tiny"."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

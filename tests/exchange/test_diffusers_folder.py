@@ -1,7 +1,5 @@
 """Exported folders, loaded by diffusers: our images for the same noise."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`cspipe sample`: the pipeline's own images, of any model folder and of none that means harm."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ guided-diffusion and DDPM's ports are in no package: their nets are written out 
 names of weights and their order of queries, keys and values.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Callable

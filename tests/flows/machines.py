@@ -1,7 +1,5 @@
 """Two machines that share S3, a git server and a Prefect server, but no disk: for tests of the whole dispatch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A real Prefect server on loopback, and a small project folder with deployments, for the tests of this folder."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """prefect.yaml against the flows and presets that it names."""
 
-from __future__ import annotations
-
 import ast
 from typing import Any
 

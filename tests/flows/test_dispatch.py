@@ -1,7 +1,5 @@
 """Stages that are queued for workers: pending until one begins, and what becomes of them when their driver ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is tried again, and what is not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

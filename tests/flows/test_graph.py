@@ -1,7 +1,5 @@
 """The task graph is dvc.yaml's."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

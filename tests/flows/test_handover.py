@@ -1,7 +1,5 @@
 """Results of several workers meet in one dvc.lock."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 A plain training makes fewer curves than the compensated one whose curves are committed: runs failed at their very end.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

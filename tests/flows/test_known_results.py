@@ -1,7 +1,5 @@
 """Results that exist are taken over by the driver, and pushed if only its machine has them: no worker starts."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From a folder of images to a finished run on workers: images of the worker's own clone, or brought by DVC and S3."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

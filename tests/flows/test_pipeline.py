@@ -1,7 +1,5 @@
 """The pipeline flow in this process: what it refuses before it starts, and a whole run."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Bare deployment names through the real command line, against a real server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

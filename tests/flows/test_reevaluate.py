@@ -1,7 +1,5 @@
 """Nights of re-evaluation of a tiny registered model: real S3, git, DVC and Prefect server, and real drift."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """params.yaml of a run: a preset with overrides, or a message and nothing changed."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Studies by Prefect: what is refused before anything runs, and a whole one that is cancelled once."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

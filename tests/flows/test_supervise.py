@@ -1,7 +1,5 @@
 """The supervisor against a real server, on a clock that the tests move; and once with a real worker that is killed."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import stat

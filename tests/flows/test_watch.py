@@ -1,7 +1,5 @@
 """What people see of a run that they watch, against a real server."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """The files of infra/, read as those who use them read them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

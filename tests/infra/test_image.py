@@ -1,7 +1,5 @@
 """The worker's image: its Dockerfile linted, its environment and its entrypoint run for real without Docker."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """kubernetes/: manifests against the published schemas, the job template through Prefect's own classes."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -3,8 +3,6 @@
 Not here: the dispatcher, which needs a cluster, and Postgres, whose image is not installed. Takes a minute or two.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

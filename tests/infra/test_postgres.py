@@ -1,7 +1,5 @@
 """Prefect's server on Postgres, set up as compose.yaml says. The module takes two minutes on two cores."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """terraform/: parsed as HCL, its protections checked, and the worker's policy."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import string

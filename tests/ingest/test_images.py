@@ -1,7 +1,5 @@
 """Files are shown rightly or refused with a reason."""
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

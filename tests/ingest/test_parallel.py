@@ -1,7 +1,5 @@
 """Work on several processes: in order, complete, and nobody is left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The prepared folder: whole, the same every time, and honest about what is not in it."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import resource

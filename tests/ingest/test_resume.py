@@ -1,7 +1,5 @@
 """What was stopped goes on: the same bytes as without the stop, and nothing is prepared twice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

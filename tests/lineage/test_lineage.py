@@ -1,7 +1,5 @@
 """From a file back to what made it, wherever the file now lies; and the records that stages keep of what they made."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A complete tree of stage outputs, small and made up, for every test of the report."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page as a browser gets it."""
 
-from __future__ import annotations
-
 import json
 import re
 from html.parser import HTMLParser

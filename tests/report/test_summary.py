@@ -1,7 +1,5 @@
 """Sentences made of scores, the text table, and the stage that prints it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Devices: what is refused, and the paths of a GPU run on the CPU where they can be."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Objects in a real S3 server: verified uploads, conditional writes, and errors that say what to do."""
 
-from __future__ import annotations
-
 import json
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faces: the ones the seeds stand for, all different, and pairs that differ by the occluder alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """CelebA as it is published, with a few images of each split."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CIFAR-10 as it is published, small: batches, the archive, a server to download it from."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle

@@ -1,7 +1,5 @@
 """Folders and zips of images."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

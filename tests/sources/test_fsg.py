@@ -1,7 +1,5 @@
 """Pairs in two folders, and files that are none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

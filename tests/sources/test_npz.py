@@ -1,7 +1,5 @@
 """Arrays as sources: no array is read in two ways."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Data sets of a published size: FFHQ and CelebA-HQ, as folders and zips, and what people have besides."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

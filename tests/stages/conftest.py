@@ -1,7 +1,5 @@
 """A temporary clone of the repository with small parameters, and the commands people type in it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The pipeline as users of DVC meet it: the real commands in a temporary clone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

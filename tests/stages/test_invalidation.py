@@ -1,7 +1,5 @@
 """A folder is what a stage depends on: what runs again, and which training states are still used, after a change."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Stages as processes on machines that go away: SIGTERM, kill -9, another machine with the same bucket, an outage."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

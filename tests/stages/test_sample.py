@@ -1,7 +1,5 @@
 """Stage sample as a process: the exposure bias beside the samples."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

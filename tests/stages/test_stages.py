@@ -1,7 +1,5 @@
 """Stages as processes: killed and continued, stopped by bad input, and what they leave behind."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

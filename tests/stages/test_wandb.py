@@ -1,7 +1,5 @@
 """The offline run of Weights & Biases, read back with its own reader: it tells what our files tell."""
 
-from __future__ import annotations
-
 import csv
 import json
 import signal

@@ -1,7 +1,5 @@
 """Every family of masks: seeded, of its published size, and never empty or the whole image."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

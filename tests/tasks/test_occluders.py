@@ -1,7 +1,5 @@
 """Things in front of faces: seeded, in their place, and the rest of the image untouched."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

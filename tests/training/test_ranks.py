@@ -1,7 +1,5 @@
 """Training in several processes (gloo, on the CPU) against one: the same numbers up to the order of sums."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import socket

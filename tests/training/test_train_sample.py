@@ -1,7 +1,5 @@
 """What is drawn for a step: the timesteps of each image, and that it all follows from the images seen."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Training: exact resume, accumulation, the compensated path, and an end when numbers go wrong."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator

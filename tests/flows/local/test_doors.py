@@ -1,7 +1,5 @@
 """What another user of the machine, or a web page, gets from the local stack without its secrets: nothing."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """When the keeper starts parts again, on a clock that the test moves; test_stack.py has it keep a stack."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
