@@ -22,23 +22,6 @@ pytestmark = [
     pytest.mark.skipif(BIN is None, reason="Postgres is not installed (Debian: apt-get install postgresql)"),
 ]
 
-CLIENTS, TASKS = 6, 10
-FLOW = f"""
-import sys
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-
-@task(cache_policy=NO_CACHE)
-def double(number):
-    return 2 * number
-
-@flow(name="client-" + sys.argv[1])
-def client():
-    return sum(double.map(range({TASKS})).result())
-
-assert client() == {TASKS * (TASKS - 1)}
-"""
-
 
 @dataclass(frozen=True)
 class Server:
@@ -108,27 +91,6 @@ def test_the_server_of_compose_answers_only_who_knows_the_auth_string(server: Se
     settings = answers[server.auth].json()["server"]
     assert settings["analytics_enabled"] is False
     assert settings["concurrency"]["lease_storage"].endswith("filesystem"), "a restart loses no leases"
-
-
-def test_six_clients_at_once_end_well_on_postgres(server: Server, postgres: Postgres, tmp_path: Path) -> None:
-    script = tmp_path / "client.py"
-    script.write_text(FLOW)
-    clients = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(number)], env=server.env, cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for number in range(CLIENTS)
-    ]  # fmt: skip
-    for client in clients:
-        output, _ = client.communicate(timeout=240)
-        assert client.returncode == 0, output
-    ran = "from flow_run join flow on flow.id = flow_run.flow_id where flow.name like 'client-%'"
-    assert postgres.query(f"select count(*) {ran} and state_type = 'COMPLETED'") == str(CLIENTS)
-    tasks = f"from task_run where state_type = 'COMPLETED' and flow_run_id in (select flow_run.id {ran})"
-    # task runs reach the database through the event stream, a little later
-    wait_for(lambda: postgres.query(f"select count(*) {tasks}") == str(CLIENTS * TASKS), 60)
-    assert "locked" not in server.log.read_text()
 
 
 def test_a_dump_is_brought_back_by_the_documented_commands(postgres: Postgres, tmp_path: Path) -> None:
