@@ -62,6 +62,7 @@ def test_what_fails_is_a_result(error: Exception, tmp_path: Path) -> None:
     assert type(error).__name__ in json.loads(results.file.read_text())["part"]["name"]["failed"]
 
 
+@pytest.mark.slow
 def test_the_other_library_takes_micro_batches_and_is_counted_without_work(monkeypatch: pytest.MonkeyPatch) -> None:
     forward, seen = Sample.forward, set()
 

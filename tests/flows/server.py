@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.local.parts import answers
 from tests.conftest import ROOT
 
 FLOW = """
@@ -139,8 +139,4 @@ def end(started: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _healthy(url: str, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "the server ended"
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    return answers(url)

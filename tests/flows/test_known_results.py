@@ -73,10 +73,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    bucket = Bucket(s3.new_bucket(), "x")
+def place(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("CSPIPE_S3", bucket.url)
     return Place(tmp_path, bucket)
 
