@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import resource
 import subprocess
 import sys
 import tracemalloc
@@ -158,18 +157,6 @@ def test_what_was_there_stays_when_something_stops_it(
         prepare(stripes(limit=30), tmp_path / "out/prepared", tmp_path / "work")
     assert hashes(tmp_path / "out/prepared") == before
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["prepared"]
-
-
-def test_a_full_disk_is_told_as_such(tmp_path: Path, stripes: Settings) -> None:
-    """A limit on the size of files stands for the disk: both make a write fail."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            prepare(stripes(limit=1000), tmp_path / "out/prepared", tmp_path / "work")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not (tmp_path / "out").exists()
 
 
 def test_memory_does_not_grow_with_the_number_of_images(

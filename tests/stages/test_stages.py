@@ -108,17 +108,6 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if not left_out & set(path.parts))
 
 
-def test_corrupt_shard_is_named_with_what_to_do(clone: Path, refusal: Callable[..., str]) -> None:
-    shard = clone / "data/prepared/train-00000.npy"
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.unlink()
-    shard.write_bytes(content)
-    said = refusal(clone, "train")
-    assert "train-00000.npy" in said
-    assert "dvc repro --force prepare" in said
-
-
 def test_the_fit_of_C_goes_by_the_main_net_that_is_there(clone: Path, refusal: Callable[..., str]) -> None:
     """An imported one need not be as params.yaml says."""
     file = clone / "params.yaml"
