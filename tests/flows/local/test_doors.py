@@ -119,6 +119,10 @@ def test_another_program_on_the_servers_port_is_not_the_server(tmp_path: Path) -
         starting.kill()
 
 
+def test_nobody_answers_at_what_is_no_address() -> None:
+    assert not any(map(parts.answers, ("127.0.0.1:4200/api", "http://127.0.0.1:x/api")))
+
+
 def test_a_password_is_that_of_one_stack(tmp_path: Path) -> None:
     """What still asks at the port of a stack that has ended tells whoever has it then."""
     first, second = Stack(tmp_path, mark="x").keys, Stack(tmp_path, mark="y").keys
