@@ -19,6 +19,7 @@ from flows.command import Ended, Step, end_tree, run_command
 from flows.dvc_steps import BEGINS, PUSH_KEPT
 from flows.failures import StageFailed, failure, reason
 from flows.graph import Node
+from flows.local.processes import variable
 from flows.workspace import Workspace
 
 How = Literal["ran", "restored from the run cache, not run", "up to date, not run"]
@@ -155,10 +156,6 @@ def end_earlier_attempt(run: str, stage: str, tell: Callable[[str], None]) -> No
     They are known by the names that StageRunner puts into their environment.
     """
     for process in psutil.process_iter():
-        try:
-            names = process.environ()
-        except (psutil.Error, OSError):
-            continue
-        if names.get("CSPIPE_FLOW_RUN") == run and names.get("CSPIPE_STAGE") == stage:
+        if variable(process, "CSPIPE_FLOW_RUN") == run and variable(process, "CSPIPE_STAGE") == stage:
             tell(f"{stage}: ending process {process.pid} of an earlier attempt")
             end_tree(process.pid)

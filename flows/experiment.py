@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cspipe.config.params_file import load_params
@@ -39,16 +39,22 @@ def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]
     tell(
         f"saved as the experiment {name}: `cspipe experiments` lists it, `dvc exp apply {name}` brings it into a clone"
     )
-    if workspace.bucket is not None and git(workspace.root, "remote"):
-        pushed = _dvc(workspace, ["exp", "push", "--force", "origin", name])
-        if pushed.status:  # a clone of somebody else's repository; the result is safe all the same
-            tell(f"not pushed, so only this clone has it ({reason(pushed.lines)})")
-        else:
-            tell(f"pushed: elsewhere, `dvc exp pull origin {name}` first")
+    push_experiments(workspace, [name], tell)
 
 
-def _dvc(workspace: Workspace, arguments: list[str]) -> Ended:
-    return run_command([*DVC, *arguments], workspace.root, tell=lambda line: None)
+def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Push experiments with a bucket and an origin, if that is permitted; else only this clone has them."""
+    if not names or workspace.bucket is None or not git(workspace.root, "remote"):
+        return
+    pushed = _dvc(workspace, ["exp", "push", "--force", "origin", *names], hours=24)
+    if pushed.status:  # a clone of somebody else's repository; the results are safe all the same
+        tell(f"not pushed, so this clone alone has what it made ({reason(pushed.lines)})")
+    else:
+        tell(f"pushed: elsewhere, `dvc exp pull origin {names[0] if len(names) == 1 else 'NAME'}` first")
+
+
+def _dvc(workspace: Workspace, arguments: list[str], hours: float = 1.0) -> Ended:
+    return run_command([*DVC, *arguments], workspace.root, tell=lambda line: None, hours=hours)
 
 
 def scores_now(root: Path) -> dict[str, Metrics]:

@@ -19,7 +19,6 @@ from threading import Semaphore
 from typing import Any
 from uuid import UUID
 
-import httpx
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -50,6 +49,7 @@ from flows.failures import DELAYS, worth_another_attempt
 from flows.graph import Node, read_graph
 from flows.handover import Place
 from flows.known_results import settle
+from flows.local.parts import answers
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
 from flows.settings import write_params
@@ -197,15 +197,6 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
     return outcome
 
 
-def server_answers() -> bool:
-    """Whether the Prefect server of the settings is there."""
-    url = PREFECT_API_URL.value()
-    try:
-        return bool(url) and httpx.get(f"{url}/health", timeout=3).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def main() -> None:
     """Run the pipeline in this process, told to the server of the settings, or to one that lives as long as the run."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=main.__doc__)
@@ -225,7 +216,8 @@ def main() -> None:
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     }
-    with temporary_settings({} if server_answers() else alone):
+    api = PREFECT_API_URL.value()
+    with temporary_settings({} if api and answers(api) else alone):
         state = pipeline(arguments.preset, arguments.revision, overrides, return_state=True)
     print(state.message)
     raise SystemExit(0 if state.is_completed() else 1)

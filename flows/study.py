@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from cspipe.study.clone import FOLDER
 from cspipe.study.results import RESULTS
 from flows.artifacts import key, never_fails, show_image
 from flows.command import Ended, run_command
-from flows.dvc_stage import DVC, end_earlier_attempt
+from flows.dvc_stage import end_earlier_attempt
+from flows.experiment import push_experiments
 from flows.failures import StageFailed, reason
-from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
 
 PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
 """`cspipe` of the folder it runs in. In a session of its own, a cancelled run reaches it with one SIGTERM, from
@@ -66,6 +67,7 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
         keep_page(clone, workspace, run, name, log)
         show_page(workspace.root / RESULTS, name, run)
         done = [cell["experiment"] for cell in cells if cell["failed"] is None]
+        log(f"{len(done)} cells are experiments of this clone: `cspipe experiments` lists them")
         push_experiments(workspace, done, log)
     failed = [f"{cell['experiment']} ({cell['failed']})" for cell in cells if cell["failed"] is not None]
     if failed:
@@ -124,16 +126,3 @@ def show_page(folder: Path, name: str, run: str) -> None:
     figure = folder / f"{name}.png"
     if figure.exists():
         show_image(figure, key("study", name, "figure"), f"figure of {run}")
-
-
-def push_experiments(workspace: Workspace, names: Sequence[str], log: Callable[[str], None]) -> None:
-    """Push finished cells with a bucket and an origin, if that is permitted; else only this clone has them."""
-    log(f"{len(names)} cells are experiments of this clone: `cspipe experiments` lists them")
-    if not names or workspace.bucket is None or not git(workspace.root, "remote"):
-        return
-    command = [*DVC, "exp", "push", "--force", "origin", *names]
-    pushed = run_command(command, workspace.root, tell=lambda line: None, hours=HOURS)
-    if pushed.status:  # a clone of somebody else's repository; the results are safe all the same
-        log(f"not pushed, so only this clone has them ({reason(pushed.lines)})")
-    else:
-        log("pushed: elsewhere, `dvc exp pull origin NAME` first")

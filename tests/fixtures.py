@@ -1,10 +1,9 @@
 """Fixtures that several folders of tests share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -25,6 +24,19 @@ from tests.s3_server import S3
 SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["data"]
 FOLDER = "states/train/key"
 Machine = Callable[..., Checkpoints]
+
+
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server on loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        thread = Thread(target=httpd.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{httpd.server_port}"
+        finally:
+            httpd.shutdown()
+            thread.join()
 
 
 @pytest.fixture(params=sorted(SCHEDULES))

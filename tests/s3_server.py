@@ -1,7 +1,5 @@
 """A real S3 server for tests: the object that the `s3` fixture yields."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import time
@@ -46,7 +44,6 @@ class S3:
         )  # fmt: skip
 
     def new_bucket(self) -> str:
-        """Name of a new, empty bucket."""
         name = f"bucket-{next(self._numbers)}"
         self.client().create_bucket(Bucket=name)
         return name

@@ -1,9 +1,6 @@
 """What benchmarks/ measures is what it says, and one part that fails stops no other."""
 
-from __future__ import annotations
-
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from matplotlib.axes import Axes
 
 from benchmarks import gpu
-from benchmarks.__main__ import picture
 from benchmarks.peers import Sample, diffusers_training
 from benchmarks.speed import Clock, Mode, preset, training_speed
 from benchmarks.step_costs import step_costs
-from benchmarks.trainings import Trainings
 from cspipe.training.diffusion_trainer import DiffusionTrainer
 
 CPU, PLAIN = torch.device("cpu"), Mode(torch.float32)
@@ -68,6 +62,7 @@ def test_what_fails_is_a_result(error: Exception, tmp_path: Path) -> None:
     assert type(error).__name__ in json.loads(results.file.read_text())["part"]["name"]["failed"]
 
 
+@pytest.mark.slow
 def test_the_other_library_takes_micro_batches_and_is_counted_without_work(monkeypatch: pytest.MonkeyPatch) -> None:
     forward, seen = Sample.forward, set()
 
@@ -80,49 +75,8 @@ def test_the_other_library_takes_micro_batches_and_is_counted_without_work(monke
     assert seen == {("cpu", 2), ("meta", 1)}
 
 
-def test_marks_of_goals_stand_at_their_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plot, places = Axes.plot, list[Any]()
-
-    def watched(axes: Axes, x: Any, *rest: Any, **how: Any) -> list:
-        [line] = plot(axes, x, *rest, **how)
-        places.append(line.get_xdata(orig=False).tolist())
-        return [line]
-
-    monkeypatch.setattr(Axes, "plot", watched)
-    rows = [{"work": str(goal), "ratio": 1.0, "goal": goal} for goal in (5.0, ">= 1.2", "<= 0.9")]
-    picture({"rows": rows}, tmp_path / "table.png")
-    assert places == [[5.0, 1.2, 0.9]]
-
-
-def test_scores_of_before_a_stage_took_too_long_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def stage(self: Trainings, folder: Path, name: str, *arguments: str, seconds: float) -> None:
-        if (name, *arguments) == ("sample", "ddim-100"):
-            raise subprocess.TimeoutExpired([sys.executable, "-m", name, *arguments], seconds)
-        if name == "evaluate":
-            (folder / "metrics").mkdir(exist_ok=True)
-            (folder / f"metrics/{arguments[0]}.json").write_text(json.dumps({"efflite0": {"kid": 0.5}}))
-
-    monkeypatch.setattr(Trainings, "_stage", stage)
-    (tmp_path / "plain/data/prepared").mkdir(parents=True)
-    found = Trainings(tmp_path, None, CPU, smallest=False)._train("plain", 25_600, 60.0)
-    assert found["scores"] == {"ddim-10": {"kid": 0.5}}
-    assert "sample ddim-100" in found["failed"]
-
-
 def test_a_missing_archive_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu", "--smallest", "--out", str(tmp_path / "out"), "--cifar", "nowhere.tar.gz"])
     with pytest.raises(SystemExit, match="nowhere"):
         gpu.main()
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_tests_that_take_too_long_leave_what_they_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "tests/gpu").mkdir(parents=True)
-    (tmp_path / "tests/gpu/test_it.py").write_text(
-        "import time\ndef test_quick(): pass\ndef test_endless(): time.sleep(600)\n"
-    )
-    monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    found = gpu.run_tests(20.0)
-    assert found["status"] is None
-    assert any("test_quick PASSED" in line for line in found["last_lines"])

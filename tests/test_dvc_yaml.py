@@ -1,7 +1,5 @@
 """dvc.yaml declares what the stages do: every module that can change a stage's result is a dependency of it."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

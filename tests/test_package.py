@@ -1,7 +1,5 @@
 """What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -33,7 +31,6 @@ IMPORT_ALL = (
 
 
 def built(checkout: Path, target: str, folder: Path) -> Path:
-    """The wheel or sdist of a checkout."""
     build = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
     subprocess.run(build, cwd=checkout, check=True, capture_output=True)
     [file] = folder.iterdir()
@@ -41,7 +38,6 @@ def built(checkout: Path, target: str, folder: Path) -> Path:
 
 
 def metadata(wheel: Path) -> Message:
-    """METADATA of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         return message_from_bytes(archive.read(name))

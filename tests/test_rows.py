@@ -1,7 +1,5 @@
 """The rows of the table of speeds: that they are made, not what they say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every script of benchmarks/ and docs/ runs, on the smallest thing that it can run on."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

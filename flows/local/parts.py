@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import psutil
@@ -30,10 +31,10 @@ LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 BUCKET, REGION = "cspipe", "us-east-1"
 
 
-def start_all(stack: Stack, s3: str | None, port: int | None, gpus: list[str] | None) -> None:
+def start_all(stack: Stack, s3: str | None, port: int | None) -> None:
     """Start every part, each ready before the next that needs it. Raises UserError with the last lines of its log."""
     stack.api = f"http://127.0.0.1:{_port(port)}/api"
-    stack.gpus = workers.visible_gpus() if gpus is None else gpus
+    stack.gpus = workers.visible_gpus()
     say(f"the stack of {stack.home}: everything lies in {STACK}; a minute or so")
     if s3 is None:
         _start_store(stack)
@@ -182,5 +183,5 @@ def answers(api: str) -> bool:
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, ValueError, HTTPException):  # nobody, no address, another program
         return False

@@ -74,7 +74,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 def variable(process: psutil.Process, name: str) -> str | None:
     """A variable of a process's environment, None if it has none, has ended, or is another user's."""
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.Error, OSError):
         return process.environ().get(name)
     return None
 

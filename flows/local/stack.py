@@ -36,22 +36,21 @@ SECONDS_TO_STOP = 2 * GRACE + 30
 STOPPED = f"stopped; data and logs stay in {STACK}"
 
 
-def up(detach: bool = False, s3: str | None = None, port: int | None = None, gpus: list[str] | None = None) -> None:
+def up(detach: bool = False, s3: str | None = None, port: int | None = None) -> None:
     """Start the stack in this folder and wait with it until Ctrl-C, or with `detach` return when all is ready.
 
     s3: s3://bucket/prefix to use, with credentials from the environment; None starts a store here. port: of the server;
-    None takes 4200 or another free one. gpus: as in CUDA_VISIBLE_DEVICES, one worker each; None takes all visible.
-    If the stack runs, only what has ended of it is started again. Raises UserError if it cannot be started; then
-    nothing of it is left.
+    None takes 4200 or another free one. If the stack runs, only what has ended of it is started again. Raises UserError
+    if it cannot be started; then nothing of it is left.
     """
     home = clone()
     try:
         with _lock(home):
             if not detach:
-                return _run(home, s3=s3, port=port, gpus=gpus)
+                return _run(home, s3=s3, port=port)
     except Timeout:
         return _mend(home)
-    _run_apart(home, s3=s3, port=port, gpus=gpus)
+    _run_apart(home, s3=s3, port=port)
 
 
 def down() -> None:

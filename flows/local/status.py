@@ -149,12 +149,9 @@ def _name(run: FlowRun, flow: str) -> str:
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
     """The tasks of a run that have not ended, by the newest attempt: one that was killed leaves its own as running."""
     of = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
-    newest = {task.name: task for task in sorted(client.read_task_runs(flow_run_filter=of), key=_created)}
+    found = sorted(client.read_task_runs(flow_run_filter=of), key=lambda task: str(task.created))
+    newest = {task.name: task for task in found}
     return [task for task in newest.values() if task.state_type in UNFINISHED]
-
-
-def _created(task: TaskRun) -> str:
-    return str(task.created)
 
 
 def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, str], Artifact]:

@@ -1,7 +1,5 @@
 """DiT: the parameters of its source."""
 
-from __future__ import annotations
-
 import torch
 
 from cspipe.backbones.dit import DiT

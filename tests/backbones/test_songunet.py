@@ -1,7 +1,5 @@
 """SongUNet: the parameters of its source. What it computes is in tests/exchange/test_from_edm.py."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,8 +1,5 @@
 """A real browser without a window: Debian's Chromium, spoken to by its DevTools protocol."""
 
-from __future__ import annotations
-
-import base64
 import json
 import re
 import shutil
@@ -20,8 +17,6 @@ CHROMIUM = shutil.which("chromium")
 
 
 class Tab:
-    """An open page."""
-
     def __init__(self, socket: ClientConnection) -> None:
         self.socket, self.number = socket, 0
 
@@ -35,13 +30,11 @@ class Tab:
         return answer["result"]
 
     def js(self, expression: str) -> Any:
-        """The value of an expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def until(self, expression: str, seconds: float = 60) -> None:
-        """Wait until an expression is true."""
         patience = time.monotonic() + seconds
         while not self.js(expression):
             assert time.monotonic() < patience, (expression, self.js("document.body.innerText"))
@@ -51,10 +44,6 @@ class Tab:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-
-    def screenshot(self, file: Path) -> None:
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
 
     def drag(self, *points: tuple[float, float]) -> None:
         """Press the mouse at the first point, move along, release."""

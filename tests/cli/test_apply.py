@@ -1,10 +1,6 @@
 """`cspipe inpaint` and `cspipe deocclude` with models that the real stages have trained, for seconds each."""
 
-from __future__ import annotations
-
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +13,7 @@ from PIL import Image
 
 from cspipe.cli.apply import ROUNDS, inpaint, open_sampler
 from cspipe.runtime.errors import UserError
+from tests.cli.test_main import cspipe
 from tests.conftest import Tree, change
 from tests.stages.conftest import stages
 
@@ -90,11 +87,6 @@ def pixels(path: str) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path))
 
 
-def cspipe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = Path(sys.executable).with_name("cspipe")
-    return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
-
-
 def fill(image: str = "face.png", mask: str = "hole.png", out: str = "out.png", **options: object) -> NDArray[np.uint8]:
     inpaint(Path(image), Path(mask), Path(out), **options)  # type: ignore[arg-type]
     return pixels(out)
@@ -133,24 +125,6 @@ def test_an_unconditional_net_repaints(at: Callable[[Path], Desk], generating: P
     fill()
     known = pixels("hole.png") == 0
     assert (pixels("out.png")[known] == pixels("face.png")[known]).all()
-
-
-def test_every_format_that_is_read_can_be_given(at: Callable[[Path], Desk], inpainting: Path) -> None:
-    """Known pixels are those of the file as it is shown: upright, on white, 8 bits."""
-    at(inpainting)
-    face = Image.open("face.png")
-    known = pixels("hole.png") == 0
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by 90 degrees
-    face.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=turned)
-    face.save("face.jpg")
-    face.save("face.webp")
-    face.convert("L").save("grey.png")
-    face.convert("RGBA").save("clear.png")
-    same_as = {"turned.png": "face.png", "clear.png": "face.png"}
-    for name in ("turned.png", "face.jpg", "face.webp", "grey.png", "clear.png"):
-        same = same_as.get(name, name)
-        assert (fill(name)[known] == pixels(same)[known]).all()
 
 
 @pytest.mark.parametrize(

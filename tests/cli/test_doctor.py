@@ -1,22 +1,20 @@
 """`cspipe doctor`, on real servers."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import yaml
 
 from cspipe.cli.doctor import finding
 from tests.conftest import ROOT, Tree, change
+from tests.fixtures import serving
 from tests.flows.server import Server, prefect_server, wait_for, write_project
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
@@ -100,7 +98,6 @@ class Viewer(BaseHTTPRequestHandler):
     """Takes any key for Weights & Biases."""
 
     def do_POST(self) -> None:
-        """Who has the key."""
         self.rfile.read(int(self.headers["Content-Length"]))
         answer = json.dumps({"data": {"viewer": {"id": "1", "username": "me", "entity": "me", "flags": "{}"}}}).encode()
         self.send_response(200)
@@ -114,10 +111,8 @@ def test_a_key_for_weights_and_biases_is_tried_and_not_stored(project: Path, tmp
     shutil.copytree(project, tmp_path / "project")
     params = change(demo, {"tracking.wandb": "online"})
     (tmp_path / "project/params.yaml").write_text(yaml.safe_dump(params))
-    with HTTPServer(("127.0.0.1", 0), Viewer) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        names = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "NETRC": str(tmp_path / "netrc")}
+    with serving(Viewer) as url:
+        names = {"WANDB_BASE_URL": url, "NETRC": str(tmp_path / "netrc")}
         _, found = findings(tmp_path / "project", WANDB_API_KEY="a" * 40, **names)
-        server.shutdown()
     assert found["W&B"] == ["ok: the key is good"]
     assert not (tmp_path / "netrc").exists()

@@ -1,7 +1,5 @@
 """What `cspipe explain` says of a small pipeline, compared with what the real `dvc repro` then does."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

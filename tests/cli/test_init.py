@@ -1,7 +1,5 @@
 """`cspipe init`: projects of an installed package."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -4,11 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -17,7 +15,7 @@ from cspipe.config.overlays import read_preset
 from tests.conftest import ROOT
 
 
-def cspipe(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def cspipe(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("cspipe")
     return subprocess.run([command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
@@ -79,18 +77,3 @@ def test_quiet_is_an_option_of_every_command(
     monkeypatch.delenv("CSPIPE_QUIET")
     CliRunner().invoke(main.app, [*options, "params", "list"], catch_exceptions=False)
     assert os.environ.get("CSPIPE_QUIET") == said
-
-
-def hello(times: int) -> None:
-    print("\n".join(["hello"] * times))
-
-
-def test_offered_commands_are_added_and_those_of_no_checkout_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = {"twice": "tests.cli.test_main:hello", "up": "flows_gone.up:up"}
-    entries = [EntryPoint(name, value, "cspipe.commands") for name, value in offered.items()]
-    monkeypatch.setattr(main, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    main.add_offered(app)
-    assert CliRunner().invoke(app, ["twice", "2"]).stdout == "hello\nhello\n"
-    assert CliRunner().invoke(app, ["up"]).exit_code == 2

@@ -1,7 +1,5 @@
 """`cspipe models` and `cspipe card`: versions, scores, and a page on the model."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -12,22 +10,15 @@ import gto.api
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
-from cspipe.cli.main import app
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import read_config, save_model
+from tests.cli.test_inspect import cspipe
 from tests.conftest import ROOT, Tree
 from tests.stages.conftest import commit, new_repository
 
 MAIN = Path("models/main/model.safetensors")
-
-
-def cspipe(*arguments: str) -> str:
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def listed() -> list[dict[str, Any]]:

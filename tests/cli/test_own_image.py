@@ -1,7 +1,5 @@
 """A net under images of any size. Nets here are functions, so that what they see and what they make is known."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

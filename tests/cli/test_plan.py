@@ -1,7 +1,5 @@
 """What a preset will take."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`cspipe serve`: who may use it, and what it draws; in a real browser too."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import io

@@ -1,7 +1,5 @@
 """`cspipe serve` with a net that is told of its input: a picture with a hole, or with something in front."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The transformer: its positions."""
 
-from __future__ import annotations
-
 import torch
 
 from cspipe.compensators.transformer import build

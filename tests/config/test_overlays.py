@@ -1,7 +1,5 @@
 """Params files in layers: which value and which origin holds, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """params.yaml: every wrong value is refused with its key, and what is accepted can be worked with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

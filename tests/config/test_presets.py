@@ -1,7 +1,5 @@
 """Presets: where their numbers are from."""
 
-from __future__ import annotations
-
 import pytest
 
 from cspipe.config.overlays import preset_names, read_preset

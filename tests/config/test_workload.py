@@ -1,7 +1,5 @@
 """Derived figures: closed forms where there are some, real memory where there are none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Epsilon scaling against its formula, and against the plain state where it divides by 1."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

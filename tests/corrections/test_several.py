@@ -1,7 +1,5 @@
 """Corrections in a row: what each sees, and what params.yaml is told of them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The time that the net is told, against the rule written as a loop."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """What the net sees beside x_t, for each task."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Shards give back what was written, and say what is wrong with them."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource
@@ -20,8 +18,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 3, 4, 4), np.uint8)
 
 
 def write(folder: Path, name: str, images: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Write shards; their index entries."""
-    writer = ShardWriter(folder, name, (3, 4, 4))
+    writer = ShardWriter(folder, name, images.shape[1:])
     for image in images:
         writer.add(image)
     writer.flush()
@@ -39,7 +36,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def save_index(folder: Path, index: dict[str, Any]) -> None:
-    """Write index.json."""
     (folder / "index.json").write_text(json.dumps(index))
 
 

@@ -1,7 +1,5 @@
 """Masks that a person brings: what is a hole, other sizes, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A net as the mathematics sees it: what it is shown under each prediction, and what is made of its answer."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

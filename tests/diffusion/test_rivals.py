@@ -1,7 +1,5 @@
 """Input perturbation and self-conditioning."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

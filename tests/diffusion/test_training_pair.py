@@ -1,7 +1,5 @@
 """The loss of a training pair."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import pytest

@@ -1,7 +1,5 @@
 """How the tests of the evaluation compare images."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path

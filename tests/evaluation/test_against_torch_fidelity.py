@@ -1,7 +1,5 @@
 """What is computed here in place of torch-fidelity equals torch-fidelity."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Trivial answers, against a search written out here."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

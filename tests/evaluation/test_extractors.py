@@ -1,7 +1,5 @@
 """The packaged extractor, and what people read when weights are missing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

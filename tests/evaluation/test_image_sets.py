@@ -1,7 +1,5 @@
 """Images by index."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

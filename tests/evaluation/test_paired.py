@@ -1,7 +1,5 @@
 """Scores of pairs against closed forms and a plain SSIM written out here, and the intervals of their means."""
 
-from __future__ import annotations
-
 import json
 import math
 

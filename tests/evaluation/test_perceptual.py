@@ -1,7 +1,5 @@
 """LPIPS against its definition, on made-up weights, and the distance that stands in for it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

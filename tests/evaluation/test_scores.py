@@ -1,7 +1,5 @@
 """Scores against closed forms written out here, and the cache of features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -9,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_fidelity
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 
@@ -73,14 +70,6 @@ def test_scores_are_the_published_formulas(new_measure: NewMeasure) -> None:
     assert found["inception_score"] == pytest.approx(inception_score(tiny_features(generated, "logits")), rel=1e-5)
     every_pair = score(set_of(generated), set_of(reference[:60]), new_measure(kid_subset_size=60))
     assert every_pair["kid"] == pytest.approx(kid(x, y[:60]), rel=1e-3)
-
-
-def test_the_inception_score_is_split_as_the_number_of_images_allows(new_measure: NewMeasure) -> None:
-    images = blobs(1000, 0, size=4)
-    found = score(set_of(images), set_of(images[:8]), new_measure(batch=500))
-    settings = {"feature_extractor": "tiny", "batch_size": 500, "cuda": False, "save_cpu_ram": True, "verbose": False}
-    direct = torch_fidelity.calculate_metrics(input1=set_of(images), isc=True, isc_splits=2, **settings)
-    assert found["inception_score"] == direct["inception_score_mean"]
 
 
 def test_each_image_passes_the_net_once_and_shared_sets_once_for_all_variants(new_measure: NewMeasure) -> None:

@@ -1,8 +1,5 @@
 """The stage from files to files, with the packaged extractor."""
 
-from __future__ import annotations
-
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,8 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from cspipe.data.shards import sha256_of
 from cspipe.stages.evaluate import main
 from tests.conftest import Tree, change
+from tests.data.test_shards import write
 from tests.evaluation.tiny import Images, blobs
 
 MADE = {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": None, "seed": 5, "images": 40, "images_seen": 640}
@@ -20,16 +19,10 @@ MADE |= {"task": "generate", "families": None, "inputs_sha256": None}
 TRAIN, TEST = blobs(60, 0), blobs(30, 1)
 
 
-def write_shards(folder: Path, split: str, images: Images) -> Tree:
-    """A split of two shards, as prepare writes it; returns its entry of the index."""
-    shards = []
-    for number, part in enumerate(np.array_split(images, 2)):
-        file = folder / f"{split}-{number:05d}.npy"
-        np.save(file, part)
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        shards.append({"file": file.name, "images": len(part), "sha256": sha256})
-    sha256 = hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
-    return {"images": len(images), "sha256": sha256, "shards": shards}
+def split(folder: Path, name: str, images: Images) -> Tree:
+    """Write a split as prepare does; its entry of the index."""
+    shards = write(folder, name, images)
+    return {"images": len(images), "sha256": sha256_of(shards), "shards": shards}
 
 
 def write_samples(images: Images) -> None:
@@ -49,7 +42,7 @@ def workspace(demo: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     prepared = tmp_path / "data/prepared"
     prepared.mkdir(parents=True)
-    splits = {"train": write_shards(prepared, "train", TRAIN), "test": write_shards(prepared, "test", TEST)}
+    splits = {"train": split(prepared, "train", TRAIN), "test": split(prepared, "test", TEST)}
     index = {"source": "folder", "licence": None, "crop": "center", "resize": "area", "size": 16, "channels": 3}
     index |= {"paired": "none", "splits": splits, "skipped": [], "skipped_count": 0}
     (prepared / "index.json").write_text(json.dumps(index))

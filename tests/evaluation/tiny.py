@@ -1,7 +1,5 @@
 """Small images, and a small feature extractor that torch-fidelity knows as "tiny"."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,6 @@ def tiny_features(images: Images, layer: str = "features") -> NDArray[np.float64
 
 
 def source_of(images: Images) -> Shards:
-    """A source of images in memory."""
     return Shards(images.shape[1:], [images], hashlib.sha256(images.tobytes()).hexdigest())
 
 

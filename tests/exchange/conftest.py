@@ -1,7 +1,5 @@
 """Model folders with stirred weights, as the stages write them but without training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The nets of guided-diffusion and of DDPM's ports to PyTorch, two levels of them, with their names of weights."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ Its own code is in no package and not ours to copy. `fill` gives the weights wit
 `RECORDED` is what it put out.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Exported folders, loaded by diffusers: our images for the same noise."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +40,6 @@ def ours(
 
 
 def export(models: Path, compensated: bool = False, terminal: Any = None) -> str:
-    """Export to a folder beside the models; its path."""
     folder = models.parent / "exported"
     source = open_source(models / "main", models / "compensation" if compensated else None, terminal)
     write_diffusers(source, folder)

@@ -4,8 +4,6 @@ EDM's code (github.com/NVlabs/edm, commit 008a4e5) is in no package that could b
 numbers of its `EDMPrecond`, `VPPrecond` and `edm_sampler` with the weights of `reference_edm.fill`, run once by hand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

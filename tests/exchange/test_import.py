@@ -4,8 +4,6 @@ guided-diffusion and DDPM's ports are in no package: their nets are written out 
 names of weights and their order of queries, keys and values.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 from collections.abc import Callable
@@ -203,52 +201,42 @@ def test_files_of_no_weights_are_refused(tmp_path: Path, content: bytes, suffix:
     refused(file, tmp_path / "main", f"w.{suffix}")
 
 
+UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
+
+
 @pytest.mark.parametrize(
-    ("changes", "match"),
+    ("file", "changes", "match"),
     [
-        ({"layers_per_block": 10**9}, "not a net"),
-        slow({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
-        slow({"_class_name": "UNet1D\nall is well"}, "UNet1D"),
-        slow({"num_class_embeds": 10}, "num_class_embeds"),
-        slow({"sample_size": [16, 8]}, "sample_size"),
-        slow({"sample_size": 10**9}, "sample_size"),
-        slow({"in_channels": "3"}, "in_channels"),
-        slow({"layers_per_block": 2}, "not a net"),
-        slow({"block_out_channels": [32, 10**15]}, "not a net"),
-        slow({"block_out_channels": [32, 64] * 10**4}, "not a net"),
-        slow({"block_out_channels": 7}, "not a net"),
-        slow({"act_fn": "no"}, "not a net"),
-        slow({"unheard_of": 1}, "not a net"),
-        slow({"norm_num_groups": 7}, "not a net"),
+        (UNET, {"layers_per_block": 10**9}, "not a net"),
+        slow(UNET, {"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        slow(UNET, {"_class_name": "UNet1D\nall is well"}, "UNet1D"),
+        slow(UNET, {"num_class_embeds": 10}, "num_class_embeds"),
+        slow(UNET, {"sample_size": [16, 8]}, "sample_size"),
+        slow(UNET, {"sample_size": 10**9}, "sample_size"),
+        slow(UNET, {"in_channels": "3"}, "in_channels"),
+        slow(UNET, {"layers_per_block": 2}, "not a net"),
+        slow(UNET, {"block_out_channels": [32, 10**15]}, "not a net"),
+        slow(UNET, {"block_out_channels": [32, 64] * 10**4}, "not a net"),
+        slow(UNET, {"block_out_channels": 7}, "not a net"),
+        slow(UNET, {"act_fn": "no"}, "not a net"),
+        slow(UNET, {"unheard_of": 1}, "not a net"),
+        slow(UNET, {"norm_num_groups": 7}, "not a net"),
+        (SCHEDULER, {"beta_end": 0.03}, "beta_schedule linear"),
+        (SCHEDULER, {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+        slow(SCHEDULER, {"beta_schedule": "sigmoid"}, "sigmoid"),
+        slow(SCHEDULER, {"trained_betas": "many"}, "trained_betas"),
+        slow(SCHEDULER, {"num_train_timesteps": 10**12}, "num_train_timesteps"),
+        slow(SCHEDULER, {"prediction_type": ["epsilon"]}, "prediction_type"),
+        (SCHEDULER, {"prediction_type": "epsilon\nall is well"}, "prediction_type"),
     ],
     ids=lambda value: str(value)[:50],
 )
 def test_a_configuration_that_does_not_fit_is_refused(
-    pipeline: Callable[..., Path], tmp_path: Path, changes: dict, match: str
+    pipeline: Callable[..., Path], tmp_path: Path, file: str, changes: dict, match: str
 ) -> None:
-    file = pipeline() / "unet" / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-    refused(tmp_path / "theirs", tmp_path / "main", match)
-
-
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"beta_end": 0.03}, "beta_schedule linear"),
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
-        slow({"beta_schedule": "sigmoid"}, "sigmoid"),
-        slow({"trained_betas": "many"}, "trained_betas"),
-        slow({"num_train_timesteps": 10**12}, "num_train_timesteps"),
-        slow({"prediction_type": ["epsilon"]}, "prediction_type"),
-        ({"prediction_type": "epsilon\nall is well"}, "prediction_type"),
-    ],
-    ids=str,
-)
-def test_a_scheduler_of_other_noise_levels_is_refused(
-    pipeline: Callable[..., Path], tmp_path: Path, changes: dict, match: str
-) -> None:
-    file = pipeline() / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    """Of the net, or of a scheduler of other noise levels."""
+    config = pipeline() / file
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
     refused(tmp_path / "theirs", tmp_path / "main", match)
 
 

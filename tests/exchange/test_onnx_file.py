@@ -1,7 +1,5 @@
 """The ONNX file in onnxruntime: the same images, for batches of any size."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An imported model under real DVC: compensated, sampled and scored, never trained; or trained further."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Clones in which flows run, and a Prefect server for flows that are called in the test's own process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

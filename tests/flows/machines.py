@@ -1,7 +1,5 @@
 """Two machines that share S3, a git server and a Prefect server, but no disk: for tests of the whole dispatch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -68,16 +66,18 @@ class Machines:
 
     def train(self, overrides: Tree | None = None) -> UUID:
         """Queue the demo by its bare name; returns the flow run's id."""
-        done = self.type("prefect", "deployment", "run", "train-demo", "-p", f"overrides={json.dumps(overrides or {})}")
+        return self.queue("train-demo", "-p", f"overrides={json.dumps(overrides or {})}")
+
+    def queue(self, *arguments: str, clone: Path | None = None) -> UUID:
+        """Type `prefect deployment run ...`; returns the flow run's id."""
+        done = self.type("prefect", "deployment", "run", *arguments, clone=clone)
         return UUID(next(line.split(":")[-1].strip() for line in done.stdout.splitlines() if "UUID" in line))
 
     def ended(self, flow_run: UUID, seconds: float) -> FlowRun:
-        """The flow run once it has ended."""
         wait_for(lambda: self.read(flow_run).state.is_final(), seconds)
         return self.read(flow_run)
 
     def read(self, flow_run: UUID) -> Any:
-        """A flow run as it is."""
         with self.server.client() as client:
             return client.read_flow_run(flow_run)
 
@@ -86,7 +86,6 @@ class Machines:
         return "\n".join(f"== {log.name}\n{log.read_text()[-6000:]}" for log in self.server.folder.glob("*.log"))
 
     def states(self) -> list[str]:
-        """Keys of the training states that are in S3."""
         answer = self.s3.client().list_objects_v2(Bucket=self.bucket, Prefix="tests/states/train/")
         return [entry["Key"] for entry in answer.get("Contents", []) if entry["Key"].endswith(".pt")]
 
@@ -100,7 +99,6 @@ class Machines:
         return found
 
     def log_has(self, name: str, text: str) -> bool:
-        """Whether a program's log has a text by now."""
         file = self.server.folder / f"{name}.log"
         return file.exists() and text in file.read_text(errors="replace")
 
@@ -131,7 +129,6 @@ def write_preset(clone: Path) -> None:
 
 
 def cloned(origin: Path, folder: Path) -> Path:
-    """A new clone in which one can commit."""
     run_in(origin, "git", "clone", "-q", str(origin), str(folder))
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
         run_in(folder, "git", "config", key, value)

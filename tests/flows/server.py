@@ -1,7 +1,5 @@
 """A real Prefect server on loopback, and a small project folder with deployments, for the tests of this folder."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -9,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.local.parts import answers
 from tests.conftest import ROOT
 
 FLOW = """
@@ -41,7 +39,6 @@ def other() -> None:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -64,7 +61,6 @@ class Server:
             EventsWorker.drain_all(timeout=10)  # while the server is there to take them
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in the project folder."""
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
         if check:
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -84,7 +80,6 @@ class Server:
         return process
 
     def worker(self, name: str, pool: str = "cpu", limit: int | None = None) -> subprocess.Popen[bytes]:
-        """A process worker of the project folder."""
         command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process")
         slots = () if limit is None else ("--limit", str(limit))
         return self.start(name, *command, "--name", name, *slots, CSPIPE_HOME=str(self.folder))
@@ -144,8 +139,4 @@ def end(started: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _healthy(url: str, process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "the server ended"
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+    return answers(url)

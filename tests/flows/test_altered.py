@@ -1,7 +1,5 @@
 """One byte of an object in S3 is another: it is refused by name, and nothing of it lands in a workspace."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is shown in Prefect: pictures small enough for its database, progress from elsewhere."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Commands under Prefect: their lines, their progress, their end."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

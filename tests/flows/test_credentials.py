@@ -1,7 +1,5 @@
 """Credentials from a Secret block of a real server, where the environment has none."""
 
-from __future__ import annotations
-
 import pytest
 from prefect.blocks.system import Secret
 

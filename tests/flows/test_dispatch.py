@@ -1,7 +1,5 @@
 """Stages that are queued for workers: pending until one begins, and what becomes of them when their driver ends."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +95,6 @@ def test_nothing_is_queued_after_a_failure_upstream() -> None:
 
 
 def made(name: str, state: State) -> UUID:
-    """A flow run in a state."""
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(stage, name=name, state=Scheduled())
         client.set_flow_run_state(run.id, state, force=True)

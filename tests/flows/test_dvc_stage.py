@@ -1,7 +1,5 @@
 """One stage in one workspace, with S3: run here, restored elsewhere, tried again in an outage."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What a finished run is compared with."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

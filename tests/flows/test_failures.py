@@ -1,7 +1,5 @@
 """What is tried again, and what is not."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -10,8 +8,7 @@ from prefect.states import Failed
 from cspipe.runtime.ends import End, StageEnd
 from cspipe.runtime.storage_errors import Unreachable
 from flows.command import Ended
-from flows.dvc_stage import PATIENCE
-from flows.failures import AWAY_SECONDS, StageFailed, Transient, failure, worth_another_attempt
+from flows.failures import StageFailed, Transient, failure, worth_another_attempt
 
 FAILED = Ended(255, ("cspipe train: in words", "ERROR: failed to reproduce 'train'"))
 
@@ -75,10 +72,6 @@ def test_an_outage_of_s3_is_no_lack_of_progress() -> None:
     assert again(condition, Transient("preempted", End.PREEMPTED, 100))
     assert again(condition, Transient("S3 does not answer", End.S3_AWAY))
     assert not again(condition, Transient("preempted", End.PREEMPTED, 100))
-
-
-def test_a_transfer_waits_half_an_hour_for_s3() -> None:
-    assert sum(PATIENCE) >= AWAY_SECONDS
 
 
 def test_a_bug_is_not_tried_again() -> None:

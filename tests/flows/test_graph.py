@@ -1,7 +1,5 @@
 """The task graph is dvc.yaml's."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from tests.stages.conftest import new_repository
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository with this project's pipeline."""
     folder = new_repository(tmp_path / "repo")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, folder / name)

@@ -1,7 +1,5 @@
 """Results that exist are taken over by the driver, and pushed if only its machine has them: no worker starts."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -43,7 +41,6 @@ class Place:
         commit(origin, "start")
 
     def clone(self, name: str) -> Path:
-        """A new clone."""
         run_in(self.folder, "git", "clone", "-q", str(self.folder / "origin"), name)
         return self.folder / name
 
@@ -72,15 +69,11 @@ class Place:
             assert saved.returncode == 0, saved.stderr
 
     def stored(self) -> int:
-        """Objects in the bucket below files/md5."""
         return len(list(self.bucket.list("dvc/files/md5/")))
 
 
 @pytest.fixture
-def place(tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    bucket = Bucket(s3.new_bucket(), "x")
+def place(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("CSPIPE_S3", bucket.url)
     return Place(tmp_path, bucket)
 

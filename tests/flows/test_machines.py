@@ -1,7 +1,5 @@
 """The pipeline on two machines that share no disk, through the command line that people type. Minutes each."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

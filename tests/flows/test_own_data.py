@@ -1,12 +1,9 @@
 """From a folder of images to a finished run on workers: images of the worker's own clone, or brought by DVC and S3."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import numpy as np
 import pytest
@@ -54,9 +51,7 @@ def write_ffhq(folder: Path) -> None:
 
 def run(place: Machines, clone: Path, *arguments: str) -> str:
     """Type `prefect deployment run ...` in a clone; how the run ended."""
-    done = place.type("prefect", "deployment", "run", *arguments, clone=clone)
-    queued = UUID(next(line.split(":")[-1].strip() for line in done.stdout.splitlines() if "UUID" in line))
-    return str(place.ended(queued, 600).state.message)
+    return str(place.ended(place.queue(*arguments, clone=clone), 600).state.message)
 
 
 def test_without_images_the_message_leads_to_a_run_from_those_of_the_workers_clone(place: Machines) -> None:

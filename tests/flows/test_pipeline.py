@@ -1,7 +1,5 @@
 """The pipeline flow in this process: what it refuses before it starts, and a whole run."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -9,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import Flow
 from prefect.client.schemas.objects import State
 
 from flows.pipeline import pipeline
 from tests.stages.conftest import commit, run_in
 
 
-def refused(*arguments: Any) -> str:
+def refused(flow: Flow[..., Any], *arguments: Any) -> str:
     """What the failed flow run says."""
-    state: State[Any] = pipeline(*arguments, return_state=True)
+    state: State[Any] = flow(*arguments, return_state=True)
     assert state.is_failed()
     message = state.message or ""
     assert "\n" not in message
@@ -26,15 +25,15 @@ def refused(*arguments: Any) -> str:
 
 @pytest.mark.usefixtures("prefect")
 def test_what_cannot_run_is_told_in_one_line_before_anything_is_queued(flow_clone: Path) -> None:
-    assert "no preset 'ffqh256'" in refused("ffqh256")
-    assert "no key train.imagse" in refused("demo", None, {"train.imagse": 5})
-    assert "train.images" in refused("demo", None, {"train.images": -1})
-    assert "no revision 'v9'" in refused("demo", "v9")
+    assert "no preset 'ffqh256'" in refused(pipeline, "ffqh256")
+    assert "no key train.imagse" in refused(pipeline, "demo", None, {"train.imagse": 5})
+    assert "train.images" in refused(pipeline, "demo", None, {"train.images": -1})
+    assert "no revision 'v9'" in refused(pipeline, "demo", "v9")
     (flow_clone / "params.yaml").write_text("seed: 1\n")
-    assert "uncommitted changes (params.yaml)" in refused("demo")
+    assert "uncommitted changes (params.yaml)" in refused(pipeline, "demo")
     run_in(flow_clone, "git", "checkout", "-q", "params.yaml")
     (flow_clone / "flows" / "graph.py").write_text("")
-    assert "flows here are not those of revision" in refused("demo", "HEAD")
+    assert "flows here are not those of revision" in refused(pipeline, "demo", "HEAD")
     assert not list((flow_clone / ".cspipe/runs").glob("*"))
 
 

@@ -1,7 +1,5 @@
 """Bare deployment names through the real command line, against a real server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
@@ -113,6 +111,7 @@ def test_every_option_without_a_value_is_known() -> None:
     assert flags <= plugin.FLAGS
 
 
+@pytest.mark.slow
 def test_a_schedule_gets_its_runs(server: Server) -> None:
     """By the server's scheduler, which fails with some versions of its packages while all else goes on."""
     schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)

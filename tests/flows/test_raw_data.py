@@ -1,7 +1,5 @@
 """Own images in a run's workspace: DVC sees there what it sees in the clone, and .dvc files go before a clone's own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -32,7 +30,6 @@ def clone(tmp_path: Path) -> Path:
 
 
 def changed(workspace: Workspace) -> str:
-    """What DVC would run."""
     return run_in(workspace.root, "dvc", "status", "--json").stdout
 
 

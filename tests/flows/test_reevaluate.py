@@ -1,7 +1,5 @@
 """Nights of re-evaluation of a tiny registered model: real S3, git, DVC and Prefect server, and real drift."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -41,7 +39,6 @@ class Project:
     bucket: Bucket
 
     def push(self) -> None:
-        """The results of the clone to S3."""
         run_in(self.clone, "dvc", "push", "--quiet", "--run-cache", "--remote", "s3")
 
     def register(self) -> None:
@@ -61,11 +58,9 @@ class Project:
         return [dict(record[0]) for record in found if record is not None]
 
     def variants(self) -> list[Tree]:
-        """What each run found about the one variant."""
         return [record["revisions"][0]["variants"][0] for record in self.records()]
 
     def drift(self) -> str:
-        """The line of a run that finds drift."""
         state = self.night()
         assert (state.name, state.is_failed()) == ("Drifted", True)
         message = state.message or ""
@@ -114,7 +109,6 @@ def project(
 
 
 def md5_of(project: Project, folder: str, file: str) -> str:
-    """The md5 of a file in an output folder."""
     stages = yaml.safe_load((project.clone / "dvc.lock").read_text())["stages"].values()
     md5 = next(out["md5"] for stage in stages for out in stage["outs"] if out["path"] == folder)
     listed = json.loads((project.clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_text())

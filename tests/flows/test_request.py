@@ -1,7 +1,5 @@
 """What a run is asked to do is refused before there is a run, in one line; what this clone cannot tell is let go."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of scores reads like the report's, and says what changed only where something can be compared."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,13 +1,10 @@
 """params.yaml of a run: a preset with overrides, or a message and nothing changed."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
 import pytest
 
-from cspipe.config.overlays import read_preset
 from cspipe.config.params_file import load_params
 from flows.settings import write_params
 from tests.conftest import ROOT
@@ -26,8 +23,3 @@ def test_overrides_change_values_and_keep_the_comments(root: Path) -> None:
     assert params.train.images == 1024
     assert params.variants["cs-10"].steps == 5
     assert "  images: 1024           # in all" in (root / "params.yaml").read_text()
-
-
-def test_without_overrides_it_is_what_params_use_writes(root: Path) -> None:
-    write_params(root, "ffhq256", {})
-    assert (root / "params.yaml").read_text() == read_preset("ffhq256").text()

@@ -1,7 +1,5 @@
 """What a worker is sent: the stage must be one that dvc.yaml has, with its own inputs and outputs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

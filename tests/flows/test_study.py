@@ -1,42 +1,32 @@
 """Studies by Prefect: what is refused before anything runs, and a whole one that is cancelled once."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import psutil
 import pytest
 import yaml
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun
 
 from flows.study import study
 from tests.flows.machines import Machines, machines
 from tests.flows.server import wait_for
+from tests.flows.test_pipeline import refused
 from tests.s3_server import S3
 from tests.stages.conftest import commit, run_in
 
-
-def refused(*arguments: Any) -> str:
-    """What the failed flow run says."""
-    state: State[Any] = study(*arguments, return_state=True)
-    assert state.is_failed()
-    message = state.message or ""
-    assert "\n" not in message
-    return message
+SMALLEST = ("study", "-p", "name=smallest", "-p", "jobs=2")
 
 
 @pytest.mark.usefixtures("prefect")
 def test_a_study_that_its_own_command_refuses_ends_in_the_command_s_words(flow_clone: Path) -> None:
-    assert "no study '../smallest' in studies/; there are " in refused("../smallest")
+    assert "no study '../smallest' in studies/; there are " in refused(study, "../smallest")
     file = flow_clone / "studies/smallest/study.yaml"
     file.write_text(file.read_text().replace("train.method", "train.mehtod"))
     commit(flow_clone, "a slip")
-    message = refused("smallest")
+    message = refused(study, "smallest")
     assert "studies/smallest/study.yaml" in message
     assert "train.mehtod" in message
     assert not list((flow_clone / ".cspipe/runs").glob("*"))
@@ -55,12 +45,6 @@ def place(tmp_path: Path, s3: S3) -> Iterator[Machines]:
         made.type("prefect", "--no-prompt", "deploy", "-n", "study")
         made.worker("gpu", made.gpu, "gpu")
         yield made
-
-
-def typed(place: Machines) -> UUID:
-    """Queue the study as people do; the flow run's id."""
-    done = place.type("prefect", "deployment", "run", "study", "-p", "name=smallest", "-p", "jobs=2")
-    return UUID(next(line.split(":")[-1].strip() for line in done.stdout.splitlines() if "UUID" in line))
 
 
 def working(place: Machines) -> list[psutil.Process]:
@@ -83,7 +67,7 @@ def of_cells(place: Machines, clone: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_cancelled_study_keeps_its_cells_and_the_next_run_ends_it_for_everyone(place: Machines) -> None:
     """Some minutes: four trainings."""
-    first = typed(place)
+    first = place.queue(*SMALLEST)
     wait_for(lambda: place.log_has("gpu", "/4  "), 600)
     assert working(place)
     place.type("prefect", "flow-run", "cancel", str(first))
@@ -94,7 +78,7 @@ def test_a_cancelled_study_keeps_its_cells_and_the_next_run_ends_it_for_everyone
     kept = of_cells(place, place.gpu)
     assert 1 <= len(kept) < 4
 
-    second: FlowRun = place.ended(typed(place), 900)
+    second: FlowRun = place.ended(place.queue(*SMALLEST), 900)
     assert second.state is not None
     assert second.state.is_completed(), f"{second.state.message}\n{place.logs()}"
     assert second.state.message == "smallest: 4 cells done; the page is the artifact study-smallest"

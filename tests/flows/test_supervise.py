@@ -1,7 +1,5 @@
 """The supervisor against a real server, on a clock that the tests move; and once with a real worker that is killed."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import stat
@@ -132,7 +130,6 @@ def test_a_run_that_ends_meanwhile_keeps_its_end(client: SyncPrefectClient) -> N
 
 @pytest.fixture
 def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    """The nightly's deployment, with a schedule."""
     schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"), active=True)
     made = client.create_deployment(client.create_flow(watched), NIGHTLY, tags=[TAG], schedules=[schedule])
     yield client.read_deployment(made)
@@ -142,7 +139,6 @@ def nightly(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
 
 
 def age(deployment: DeploymentResponse) -> timedelta:
-    """How old the schedule is."""
     created = deployment.schedules[0].created
     assert created is not None
     return datetime.now(UTC) - created

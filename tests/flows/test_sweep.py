@@ -1,7 +1,5 @@
 """Sweeps on a real server with one worker: points that need slots beside them, are lost, and are found again."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from uuid import UUID

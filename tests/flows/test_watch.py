@@ -1,7 +1,5 @@
 """What people see of a run that they watch, against a real server."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json
@@ -61,7 +59,6 @@ def test_what_a_run_says_is_neither_markup_nor_commands() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a deployment of this project."""
     with prefect_server(tmp_path_factory.mktemp("watch")) as server:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "pipeline.py").write_text(PIPELINE)
@@ -78,7 +75,6 @@ def created(server: Server, **parameters: object) -> UUID:
 
 
 def executed(server: Server, run: UUID) -> None:
-    """Start a run as a worker would."""
     command = (sys.executable, "-m", "prefect", "flow-run", "execute", str(run))
     server.start("execute", *command, CSPIPE_HOME=str(server.folder))
 

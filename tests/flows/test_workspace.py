@@ -1,7 +1,5 @@
 """Each run in a worktree of its own; what cannot be run is told in one line before anything starts."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Training and sampling on the device: against the CPU, against float32 and eager, resumed, and without waiting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The files of infra/, read as those who use them read them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -40,11 +38,9 @@ def substitute(value: Any, variables: dict[str, str]) -> Any:
 
 @pytest.fixture(scope="session")
 def env() -> dict[str, str]:
-    """Variables of .env.example, filled in."""
     return read_env(INFRA / ".env.example") | SECRETS
 
 
 @pytest.fixture(scope="session")
 def compose(env: dict[str, str]) -> Tree:
-    """compose.yaml with these variables."""
     return substitute(yaml.safe_load((INFRA / "compose.yaml").read_text()), env)

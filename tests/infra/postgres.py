@@ -1,7 +1,5 @@
 """A Postgres cluster of one's own on loopback, for as long as a test needs it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

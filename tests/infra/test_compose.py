@@ -1,7 +1,5 @@
 """compose.yaml: valid, complete, pinned and closed; its S3 store is started for real."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

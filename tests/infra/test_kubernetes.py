@@ -1,7 +1,5 @@
 """kubernetes/: manifests against the published schemas, the job template through Prefect's own classes."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -39,7 +37,6 @@ PODS = {manifest["metadata"]["name"]: found for manifest in MANIFESTS if (found 
 
 @pytest.fixture
 def template() -> Tree:
-    """Base job template of the work pool `gpu`."""
     return json.loads((FOLDER / "gpu-job-template.json").read_text())
 
 
@@ -69,7 +66,6 @@ def test_kustomize_builds_it_with_pinned_images() -> None:
 
 
 def containers(pod: Tree) -> list[Tree]:
-    """All containers of a pod."""
     return [*pod.get("initContainers", []), *pod["containers"]]
 
 

@@ -3,8 +3,6 @@
 Not here: the dispatcher, which needs a cluster, and Postgres, whose image is not installed. Takes a minute or two.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -65,13 +63,11 @@ class Pods:
         return process
 
     def log(self, name: str) -> str:
-        """What a container has printed."""
         return (self.folder / f"{name}.log").read_text()
 
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    """A cluster of this test's own."""
     assert BIN is not None
     with running_postgres(BIN) as cluster:
         yield cluster

@@ -3,8 +3,6 @@
 Takes two minutes or more on two cores: a whole small pipeline runs first.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """terraform/: parsed as HCL, its protections checked, and the worker's policy."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import string
@@ -27,7 +25,6 @@ def plain(tree: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def resources() -> Tree:
-    """Bodies of main.tf's resources by type."""
     with (FOLDER / "main.tf").open() as file:
         found = plain(hcl2.load(file))["resource"]
     return {kind: body for resource in found for kind, named in resource.items() for body in named.values()}

@@ -1,7 +1,5 @@
 """What hostile files may take: memory, room on the disk, time."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

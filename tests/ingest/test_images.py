@@ -1,7 +1,5 @@
 """Files are shown rightly or refused with a reason."""
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings
@@ -26,7 +24,6 @@ def saved(image: Image.Image | NDArray[np.generic], kind: str = "PNG", **options
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG file."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
@@ -38,7 +35,6 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: b
 
 
 def reason(data: bytes) -> str:
-    """Why a file is refused."""
     with pytest.raises(BadImage) as error:
         decode(data, RGB)
     return str(error.value)

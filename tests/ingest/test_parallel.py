@@ -1,7 +1,5 @@
 """Work on several processes: in order, complete, and nobody is left behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -29,7 +27,6 @@ def squarer() -> Callable[[int], tuple[int, int]]:
 
 
 def dier() -> Callable[[int], None]:
-    """Kills its process."""
     return lambda number: os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,27 +1,16 @@
 """What was stopped goes on: the same bytes as without the stop, and nothing is prepared twice."""
 
-from __future__ import annotations
-
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
-from PIL import Image
 
 from cspipe.data import shards
 from cspipe.ingest import prepare as module
 from cspipe.ingest.prepare import prepare
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import PreparedImage, Skipped, Split
-from tests.conftest import ROOT, Tree, change
 from tests.ingest.test_prepare import hashes
 
 Settings = Callable[..., DataSettings]
@@ -92,7 +81,6 @@ def test_a_stop_while_the_result_is_put_in_place(
 
 
 def stop(train: shards.Shards) -> None:
-    """Instead of the preview."""
     raise Stops
 
 
@@ -142,48 +130,6 @@ def test_other_data_starts_anew_and_leaves_nothing_behind(pairs: Pairs, settings
             prepare(settings(**values), tmp_path / "out", tmp_path / "work")
         assert len(list((tmp_path / "work").iterdir())) == 1
     assert pairs.starts == [0, 0, 0]
-
-
-def raw(folder: Path, names: int) -> None:
-    """Images that take a while to decode: ten files of noise under many names."""
-    folder.mkdir(parents=True)
-    noise = np.random.default_rng(0)
-    for number in range(10):
-        image = Image.fromarray(noise.integers(0, 256, (900, 900, 3), np.uint8))
-        image.save(folder / f"{number:03}.png", compress_level=1)
-    for number in range(10, names):
-        (folder / f"{number:03}.png").hardlink_to(folder / f"{number % 10:03}.png")
-
-
-def items(folder: Path) -> int:
-    """How far the work in a folder has come, in images."""
-    files = list((folder / ".cspipe/states/prepare").glob("*/progress.json"))
-    return int(json.loads(files[0].read_text())["items"]) if files else 0
-
-
-def test_killed_commands_go_on_and_give_the_same_bytes(tmp_path: Path, demo: Tree, settings: Settings) -> None:
-    """SIGKILL, then SIGTERM, each after a further block of 85 images; the shards of the first are not made again."""
-    raw(tmp_path / "data/raw/mine", 330)
-    values = {"source": "folder", "path": "data/raw/mine", "size": 512, "limit": None, "held_out": 0.25}
-    params = change(demo, {"model.attention": [], **{f"data.{key}": value for key, value in values.items()}})
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    command, environment = [sys.executable, "-m", "cspipe.stages.prepare"], {**os.environ, "PYTHONPATH": str(ROOT)}
-    for after, number, status in ((0, signal.SIGKILL, -9), (85, signal.SIGTERM, 75)):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-        while items(tmp_path) <= after:
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.2)
-        process.send_signal(number)
-        errors = process.communicate(timeout=60)[1]
-        assert process.returncode == status, errors
-        assert not (tmp_path / "data/prepared").exists()
-    (first,) = (tmp_path / ".cspipe/states/prepare").glob("*/test-00000.npy")
-    inode = first.stat().st_ino
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert (tmp_path / "data/prepared/test-00000.npy").stat().st_ino == inode
-    data = settings(**{**values, "path": tmp_path / "data/raw/mine"})
-    prepare(data, tmp_path / "whole", tmp_path / "whole-work", workers=1)
-    assert hashes(tmp_path / "whole") == hashes(tmp_path / "data/prepared")
 
 
 @pytest.mark.parametrize("values", [{"paired": "glasses"}, {}])

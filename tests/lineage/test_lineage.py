@@ -1,7 +1,5 @@
 """From a file back to what made it, wherever the file now lies; and the records that stages keep of what they made."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -43,12 +41,9 @@ def head(folder: Path) -> str:
 
 
 @pytest.fixture
-def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """A new bucket that CSPIPE_S3 names."""
-    for key, value in s3.env.items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/team")
-    return Bucket.from_url(os.environ["CSPIPE_S3"])
+def bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    monkeypatch.setenv("CSPIPE_S3", bucket.url)
+    return bucket
 
 
 @pytest.fixture

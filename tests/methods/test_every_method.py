@@ -1,7 +1,5 @@
 """The training methods: each state and target against its formula."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

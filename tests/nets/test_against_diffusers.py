@@ -1,7 +1,5 @@
 """The whole nets of ADM, DDPM and DiT against diffusers' independent ones, with the same weights."""
 
-from __future__ import annotations
-
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DModel
 from torch import Tensor, nn

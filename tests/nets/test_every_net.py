@@ -1,7 +1,5 @@
 """What holds for every main net and for every compensation net."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The U-Net: published sizes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,9 +1,6 @@
 """A complete tree of stage outputs, small and made up, for every test of the report."""
 
-from __future__ import annotations
-
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,7 +34,6 @@ KIDS = {
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The made-up run, written once."""
     return write_tree(tmp_path_factory.mktemp("run"))
 
 
@@ -49,7 +45,6 @@ def tree(original: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def params(tree: Path) -> Params:
-    """The params of the made-up run."""
     return load_params(tree / "params.yaml")
 
 
@@ -62,7 +57,7 @@ def write_tree(root: Path) -> Path:
     write_json(root / "data/prepared/index.json", _index(settings))
     write_json(root / "models/main/config.json", {"parameters": 1234567, "images_seen": 64000})
     write_json(root / "models/compensation/config.json", {"parameters": 89012})
-    write_curves(root / "curves", settings["diffusion"]["steps"])
+    shutil.copytree(SHIPPED.parent / "curves", root / "curves")
     write_images(root)
     for name, variant in VARIANTS.items():
         write_json(root / f"metrics/{name}.json", metrics(name, variant))
@@ -70,20 +65,11 @@ def write_tree(root: Path) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON as the stages do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def write_table(path: Path, **columns: list[float]) -> None:
-    """Write a TSV file with a header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ["\t".join(columns), *("\t".join(f"{v:g}" for v in row) for row in zip(*columns.values(), strict=True))]
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-
-
 def metrics(name: str, variant: dict[str, Any]) -> dict[str, Any]:
-    """Content of metrics/<name>.json."""
     kid, spread = KIDS[name]
     scores = {"kid": kid, "kid_std": spread, "frechet": 900 * kid, "precision": 0.8 - 3 * kid, "recall": 0.55}
     provenance = {
@@ -99,25 +85,6 @@ def metrics(name: str, variant: dict[str, Any]) -> dict[str, Any]:
         "bracket": {"heldout_kid": 0.0007, "heldout_frechet": 3.4, "noise_kid": 0.71, "noise_frechet": 410.0},
         "provenance": [provenance],
     }
-
-
-def write_curves(folder: Path, steps: int) -> None:
-    """Curves that look like those of a short run."""
-    rng = np.random.default_rng(0)
-    seen = np.arange(1, 51) * 1280.0
-    train, module = folder / "train/plots/metrics", folder / "compensate/plots/metrics"
-    noise = rng.lognormal(0, 0.06, (2, len(seen)))
-    write_table(train / "loss.tsv", step=list(seen), loss=list((0.04 + 0.6 * np.exp(-seen / 9000)) * noise[0]))
-    write_table(train / "grad_norm.tsv", step=list(seen), grad_norm=list((0.2 + 2 * np.exp(-seen / 6000)) * noise[1]))
-    write_table(train / "share.tsv", step=list(seen), share=list(np.clip(1 - seen / 19200, 0, 1)))
-    write_table(module / "loss.tsv", step=[1280.0, 2560.0, 3840.0], loss=[0.031, 0.027, 0.026])
-    t = np.arange(1, steps + 1.0)
-    for name, ratio, error in (("norm.tsv", 0.5, 0.97), ("train-norm.tsv", 0.8, 1.05)):
-        write_table(folder / name, t=list(t), norm_ratio=list(ratio * t / steps), error=list(error - 0.2 * t / steps))
-    alpha_bar = np.concatenate([[1.0], np.cumprod(1 - np.linspace(0.001, 0.2, steps))])
-    a, b = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
-    kappa = [math.nan, *(a[:-1] - a[1:] * b[:-1] / b[1:])]
-    write_table(folder / "schedule.tsv", t=[0.0, *t], alpha_bar=list(alpha_bar), kappa=kappa)
 
 
 def write_images(root: Path) -> None:
@@ -136,7 +103,6 @@ def _save(path: Path, seed: int, columns: int = 8) -> None:
 
 
 def _index(settings: dict[str, Any]) -> dict[str, Any]:
-    """Content of data/prepared/index.json."""
     data = settings["data"]
     return {
         "source": "avatars", "style": "pixel-art", "licence": "CC0 1.0", "crop": "none, rendered", "resize": "lanczos",

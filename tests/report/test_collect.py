@@ -1,7 +1,5 @@
 """Files into a Report, and what people read when a file is not there or not right."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores against the truth as tables and a sentence."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

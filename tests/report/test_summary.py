@@ -1,7 +1,5 @@
 """Sentences made of scores, the text table, and the stage that prints it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +77,6 @@ def results(tree: Path, params: Params) -> list[VariantResult]:
 
 
 def scored(result: VariantResult, kid: float, spread: float) -> VariantResult:
-    """The same result with another KID."""
     scores = result.scores.model_copy(update={"kid": kid, "kid_std": spread})
     return replace(result, metrics=result.metrics.model_copy(update={"scores": scores}))
 

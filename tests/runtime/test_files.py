@@ -1,7 +1,5 @@
 """Files and folders that appear whole."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """One GPU, one process: real processes and a lock between them."""
 
-from __future__ import annotations
-
 import stat
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Who has a training: a second run waits while its owner lives, and takes over at once or later when it does not."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Training states in a real S3: found again elsewhere, sent in the background, and not missed in an outage."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

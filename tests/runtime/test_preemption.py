@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C as a process meets them: at once, put off, and repeated."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The run log: what is true of one run on one machine."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a workspace that is thrown away leaves behind in the clone that has its folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

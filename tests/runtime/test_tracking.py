@@ -1,7 +1,5 @@
 """Curves for Weights & Biases: who has no key is told in one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The fitted multistep: its weights where they are known in closed form, and what it reaches with a few of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Heun's step: EDM's algorithm and diffusers step by step, its cost, and what a compensation does to it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from diffusers import HeunDiscreteScheduler

@@ -1,7 +1,5 @@
 """Samplers with memory: step by step against diffusers, their order on a Gaussian, and what a correction may do."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Batches of unfinished samples, kept in files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

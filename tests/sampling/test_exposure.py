@@ -1,7 +1,5 @@
 """Exposure bias: none where the estimate is right."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

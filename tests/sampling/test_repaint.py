@@ -1,7 +1,5 @@
 """RePaint: the path, the noise that goes back in, and the pixels that are given."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

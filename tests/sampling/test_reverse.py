@@ -1,6 +1,5 @@
 """The state down: which steps it takes, what it hands to them, and where a correction comes in."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,11 +19,6 @@ def test_subsequence_falls_from_native_to_zero(sizes: tuple[int, int]) -> None:
     times = evenly_spaced(native, steps)
     assert (len(times), times[0], times[-1]) == (steps + 1, native, 0)
     assert all(a > b for a, b in zip(times[:-1], times[1:], strict=True))
-
-
-def test_noise_is_demanded_when_eta_needs_it(schedule: Schedule) -> None:
-    with pytest.raises(ValueError, match="noise source"):
-        SamplerState(schedule, [100, 0], eta=0.5)
 
 
 def test_hook_sees_every_step_and_its_result_is_used(schedule: Schedule, e: Tensor) -> None:

@@ -1,7 +1,5 @@
 """Faces: the ones the seeds stand for, all different, and pairs that differ by the occluder alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
@@ -23,14 +21,12 @@ THOUSAND_FACES = "6e4b4b4a1a71bc3f42050f6f556392aea52551b858742a0ebbfabe5953cd43
 
 
 def faces(source: Faces, workers: int = 1) -> list[PreparedImage]:
-    """All images of a source."""
     items = list(source.stream(workers))
     assert all(isinstance(item, PreparedImage) for item in items)
     return items  # type: ignore[return-value]
 
 
 def definition(style: str) -> dict[str, dict[str, dict[str, float]]]:
-    """The JSON of a style."""
     return json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8"))
 
 

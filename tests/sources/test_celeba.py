@@ -1,7 +1,5 @@
 """CelebA as it is published, with a few images of each split."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,19 +73,8 @@ def test_each_crop_is_resized_as_its_source_does(
     expected = np.asarray(image.resize((64, 64), Image.Resampling[name.upper()])).transpose(2, 0, 1)
     assert np.array_equal(next(iter(files.stream(1))).pixels, expected)  # type: ignore[union-attr]
     assert name in str(files.facts["resize"])
-
-
-@pytest.mark.parametrize(
-    ("source", "left", "top", "side"), [("celeba64_ddim", 25, 57, 128), ("celeba64_140", 19, 39, 140)]
-)
-def test_the_crop_is_the_one_of_the_name(source: str, left: int, top: int, side: int, tree: Path, opened: Open) -> None:
-    first = next(opened(tree, source, size=side).stream(1))
-    assert isinstance(first, PreparedImage)
-    y, x = np.indices((side, side))
-    assert np.abs(first.pixels[0] - (x + left)).max() <= 4, "JPEG changes a little"
-    assert np.abs(first.pixels[1] - (y + top)).max() <= 4
     with pytest.raises(UserError, match=f"data.crop must be center with {source}"):
-        opened(tree, source, size=side, crop="stretch")
+        opened(tmp_path, source, crop="stretch")
 
 
 def test_missing_images(tree: Path, opened: Open) -> None:

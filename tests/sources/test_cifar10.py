@@ -1,15 +1,12 @@
 """CIFAR-10 as it is published, small: batches, the archive, a server to download it from."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from cspipe.ingest.source import PreparedImage
 from cspipe.runtime.errors import UserError
 from cspipe.sources import cifar10
 from tests.conftest import Tree, change
+from tests.fixtures import serving
 from tests.stages.conftest import commit, new_clone, run_in
 
 Open = Callable[..., ArrayImages]
@@ -39,7 +37,6 @@ MD5 = {name: hashlib.md5(content).hexdigest() for name, content in FILES.items()
 
 
 def archive_of(path: Path) -> Path:
-    """Write the archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for name, content in FILES.items():
@@ -68,16 +65,9 @@ def served(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(served: Path) -> Iterator[str]:
-    """The address of the archive on loopback."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(served.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{httpd.server_port}/cifar-10-python.tar.gz"
-        finally:
-            httpd.shutdown()
-            thread.join()
+    with serving(handler) as url:
+        yield f"{url}/cifar-10-python.tar.gz"
 
 
 @pytest.fixture

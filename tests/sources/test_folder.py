@@ -1,7 +1,5 @@
 """Folders and zips of images."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -38,7 +36,6 @@ def fill(root: Path, names: Iterable[str]) -> Path:
 
 
 def pack(path: Path, members: dict[str, bytes]) -> Path:
-    """Write a zip as it is told to."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -54,7 +51,6 @@ def numbers(source: Files, workers: int = 1) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a folder or zip as a source."""
     return lambda path, **values: open_source(settings(source="folder", path=path, **values))
 
 

@@ -1,7 +1,5 @@
 """Pairs in two folders, and files that are none."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +19,6 @@ Open = Callable[..., Files]
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a folder or zip as the source."""
     return lambda path, **values: open_source(settings(source="fsg", path=path, **values))
 
 

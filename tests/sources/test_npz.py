@@ -1,7 +1,5 @@
 """Arrays as sources: no array is read in two ways."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +18,6 @@ COLOUR = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), np.uint8)
 
 @pytest.fixture
 def opened(settings: Callable[..., DataSettings]) -> Open:
-    """Open a file as a source."""
     return lambda path, **values: open_source(settings(source="npz", path=path, **values))
 
 

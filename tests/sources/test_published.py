@@ -1,7 +1,5 @@
 """Data sets of a published size: FFHQ and CelebA-HQ, as folders and zips, and what people have besides."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable
@@ -38,7 +36,6 @@ def opened(settings: Callable[..., DataSettings]) -> Open:
 
 
 def pixels(files: Files, workers: int = 1) -> list[bytes]:
-    """The images of a source."""
     return [item.pixels.tobytes() for item in files.stream(workers) if isinstance(item, PreparedImage)]
 
 

@@ -1,7 +1,5 @@
 """A temporary clone of the repository with small parameters, and the commands people type in it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -65,13 +63,11 @@ def new_repository(folder: Path) -> Path:
 
 
 def commit(folder: Path, message: str) -> None:
-    """Commit everything that git does not ignore."""
     run_in(folder, "git", "add", "-A")
     run_in(folder, "git", "commit", "-qm", message)
 
 
 def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a stage as dvc.yaml does."""
     return run_in(folder, sys.executable, "-m", f"cspipe.stages.{name}", *arguments, check=check)
 
 

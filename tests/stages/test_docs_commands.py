@@ -1,7 +1,5 @@
 """The blocks of the documentation that need neither a server nor files of one's own, run in a finished clone."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

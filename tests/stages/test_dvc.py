@@ -1,7 +1,5 @@
 """The pipeline as users of DVC meet it: the real commands in a temporary clone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -109,6 +107,7 @@ def test_variant_can_be_added_without_running_the_others(clone: Path) -> None:
     assert changed_stages(clone, {"variants.ddim-2": row}) == {"sample@ddim-2", "evaluate@ddim-2", "report"}
 
 
+@pytest.mark.slow
 def test_variants_of_another_preset_leave_nothing_behind(clone: Path, two_variants: Tree) -> None:
     """Their entries stay in dvc.lock, where DVC ignores them; the report depends on what is there."""
     few = two_variants["variants"]["ddim-100"] | {"steps": 2}
@@ -125,5 +124,4 @@ def test_variants_of_another_preset_leave_nothing_behind(clone: Path, two_varian
 
 
 def lock(clone: Path) -> Tree:
-    """The stages of dvc.lock."""
     return dict(yaml.safe_load((clone / "dvc.lock").read_text())["stages"])

@@ -1,7 +1,5 @@
 """Names of variants reach DVC before a stage can refuse them: what bare `dvc repro` does with hostile ones."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

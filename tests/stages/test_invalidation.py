@@ -1,7 +1,5 @@
 """A folder is what a stage depends on: what runs again, and which training states are still used, after a change."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +13,6 @@ CHOICES = ("backbones", "compensators", "corrections", "methods", "samplers", "s
 
 
 def add_choices(clone: Path) -> None:
-    """A new file in every folder of choices."""
     for folder in CHOICES:
         (clone / "cspipe" / folder / "another.py").write_text('"""Another one."""\n')
 
@@ -33,7 +30,6 @@ def outside(clone: Path) -> list[Path]:
 
 
 def changed(clone: Path, *targets: str) -> set[str]:
-    """The stages that DVC would run again."""
     return set(json.loads(run_in(clone, "dvc", "status", "--json", *targets).stdout))
 
 

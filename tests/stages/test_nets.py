@@ -1,7 +1,5 @@
 """Nets that are read back from models/."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,27 +50,20 @@ ADM = MODELS["adm"]
     [
         ({"model": {key: ADM[key] for key in ADM if key != "name"}}, "model.name: .*'adm'.* repro"),
         ({"model": {**ADM, "name": "../../x"}}, "model.name"),
-        ({"model": {**ADM, "channels": "64"}}, "model.channels"),
         ({"model": {**ADM, "channels": 16 * 10**8}}, "weights 'ema'"),
         ({"model": {**ADM, "channels": 16 * 10**40}}, "weights 'ema'"),
         ({"model": {**ADM, "blocks": 10**9}}, "weights 'ema'"),
         ({"model": {**ADM, "multipliers": [1, 2, 2, 2, 2]}}, "weights 'ema'"),
         ({"model": {**MODELS["dit"], "depth": 10**9}}, "weights 'ema'"),
         ({"model": {**ADM, "all\nis well": 1}}, "model"),
-        ({"model": []}, "model"),
         ({"model": GONE}, "model"),
         ({"diffusion": {"steps": 10**9}}, "diffusion.steps"),
-        ({"diffusion": "cosine"}, "diffusion"),
-        ({"task": ["generate"]}, "task"),
         ({"task": "no\x1b[2Jtask"}, "task"),
         ({"task": "inpaint"}, "weights 'ema'"),
-        ({"channels": 10**9}, "channels"),
         ({"size": 8.0}, "size"),
         ({"size": 2**20}, "size"),
         ({"size": 9}, "size"),
-        ({"code": []}, "code"),
         ({"train": {}}, "train.method"),
-        ({"images_seen": "many"}, "images_seen"),
         ({"seed": -1}, "seed"),
     ],
 )

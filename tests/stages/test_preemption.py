@@ -1,7 +1,5 @@
 """Stages as processes on machines that go away: SIGTERM, kill -9, another machine with the same bucket, an outage."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -178,33 +176,3 @@ def test_outage_of_s3_does_not_disturb_training(machine: Machine, finished: Path
     _, told = process.communicate(timeout=400)
     assert process.returncode == 0, told
     assert_as_undisturbed("train", folder, finished)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named", "end"),
-    [
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9", End.S3_AWAY),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "AWS_SECRET_ACCESS_KEY", End.FAILED),
-        ({"CSPIPE_S3": "s3://not-here/x"}, "'not-here'", End.FAILED),
-        ({"CSPIPE_S3": "not-here"}, "s3://bucket/prefix", End.FAILED),
-    ],
-)
-def test_unusable_s3_is_told_before_any_work(
-    wrong: dict[str, str],
-    named: str,
-    end: End,
-    prepared: Path,
-    tmp_path: Path,
-    s3: S3,
-    monkeypatch: pytest.MonkeyPatch,
-    refusal: Callable[..., str],
-) -> None:
-    folder = shutil.copytree(prepared, tmp_path / "a")
-    for name, value in {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/x", **wrong}.items():
-        monkeypatch.setenv(name, value)
-    told = refusal(folder, "train", end=end)
-    said = read_end(folder, "train")
-    assert said.end is end
-    assert told.strip().splitlines()[-1] == f"cspipe train: {said.message}"
-    assert named in said.message
-    assert not (folder / "models/main").exists()

@@ -1,7 +1,5 @@
 """Stages in several processes (gloo, on the CPU) by their own command: lost, stopped, resumed, on two machines."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 import socket

@@ -1,7 +1,5 @@
 """A registered model, fetched elsewhere by its name and version as docs/models.md says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

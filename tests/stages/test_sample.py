@@ -1,21 +1,14 @@
 """Stage sample as a process: the exposure bias beside the samples."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from cspipe.data.shards import open_split
@@ -24,8 +17,6 @@ from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage, stages
 from tests.stages.test_preemption import start, wait_until
-
-EXPOSURE = Path("samples/ddim-100/exposure.tsv")
 
 
 @pytest.fixture(scope="module")
@@ -80,37 +71,6 @@ def test_a_snapshot_samples_as_the_net_did_then(trained: Path) -> None:
     assert not all(torch.equal(early[name], last[name]) for name in last)
     facts = json.loads((trained / "samples/at-20/samples.json").read_text())
     assert (facts["images_seen"], facts["model_sha256"]) == (24, sha256_file(files[1]))
-
-
-@pytest.mark.slow
-def test_exposure_survives_a_kill_and_hardly_depends_on_the_batch(trained: Path) -> None:
-    stage(trained, "sample", "ddim-100")
-    undisturbed, table = (trained / EXPOSURE).read_bytes(), read(trained)
-    parts = trained / ".cspipe/states/sample"
-    environment, quiet = {**os.environ, "PYTHONPATH": str(trained)}, subprocess.DEVNULL
-    command = [sys.executable, "-m", "cspipe.stages.sample", "ddim-100"]
-    process = subprocess.Popen(command, cwd=trained, env=environment, stdout=quiet, stderr=quiet)
-    patience = time.monotonic() + 300
-    while len(list(parts.glob("*/*.npz"))) < 2:
-        assert process.poll() is None, "the stage ended before it could be killed"
-        assert time.monotonic() < patience
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = sorted(parts.glob("*/*.npz"))
-    assert 2 <= len(kept) < 16
-    assert all("variances" in np.load(path) for path in kept), "what was measured is kept with every batch"
-    stage(trained, "sample", "ddim-100")
-    assert (trained / EXPOSURE).read_bytes() == undisturbed
-    assert not list(parts.glob("*/*"))
-    params = trained / "params.yaml"
-    text = params.read_text()
-    params.write_text(yaml.safe_dump(change(yaml.safe_load(text), {"sample.batch": 12})))
-    try:
-        stage(trained, "sample", "ddim-100")
-        assert np.allclose(read(trained)["sampled"], table["sampled"], rtol=1e-4)
-    finally:
-        params.write_text(text)
 
 
 def test_sampling_stops_at_once_and_keeps_its_finished_parts(trained: Path, tmp_path: Path) -> None:

@@ -1,12 +1,6 @@
 """Stages as processes: killed and continued, stopped by bad input, and what they leave behind."""
 
-from __future__ import annotations
-
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +18,7 @@ from cspipe.training.loop import Curve, Plan, run
 from cspipe.training.stream import TrainingSet
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage, stages
+from tests.stages.test_preemption import start, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +32,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Pa
 
 def kill_when(folder: Path, states: str, count: int, *arguments: str) -> None:
     """Start a stage and kill -9 it as soon as `count` state files have appeared."""
-    command = [sys.executable, "-m", f"cspipe.stages.{arguments[0]}", *arguments[1:]]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
-    patience = time.monotonic() + 120
-    while len(list((folder / ".cspipe/states").glob(states))) < count:
-        assert process.poll() is None, "the stage ended before it could be killed"
-        assert time.monotonic() < patience
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process = start(folder, *arguments)
+    wait_until(lambda: len(list((folder / ".cspipe/states").glob(states))) >= count, process)
+    process.kill()
     process.wait()
 
 
@@ -91,6 +79,7 @@ def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
     assert np.abs(before - samples()).max() <= 1
 
 
+@pytest.mark.slow
 def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> None:
     """Kept batches belong to their batch size; another one must not take a part for a whole."""
     params = clone / "params.yaml"
@@ -117,17 +106,6 @@ def files(folder: Path) -> list[Path]:
     """All but git's, Python's, and how stages ended."""
     left_out = {".git", "__pycache__", ".cspipe"}
     return sorted(path for path in folder.rglob("*") if not left_out & set(path.parts))
-
-
-def test_corrupt_shard_is_named_with_what_to_do(clone: Path, refusal: Callable[..., str]) -> None:
-    shard = clone / "data/prepared/train-00000.npy"
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.unlink()
-    shard.write_bytes(content)
-    said = refusal(clone, "train")
-    assert "train-00000.npy" in said
-    assert "dvc repro --force prepare" in said
 
 
 def test_the_fit_of_C_goes_by_the_main_net_that_is_there(clone: Path, refusal: Callable[..., str]) -> None:

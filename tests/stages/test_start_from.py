@@ -1,7 +1,5 @@
 """Training that starts from the weights of a model: `train.start_from`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

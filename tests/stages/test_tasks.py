@@ -1,7 +1,5 @@
 """Inpainting and de-occlusion by the real stages: what is given stays, what is scored was held out."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

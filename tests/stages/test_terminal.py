@@ -1,7 +1,5 @@
 """The first estimate of sampling: the mean of the training images in place of the net's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The offline run of Weights & Biases, read back with its own reader: it tells what our files tell."""
 
-from __future__ import annotations
-
 import csv
 import json
 import signal
@@ -20,7 +18,6 @@ MODELS = {"train": "models/main", "compensate": "models/compensation"}
 
 
 def offline(folder: Path) -> None:
-    """Ask for it in a clone."""
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
 

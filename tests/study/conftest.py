@@ -1,7 +1,5 @@
 """Results of a study that never ran: scores and seconds as a test sets them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The script that makes CIFAR-10's array of a package: its order, and what it refuses."""
 
-from __future__ import annotations
-
 import io
 import runpy
 import tarfile

@@ -1,7 +1,5 @@
 """Verdicts: held, not held, or undecided, with the numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Whether a finished cell of a study still counts: only while the code that its parameters choose is the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

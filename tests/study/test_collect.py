@@ -1,7 +1,5 @@
 """Numbers of a cell that are worked out, not read."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

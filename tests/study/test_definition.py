@@ -1,7 +1,5 @@
 """What a study's folder may say, and what people are told when it says something else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

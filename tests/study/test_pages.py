@@ -1,7 +1,5 @@
 """The page of a study and that of all claims, from results alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """DVC's real queue with stages that only sleep: what is left of a study that was killed is stopped and emptied."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from pathlib import Path

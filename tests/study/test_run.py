@@ -1,7 +1,5 @@
 """A study from nothing to its table, in a temporary clone with DVC's real queue. Minutes, so marked slow."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

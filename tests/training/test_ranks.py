@@ -1,7 +1,5 @@
 """Training in several processes (gloo, on the CPU) against one: the same numbers up to the order of sums."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import socket
@@ -138,7 +136,6 @@ def _in_rank(number: int, count: int, port: int, double: bool, *arguments: Any) 
 
 
 def on(count: int, *arguments: Any, double: bool = False) -> list[Result]:
-    """What `train` leaves in each rank."""
     folder: Path = arguments[2]
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
@@ -156,7 +153,6 @@ def on(count: int, *arguments: Any, double: bool = False) -> list[Result]:
 
 
 def apart(ours: Result, theirs: Result) -> float:
-    """The largest difference of weights."""
     return max(float((a - b).abs().max()) for a, b in zip(ours["weights"], theirs["weights"], strict=True))
 
 

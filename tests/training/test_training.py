@@ -1,7 +1,5 @@
 """Training: exact resume, accumulation, the compensated path, and an end when numbers go wrong."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from cspipe.config.params import Params
 from cspipe.data.conditions import open_conditions
-from cspipe.data.shards import INDEX, ShardWriter, sha256_of
+from cspipe.data.shards import INDEX, sha256_of
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import open_device
@@ -30,6 +28,7 @@ from cspipe.training.loop import Plan, run
 from cspipe.training.settings import METHODS
 from cspipe.training.stream import Batch, TrainingSet
 from tests.conftest import Pictures, Tree
+from tests.data.test_shards import write
 
 Make = Callable[..., Params]
 
@@ -94,11 +93,8 @@ def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Picture
     """A working folder with prepared test pictures: before a task is trained, their number is checked."""
     folder = tmp_path / "data/prepared"
     folder.mkdir(parents=True)
-    writer = ShardWriter(folder, "test", (3, 8, 8))
-    for picture in pictures.pixels:
-        writer.add(picture)
-    writer.flush()
-    entry = {"images": len(pictures), "sha256": sha256_of(writer.shards), "shards": writer.shards}
+    shards = write(folder, "test", pictures.pixels)
+    entry = {"images": len(pictures), "sha256": sha256_of(shards), "shards": shards}
     (folder / INDEX).write_text(json.dumps({"channels": 3, "size": 8, "splits": {"test": entry}}))
     monkeypatch.chdir(tmp_path)
 

@@ -1,7 +1,5 @@
 """A folder in which a stack may run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

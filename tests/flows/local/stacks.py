@@ -1,7 +1,5 @@
 """Typing `cspipe up`, `down` and `status` in a small project folder, and looking at what runs."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,14 +1,11 @@
 """What another user of the machine, or a web page, gets from the local stack without its secrets: nothing."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
@@ -20,6 +17,7 @@ from websockets.typing import Subprotocol
 from flows.local import parts, processes
 from flows.local.record import Stack
 from flows.local.stopping import SERVER
+from tests.fixtures import serving
 from tests.flows.local.stacks import run
 from tests.flows.server import free_port, wait_for
 
@@ -43,8 +41,6 @@ SOCKETS = ("/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/s
 
 
 class Healthy(BaseHTTPRequestHandler):
-    """Says that all is well."""
-
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
@@ -115,14 +111,16 @@ def test_the_server_of_a_single_run_has_a_password_too(tmp_path: Path) -> None:
 
 def test_another_program_on_the_servers_port_is_not_the_server(tmp_path: Path) -> None:
     """Its user would be told the password and could give the workers work: the port is free while Prefect starts."""
-    with HTTPServer(("127.0.0.1", 0), Healthy) as other, subprocess.Popen(["sleep", "60"]) as starting:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        stack = Stack(tmp_path, mark="x", api=f"http://127.0.0.1:{other.server_port}/api")
+    with serving(Healthy) as url, subprocess.Popen(["sleep", "60"]) as starting:
+        stack = Stack(tmp_path, mark="x", api=f"{url}/api")
         stack.add(processes.as_part(SERVER, starting.pid))
         assert parts.answers(stack.api)
         assert not parts.serves(stack)
-        other.shutdown()
         starting.kill()
+
+
+def test_nobody_answers_at_what_is_no_address() -> None:
+    assert not any(map(parts.answers, ("127.0.0.1:4200/api", "http://127.0.0.1:x/api")))
 
 
 def test_a_password_is_that_of_one_stack(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """When the keeper starts parts again, on a clock that the test moves; test_stack.py has it keep a stack."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ ENDED = Part("supervisor", 1, 0.0)
 
 @pytest.fixture
 def running() -> Iterator[Part]:
-    """A part that runs."""
     with subprocess.Popen(["sleep", "600"]) as process:
         yield processes.as_part("supervisor", process.pid)
         process.kill()

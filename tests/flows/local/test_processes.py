@@ -1,7 +1,5 @@
 """Starting and ending processes that have processes."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Another user of the machine, who knows each port of the S3 server and an object's place on its disk, but no key."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

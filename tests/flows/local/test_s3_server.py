@@ -1,7 +1,5 @@
 """The S3 server on loopback: its own ports, its own secret, and objects that outlive it."""
 
-from __future__ import annotations
-
 import stat
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`cspipe up`, `down`, `status` and `worker` with all their real parts, in a small project folder."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal

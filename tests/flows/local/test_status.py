@@ -1,7 +1,5 @@
 """`cspipe status` on runs in every state, on a real server."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any

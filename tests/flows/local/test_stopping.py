@@ -1,7 +1,5 @@
 """The end of runs: what is done to their processes, and what a real server is told."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

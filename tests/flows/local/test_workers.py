@@ -1,7 +1,5 @@
 """Which workers a machine gets. tests/flows/local/test_stack.py starts them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is compared with the record, and what of it is named."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

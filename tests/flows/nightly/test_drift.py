@@ -1,7 +1,5 @@
 """The verdicts: calm when nothing changed, awake when something did, on scores that torch-fidelity computed."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which variants a night checks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
