@@ -62,8 +62,11 @@ def variant(**changes: object) -> Tree:
 @pytest.mark.parametrize(
     "changes",
     [
-        *(variant(sampler=name, eta=find(SAMPLERS, name, "ETAS")[0]) for name in names_in(SAMPLERS)
-          if name != "fitted"),  # whose weights are not those of an estimate
+        *(
+            variant(sampler=name, eta=find(SAMPLERS, name, "ETAS")[0])
+            for name in names_in(SAMPLERS)
+            if name != "fitted"
+        ),  # whose weights are not those of an estimate
         variant(**CS),
         variant(**CS, sampler="heun"),
         variant(**SCALED),
