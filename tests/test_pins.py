@@ -1,5 +1,6 @@
 """The pins of pyproject.toml are what is installed, and what uv resolves to; their hashes refuse other files."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -55,6 +56,43 @@ def test_uv_resolves_to_the_pins_on_every_python() -> None:
     assert without_hashes(done.stdout) == PINS
     listed, found = (set(re.findall("sha256:[0-9a-f]+", text)) for text in (HASHES.read_text(), done.stdout))
     assert listed - found == set(), "the index has not the files that were pinned"
+
+
+class Osv(SimpleHTTPRequestHandler):
+    """OSV's service, which knows a fault of one package; as an index of packages it has nothing."""
+
+    asked: ClassVar[set[str]] = set()
+    faulty = "iniconfig"
+
+    def do_POST(self) -> None:
+        queries = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+        self.asked.update(f"{query['package']['name']}=={query['version']}" for query in queries)
+        known = {"vulns": [{"id": "OSV-1", "modified": "2026-01-01T00:00:00Z"}]}
+        self.tell({"results": [known if query["package"]["name"] == self.faulty else {} for query in queries]})
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/vulns/OSV-1":
+            self.tell({"id": "OSV-1", "modified": "2026-01-01T00:00:00Z", "affected": []})
+        else:
+            self.send_error(404)
+
+    def tell(self, tree: object) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(tree).encode())
+
+
+@needs_lock
+def test_uv_audit_asks_about_every_pin_and_fails_for_a_known_fault(tmp_path: Path) -> None:
+    with serving(Osv) as url:
+        for name in ("pyproject.toml", "uv.lock"):
+            text = (ROOT / name).read_text()
+            (tmp_path / name).write_text(re.sub('registry = "[^"]*"', f'registry = "{url}"', text))
+        command = ["uv", "audit", "--frozen", "--service-url", url]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert {pin.partition(" ")[0] for pin in PINS} == Osv.asked
+    assert done.returncode != 0
+    assert f"{Osv.faulty} {version(Osv.faulty)}" in done.stdout
 
 
 @pytest.fixture

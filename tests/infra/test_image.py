@@ -1,5 +1,7 @@
 """The worker's image: its Dockerfile linted, its environment and its entrypoint run for real without Docker."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from flows.pins import read_pins
+from infra import pins
 from tests.conftest import ROOT
 from tests.infra.conftest import INFRA
 
@@ -49,6 +52,24 @@ def test_the_build_sees_what_it_copies_and_nothing_more() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
+def test_base_images_get_the_digests_that_docker_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, and others the next time; without an answer they stay. Nothing else of the files changes."""
+    docker = tmp_path / "docker"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    before = texts = [file.read_text() for pattern in pins.IMAGE_FILES for file in INFRA.glob(pattern)]
+    for told, kept in ((64 * "1", 64 * "1"), (64 * "2", 64 * "2"), ("none", 64 * "2")):
+        asked = '"$*" = "buildx imagetools inspect $4 --format {{.Manifest.Digest}}"'
+        docker.write_text(f"#!/bin/sh\n[ {asked} ] && echo sha256:{told}\n")
+        docker.chmod(0o755)
+        pins.digest.cache_clear()
+        texts = [pins.with_digests(text) for text in texts]
+        images = re.findall(r"^(?:FROM|\s*image:) (\S+)", "\n".join(texts), re.MULTILINE)
+        others = [image for image in images if not image.startswith(("${CSPIPE_", "cspipe-"))]
+        assert [image.partition("@")[2] for image in others] == 4 * [f"sha256:{kept}"]
+    plain, after = ([re.sub("@sha256:[0-9a-f]{64}", "", text) for text in each] for each in (before, texts))
+    assert plain == after
+
+
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """A git repository with two commits on main."""
@@ -60,12 +81,14 @@ def origin(tmp_path: Path) -> Path:
 
 
 def git(folder: Path, *arguments: str) -> str:
+    """What a git command prints."""
     who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
     done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def commit(folder: Path, name: str, content: str) -> str:
+    """Write and commit a file; returns the commit."""
     (folder / name).write_text(content)
     git(folder, "add", name)
     git(folder, "commit", "--quiet", "--message", name)
