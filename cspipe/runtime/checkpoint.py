@@ -6,15 +6,18 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, sync
-from cspipe.runtime.mirror import STATES_KEPT, Mirror
-from cspipe.runtime.storage_errors import Missing, StorageError
 
+if TYPE_CHECKING:
+    from cspipe.runtime.mirror import Mirror
+
+STATES_KEPT = 2
+"""The newest, and the one to fall back on if that is damaged; here and in S3."""
 SECONDS_FOR_THE_END = 2.0
 Found = tuple[int, dict[str, Any]]
 """(images seen, state)"""
@@ -88,6 +91,8 @@ class Checkpoints:
 
     def _fetch(self, state: str, path: Path, device: torch.device) -> Found | None:
         """What is in a state in S3; one that is of no use is named, and S3 forgets it with the next manifest."""
+        from cspipe.runtime.storage_errors import Missing  # boto3 is for a mirror alone
+
         assert self.mirror is not None
         lease, found = self.mirror.lease, None
         try:
@@ -125,6 +130,8 @@ class Checkpoints:
     def remove(self) -> None:
         """Forget the run, once its result is safe elsewhere. Raises TakenOver if it is no longer ours."""
         if self.mirror is not None:
+            from cspipe.runtime.storage_errors import StorageError
+
             try:
                 if not self.mirror.flush(SECONDS_FOR_THE_END):  # its thread may yet change the manifest
                     raise StorageError("S3 has not taken the last state")

@@ -17,15 +17,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psutil
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cspipe.runtime.device import ComputeSettings, claim
 from cspipe.runtime.ends import End, StageEnd, forget_end, read_end, write_end
@@ -33,6 +30,10 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted, sigterm_deferred
 from cspipe.runtime.ranks import LAUNCHER, inside, name_of, rank
 from cspipe.runtime.stage import AGAIN
+
+if TYPE_CHECKING:  # the launcher is imported where there are ranks to launch
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 SECONDS_BETWEEN_LOOKS = 0.1
 LONGEST_WAIT = 86400
@@ -77,6 +78,9 @@ def _join() -> None:
 
 def _config(stage: str, count: int, nodes: int) -> LaunchConfig:
     """Of the launcher. Raises UserError if the variables that name the machines are missing or wrong."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig
+
     place: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
     run_id, configs = uuid4().hex, {"timeout": LONGEST_WAIT}
     if nodes > 1:
@@ -99,6 +103,9 @@ def _config(stage: str, count: int, nodes: int) -> LaunchConfig:
 
 def _launch(stage: str, config: LaunchConfig) -> None:
     """Run the stage's command in the ranks; SystemExit when all have ended well, else the reason why they have not."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
     for number in range(config.max_nodes * config.nproc_per_node):
         forget_end(Path.cwd(), name_of(stage, number))
     os.environ[LAUNCHER] = str(os.getpid())

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from botocore.config import Config
 
+from cspipe.runtime.checkpoint import STATES_KEPT
 from cspipe.runtime.lease import Lease
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 
-STATES_KEPT = 2
-"""The newest, and the one to fall back on if that is damaged; here and in S3."""
 SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_TRIES = 60.0, 2.0
 BRIEF = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 """For uploads: an outage is told within seconds, and the thread tries for ever."""

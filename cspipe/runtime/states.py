@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 
 from cspipe.runtime.checkpoint import Checkpoints
-from cspipe.runtime.mirror import Mirror
 from cspipe.runtime.ranks import rank
 from cspipe.runtime.stage import STATES
-from cspipe.runtime.storage import Bucket
 
 
 def open_states(stage: str, key: str) -> Checkpoints:
@@ -18,6 +16,9 @@ def open_states(stage: str, key: str) -> Checkpoints:
     """
     url, mirror = os.environ.get("CSPIPE_S3") if rank() == 0 else None, None
     if url:
+        from cspipe.runtime.mirror import Mirror  # boto3 takes a second to import
+        from cspipe.runtime.storage import Bucket
+
         bucket = Bucket.from_url(url)
         bucket.check()
         mirror = Mirror(bucket, f"states/{stage}/{key}", os.environ.get("CSPIPE_FLOW_RUN"))
