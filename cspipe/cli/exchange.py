@@ -97,7 +97,7 @@ def import_model(
         if as_trained:
             write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
-    print(f"{out}: {foreign.kind}'s {foreign.model['name']}, {what}")
+    print(f"{out}: {foreign.model['name']} from {foreign.kind}, {what}")
     if Path("dvc.yaml").exists():
         told = {"data": {"channels": foreign.channels, "size": foreign.size}}
         tell_settings(told | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)

@@ -185,7 +185,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
 
-Made by cspipe, which trains with and without [compensation sampling](https://arxiv.org/abs/2312.06285): see the method.
+Trained by cspipe. Its methods include [compensation sampling](https://arxiv.org/abs/2312.06285) (`compensated`).
 
 - **Data**: {index.get("source", "own images")}, \
 {index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
@@ -193,7 +193,7 @@ the images: {index.get("licence", "not known here")}; sha256 {config["data_sha25
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
 - **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
-{train["learning_rate"]:g}, seed {config["seed"]}{start}. The energy it took was not measured.
+{train["learning_rate"]:g}, seed {config["seed"]}{start}. Its energy was not measured.
 - **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
   ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 
@@ -204,6 +204,6 @@ the images: {index.get("licence", "not known here")}; sha256 {config["data_sha25
 {compared([row["provenance"] for row in scores.values()])}
 
 {chr(10).join(pictures)}
-**Limits**: it knows images like its data alone, with whatever these lack or repeat; it is not for identifying or
-depicting real persons. Choose a licence of your own above: it depends on that of the images.
+**Limits**: the model draws images like its training data only, with the gaps and biases of that data. Do not use it to
+identify or depict real persons. Set `license` above: what you may choose depends on the licence of the images.
 """
