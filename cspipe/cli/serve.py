@@ -52,7 +52,7 @@ def serve(
         server = Server(studio, port)
     except OSError as error:
         raise UserError(f"port {port} of 127.0.0.1: {error.strerror}; name another with --port") from None
-    print(f"open {server.url}/#{server.token}\nOnly who has this link can use the page. Ctrl-C stops it.", flush=True)
+    print(f"open {server.url}/#{server.token}\nOnly those with this link can use it. Ctrl-C stops it.", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

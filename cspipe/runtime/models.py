@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -81,10 +82,12 @@ def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Modul
 def fitting(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
     """The net that `build` makes, on the meta device: without memory. Raises ValueError if `state` does not fit it."""
     registered: list[str] = []
+    here = get_ident()
 
     def count(_: nn.Module, name: str, __: nn.Parameter) -> None:
-        """Torch's hook, called for every parameter."""
-        registered.append(name)
+        """Torch's hook, called for every parameter, also of nets that other threads make."""
+        if get_ident() == here:
+            registered.append(name)
         if len(registered) > len(state):
             raise ValueError(f"it has more parameters than the {len(state)} tensors")
 

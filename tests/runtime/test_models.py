@@ -1,6 +1,7 @@
 """Model files: what is written is read, and what cannot be is told."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,18 @@ def test_weights_and_configuration_come_back(tmp_path: Path) -> None:
     assert torch.equal(load_net(partial(nn.Linear, 3, 2), tmp_path, "ema").weight, ema.weight)
     (tmp_path / "config.json").unlink()
     assert read_config(tmp_path, "train") == {"size": 16, "names": ["a"]}
+
+
+def test_nets_that_other_threads_make_meanwhile_are_not_counted(tmp_path: Path) -> None:
+    """As two requests to `cspipe serve` do."""
+
+    def build() -> nn.Module:
+        with ThreadPoolExecutor() as other:
+            other.submit(nn.Linear, 3, 2).result()
+        return nn.Linear(3, 2)
+
+    save_model(tmp_path, {"ema": build()}, {})
+    load_net(build, tmp_path, "ema")
 
 
 def test_file_that_is_no_model_names_the_stage_that_makes_it(tmp_path: Path) -> None:
