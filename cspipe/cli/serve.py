@@ -104,10 +104,10 @@ class Studio:
         seed, images = int(asked["seed"]), int(asked["count"])
         if not (0 <= seed < 2**62 and 1 <= images <= MOST):
             raise ValueError(f"seed {seed}, count {images}")
-        with self.alone:  # C is opened too: torch's hook that counts its parameters is that of all threads
-            sampler = self._sampler(asked)
-            inputs = self._inputs(asked, sampler)
-            watched = replace(sampler, net=partial(_watched, sampler, emit))
+        sampler = self._sampler(asked)
+        inputs = self._inputs(asked, sampler)
+        watched = replace(sampler, net=partial(_watched, sampler, emit))
+        with self.alone:
             made = watched(list(range(seed, seed + images)), None if inputs is None else inputs.repeat(images, axis=0))
         emit({"images": _png(made)})
 
