@@ -93,7 +93,7 @@ def import_model(
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
     as_trained = out == Path("models/main") and Path("dvc.yaml").exists()
     with explained(out):
-        config = write_model(foreign, weights, diffusion, out)
+        config = write_model(foreign, source.absolute().name, weights, diffusion, out)
         if as_trained:
             write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"

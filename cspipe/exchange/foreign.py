@@ -90,10 +90,11 @@ def _is_dense(weight: Any) -> bool:
     return dense and weight.is_floating_point()
 
 
-def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
+def write_model(foreign: Foreign, name: str, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
     """Write the folder; what it tells of itself. Raises UserError where settings and weights do not fit.
 
-    Of what only training knows it tells nothing: no images seen, no seed, no hash of data, no code.
+    `source` is the file of weights, `name` what the user gave: this file, or its folder. Of what only training knows it
+    tells nothing: no images seen, no seed, no hash of data, no code.
     """
     try:
         model: BackboneSettings = TypeAdapter(Backbone).validate_python(foreign.model)
@@ -112,7 +113,7 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         "model": model.model_dump(), "diffusion": diffusion.model_dump(), "channels": foreign.channels,
         "size": foreign.size, "task": "generate", "condition": None, "parameters": count_parameters(net),
         "seed": None, "train": {"method": f"imported ({foreign.kind})"}, "module": None, "data_sha256": None,
-        "code": {}, "images_seen": 0, "source_sha256": sha256_file(source),
+        "code": {}, "images_seen": 0, "source": name, "source_sha256": sha256_file(source),
     }  # fmt: skip
     with whole_folder(out) as folder:
         save_model(folder, {"ema": net}, config)
