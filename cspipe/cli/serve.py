@@ -93,7 +93,7 @@ class Studio:
         return {key: config[key] for key in ("task", "size", "images_seen")} | {
             "native": config["diffusion"]["steps"], "device": device.name, "compensation": fits,
             "etas": {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)},
-            "words": f"a net of task {config['task']}, {config['size']} pixels, {weights:,} parameters",
+            "words": f"task {config['task']}, {config['size']} pixels, {weights:,} parameters",
         }  # fmt: skip
 
     def draw(self, asked: dict[str, Any], emit: Emit) -> None:
