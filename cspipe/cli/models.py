@@ -101,7 +101,7 @@ def _git(*arguments: str) -> str:
 def card(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
 ) -> None:
-    """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
+    """Write a card of the model in models/main, as model hubs show it: data, training, scores, samples, limits."""
     from cspipe.data.shards import INDEX, read_index
     from cspipe.runtime.models import read_config
 

@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> State:
         kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
         raise UserError(f"{path}: {kind}; write {convert}") from None
     except Exception as error:  # a stranger's file fails at any place of a reader
-        raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
+        raise UserError(f"{path}: not a file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):
         tree = tree[key] if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping) else tree
@@ -80,7 +80,7 @@ def read_tensors(path: Path) -> State:
     state = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
-        raise UserError(f"{path}: {printable(broken[0]):.100} is not finite throughout; take weights that are")
+        raise UserError(f"{path}: {printable(broken[0]):.100} is not finite throughout; use finite weights")
     return state
 
 
