@@ -108,10 +108,10 @@ def tell_settings(told: dict[str, Any], start: Path | None) -> None:
     from cspipe.runtime.files import sha256_file
     from cspipe.runtime.models import FILE
 
-    how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
+    how = "then run `dvc repro prepare && dvc commit -f train && dvc repro`: it uses the model without training it"
     if start is not None:
         told = told | {"train": {"start_from": {"folder": str(start), "sha256": sha256_file(start / FILE)}}}
-        how = "then `dvc repro` trains the model further"
+        how = "then run `dvc repro`: it trains the model further"
     print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
 
 

@@ -191,6 +191,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
     from cspipe.report.numbers import kid, significant
 
+    head = ["| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |", "|---|---|---|---|---|"]
     rows = [
         f"| {name} | {drawn(row['provenance'])} | {kid(row.get('kid'), row.get('kid_std'))} "
         f"| {significant(row.get('frechet'))} | {row['provenance'].get('samples_sha256', '?')[:12]} |"
@@ -211,10 +212,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 - **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
   ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 
-| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |
-|---|---|---|---|---|
-{chr(10).join(rows)}
-
+{chr(10).join([*head, *rows, ""] if rows else [])}
 {compared([row["provenance"] for row in scores.values()])}
 
 {chr(10).join(pictures)}
