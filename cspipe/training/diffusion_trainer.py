@@ -27,7 +27,8 @@ from cspipe.training.optim import MovingAverage, adamw, all_finite, rate_factor
 from cspipe.training.reverse_step import ReverseStep
 from cspipe.training.settings import TrainSettings
 from cspipe.training.stream import BLOCK, Batch, TrainingSet, normalised
-from cspipe.training.train_sample import TimestepPath, TrainSample, TrainSampler
+from cspipe.training.timesteps import TimestepPath, lognormal
+from cspipe.training.train_sample import TrainSample, TrainSampler
 
 GRID_IMAGES, GRID_STEPS = 10, 50
 """Size of a row of samples along the way, and the DDIM steps it takes."""
@@ -58,9 +59,10 @@ class DiffusionTrainer:
         settings, schedule = self.settings, self.denoise.schedule
         device = schedule.sqrt_alpha_bar.device
         t_max, method = settings.t_max or schedule.steps, settings.compensation
-        path = TimestepPath.of(schedule.steps, method.path, method.gap, t_max, device)
+        cumulative = None if settings.timesteps == "uniform" else lognormal(schedule, t_max)
+        path = TimestepPath.of(schedule.steps, method.path, method.gap, t_max, device, cumulative)
         perturbed = settings.perturbation > 0
-        self.draw = TrainSampler(self.seed, t_max, settings.flip, path, perturbed, self.method.DRAWS_NOISE)
+        self.draw = TrainSampler(self.seed, t_max, settings.flip, path, cumulative, perturbed, self.method.DRAWS_NOISE)
         self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
         self.weights = list(self.net.parameters())  # once: to walk a net takes milliseconds
         self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)

@@ -37,6 +37,9 @@ class TrainSettings(Section):
     method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
     loss: Literal["l2", "l1"] = Field(description="distance between the net's output and its target")
     perturbation: Share = Field(description="input perturbation: extra noise in units of the noise of x_t; 0: none")
+    timesteps: Literal["uniform", "lognormal"] = Field(
+        description="how likely each is in training; lognormal: EDM's, ln sigma ~ N(-1.2, 1.2^2)"
+    )
     t_max: Count | None = Field(description="highest timestep trained at; null: T. Sampling starts at T all the same")
     images: Count = Field(description="images to see in all")
     batch: Count = Field(description="images per optimizer step")

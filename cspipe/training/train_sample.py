@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cspipe.data.seeds import derive_seed
-from cspipe.diffusion.ddim import evenly_spaced
 from cspipe.runtime.ranks import rank, world
 from cspipe.training.stream import Batch
+from cspipe.training.timesteps import TimestepPath, index_of
 
 
 @dataclass(frozen=True)
@@ -53,35 +53,6 @@ class TrainSample:
 
 
 @dataclass(frozen=True)
-class TimestepPath:
-    """Where reverse steps of training start and end: `gap` steps down a sampler's path of the native timesteps."""
-
-    timesteps: Tensor
-    """Of the path, rising from 0, on the device."""
-    gap: int
-    tops: int
-    """How many of the highest are trained and end no step."""
-
-    @staticmethod
-    def of(native: int, steps: int | None, gap: int, t_max: int, device: torch.device) -> TimestepPath:
-        """The path that a sampler of `steps` steps takes over `native` ones; None: all. No step ends above t_max."""
-        timesteps = evenly_spaced(native, steps or native)[::-1]
-        trained = sum(t <= t_max for t in timesteps)
-        tops = max(0, gap - (len(timesteps) - trained))
-        return TimestepPath(torch.tensor(timesteps[: trained + gap], device=device), gap, tops)
-
-    def down(self, u: Tensor) -> Tensor:
-        """Uniform u (N,) in 0..1 to timesteps (gap + 1, N), neighbours on the path, falling, the last above 0."""
-        count = self.gap + 1
-        start = count + (u * (len(self.timesteps) - count)).long()
-        return torch.stack([self.timesteps[start - down] for down in range(count)])
-
-    def top(self, u: Tensor) -> Tensor:
-        """Uniform u (N,) in 0..1 to the highest timesteps, t_max among them, if no step of the path ends there."""
-        return self.timesteps[len(self.timesteps) - self.gap + (u * self.tops).long()]
-
-
-@dataclass(frozen=True)
 class TrainSampler:
     """Draws a TrainSample for each step."""
 
@@ -92,11 +63,13 @@ class TrainSampler:
     """Mirror half of the images."""
     path: TimestepPath | None = None
     """Of the images that take the path of the training method; None if none does."""
+    cumulative: Tensor | None = None
+    """(t_max,) P(timestep <= t) for t = 1..t_max, on the device; None: all are as likely."""
     perturbed: bool = False
     draws_z: bool = False
 
     def __call__(self, batch: Batch, seen: int, share: float = 0.0) -> TrainSample:
-        """eps ~ N(0, I) and t uniform in 1..t_max; on the method's path the timestep trained at is uniform over it.
+        """eps ~ N(0, I) and t uniform in 1..t_max or by `cumulative`; on the method's path the timestep trained at too.
 
         Everything follows from (seed, seen). The number of images on that path has mean share * N. Those due to the
         timesteps at which no step of the path ends stay plain, there: every method trains at the same t. Also seeds
@@ -119,10 +92,9 @@ class TrainSampler:
         eps = gauss()
         on_method = on_path = int(share * n + (step_seed % 2**20) / 2**20)
         if self.path is not None and on_path:
-            share_of_top = self.path.tops / (len(self.path.timesteps) - self.path.gap + self.path.tops - 1)
-            on_method -= int(share_of_top * on_path + (step_seed >> 21) % 2**20 / 2**20)
+            on_method -= int(self.path.top_share * on_path + (step_seed >> 21) % 2**20 / 2**20)
         on_method, on_path = (len(range(rank(), count, world())) for count in (on_method, on_path))
-        t, timesteps = 1 + (u * self.t_max).long(), None
+        t, timesteps = 1 + index_of(u, self.t_max, self.cumulative), None
         if self.path is not None and on_path:
             timesteps = self.path.down(u[:on_method])
             t = torch.cat([timesteps[0], self.path.top(u[on_method:on_path]), t[on_path:]])

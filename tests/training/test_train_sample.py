@@ -1,11 +1,14 @@
 """What is drawn for a step: the timesteps of each image, and that it all follows from the images seen."""
 
+import numpy as np
 import pytest
 import torch
 
+from cspipe.diffusion.schedule import karras_schedule
 from cspipe.runtime.ranks import LAUNCHER
 from cspipe.training.stream import Batch
-from cspipe.training.train_sample import TimestepPath, TrainSampler
+from cspipe.training.timesteps import TimestepPath, lognormal
+from cspipe.training.train_sample import TrainSampler
 
 CPU = torch.device("cpu")
 BATCH = Batch(torch.linspace(-1, 1, 4000 * 4).reshape(4000, 1, 2, 2), None)
@@ -45,6 +48,26 @@ def test_every_timestep_up_to_t_max_is_trained_as_often(path: int | None, gap: i
     expected[[t - 1 for t in on_path]] += share / len(on_path)
     assert torch.allclose(counts[1:] / 7200, expected, atol=0.015)
     assert counts[t_max + 1 :].sum() == 0
+
+
+@pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 0.0), (None, 1, 1.0), (None, 3, 0.6), (20, 2, 0.5)])
+@pytest.mark.parametrize("t_max", [40, 33])
+def test_lognormal_timesteps_are_edms_noise_levels_to_the_nearest(
+    path: int | None, gap: int, share: float, t_max: int
+) -> None:
+    schedule = karras_schedule(40)
+    sigma = (schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar)[1 : t_max + 1]
+    drawn = np.exp(np.random.default_rng(0).normal(-1.2, 1.2, 40_000))
+    expected = np.bincount(np.abs(np.log(drawn[:, None]) - sigma.log().numpy()).argmin(1), minlength=t_max) / 40_000
+    cumulative = lognormal(schedule, t_max)
+    draws = TrainSampler(0, t_max, False, TimestepPath.of(40, path, gap, t_max, CPU, cumulative), cumulative)
+    counts = torch.zeros(t_max + 1)
+    for number in range(5):
+        d = draws(BATCH, 4000 * number, share)
+        ends = d.t if d.timesteps is None else torch.cat([d.timesteps[-1], d.t[d.on_method :]])
+        counts += torch.bincount(ends, minlength=t_max + 1)
+    error = (counts[1:] / 20_000).cumsum(0) - torch.from_numpy(expected).cumsum(0)
+    assert error.abs().max() < (0.02 if path is None else 0.1)  # a coarser path has every second timestep
 
 
 def test_images_off_the_path_see_every_step() -> None:
