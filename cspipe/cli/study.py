@@ -21,7 +21,7 @@ def study(
     verify: Annotated[bool, typer.Option("--verify", help="run it anew and compare with docs/results")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
-    """Run or resume a study of studies/, and write its table to docs/results."""
+    """Run a study of studies/, or go on with it, and write its table to docs/results."""
     from cspipe.study.clone import git  # pydantic models, DVC and torch take seconds to import
     from cspipe.study.definition import define, read_study, study_names
 
