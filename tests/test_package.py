@@ -1,6 +1,7 @@
 """What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def test_a_folder_without_git_builds_with_complete_metadata(tmp_path: Path) -> N
     assert [name for name in given if not found[name]] == []
     assert set(found.get_all("Classifier", [])) <= classifiers
     assert found["Description-Content-Type"] == "text/markdown"
+    text = found.get_payload(decode=True).decode()
+    assert re.findall(r"\]\((?!https://)|src=", text) == []  # a package index has no other files
+    assert "cspipe init" in text
 
 
 @pytest.mark.slow

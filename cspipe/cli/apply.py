@@ -32,8 +32,8 @@ with 5, 14.8 with 10, 14.4 with 20. Time is in proportion.
 ImageFile = Annotated[Path, typer.Argument(help="image: PNG, JPEG or WebP, any size")]
 MaskFile = Annotated[Path, typer.Option(help="image of the same size, white (128 and above) where the hole is")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="PNG file to write")]
-VariantName = Annotated[str | None, typer.Option(help="of params.yaml; if not given, the first that suits the model")]
-Seed = Annotated[int, typer.Option(min=0, max=2**62, help="another seed, another result")]
+VariantName = Annotated[str | None, typer.Option(help="name in params.yaml; if not given, the first that suits")]
+Seed = Annotated[int, typer.Option(min=0, max=2**62, help="another seed gives another result")]
 Models = Annotated[Path, typer.Option(help="folder with main/ and compensation/")]
 
 
@@ -43,7 +43,7 @@ def inpaint(
 ) -> None:  # fmt: skip
     """Fill the hole of an image with a trained model; every other pixel stays as it is.
 
-    The model sees the largest square that contains the hole. One of task generate fills holes too, by RePaint.
+    The model sees the largest square that contains the hole. A model of task generate fills holes too, by RePaint.
     """
     _apply("inpaint", image, mask, out, variant, seed, model)
 
@@ -51,7 +51,7 @@ def inpaint(
 def deocclude(
     image: ImageFile, out: Out, variant: VariantName = None, seed: Seed = 0, model: Models = Path("models")
 ) -> None:
-    """Take away what stands in front of a face with a trained model; the largest square in the middle is replaced."""
+    """Remove what is in front of a face with a trained model; the largest square in the middle is replaced."""
     _apply("deocclude", image, None, out, variant, seed, model)
 
 
@@ -67,7 +67,7 @@ def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | 
         print(f"{out}: {mask} has no hole (white), so there is nothing to fill; the image is as it was")
         return
     if hole is not None and hole[square].all():
-        print("cspipe: the mask is white all over: the result follows from the model alone", file=sys.stderr)
+        print("cspipe: the mask is white everywhere: the whole image is drawn by the model", file=sys.stderr)
     name, sampler = open_sampler(task, model, variant)
     evaluations = sampler.steps * (sampler.rounds or 1)
     print(f"{image}: {evaluations} evaluations of the net on {sampler.device.name}", flush=True)

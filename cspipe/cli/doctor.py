@@ -25,7 +25,7 @@ LITTLE_DISK, NO_DISK = 10.0, 1.0
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="print a list of findings as JSON")] = False) -> None:
-    """Try what the pipeline needs, and tell what is missing and how to mend it; exit status 1 if something is."""
+    """Check what the pipeline needs, and say what is missing and how to fix it; exit status 1 if something is."""
     found = list[dict[str, str]]()
     for name, (check, fix) in CHECKS.items():
         for each in _findings(name, check, fix):
@@ -64,7 +64,7 @@ Found = Iterable[tuple[Any, ...]]
 def _python() -> Found:
     yield "ok", f"{sys.version.split()[0]} at {sys.executable}"
     if subprocess.run(["python", "-c", "import cspipe"], capture_output=True).returncode:  # as dvc.yaml does
-        yield "problem", "the stages start `python`, which finds no cspipe", CHECKS["Python"][1]
+        yield "problem", "the stages run `python`, which cannot import cspipe", CHECKS["Python"][1]
 
 
 def _torch() -> Found:
@@ -78,9 +78,9 @@ def _torch() -> Found:
     if torch.cuda.is_available():
         yield "ok", f"GPU: {seen or torch.cuda.get_device_name()}"
     elif seen:
-        yield "problem", f"GPU: {seen}: torch cannot use it", "renew the driver, or install a torch built for it"
+        yield "problem", f"GPU: {seen}: torch cannot use it", "update the driver, or install a torch built for it"
     else:
-        yield "ok", "GPU: none is seen; the CPU will do for the demo"
+        yield "ok", "GPU: none found; the demo needs none"
         if _params().compute.device == "cuda":
             yield "problem", "compute.device is cuda", "set it to auto or cpu, or install NVIDIA's driver"
 
@@ -90,24 +90,24 @@ def _cores() -> Found:
 
     free, threads = free_cores(), _params().compute.threads
     few = threads > 1 and free < threads - 0.5
-    fix = "wait for what else runs, or lower compute.threads (it changes the last digits)" if few else ""
-    yield "warning" if few else "ok", f"{free:.1f} are free, compute.threads is {threads}", fix
+    fix = "wait for other programs, or lower compute.threads (it changes the last digits)" if few else ""
+    yield "warning" if few else "ok", f"{free:.1f} free, compute.threads is {threads}", fix
 
 
 def _disk() -> Found:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     state = "problem" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
-    yield state, f"{free:.0f} GB are free here", "" if state == "ok" else "`dvc gc --workspace` drops old results"
+    yield state, f"{free:.0f} GB free here", "" if state == "ok" else "`dvc gc --workspace` deletes old results"
 
 
 def _project() -> Found:
     from cspipe.runtime.code_lock import check_code
 
     if subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True).returncode or not Path(".dvc").is_dir():
-        yield "problem", "no folder of git and DVC with a commit", "`cspipe init DIR` makes one"
+        yield "problem", "not a git and DVC repository with a commit", "`cspipe init DIR` makes one"
     check_code()
     params = _params()
-    yield "ok", f"params.yaml is fine: {params.task}, {params.data.source}, {params.data.size} pixels"
+    yield "ok", f"params.yaml is valid: {params.task}, {params.data.source}, {params.data.size} pixels"
 
 
 def _remote() -> Found:
@@ -117,7 +117,7 @@ def _remote() -> Found:
         name = repo.config["core"].get("remote")
         url = repo.config["remote"][name]["url"] if name else ""
     if not name:
-        yield "warning", "none: results are on this machine alone", "`dvc remote add -d NAME s3://bucket/prefix/dvc`"
+        yield "warning", "none: results are on this machine only", "`dvc remote add -d NAME s3://bucket/prefix/dvc`"
         return
     brief = {"remote": {name: {"connect_timeout": 3, "read_timeout": SECONDS}}}
     with Repo(config=brief if url.startswith("s3:") else None) as repo:
@@ -127,7 +127,7 @@ def _remote() -> Found:
         fs.pipe_file(place, b"cspipe")
         same = fs.cat_file(place) == b"cspipe"
         fs.rm_file(place)
-    assert same, f"{url} gives other bytes than were written"
+    assert same, f"{url} returns other bytes than were written"
     yield "ok", f"{url}: written, read, deleted"
 
 
@@ -150,7 +150,7 @@ def _prefect() -> Found:
         return
     with get_client(httpx_settings={"timeout": SECONDS}, sync_client=True) as client:
         pools = client.read_work_pools()
-        missing = "" if pools else "`cspipe up` makes them"
+        missing = "" if pools else "`cspipe up` creates them"
         yield "warning" if missing else "ok", f"{url} has {len(pools)} work pools", missing
         for pool in pools:
             online = [each for each in client.read_workers_for_work_pool(pool.name) if each.status.value == "ONLINE"]
@@ -166,7 +166,7 @@ def _wandb() -> Found:
 
     os.environ["WANDB_SILENT"] = "true"
     known = wandb.login(timeout=SECONDS, verify=True)  # it finds the key; one given here it would store in ~/.netrc
-    yield ("ok", "the key is good") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
+    yield ("ok", "the key is valid") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
 
 
 def _params() -> Any:
@@ -178,13 +178,13 @@ def _params() -> Any:
 
 CHECKS: dict[str, tuple[Callable[[], Found], str]] = {
     "Python": (_python, "activate its environment, or use `uv run`"),
-    "torch": (_torch, "install cspipe anew, or renew NVIDIA's driver"),
+    "torch": (_torch, "reinstall cspipe, or update NVIDIA's driver"),
     "cores": (_cores, ""),
     "disk": (_disk, ""),
     PROJECT: (_project, "install git"),
-    "DVC remote": (_remote, "correct it with `dvc remote modify`, or its keys; `dvc doctor` tells more"),
+    "DVC remote": (_remote, "correct it with `dvc remote modify`, or its keys; `dvc doctor` says more"),
     "S3": (_s3, "see CSPIPE_S3, AWS_ENDPOINT_URL and the AWS keys"),
     "Prefect": (_prefect, "start the server (`cspipe up`), or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING"),
     "W&B": (_wandb, "set WANDB_API_KEY, or tracking.wandb: offline"),
 }
-"""By name: the check, and what to do where a library says nothing but what failed."""
+"""By name: the check, and the fix where a library says only what failed."""

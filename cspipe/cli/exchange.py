@@ -1,4 +1,4 @@
-"""`cspipe sample`, `export` and `import`: a model as a thing of its own, outside of the pipeline."""
+"""`cspipe sample`, `export` and `import`: a model on its own, outside of the pipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Schedule = Literal["linear", "cosine", "karras"]
 Prediction = Literal["eps", "x0", "v", "edm"]
 Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
 
-STEPS_HELP = "evaluations of the net (twice as many with heun), or the timesteps of it, such as 100,60,20"
+STEPS_HELP = "number of steps (heun calls the net twice in each), or timesteps such as 100,60,20"
 
 
 def read_steps(text: object) -> int | list[int]:
@@ -28,10 +28,10 @@ def read_steps(text: object) -> int | list[int]:
 def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write")],
     model: Model = Path("models/main"),
-    sampler: Annotated[str, typer.Option(help="a file of cspipe/samplers")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="name of a file in cspipe/samplers")] = "ddim",
     steps: Annotated[Any, typer.Option(parser=read_steps, metavar="N|T,...", help=STEPS_HELP)] = 10,
-    n: Annotated[int, typer.Option(min=1, max=4096, help="images")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="of the first image; the others follow")] = 0,
+    n: Annotated[int, typer.Option(min=1, max=4096, help="number of images")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="seed of the first image; the others count up")] = 0,
     compensation: Compensation = None,
 ) -> None:
     """Draw samples of a model as one grid; neither params.yaml nor data nor DVC is needed."""
@@ -49,10 +49,10 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="if not given, exported or exported.onnx")] = None,
     compensation: Compensation = None,
     terminal: Annotated[
-        Literal["net", "mean"] | None, typer.Option(help="as of a variant; if not given, as `cspipe sample` draws")
+        Literal["net", "mean"] | None, typer.Option(help="estimate at t = T; if not given, as `cspipe sample` draws")
     ] = None,
 ) -> None:
-    """Write a model, and C if it is named, in a form that other tools read."""
+    """Export a model, and its net C if it is named, for other tools."""
     out = out or Path("exported" if to == "diffusers" else "exported.onnx")
     check_new(out)
     from cspipe.exchange.diffusers_folder import write_diffusers
@@ -67,13 +67,13 @@ def export(
 def import_model(
     source: Annotated[Path, typer.Argument(help="a diffusers folder, or a file of weights: .safetensors, .pt, .bin")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the main net")] = Path("models/main"),
-    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler says")] = None,
-    prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler says")] = None,
-    size: Annotated[int, typer.Option(min=4, max=1024, help="pixels, for weights but EDM's")] = 256,
-    head_channels: Annotated[int, typer.Option(min=1, max=4096, help="of attention, for guided-diffusion")] = 64,
-    steps: Annotated[int, typer.Option(min=2, max=10_000, help="T, noise levels, for EDM")] = 18,
+    schedule: Annotated[Schedule | None, typer.Option(help="noise levels of training, if no scheduler tells")] = None,
+    prediction: Annotated[Prediction | None, typer.Option(help="what the net outputs, if no scheduler tells")] = None,
+    size: Annotated[int, typer.Option(min=4, max=1024, help="pixels, for weights of guided-diffusion and DDPM")] = 256,
+    head_channels: Annotated[int, typer.Option(min=1, max=4096, help="per attention head, for guided-diffusion")] = 64,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="T, number of noise levels, for EDM")] = 18,
 ) -> None:
-    """Make a model of diffusers, guided-diffusion, DDPM or EDM one of this project: sample, score and compensate it."""
+    """Import a model of diffusers, guided-diffusion, DDPM or EDM, to sample, score and compensate it."""
     check_new(out)
     from cspipe.diffusion.settings import DiffusionSettings
     from cspipe.exchange.foreign import STEPS, write_curves, write_model
@@ -93,7 +93,7 @@ def import_model(
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
     as_trained = out == Path("models/main") and Path("dvc.yaml").exists()
     with explained(out):
-        config = write_model(foreign, weights, diffusion, out)
+        config = write_model(foreign, source.absolute().name, weights, diffusion, out)
         if as_trained:
             write_curves(diffusion)
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
@@ -108,14 +108,14 @@ def tell_settings(told: dict[str, Any], start: Path | None) -> None:
     from cspipe.runtime.files import sha256_file
     from cspipe.runtime.models import FILE
 
-    how = "then `dvc repro prepare && dvc commit -f train`: `dvc repro` takes the model as trained, and goes on"
+    how = "then run `dvc repro prepare && dvc commit -f train && dvc repro`: it uses the model without training it"
     if start is not None:
         told = told | {"train": {"start_from": {"folder": str(start), "sha256": sha256_file(start / FILE)}}}
-        how = "then `dvc repro` trains the model further"
+        how = "then run `dvc repro`: it trains the model further"
     print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
 
 
 def check_new(out: Path) -> None:
     """Whether nothing is there yet: a folder of somebody's would be replaced. Raises UserError."""
     if out.exists():
-        raise UserError(f"{out}: is there already; remove it, or name another place with -o")
+        raise UserError(f"{out} already exists; remove it, or name another place with -o")

@@ -28,7 +28,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="a new folder, or one without these files; . for this one")],
     preset: Annotated[str, typer.Option(help="values of params.yaml; `cspipe params list` prints them")] = "demo",
 ) -> None:
-    """Make a project: params.yaml, dvc.yaml, git and DVC. In a project, take up the code of the installed cspipe."""
+    """Make a project: params.yaml, dvc.yaml, git and DVC. In a project: switch to the installed cspipe."""
     from cspipe.config.overlays import read_preset
 
     anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}
@@ -36,7 +36,7 @@ def init(
     made = (folder / LOCK).exists()  # the first to be written: the same command goes on with what was stopped
     for name in () if made else (*anew, *once, ".dvc"):
         if (folder / name).exists():
-            raise UserError(f"{folder / name}: there already, and no {LOCK} of a project; name another folder")
+            raise UserError(f"{folder / name} exists, but no {LOCK} of a project; name another folder")
     try:
         _write(folder, anew)
         _run(folder, "git", "init", "--quiet")
@@ -46,12 +46,12 @@ def init(
         missing = {name: text for name, text in once.items() if not made or not (folder / name).exists()}
         _write(folder, missing)
     except OSError as error:
-        raise UserError(f"{folder}: no project can be made there ({error}); name another folder") from None
+        raise UserError(f"{folder}: cannot make a project there ({error}); name another folder") from None
     files = (".dvc", *anew, *missing)
     _run(folder, "git", "add", *files)
     has_commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True).returncode == 0
     if made and has_commit:
-        print(f"{folder}: on the code of cspipe {VERSION} now; `cspipe explain` tells what runs again")
+        print(f"{folder}: now uses cspipe {VERSION}; `cspipe explain` lists what runs again")
         return
     # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
     known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0

@@ -16,10 +16,10 @@ Json = Annotated[bool, typer.Option("--json", help="print all that is known as J
 
 
 def explain(
-    stage: Annotated[str, typer.Argument(help="such as train or sample@cs-100; without it, a line for each")] = "",
+    stage: Annotated[str, typer.Argument(help="such as train or sample@cs-100; if not given, a line for each")] = "",
     as_json: Json = False,
 ) -> None:
-    """Tell why a stage would run or be skipped, before it does."""
+    """Explain why a stage would run or be skipped, before it runs."""
     from cspipe.cli.explain import SHOWN, explain
 
     found = {each.stage: each for each in explain(Path())}
@@ -39,7 +39,7 @@ def lineage(
     file: Annotated[str, typer.Argument(help="a model, samples, metrics, or an s3:// address of one")],
     as_json: Json = False,
 ) -> None:
-    """Tell where a file comes from: code, parameters, data, machine, and the files it was made from."""
+    """Show where a file comes from: code, parameters, data, machine, and the files it was made from."""
     from cspipe.cli.lineage import text, trace
 
     try:
@@ -52,7 +52,7 @@ def lineage(
 
 
 def experiments(
-    commits: Annotated[int, typer.Option("--num", "-n", min=1, help="of the last commits, each with its own")] = 1,
+    commits: Annotated[int, typer.Option("--num", "-n", min=1, help="last commits whose experiments are shown")] = 1,
     as_json: Json = False,
 ) -> None:
     """Compare DVC's experiments: what differs, and the scores of each variant."""

@@ -101,15 +101,13 @@ def _git(*arguments: str) -> str:
 def card(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
 ) -> None:
-    """Write a page on the model of this folder, as model hubs show it: data, training, scores, samples, limits."""
+    """Write a card of the model in models/main, as model hubs show it: data, training, scores, samples, limits."""
     from cspipe.data.shards import INDEX, read_index
     from cspipe.runtime.models import read_config
 
     if out.resolve().is_relative_to(Path("models").resolve()):
         raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
     config = _as_text(read_config(MAIN, "train"))
-    if config.get("data_sha256") is None:
-        raise UserError(f"{MAIN}: imported, and says nothing of its training; its card is that of where it is from")
     index = _as_text(read_index(PREPARED)) if (PREPARED / INDEX).exists() else {}
     if index and index["splits"]["train"]["sha256"] != config["data_sha256"]:
         index = {}  # images of another run
@@ -136,7 +134,7 @@ def _as_text(tree: Any) -> Any:
 
 def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
     """What hubs read of a card."""
-    data = {"name": index.get("source", "own images"), "type": index.get("source", "images")}
+    data = {"name": index.get("source", "unknown"), "type": index.get("source", "images")}
     task = {"type": {"generate": "unconditional-image-generation"}.get(config["task"], "image-to-image")}
     metrics = [
         {"type": name, "value": row[name], "name": f"{variant} {name}"}
@@ -169,41 +167,56 @@ def compared(origins: Sequence[Tree]) -> str:
     return " ".join(["Scores compare", *sorted(sets), "They do not compare with scores of another extractor."])
 
 
+def training(config: Tree, index: Tree) -> str:
+    """What a model was trained on, and how."""
+    train = config["train"]
+    start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
+    return f"""\
+- **Data**: {index.get("source", "unknown")}, \
+{index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
+the images: {index.get("licence", "unknown")}; sha256 {config["data_sha256"][:12]}
+- **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
+{train["learning_rate"]:g}, seed {config["seed"]}{start}
+- **Energy**: not measured; `cspipe plan PRESET` estimates the kWh of a training"""
+
+
+def origin_of_import(config: Tree) -> str:
+    """What is known of a model that was trained elsewhere."""
+    return f"""\
+- **Origin**: {config["train"]["method"]} from `{config["source"]}`, weights of sha256 {config["source_sha256"][:12]}
+- **Data**, **training**, **energy**: unknown here, as is the licence of the images and of the model: see its source"""
+
+
 def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
     from cspipe.report.numbers import kid, significant
 
+    head = ["| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |", "|---|---|---|---|---|"]
     rows = [
         f"| {name} | {drawn(row['provenance'])} | {kid(row.get('kid'), row.get('kid_std'))} "
         f"| {significant(row.get('frechet'))} | {row['provenance'].get('samples_sha256', '?')[:12]} |"
         for name, row in scores.items()
     ]
     pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
-    size, train = config["size"], config["train"]
-    start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
+    size, imported = config["size"], config["data_sha256"] is None
     return f"""---
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
 # A diffusion model of {size} x {size} pixels, task {config["task"]}
 
-Trained by cspipe. Its methods include [compensation sampling](https://arxiv.org/abs/2312.06285) (`compensated`).
+{"Imported into" if imported else "Trained by"} cspipe. Its methods include \
+[compensation sampling](https://arxiv.org/abs/2312.06285) (`compensated`).
 
-- **Data**: {index.get("source", "own images")}, \
-{index.get("splits", {}).get("train", {}).get("images", "?")} training images; licence of \
-the images: {index.get("licence", "not known here")}; sha256 {config["data_sha256"][:12]}
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
-- **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
-{train["learning_rate"]:g}, seed {config["seed"]}{start}. Its energy was not measured.
+{origin_of_import(config) if imported else training(config, index)}
 - **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
   ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 
-| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |
-|---|---|---|---|---|
-{chr(10).join(rows)}
-
+{chr(10).join([*head, *rows, ""] if rows else [])}
 {compared([row["provenance"] for row in scores.values()])}
 
 {chr(10).join(pictures)}
 **Limits**: the model draws images like its training data only, with the gaps and biases of that data. Do not use it to
-identify or depict real persons. Set `license` above: what you may choose depends on the licence of the images.
+identify or depict real persons. Set `license` above: what you may choose depends on the licence of the images\
+{" and of the model that was imported" if imported else ""}.
 """

@@ -59,7 +59,7 @@ def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="params file")] = PARAMS) -> None:
-    """Check a params file as every stage does before it works."""
+    """Check a params file as every stage does before it starts."""
     from cspipe.config.params_file import load_params  # torch takes seconds to import
 
     params = load_params(file)

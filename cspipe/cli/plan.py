@@ -60,10 +60,10 @@ class Work:
 
 def plan(
     preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
-    device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: here")] = "h200",
+    device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: timed here")] = "h200",
     as_json: Json = False,
 ) -> None:
-    """Tell memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
+    """Estimate memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
     from cspipe.config.overlays import read_preset
     from cspipe.config.params_file import parse_params
 

@@ -43,7 +43,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 def serve(
     model: Annotated[Path, typer.Option(help="folder with main/ and compensation/")] = Path("models"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="of 127.0.0.1; 0: any free one")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0: any free port")] = 8765,
 ) -> None:
     """Show a page on this machine that samples from a trained model and fills holes, step by step. Ctrl-C ends it."""
     studio = Studio(model)
@@ -52,7 +52,7 @@ def serve(
         server = Server(studio, port)
     except OSError as error:
         raise UserError(f"port {port} of 127.0.0.1: {error.strerror}; name another with --port") from None
-    print(f"open {server.url}/#{server.token}\nOnly those with this link can use it. Ctrl-C stops it.", flush=True)
+    print(f"open {server.url}/#{server.token}\nOnly this link opens the page. Ctrl-C stops it.", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -93,7 +93,7 @@ class Studio:
         return {key: config[key] for key in ("task", "size", "images_seen")} | {
             "native": config["diffusion"]["steps"], "device": device.name, "compensation": fits,
             "etas": {name: find(SAMPLERS, name, "ETAS")[0] for name in names_in(SAMPLERS)},
-            "words": f"a net of task {config['task']}, {config['size']} pixels, {weights:,} parameters",
+            "words": f"task {config['task']}, {config['size']} pixels, {weights:,} parameters",
         }  # fmt: skip
 
     def draw(self, asked: dict[str, Any], emit: Emit) -> None:

@@ -1,11 +1,13 @@
-"""`cspipe study`: run a study of studies/, or go on with it, and write its table and figure."""
+"""`cspipe study`: run a study of studies/, or resume it, and write its table and figure."""
 
 from __future__ import annotations
 
 import json
 import signal
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -14,10 +16,10 @@ from cspipe.runtime.wording import printable
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="folder in studies/; without it, the studies are listed")] = "",
-    jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the times in the table are of so many")] = 1,
-    verify: Annotated[bool, typer.Option("--verify", help="run it afresh and compare with docs/results")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the list of studies as JSON")] = False,
+    name: Annotated[str, typer.Argument(help="folder in studies/; if not given, the studies are listed")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the table has the times with so many")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="run it anew and compare with docs/results")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
     """Run a study of studies/, or go on with it, and write its table to docs/results."""
     from cspipe.study.clone import git  # pydantic models, DVC and torch take seconds to import
@@ -40,16 +42,15 @@ def study(
     from cspipe.study.run import run_study
     from cspipe.study.verify import verify as compare
 
-    defined_study = define(root, name)
+    defined_study, log = define(root, name), partial(_log, sys.stderr if as_json else sys.stdout)
     if verify:
-        raise typer.Exit(0 if compare(defined_study, root, jobs, _log) else 1)
-    results = run_study(defined_study, root, jobs, _log)
+        raise typer.Exit(0 if compare(defined_study, root, jobs, log) else 1)
+    results = run_study(defined_study, root, jobs, log)
     path = write_pages(results, root)
-    print("\n".join(table(results)))
-    print(path.relative_to(root))
+    print(results.to_json() if as_json else "\n".join([*table(results), str(path.relative_to(root))]))
     if any(cell.failed is not None for cell in results.cells):
         raise typer.Exit(1)
 
 
-def _log(line: str) -> None:
-    print(printable(line), flush=True)
+def _log(file: TextIO, line: str) -> None:
+    print(printable(line), file=file, flush=True)

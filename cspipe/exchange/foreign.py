@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> State:
         kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
         raise UserError(f"{path}: {kind}; write {convert}") from None
     except Exception as error:  # a stranger's file fails at any place of a reader
-        raise UserError(f"{path}: no file of weights ({first_line(error)}); name a safetensors file") from None
+        raise UserError(f"{path}: not a file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):
         tree = tree[key] if isinstance(tree, Mapping) and isinstance(tree.get(key), Mapping) else tree
@@ -80,7 +80,7 @@ def read_tensors(path: Path) -> State:
     state = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}  # two names may share one
     broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
-        raise UserError(f"{path}: {printable(broken[0]):.100} is not finite throughout; take weights that are")
+        raise UserError(f"{path}: {printable(broken[0]):.100} is not finite throughout; use finite weights")
     return state
 
 
@@ -90,10 +90,11 @@ def _is_dense(weight: Any) -> bool:
     return dense and weight.is_floating_point()
 
 
-def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
+def write_model(foreign: Foreign, name: str, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
     """Write the folder; what it tells of itself. Raises UserError where settings and weights do not fit.
 
-    Of what only training knows it tells nothing: no images seen, no seed, no hash of data, no code.
+    `source` is the file of weights, `name` what the user gave: this file, or its folder. Of what only training knows it
+    tells nothing: no images seen, no seed, no hash of data, no code.
     """
     try:
         model: BackboneSettings = TypeAdapter(Backbone).validate_python(foreign.model)
@@ -112,7 +113,7 @@ def write_model(foreign: Foreign, source: Path, diffusion: DiffusionSettings, ou
         "model": model.model_dump(), "diffusion": diffusion.model_dump(), "channels": foreign.channels,
         "size": foreign.size, "task": "generate", "condition": None, "parameters": count_parameters(net),
         "seed": None, "train": {"method": f"imported ({foreign.kind})"}, "module": None, "data_sha256": None,
-        "code": {}, "images_seen": 0, "source_sha256": sha256_file(source),
+        "code": {}, "images_seen": 0, "source": name, "source_sha256": sha256_file(source),
     }  # fmt: skip
     with whole_folder(out) as folder:
         save_model(folder, {"ema": net}, config)

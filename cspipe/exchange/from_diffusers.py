@@ -31,7 +31,7 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     for key in ("num_class_embeds", "class_embed_type"):
         if config.get(key) is not None:
             what = f"{key} {_told(config[key])}"
-            raise UserError(f"{unet / 'config.json'}: {what}: nets that want a label cannot be imported")
+            raise UserError(f"{unet / 'config.json'}: {what}: nets that need labels cannot be imported")
     if config.get("time_embedding_type", "positional") != "positional":
         raise UserError(f"{unet / 'config.json'}: time_embedding_type must be positional, for times 0..{STEPS - 1}")
     seen, told, size = (config.pop(key, default) for key, default in zip(SHAPE, (3, 3, None), strict=True))
@@ -79,7 +79,7 @@ def _schedule(config: dict[str, Any], path: Path) -> str:
     """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
     kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule")
     if config.get("rescale_betas_zero_snr"):
-        raise UserError(f"{path}: rescale_betas_zero_snr: its last level is noise alone, which no schedule here is")
+        raise UserError(f"{path}: rescale_betas_zero_snr: its last level is pure noise, as in no schedule here")
     with suppress(KeyError, TypeError, ValueError, RuntimeError):
         if kind == "squaredcos_cap_v2":
             return "cosine"
@@ -90,4 +90,4 @@ def _schedule(config: dict[str, Any], path: Path) -> str:
         for name, new in SCHEDULES.items():
             if torch.allclose(new(STEPS).sqrt_alpha_bar[1:] ** 2, alpha_bar, rtol=1e-3, atol=1e-6):
                 return name
-    raise UserError(f"{path}: beta_schedule {_told(kind)}, or its ends: noise levels of none of {', '.join(SCHEDULES)}")
+    raise UserError(f"{path}: beta_schedule {_told(kind)}, or its ends match none of {', '.join(SCHEDULES)}")

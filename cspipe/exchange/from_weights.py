@@ -45,7 +45,7 @@ def read_weights(path: Path, size: int, head_channels: int, levels: int, predict
     if "model.map_layer0.weight" in state:
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     if wants := next((name for name in ("label_emb", "map_label") if f"{name}.weight" in state), None):
-        raise UserError(f"{path}: the net wants labels ({wants}); only nets without can be imported")
+        raise UserError(f"{path}: the net needs labels ({wants}); only nets without labels can be imported")
     try:
         if "input_blocks.0.0.weight" in state:
             return _guided(state, size, head_channels)
@@ -56,7 +56,7 @@ def read_weights(path: Path, size: int, head_channels: int, levels: int, predict
     except (LookupError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
     known = "guided-diffusion (input_blocks.0.0.weight), DDPM (temb.dense.0.weight) or EDM's SongUNet (dec.*_aux_conv)"
-    raise UserError(f"{path}: has not the weights of {known}; name such a file or a diffusers folder")
+    raise UserError(f"{path}: does not hold weights of {known}; name such a file or a diffusers folder")
 
 
 def _guided(state: State, size: int, head_channels: int) -> Foreign:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from cspipe.ingest.images import BadImage, Form, enlarges, fit, read
 from cspipe.ingest.parallel import chunks, parallel_map
 from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.wording import printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LARGEST_FILE = 2**28
 """Bytes; a larger file is refused unread."""
+KINDS = 8
+"""Kinds of files left out that are named."""
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compressions of which zipfile unpacks no more than is asked for; 4 KiB of bzip2 may become gigabytes at once."""
 
@@ -33,6 +37,14 @@ class Listing:
     """Names (posix, relative) of what should be images, sorted."""
     others: list[str]
     """Names of other files."""
+
+    @property
+    def left_out(self) -> Facts:
+        """What the index has of the other files: their number and, if there are any, that of each kind."""
+        kinds = Counter(_kind(PurePosixPath(name)) for name in self.others).most_common()
+        rest = sum(count for _, count in kinds[KINDS:])
+        named = [f"{count} {kind}" for kind, count in kinds[:KINDS]] + [f"{rest} of more kinds"] * bool(rest)
+        return {"other_files": len(self.others), **({"other_kinds": ", ".join(named)} if named else {})}
 
 
 def list_images(path: Path, expected: str) -> Listing:
@@ -104,8 +116,16 @@ def _sort_out(names: list[str]) -> Listing:
 
 
 def _is_image(name: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
-    return name.suffix.lower() in SUFFIXES and not hidden
+    return name.suffix.lower() in SUFFIXES and not _is_hidden(name)
+
+
+def _is_hidden(name: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+
+
+def _kind(name: PurePosixPath) -> str:
+    """Of a file that is left out: its ending, such as GIF."""
+    return "hidden" if _is_hidden(name) else printable(name.suffix[1:].upper())[:20] or "without an ending"
 
 
 def stamp_of(paths: Iterable[Path]) -> str:

@@ -56,8 +56,8 @@ def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = Non
     shutil.rmtree(folder)
     if intake.skipped_count:
         print(f"prepare: {intake.summary()}; {out / INDEX} lists up to {LISTED}", file=sys.stderr)
-    if others := source.facts.get("other_files"):
-        print(f"prepare: {others} files of other kinds left out; it reads {', '.join(FORMATS)}", file=sys.stderr)
+    if others := source.facts.get("other_kinds"):
+        print(f"prepare: files left out: {others}; it reads {', '.join(FORMATS)}", file=sys.stderr)
     if intake.enlarged:
         print(f"prepare: {intake.enlarged} images enlarged, as they are smaller than {data.size}", file=sys.stderr)
     return sum(splits[split]["images"] for split in SPLITS)
@@ -96,6 +96,7 @@ def describe(data: DataSettings, source: Source, splits: dict[str, dict[str, Any
         "splits": splits,
         "skipped": [asdict(item) for item in intake.skipped],
         "skipped_count": intake.skipped_count,
+        **({"enlarged": intake.enlarged} if intake.enlarged else {}),
     }
 
 

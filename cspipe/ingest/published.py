@@ -54,7 +54,7 @@ def open_published(data: DataSettings, published: Published) -> Files:
             _refuse_container(PurePosixPath(other).name, where)
     check_count(len(listing.images), published.images, data.limit, where, expected)
     names = divide(listing.images, data.test_share, data.limit)
-    facts: Facts = {"licence": published.licence, "resize": RESIZE, "other_files": len(listing.others)}
+    facts: Facts = {"licence": published.licence, "resize": RESIZE, **listing.left_out}
     stamp = stamp_of_images(path, listing.images)
     return Files(path, names, form_of(data), facts, stamp, Decoder)
 

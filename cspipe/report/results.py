@@ -106,6 +106,10 @@ class Index(BaseModel):
     splits: dict[str, Split]
     skipped: list[Skipped]
     skipped_count: int
+    other_kinds: str = ""
+    """Files left out, by kind."""
+    enlarged: int = 0
+    """Images that were smaller than `size`."""
 
 
 @dataclass(frozen=True)

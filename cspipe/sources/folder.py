@@ -16,6 +16,6 @@ def open_source(data: DataSettings) -> Files:
     path = path_of(data)
     listing = list_images(path, "put PNG, JPEG or WebP files there, or name a folder or zip of them")
     names = divide(listing.images, data.test_share, data.limit)
-    facts: Facts = {"licence": "not stated", "resize": RESIZE, "other_files": len(listing.others)}
+    facts: Facts = {"licence": "not stated", "resize": RESIZE, **listing.left_out}
     stamp = stamp_of_images(path, listing.images)
     return Files(path, names, form_of(data), facts, stamp, Decoder)

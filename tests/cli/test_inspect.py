@@ -69,6 +69,18 @@ def test_values_of_experiments_are_no_markup(monkeypatch: pytest.MonkeyPatch) ->
     assert "[/x]" in cspipe("experiments")
 
 
+def test_experiments_are_named_whole_without_the_code_that_a_choice_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project of `cspipe init`, 80 characters wide."""
+    before, after = {"source": "a", "cspipe.sources.a": "1"}, {"source": "b" * 60, "cspipe.sources.b": "2"}
+    shown = [Experiment("master", "", before | {"cspipe.nets": "3"}, {"cs-100": {"kid": 0.1, "kid_std": 0.01}})]
+    shown += [Experiment("workspace", "", after | {"cspipe.nets": "4"}, {})]
+    monkeypatch.setattr("cspipe.cli.experiments.read_experiments", lambda root, commits: [shown])
+    said = cspipe("experiments")
+    assert "workspace" in said
+    assert "cspipe.nets" in said
+    assert "cspipe.sources" not in said
+
+
 @pytest.mark.slow
 def test_what_is_printed_can_be_had_as_json() -> None:
     stages = json.loads(cspipe("explain", "--json"))

@@ -10,12 +10,15 @@ import gto.api
 import pytest
 import torch
 import yaml
+from diffusers import UNet2DModel
 
+from cspipe.cli.exchange import import_model
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import read_config, save_model
 from tests.cli.test_inspect import cspipe
 from tests.conftest import ROOT, Tree
+from tests.exchange.test_import import TUTORIAL
 from tests.stages.conftest import commit, new_repository
 
 MAIN = Path("models/main/model.safetensors")
@@ -108,12 +111,19 @@ def test_a_damaged_index_is_named(project: Path) -> None:
         cspipe("card", "-o", "card")
 
 
-def test_an_imported_model_has_no_card(project: Path) -> None:
-    config = read_config(MAIN.parent, "train")
-    save_model(MAIN.parent, {"ema": torch.nn.Linear(2, 2)}, config | {"data_sha256": None, "train": {"method": "x"}})
-    with pytest.raises(UserError, match=r"models/main.*imported"):
-        cspipe("card", "-o", str(project / "card"))
-    assert not (project / "card").exists()
+def test_the_card_of_an_imported_model_names_its_source_and_its_scores(project: Path) -> None:
+    UNet2DModel(**TUTORIAL).save_pretrained(project / "theirs")
+    shutil.rmtree(MAIN.parent)
+    import_model(project / "theirs", MAIN.parent)
+    score("plain", 0.7, sha256_file(MAIN))
+    cspipe("card", "-o", "card")
+    text = Path("card/README.md").read_text()
+    weights = sha256_file(project / "theirs/diffusion_pytorch_model.safetensors")
+    for known in ("diffusers", "theirs", weights[:12], "predicts eps", "schedule linear", "unknown"):
+        assert known in text
+    [results] = yaml.safe_load(text.split("---\n")[1])["model-index"][0]["results"]
+    assert {row["name"]: row["value"] for row in results["metrics"]} == {"plain kid": 0.7, "plain frechet": 1.0}
+    assert str(project) not in text
 
 
 def test_a_model_that_says_something_else_is_one_line(project: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_page_in_a_browser(stored: Stored, task: str, tmp_path: Path) -> Non
     models = stored(TASKS[task])
     with serving(models) as server, browser(tmp_path, f"{server.url}/#{server.token}") as tab:
         tab.size(1200, 900)
-        tab.until("document.body?.innerText.includes('bring a picture')")
+        tab.until("document.body?.innerText.includes('open an image')")
         assert tab.js("document.getElementById('draw').hidden && fill.disabled")
         tab.js("again(); new Promise(done => setTimeout(done, 1000))")  # another seed, and no picture yet
         assert "rong" not in tab.js("said.className")

@@ -119,13 +119,18 @@ def test_other_kinds_and_enlarged_images_are_counted(
 ) -> None:
     data = settings(source="folder", path=fill(tmp_path / "raw", 20, 0), size=16)
     Image.new("RGB", (16, 21)).save(tmp_path / "raw" / "large.png")
-    for name in ("a.gif", "b.bmp", "c.tiff"):
+    for name in ("a.gif", "b.bmp", "c.GIF"):
         Image.new("RGB", (9, 9)).save(tmp_path / "raw" / name)
+    for name in (".DS_Store", "._a.png", "notes", "x.\x1b[2J"):
+        (tmp_path / "raw" / name).touch()
     for attempt in ("first", "second"):
         assert prepare(data, tmp_path / attempt, tmp_path / "work", workers=1) == 21
         told = capsys.readouterr().err
-        assert re.search(r"\b3 files of other kinds", told)
+        index = read_index(tmp_path / attempt)
+        assert index["other_kinds"] == r"2 hidden, 2 GIF, 1 BMP, 1 without an ending, 1 \x1b[2J"
+        assert index["other_kinds"] in told
         assert re.search(r"\b20 images enlarged", told)
+        assert index["enlarged"] == 20
 
 
 def test_names_and_reasons_of_skipped_images_command_no_terminal(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def test_hostile_texts_stay_texts(tree: Path) -> None:
     (tree / "params.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True))
     index = json.loads((tree / "data/prepared/index.json").read_text())
     index.update(source=HOSTILE, style=HOSTILE, licence=HOSTILE, skipped=[{"name": HOSTILE, "reason": HOSTILE}])
+    index.update(other_kinds=HOSTILE, enlarged=9876)
     write_json(tree / "data/prepared/index.json", index)
     metrics = json.loads((tree / "metrics/cs-10.json").read_text())
     metrics["provenance"][0]["device"] = HOSTILE
@@ -105,7 +106,8 @@ def test_hostile_texts_stay_texts(tree: Path) -> None:
     assert len(page.all("img")) == 2 + 2 * len(VARIANTS)
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert len(page.all("script")) == len(STAGES) + 2
-    assert sum(HOSTILE in text for _, text in page.texts) >= 4
+    assert sum(HOSTILE in text for _, text in page.texts) >= 5
+    assert "9,876" in html
 
 
 def test_the_run_log_script_knows_the_stages(page: Page) -> None:

@@ -114,9 +114,11 @@ def test_second_run_does_what_is_left_and_the_third_only_the_table(clone: Path) 
     (clone / "studies/tiny/study.yaml").write_text(yaml.safe_dump({**STUDY, "rows": rows}, sort_keys=False))
     commit(clone, "without the broken row")
     before = (clone / "docs/results/tiny.json").read_bytes()
-    done = study(clone, "tiny", "--jobs", "2")
-    assert "2 cells, 2 done, 0 to run" in done.stdout
-    assert (clone / "docs/results/tiny.json").read_bytes() != before
+    done = study(clone, "tiny", "--jobs", "2", "--json")
+    assert "2 cells, 2 done, 0 to run" in done.stderr
+    after = (clone / "docs/results/tiny.json").read_bytes()
+    assert after != before
+    assert json.loads(done.stdout) == json.loads(after)
     commit(clone, "results")
 
 
