@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,20 +20,17 @@ from flows.settings import PRESETS, write_params
 from flows.workspace import FULL_ID, git, home
 
 
-def given_parameters(arguments: Sequence[str]) -> dict[str, Any]:
-    """The parameters in what follows `prefect deployment`, read by Prefect's own command line.
+def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's parameters among the arguments of `prefect deployment run`.
 
-    Empty for what it refuses, which it says itself, and for parameters from stdin, which can be read once.
+    Empty for what Prefect refuses, which it says itself, and for parameters from stdin, which can be read once.
     """
-    from cyclopts import CycloptsError
     from prefect.cli._utilities import load_json_key_values
-    from prefect.cli.deployment import deployment_app
 
     try:
-        _, bound, _ = deployment_app.parse_args([*arguments], exit_on_error=False, print_error=False)
-        several = json.loads(bound.arguments.get("multiparams") or "{}")
-        return {**several, **load_json_key_values(bound.arguments.get("params") or [], "parameter")}
-    except (CycloptsError, ValueError, TypeError):
+        several = json.loads(arguments.get("multiparams") or "{}")
+        return {**several, **load_json_key_values(arguments.get("params") or [], "parameter")}
+    except (ValueError, TypeError):
         return {}
 
 
