@@ -15,11 +15,11 @@ from cspipe.runtime.ends import forget_end, read_end
 from cspipe.runtime.lease import forget
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
-from flows.command import Ended, Step, end_tree, run_command
+from flows.command import GRACE, Ended, Step, run_command
 from flows.dvc_steps import BEGINS, PUSH_KEPT
 from flows.failures import StageFailed, failure, reason
 from flows.graph import Node
-from flows.local.processes import variable
+from flows.local.processes import stop, variable
 from flows.workspace import Workspace
 
 How = Literal["ran", "restored from the run cache, not run", "up to date, not run"]
@@ -158,4 +158,4 @@ def end_earlier_attempt(run: str, stage: str, tell: Callable[[str], None]) -> No
     for process in psutil.process_iter():
         if variable(process, "CSPIPE_FLOW_RUN") == run and variable(process, "CSPIPE_STAGE") == stage:
             tell(f"{stage}: ending process {process.pid} of an earlier attempt")
-            end_tree(process.pid)
+            stop([process], GRACE)
