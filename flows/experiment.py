@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cspipe.config.params_file import load_params
 from cspipe.report.results import Metrics
+from cspipe.runtime.git import git
 from flows.command import Ended, run_command
 from flows.dvc_stage import DVC
 from flows.failures import StageFailed, reason
 from flows.scores import yardstick
-from flows.workspace import Workspace, git
+from flows.workspace import Workspace
 
 UP_TO_DATE = "Data and pipelines are up to date."
 

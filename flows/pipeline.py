@@ -39,6 +39,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
@@ -53,7 +54,7 @@ from flows.local.parts import answers
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
 from flows.settings import write_params
-from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""

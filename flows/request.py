@@ -15,9 +15,10 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from flows.local.record import read
 from flows.settings import PRESETS, write_params
-from flows.workspace import FULL_ID, git, home
+from flows.workspace import FULL_ID, home
 
 
 def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,8 @@ from pathlib import Path
 import psutil
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
+from cspipe.runtime.shared_cache import share_dvc_cache
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
@@ -52,15 +53,6 @@ def home() -> Path:
         return Path(git(start, "rev-parse", "--show-toplevel"))
     except (OSError, UserError):
         raise UserError(f"{start.resolve()}: no git clone; set CSPIPE_HOME to a clone of the project") from None
-
-
-def git(root: Path, *arguments: str) -> str:
-    """What a git command prints, stripped. Raises UserError with its last line."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
-    return done.stdout.strip()
 
 
 def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
@@ -161,7 +153,7 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
-    from dvc.config import Config  # from its configuration alone: a Repo takes a third of a second
+    from dvc.config import Config
 
     (root / ".cspipe").mkdir(exist_ok=True)
     for folder in SHARED_FOLDERS:
@@ -170,18 +162,13 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
     if weights.is_dir():
         (root / "data" / "weights").symlink_to(weights.resolve())
-    cache = Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"
-    lines = [
-        "[cache]",
-        f"    dir = {cache}",
-        "    type = reflink,hardlink,symlink,copy",
-        "[core]",
-        "    autostage = false",
-    ]
-    if bucket is not None:
-        lines += [f"    remote = {DVC_REMOTE}", f"['remote \"{DVC_REMOTE}\"']", f"    url = {bucket.url}/dvc"]
-        lines.append("    verify = true")  # else what was altered there is taken for what it was
-    (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+    share_dvc_cache(clone, root)
+    with Config(str(root / ".dvc")).edit("local") as local:
+        local["core"]["autostage"] = False
+        if bucket is not None:
+            local["core"]["remote"] = DVC_REMOTE
+            # not verified, what was altered there would be used as it is
+            local["remote"][DVC_REMOTE] = {"url": f"{bucket.url}/dvc", "verify": True}
 
 
 def _remove(clone: Path, root: Path) -> None:

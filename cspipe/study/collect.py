@@ -13,9 +13,10 @@ import yaml
 
 from cspipe.config.params import Params
 from cspipe.config.workload import costs
+from cspipe.runtime.git import git
 from cspipe.runtime.records import find_here
 from cspipe.runtime.registry import find
-from cspipe.study.clone import Clone, git
+from cspipe.study.clone import Clone
 from cspipe.study.definition import BETTER, STUDIES, Cell, Claim, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
 from cspipe.training.settings import METHODS

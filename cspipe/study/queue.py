@@ -22,8 +22,9 @@ import psutil
 import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.shared_cache import SHARED_CACHE
-from cspipe.study.clone import Clone, experiments, git
+from cspipe.study.clone import Clone, experiments
 from cspipe.study.definition import Cell
 
 EXPERIMENTS = Path(".dvc/tmp/exps")

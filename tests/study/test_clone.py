@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from cspipe.study.clone import Clone, code_of, git
+from cspipe.runtime.git import git
+from cspipe.study.clone import Clone, code_of
 from tests.stages.conftest import commit, new_repository
 
 STAGES = {
