@@ -32,6 +32,8 @@ class Clone:
     """The repository."""
     folder: Path
     """What the study keeps: the clone, logs."""
+    shared: Path
+    """Whose lineage records and features the stages use."""
     commit: str
     code: tuple[str, ...]
     """Paths that dvc.yaml lists as code of stages, as they stand there, and itself."""
@@ -88,7 +90,7 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
         )
     commit = git(home, "rev-parse", "HEAD")
     # A workspace may link the folder elsewhere; processes are known by where they really are.
-    clone = Clone(home, (folder or home / FOLDER / name).resolve(), commit, code_of(home))
+    clone = Clone(home, (folder or home / FOLDER / name).resolve(), folder or home, commit, code_of(home))
     if not (clone.root / ".git").is_dir():
         git(home, "clone", "--quiet", "--no-checkout", str(home), str(clone.root))
     git(clone.root, *FETCH, str(home), "HEAD")

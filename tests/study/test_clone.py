@@ -33,7 +33,7 @@ def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
 
     def done() -> bool:
         head = git(root, "rev-parse", "HEAD")
-        clone = Clone(root, root.parent, head, code_of(root))
+        clone = Clone(root, root.parent, root, head, code_of(root))
         return clone.done(cell, experiment)
 
     assert done()

@@ -32,8 +32,8 @@ def queue(tmp_path: Path) -> Queue:
     (root / "params.yaml").write_text("seconds: 1\n")
     (root / "dvc.yaml").write_text(PIPELINE)
     commit(root, "pipeline")
-    clone: Any = SimpleNamespace(root=root, folder=tmp_path)
-    return Queue(clone, root)
+    clone: Any = SimpleNamespace(root=root, folder=tmp_path, shared=root)
+    return Queue(clone)
 
 
 @pytest.mark.parametrize("killed", [True, False])
