@@ -7,7 +7,6 @@ import json
 import subprocess
 import tarfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +17,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from flows.local.record import read
 from flows.settings import PRESETS, write_params
-from flows.workspace import FULL_ID, home
+from flows.workspace import FULL_ID, find_commit, home
 
 
 def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,14 +63,11 @@ def presets(revision: str | None) -> bytes | None:
     try:
         clone = home()
         stack = read(clone)
-        if stack is not None and stack.api == PREFECT_API_URL.value():
-            names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
-        else:
-            names = [f"refs/tags/{revision}", *([revision] if revision and FULL_ID.fullmatch(revision) else [])]
-        commit = ""
-        for name in reversed(names):
-            with suppress(UserError):  # this clone has none of this name
-                commit = git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        here = stack is not None and stack.api == PREFECT_API_URL.value()
+        exact = revision is not None and FULL_ID.fullmatch(revision)
+        commit = find_commit(clone, revision if here or exact else f"refs/tags/{revision}")
+        if commit is None:
+            return None
         git(clone, "diff", "--quiet", commit, "--", "cspipe")
         archive = ["git", "archive", commit, PRESETS.as_posix()]
         return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout

@@ -88,11 +88,9 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
         if changed:
             few = ", ".join(changed[:3])
             raise UserError(f"{clone}: {len(changed)} uncommitted changes ({few}); commit them, or name a revision")
-    elif not FULL_ID.fullmatch(revision) or _commit(clone, revision) is None:
+    elif not FULL_ID.fullmatch(revision) or find_commit(clone, revision) is None:
         _fetch(clone)
-    # Origin's branch goes before the clone's own, which may be as old as the clone.
-    names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
-    commit = next((found for name in names if (found := _commit(clone, name))), None)
+    commit = find_commit(clone, revision)
     if commit is None:
         raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it")
     if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
@@ -103,11 +101,15 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
     return commit
 
 
-def _commit(clone: Path, name: str) -> str | None:
-    try:
-        return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    except UserError:
-        return None
+def find_commit(clone: Path, revision: str | None) -> str | None:
+    """Commit id of a revision (None: HEAD) as the clone has it, None if it has none of this name.
+
+    Origin's branch goes before the clone's own, which may be as old as the clone.
+    """
+    for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
+        with suppress(UserError):
+            return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return None
 
 
 def _fetch(clone: Path) -> None:
