@@ -10,13 +10,14 @@ import psutil
 import pytest
 
 from cspipe.runtime.ends import End
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import StageRunner, end_earlier_attempt
 from flows.failures import StageFailed, Transient
 from flows.graph import read_graph
 from flows.workspace import open_workspace
 from tests.s3_server import S3
-from tests.stages.conftest import commit, new_repository, run_in
+from tests.stages.conftest import new_repository, run_in
 
 PIPELINE = """
 stages:
@@ -50,19 +51,14 @@ Runner = Callable[..., tuple[str, list[str]]]
 @pytest.fixture
 def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
     """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines); `hear` gets them."""
-    origin = new_repository(tmp_path / "origin")
-    (origin / "dvc.yaml").write_text(PIPELINE)
-    (origin / "a.txt").write_text("1")
-    (origin / "bad.py").write_text(BAD)
-    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing*\n")
-    commit(origin, "start")
+    files = {"dvc.yaml": PIPELINE, "a.txt": "1", "bad.py": BAD, ".gitignore": "/.cspipe/\n/out\n/nothing*\n"}
+    origin = new_repository(tmp_path / "origin", files)
 
     def run(machine: str, stage: str, hear: Callable[[str], None] = print) -> tuple[str, list[str]]:
         clone, lines = tmp_path / machine, list[str]()
         if not clone.exists():
             run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
-        head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
-        with open_workspace(clone, head, f"run-{stage}", bucket) as workspace:
+        with open_workspace(clone, git(clone, "rev-parse", "HEAD"), f"run-{stage}", bucket) as workspace:
             node = next(node for node in read_graph(workspace.root) if node.name == stage)
 
             def tell(line: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import Outcome, StageRunner
 from flows.graph import read_graph
@@ -34,11 +35,8 @@ class Place:
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
         self.folder, self.bucket, self.told = folder, bucket, list[str]()
-        origin = new_repository(folder / "origin")
-        (origin / "dvc.yaml").write_text(PIPELINE)
-        (origin / "a.txt").write_text("1")
-        (origin / ".gitignore").write_text("/.cspipe/\n/out\n/two.txt\n")
-        commit(origin, "start")
+        files = {"dvc.yaml": PIPELINE, "a.txt": "1", ".gitignore": "/.cspipe/\n/out\n/two.txt\n"}
+        new_repository(folder / "origin", files)
 
     def clone(self, name: str) -> Path:
         run_in(self.folder, "git", "clone", "-q", str(self.folder / "origin"), name)
@@ -46,8 +44,7 @@ class Place:
 
     def settle(self, clone: Path, *, then_run: bool = False) -> tuple[dict[str, Outcome], Workspace]:
         """What the driver of a clone settles; `then_run`: and runs the others. The workspace is gone afterwards."""
-        head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
-        with open_workspace(clone, head, "run", self.bucket) as workspace:
+        with open_workspace(clone, git(clone, "rev-parse", "HEAD"), "run", self.bucket) as workspace:
             nodes = read_graph(workspace.root)
             known = settle(workspace, nodes, self.told.append)
             for node in nodes if then_run else []:

@@ -18,16 +18,12 @@ PARAMS: dict[str, Any] = {"train": {"method": "plain"}, "variants": {"few": {"sa
 
 
 def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
-    root = new_repository(tmp_path.resolve() / "clone")
-    files = [root / f"cspipe/{name}.py" for name in ("loss", "methods/plain", "methods/rival", "samplers/ddim")]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    (root / "metrics").mkdir()
-    (root / "metrics/few.json").write_text("{}")
-    commit(root, "an experiment")
+    names = [f"cspipe/{name}.py" for name in ("loss", "methods/plain", "methods/rival", "samplers/ddim")]
+    pipeline = {"dvc.yaml": yaml.safe_dump({"stages": STAGES}), "params.yaml": yaml.safe_dump(PARAMS)}
+    root = new_repository(
+        tmp_path.resolve() / "clone", dict.fromkeys(names, "") | pipeline | {"metrics/few.json": "{}"}
+    )
+    files = [root / name for name in names]
     experiment = git(root, "rev-parse", "HEAD")
     cell: Any = SimpleNamespace(tree=PARAMS, variants=["few"])
 
