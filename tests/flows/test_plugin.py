@@ -36,8 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (server.folder / "pipeline.py").write_text(PIPELINE)
         committed(server.folder)
         Stack(server.folder, "mark", server.url).save()
-        server.prefect("work-pool", "create", "cpu", "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu")
         yield server
 
 
