@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.local import record, s3_server
-from flows.local.record import STACK, Stack
+from flows.local import record
+from flows.local.record import Stack
 
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
@@ -55,10 +55,3 @@ def kill(stack: Stack, *names: str) -> None:
     for part in stack.parts:
         if part.name in names:
             os.kill(part.pid, signal.SIGKILL)
-
-
-def sockets(project: Path) -> list[Path]:
-    """What is left of the stack's S3 server in the temporary folder."""
-    ports = s3_server.read_ports(project / STACK / "s3").values()
-    numbers = [number for port in ports for number in (port, port + 10000)]  # HTTP and gRPC
-    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.local import parts, processes, record
+from flows.local import parts, processes, record, s3_server
 from flows.local.processes import Part
 from flows.local.record import STACK, Stack
 from flows.local.stack import SETTINGS
-from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, sockets, typed, user
+from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, typed, user
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
 
@@ -67,7 +67,7 @@ def test_from_up_to_down(project: Path) -> None:
     assert processes.marked(up.mark) == []
     assert not any(part.process for part in up.parts)
     assert not (project / SETTINGS).exists()
-    assert sockets(project) == []
+    assert s3_server.sockets(project / STACK / "s3") == []
     assert "nothing to stop" in run(project, typed("down()")).stdout
 
 
