@@ -13,23 +13,7 @@ DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: run-stage-gpu, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
 """
-DRIVER = """
-import sys
-from cspipe.runtime.errors import UserError
-from flows.local.stack import down, up
-from flows.local.status import status
-from flows.local.workers import worker
-try:
-    sys.exit(0 if {call} in (None, True) else 1)
-except UserError as error:
-    sys.exit(f"cspipe: {{error}}")
-"""
-PREFECT = str(Path(sys.executable).parent / "prefect")
-
-
-def typed(call: str) -> list[str]:
-    """The command for a call, as `cspipe` makes it."""
-    return [sys.executable, "-c", DRIVER.format(call=call)]
+CSPIPE, PREFECT = (str(Path(sys.executable).parent / name) for name in ("cspipe", "prefect"))
 
 
 def user(**variables: str) -> dict[str, str]:
