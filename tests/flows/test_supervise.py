@@ -130,7 +130,7 @@ def age(deployment: DeploymentResponse) -> timedelta:
     return datetime.now(UTC) - created
 
 
-def said(client: SyncPrefectClient) -> int:
+def warnings(client: SyncPrefectClient) -> int:
     return sum(artifact.key == MISSED for artifact in client.read_artifacts())
 
 
@@ -140,12 +140,12 @@ def test_a_nightly_that_found_nothing_out_is_said_once(
     for ended in (Cancelled(name="Skipped"), Failed(), LOST):
         put_through(client, nightly.id, Running(), ended)
     Watch(WINDOW).look(client)
-    assert said(client) == 0, "the schedule is new: nothing to miss"
+    assert warnings(client) == 0, "the schedule is new: nothing to miss"
     short = age(nightly)
     with caplog.at_level(logging.WARNING, "cspipe.supervise"):
         for _ in range(2):
             Watch(WINDOW, nightly=short).look(client)
-    assert said(client) == len([line for line in caplog.messages if "has not run" in line]) == 1
+    assert warnings(client) == len([line for line in caplog.messages if "has not run" in line]) == 1
 
 
 @pytest.mark.parametrize("ended", [Completed(), Failed(name="Drifted")])
@@ -154,9 +154,9 @@ def test_a_night_that_ran_is_not_missed_whatever_it_found(
 ) -> None:
     put_through(client, nightly.id, Running(), ended)
     Watch(WINDOW, nightly=age(nightly)).look(client)
-    assert said(client) == 0
+    assert warnings(client) == 0
     Watch(WINDOW, nightly=age(nightly)).look(client, datetime.now(UTC) + timedelta(hours=1))
-    assert said(client) == 1, "nothing ran in the last seconds of that hour"
+    assert warnings(client) == 1, "nothing ran in the last seconds of that hour"
 
 
 def test_a_window_that_would_end_healthy_runs_is_refused() -> None:

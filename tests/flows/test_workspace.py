@@ -145,16 +145,16 @@ def store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch
 
 def test_a_store_that_is_away_is_waited_for(s3: S3, store: pytest.MonkeyPatch) -> None:
     store.setattr(workspace, "SECONDS_BETWEEN_CHECKS", 0.1)
-    told: list[str] = []
+    lines: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
-        s3.start()  # the outage ends once it is told
+        lines.append(line)
+        s3.start()  # the outage ends once it is logged
 
     s3.stop()
     assert shared_bucket(tell) is not None
-    assert len(told) == 1
-    assert "for 30 min at most" in told[0]
+    assert len(lines) == 1
+    assert "for 30 min at most" in lines[0]
     s3.stop()
     try:
         with pytest.raises(StorageError, match="waited for 0 min"):
