@@ -129,8 +129,6 @@ def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_e
     ("state", "end"),
     [
         (Failed(name="PREEMPTED", message="train: preempted"), End.PREEMPTED),
-        (Failed(name="KILLED", message="train: killed"), End.KILLED),
-        (Failed(name="S3_AWAY", message="S3"), End.S3_AWAY),
         (Failed(name="FAILED", message="train: a bad value"), None),
         (Failed(message="Flow run encountered an exception: KeyError: 'a'"), None),
         (Crashed(message="worker lost"), End.PREEMPTED),
