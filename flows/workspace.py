@@ -18,7 +18,7 @@ import psutil
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
-from cspipe.runtime.shared_cache import share_dvc_cache
+from cspipe.runtime.shared_cache import link_folders, share_dvc_cache
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
@@ -31,8 +31,8 @@ FULL_ID = re.compile("[0-9a-f]{40}")
 NAME = re.compile(r"[a-zA-Z0-9][\w.@-]*", re.ASCII)
 """Of a run or its stage: it becomes a folder, keys in the bucket, an experiment."""
 SECONDS_BETWEEN_CHECKS = 10.0
-SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
-"""Folders of .cspipe that outlive a workspace: they are the clone's."""
+SHARED_FOLDERS = (".cspipe/states", ".cspipe/features", ".cspipe/lineage", ".cspipe/wandb")
+"""They outlive a workspace: they are the clone's."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,7 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
     from dvc.config import Config
 
-    (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in SHARED_FOLDERS:
-        (clone / ".cspipe" / folder).mkdir(parents=True, exist_ok=True)
-        (root / ".cspipe" / folder).symlink_to((clone / ".cspipe" / folder).resolve())
-    weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
-    if weights.is_dir():
-        (root / "data" / "weights").symlink_to(weights.resolve())
+    link_folders(clone, root, *SHARED_FOLDERS)
     share_dvc_cache(clone, root)
     with Config(str(root / ".dvc")).edit("local") as local:
         local["core"]["autostage"] = False
