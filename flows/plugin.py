@@ -47,8 +47,10 @@ def setup_environment(*, ctx: HookContext) -> None:
         _leave_what_still_ends()
         _use_own_temporary_folder()
     start = next((place for place, word in enumerate(sys.argv, 1) if word in {"deployment", "deployments"}), None)
-    if start is None or (name := (arguments := _arguments(sys.argv[start:])).get("name")) is None:
+    arguments = {} if start is None else _arguments(sys.argv[start:])
+    if "name" not in arguments:
         return
+    name = arguments["name"]
     try:
         full = name if "/" in name else _full_name(name, ctx.api_url)
         if full != name:
