@@ -11,11 +11,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from flows.local.processes import stop
 
 SECONDS_BETWEEN_PROGRESS = 30.0
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -77,6 +78,7 @@ def run_command(
     every 2 s) says so, or at an interrupt, all that it started gets SIGTERM, and SIGKILL 25 s later, 7 s if unwanted.
     """
     process = _start(command, folder, environment or {})
+    top = psutil.Process(process.pid)  # nobody has waited for it yet, so it is there
     deadline, done, stopped = time.monotonic() + hours * 3600, threading.Event(), list[bool]()
 
     def watch() -> None:
@@ -85,7 +87,7 @@ def run_command(
             late = time.monotonic() > deadline
             if late or unwanted():
                 stopped.append(late)
-                end_tree(process.pid, GRACE if late else SHORT_GRACE)
+                stop([top], GRACE if late else SHORT_GRACE)
                 return
 
     (watcher := threading.Thread(target=watch, daemon=True)).start()
@@ -99,7 +101,7 @@ def run_command(
     finally:
         done.set()
         if process.poll() is None:
-            end_tree(process.pid)
+            stop([top], GRACE)
     return Ended(status, tuple(last), any(stopped))
 
 
@@ -131,18 +133,3 @@ def _follow(lines: Iterable[str], tell: Callable[[str], None], progress: Callabl
             tell(line)
             progress(step)
     return last
-
-
-def end_tree(pid: int, grace: float = GRACE) -> None:
-    """Ask a process and all it started to end, at once, as DVC leaves its child running; then make them."""
-    try:
-        top = psutil.Process(pid)
-        family = [*top.children(recursive=True), top]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(family, timeout=grace)[1]:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()

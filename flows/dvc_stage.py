@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,11 +14,11 @@ from cspipe.runtime.ends import forget_end, read_end
 from cspipe.runtime.lease import forget
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
-from flows.command import Ended, Step, end_tree, run_command
-from flows.dvc_steps import BEGINS, PUSH_KEPT
+from flows.command import GRACE, Ended, Step, run_command
+from flows.dvc_steps import BEGINS, push_steps, steps_command
 from flows.failures import StageFailed, failure, reason
 from flows.graph import Node
-from flows.local.processes import variable
+from flows.local.processes import stop, variable
 from flows.workspace import Workspace
 
 How = Literal["ran", "restored from the run cache, not run", "up to date, not run"]
@@ -27,8 +26,6 @@ UP_TO_DATE: How = "up to date, not run"
 RESTORED: How = "restored from the run cache, not run"
 PATIENCE = (5, 10, 20, 40, *[60] * 29)
 """Seconds between tries while S3 cannot be reached: half an hour."""
-DVC = ("python", "-m", "dvc", "--wait-for-lock")
-"""A single command of DVC's; a stage needs several, see flows/dvc_steps.py."""
 AWAY = ("connect", "timed out", "timeout", "slowdown", "reduce your request rate", "internalerror")
 """Signs in DVC's messages, which have no status for it, that S3 did not answer, or was too busy to."""
 HINTS = ("To track the changes", "git add", "To enable auto staging", "dvc config", "Use `dvc push`")
@@ -94,9 +91,8 @@ class StageRunner:
         repro = ["repro", "--single-item", node.name]
         if self.workspace.bucket is None:
             return [repro]
-        pull, push = ["pull", *node.upstream, *node.data], ["push", "--run-cache", node.name]
-        steps = [[*repro, "--pull"], push, *([[PUSH_KEPT, node.name]] if node.files else [])]
-        return [pull, *steps] if len(pull) > 1 else steps
+        read = [*node.upstream, *node.data]
+        return [*([["pull", *read]] if read else []), [*repro, "--pull"], *push_steps(node)]
 
     def _command(self, steps: Sequence[Sequence[str]], node: Node, on_step: Callable[[Step], None]) -> Ended:
         names = {"CSPIPE_FLOW_RUN": self.run, "CSPIPE_STAGE": node.name}
@@ -104,7 +100,7 @@ class StageRunner:
             names["CSPIPE_S3"] = self.workspace.bucket.url
         self._step = 0
         return run_command(
-            ["python", "-m", "flows.dvc_steps", json.dumps(steps)],
+            steps_command(steps),
             self.workspace.root,
             tell=self._on_line,
             progress=on_step,
@@ -158,4 +154,4 @@ def end_earlier_attempt(run: str, stage: str, tell: Callable[[str], None]) -> No
     for process in psutil.process_iter():
         if variable(process, "CSPIPE_FLOW_RUN") == run and variable(process, "CSPIPE_STAGE") == stage:
             tell(f"{stage}: ending process {process.pid} of an earlier attempt")
-            end_tree(process.pid)
+            stop([process], GRACE)

@@ -11,13 +11,27 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from hashlib import md5
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.graph import Node
 
 BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
 PUSH_KEPT = "push-kept"
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 ALTERED = "of DVC's cache or remote was altered and is not used; delete it there"
+
+
+def steps_command(steps: Sequence[Sequence[str]]) -> list[str]:
+    """The command that runs steps."""
+    return ["python", "-m", "flows.dvc_steps", json.dumps(steps)]
+
+
+def push_steps(*nodes: Node) -> list[list[str]]:
+    """What pushes the results of stages, and those of their files that git keeps: a restore needs them too."""
+    kept_by_git = [[PUSH_KEPT, node.name] for node in nodes if node.files]
+    return [["push", "--run-cache", *(node.name for node in nodes)], *kept_by_git]
 
 
 def run(steps: Sequence[Sequence[str]]) -> int:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from cspipe.config.params_file import load_params
 from cspipe.report.results import Metrics
+from cspipe.runtime.git import git
 from flows.command import Ended, run_command
-from flows.dvc_stage import DVC
 from flows.failures import StageFailed, reason
 from flows.scores import yardstick
-from flows.workspace import Workspace, git
+from flows.workspace import Workspace
 
 UP_TO_DATE = "Data and pipelines are up to date."
 
@@ -54,7 +54,8 @@ def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[
 
 
 def _dvc(workspace: Workspace, arguments: list[str], hours: float = 1.0) -> Ended:
-    return run_command([*DVC, *arguments], workspace.root, tell=lambda line: None, hours=hours)
+    command = ["python", "-m", "dvc", "--wait-for-lock", *arguments]
+    return run_command(command, workspace.root, tell=lambda line: None, hours=hours)
 
 
 def scores_now(root: Path) -> dict[str, Metrics]:

@@ -42,20 +42,20 @@ class Transient(Exception):
         self.end, self.reached = end, reached
 
 
-def failure(stage: str, ended: Ended, said: StageEnd | None, hours: float, reached: int) -> StageFailed | Transient:
-    """The exception for a `dvc repro` of the stage that failed; `said`: what the stage itself wrote, if it began."""
+def failure(stage: str, ended: Ended, written: StageEnd | None, hours: float, reached: int) -> StageFailed | Transient:
+    """The exception for a `dvc repro` of the stage that failed; `written`: what the stage itself wrote, if it began."""
     if ended.timed_out:
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
-    if said is None or said.end is End.DONE:
-        said = StageEnd(stage, End.FAILED, reason(ended.lines).removeprefix(f"cspipe {stage}: "))
-    if said.end is End.KILLED or ended.status in (-signal.SIGKILL, End.KILLED):
+    if written is None or written.end is End.DONE:
+        written = StageEnd(stage, End.FAILED, reason(ended.lines).removeprefix(f"cspipe {stage}: "))
+    if written.end is End.KILLED or ended.status in (-signal.SIGKILL, End.KILLED):
         return Transient(
             f"{stage}: killed from outside (signal 9) at {reached} images, often for want of memory; started again, it "
             "goes on from its last stored state, if there is one",
             End.KILLED,
             reached,
         )
-    return stage_error(f"{stage}: {said.message}", said.end, reached)
+    return stage_error(f"{stage}: {written.message}", written.end, reached)
 
 
 def stage_error(message: str, end: End, reached: int) -> StageFailed | Transient:

@@ -63,14 +63,6 @@ def lock_entries(root: Path) -> dict[str, Any]:
     return dict(load_yaml(str(root / LOCK)).get("stages", {})) if (root / LOCK).exists() else {}
 
 
-def lock_entry(root: Path, stage: str) -> dict[str, Any]:
-    """A stage's entry of dvc.lock. Raises UserError if it has none."""
-    entries = lock_entries(root)
-    if stage not in entries:
-        raise UserError(f"{root / LOCK}: no entry of stage {stage}")
-    return dict(entries[stage])
-
-
 def check_entry(entry: Any, where: str) -> None:
     """Raise UserError unless an entry of dvc.lock has DVC's form and the hashes of files in it are hashes.
 
@@ -96,7 +88,7 @@ def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) ->
     for output in (root / name for name in node.files):
         files += sorted(file for file in output.rglob("*") if file.is_file()) if output.is_dir() else [output]
     texts = {str(file.relative_to(root)): file.read_text() for file in files}
-    result = {"lock": lock_entry(root, node.name), "files": texts, "how": how, "seconds": seconds}
+    result = {"lock": lock_entries(root)[node.name], "files": texts, "how": how, "seconds": seconds}
     place.bucket.put_json(place.result, result)
 
 

@@ -9,7 +9,7 @@ from cspipe.cli.experiments import dvc_output
 from cspipe.runtime.errors import UserError
 from flows.command import run_command
 from flows.dvc_stage import RESTORED, Outcome
-from flows.dvc_steps import ALTERED, BEGINS, PUSH_KEPT
+from flows.dvc_steps import ALTERED, BEGINS, push_steps, steps_command
 from flows.failures import reason
 from flows.graph import HOURS, Node
 from flows.workspace import Workspace
@@ -39,14 +39,14 @@ def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], No
 def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> list[Node]:
     """The stages that DVC had or restored from its caches, here or in the bucket. Raises UserError."""
     pull = ["--pull"] if workspace.bucket is not None else []
-    command = ["python", "-m", "flows.dvc_steps", json.dumps([["repro", "--keep-going", *pull]])]
+    command = steps_command([["repro", "--keep-going", *pull]])
 
-    def hear(line: str) -> None:
+    def log_altered(line: str) -> None:
         """A line of DVC's, told if it names what was altered."""
         if ALTERED in line:
             tell(line)
 
-    run_command(command, workspace.root, tell=hear, hours=HOURS, environment=RUN_NOTHING)
+    run_command(command, workspace.root, tell=log_altered, hours=HOURS, environment=RUN_NOTHING)
     left = json.loads(dvc_output(workspace.root, "status", "--json"))
     known: dict[str, Node] = {}
     for node in nodes:  # each after those that it reads from
@@ -56,10 +56,7 @@ def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], 
 
 
 def _push(workspace: Workspace, known: Sequence[Node]) -> None:
-    """Push results, and those of their files that git keeps, as a restore needs them too. Raises UserError."""
-    kept_by_git = [[PUSH_KEPT, node.name] for node in known if node.files]
-    steps = [["push", "--run-cache", *(node.name for node in known)], *kept_by_git]
-    command = ["python", "-m", "flows.dvc_steps", json.dumps(steps)]
-    ended = run_command(command, workspace.root, tell=lambda line: None, hours=HOURS)
+    """Push results. Raises UserError."""
+    ended = run_command(steps_command(push_steps(*known)), workspace.root, tell=lambda line: None, hours=HOURS)
     if ended.status:
         raise UserError(reason([line for line in ended.lines if not line.startswith(BEGINS)]))

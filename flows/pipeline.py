@@ -39,6 +39,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
@@ -49,11 +50,10 @@ from flows.failures import DELAYS, worth_another_attempt
 from flows.graph import Node, read_graph
 from flows.handover import Place
 from flows.known_results import settle
-from flows.local.parts import answers
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
 from flows.settings import write_params
-from flows.workspace import Workspace, check_code, git, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
@@ -198,7 +198,7 @@ def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
 
 
 def main() -> None:
-    """Run the pipeline in this process, told to the server of the settings, or to one that lives as long as the run."""
+    """Run the pipeline in this process, with a server of its own that lives as long as the run."""
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=main.__doc__)
     parser.add_argument("--preset", default="demo", help="a preset of the revision (`cspipe params list`)")
     parser.add_argument("--revision", help="commit, tag or branch; HEAD if not given")
@@ -208,7 +208,7 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     password = f"cspipe:{secrets.token_hex(16)}"  # others on this machine reach its port too
-    alone = {
+    settings = {
         PREFECT_API_URL: None,
         PREFECT_API_AUTH_STRING: password,
         PREFECT_SERVER_API_AUTH_STRING: password,
@@ -216,8 +216,7 @@ def main() -> None:
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
     }
-    api = PREFECT_API_URL.value()
-    with temporary_settings({} if api and answers(api) else alone):
+    with temporary_settings(settings):
         state = pipeline(arguments.preset, arguments.revision, overrides, return_state=True)
     print(state.message)
     raise SystemExit(0 if state.is_completed() else 1)

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.plugins import HookContext
 
-COMMANDS = {"run", "inspect"}
 FLOWS = {"pipeline", "sweep"}
 """Flows that take a preset, a revision and overrides."""
-FLAGS = {"--watch", "--no-watch", "--help", "--prompt", "--no-prompt"}
-"""Options of these commands that take no value of their own; all others do."""
 TIMEOUT = 10.0
 """Seconds to wait for the server."""
 
@@ -49,15 +46,17 @@ def setup_environment(*, ctx: HookContext) -> None:
     if "worker" in sys.argv:
         _leave_what_still_ends()
         _use_own_temporary_folder()
-    place = _name_place(sys.argv)
-    if place is None:
+    start = next((place for place, word in enumerate(sys.argv, 1) if word in {"deployment", "deployments"}), None)
+    arguments = {} if start is None else _arguments(sys.argv[start:])
+    if "name" not in arguments:
         return
+    name = arguments["name"]
     try:
-        if "/" not in sys.argv[place]:
-            full = _full_name(sys.argv[place], ctx.api_url)
-            print(f"cspipe: {sys.argv[place]} is {full}", file=sys.stderr)
-            sys.argv[place] = full
-        _check_request(sys.argv, sys.argv[place])
+        full = name if "/" in name else _full_name(name, ctx.api_url)
+        if full != name:
+            print(f"cspipe: {name} is {full}", file=sys.stderr)
+            sys.argv[start:] = _replaced(sys.argv[start:], name, full)
+        _check_request(arguments, full)
     except UserError as error:
         print(f"cspipe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -88,15 +87,13 @@ def _use_own_temporary_folder() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
-def _check_request(argv: Sequence[str], name: str) -> None:
+def _check_request(arguments: Mapping[str, Any], name: str) -> None:
     """Raise UserError if `prefect deployment run` of `name` gives parameters that its flow cannot use."""
     flow = name.partition("/")[0]
-    if flow not in FLOWS or not any(word.startswith("-p") or word.startswith("--param") for word in argv):
-        return
-    from flows.request import check, given_parameters
+    if flow in FLOWS and arguments.keys() & {"params", "multiparams"}:
+        from flows.request import check, typed_parameters
 
-    start = next(place for place, word in enumerate(argv) if word in {"deployment", "deployments"})
-    check(flow, {**_deployed_parameters(name), **given_parameters(argv[start + 1 :])})
+        check(flow, {**_deployed_parameters(name), **typed_parameters(arguments)})
 
 
 def _deployed_parameters(name: str) -> dict[str, Any]:
@@ -119,26 +116,26 @@ def _is_prefect(argv: Sequence[str], original: Sequence[str]) -> bool:
     return bool(argv) and Path(argv[0]).stem == "prefect"
 
 
-def _name_place(argv: Sequence[str]) -> int | None:
-    """Where the deployment's name stands in `prefect deployment run|inspect ... NAME ...`, None in other commands."""
-    words: list[int] = []
-    place = 1
-    while place < len(argv) and len(words) < 3:
-        word = argv[place]
-        if word == "--id" or word.startswith("--id="):
-            return None
-        if not word.startswith("-"):
-            words.append(place)
-        place += 2 if _takes_value(word) else 1
-    if len(words) < 3 or argv[words[0]] not in {"deployment", "deployments"} or argv[words[1]] not in COMMANDS:
-        return None
-    return words[2]
+def _arguments(words: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `prefect deployment run` and `inspect`, as Prefect's own command line reads these words.
+
+    Empty for other commands, and for what Prefect refuses, which it says itself.
+    """
+    from cyclopts import CycloptsError
+    from prefect.cli.deployment import deployment_app
+
+    try:
+        command, bound, _ = deployment_app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError:
+        return {}
+    return dict(bound.arguments) if command.__name__ in ("run", "inspect") else {}
 
 
-def _takes_value(word: str) -> bool:
-    """Whether the next word is this option's value. `--param=x` and `-px` carry theirs."""
-    attached = "=" in word or (not word.startswith("--") and len(word) > 2)
-    return word.startswith("-") and word not in FLAGS | {"--"} and not attached
+def _replaced(words: Sequence[str], name: str, full: str) -> list[str]:
+    """The words with the deployment's name replaced, and no option's value that happens to be the same."""
+    places = (place for place, word in enumerate(words) if word == name)
+    tried = ([*words[:place], full, *words[place + 1 :]] for place in places)
+    return next(each for each in tried if _arguments(each)["name"] == full)
 
 
 def _full_name(name: str, api_url: str | None) -> str:

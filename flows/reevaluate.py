@@ -19,7 +19,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged, StorageError
 from flows.failures import StageFailed
-from flows.nightly.checks import MAY_DIFFER, Bench, Finding, Scores, check_fresh_seeds, check_same_seeds, verdicts
+from flows.nightly.checks import MAY_DIFFER, Finding, Scorer, Scores, check_fresh_seeds, check_same_seeds, verdicts
 from flows.nightly.drift import BETTER, worst
 from flows.nightly.registry import Model, registered_models
 from flows.nightly.restore import isolate, needed, read_lock, restore, variants_of
@@ -131,10 +131,10 @@ def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checke
 
 def check_variant(variant: str, workspace: Workspace, night: Night, variants: int) -> Finding:
     """Both checks of a variant, one of `variants` of its revision."""
-    bench = Bench(workspace.root, run_name(), night.log)
-    found = check_same_seeds(bench, variant)
+    scorer = Scorer(workspace.root, run_name(), night.log)
+    found = check_same_seeds(scorer, variant)
     calm, known = not found.problems, known_repeats(night.bucket, workspace.revision, variant)
-    check_fresh_seeds(found, bench, known, night.repeats, len(BETTER) * variants, night.seed)
+    check_fresh_seeds(found, scorer, known, night.repeats, len(BETTER) * variants, night.seed)
     if calm and found.differs.keys() - set(MAY_DIFFER):
         found.problems.append("same samples and scores; register a version made with what is installed")
     return found

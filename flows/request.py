@@ -6,8 +6,7 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,25 +14,23 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from flows.local.record import read
 from flows.settings import PRESETS, write_params
-from flows.workspace import FULL_ID, git, home
+from flows.workspace import FULL_ID, find_commit, home
 
 
-def given_parameters(arguments: Sequence[str]) -> dict[str, Any]:
-    """The parameters in what follows `prefect deployment`, read by Prefect's own command line.
+def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's parameters among the arguments of `prefect deployment run`.
 
-    Empty for what it refuses, which it says itself, and for parameters from stdin, which can be read once.
+    Empty for what Prefect refuses, which it says itself, and for parameters from stdin, which can be read once.
     """
-    from cyclopts import CycloptsError
     from prefect.cli._utilities import load_json_key_values
-    from prefect.cli.deployment import deployment_app
 
     try:
-        _, bound, _ = deployment_app.parse_args([*arguments], exit_on_error=False, print_error=False)
-        several = json.loads(bound.arguments.get("multiparams") or "{}")
-        return {**several, **load_json_key_values(bound.arguments.get("params") or [], "parameter")}
-    except (CycloptsError, ValueError, TypeError):
+        several = json.loads(arguments.get("multiparams") or "{}")
+        return {**several, **load_json_key_values(arguments.get("params") or [], "parameter")}
+    except (ValueError, TypeError):
         return {}
 
 
@@ -66,14 +63,11 @@ def presets(revision: str | None) -> bytes | None:
     try:
         clone = home()
         stack = read(clone)
-        if stack is not None and stack.api == PREFECT_API_URL.value():
-            names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
-        else:
-            names = [f"refs/tags/{revision}", *([revision] if revision and FULL_ID.fullmatch(revision) else [])]
-        commit = ""
-        for name in reversed(names):
-            with suppress(UserError):  # this clone has none of this name
-                commit = git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        here = stack is not None and stack.api == PREFECT_API_URL.value()
+        exact = revision is not None and FULL_ID.fullmatch(revision)
+        commit = find_commit(clone, revision if here or exact else f"refs/tags/{revision}")
+        if commit is None:
+            return None
         git(clone, "diff", "--quiet", commit, "--", "cspipe")
         archive = ["git", "archive", commit, PRESETS.as_posix()]
         return subprocess.run(archive, cwd=clone, capture_output=True, check=True).stdout

@@ -100,8 +100,8 @@ def read_cells(root: Path, name: str, ended: Ended) -> list[dict[str, Any]]:
     if ended.timed_out:
         raise StageFailed(f"{name}: not done after {HOURS:g} hours")
     if not file.is_file() or not file.with_suffix(".md").is_file():
-        said = [line.removeprefix("cspipe: ") for line in ended.lines if line.startswith("cspipe: ")]
-        raise StageFailed(f"{name}: {said[-1] if said else reason(ended.lines)}")
+        refusals = [line.removeprefix("cspipe: ") for line in ended.lines if line.startswith("cspipe: ")]
+        raise StageFailed(f"{name}: {refusals[-1] if refusals else reason(ended.lines)}")
     cells: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["cells"]
     return cells
 

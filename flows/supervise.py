@@ -166,7 +166,7 @@ def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) 
         since = [schedule.created for schedule in deployment.schedules if schedule.active and schedule.created]
         if deployment.paused or not since or now - min(since) < limit:
             continue
-        if _runs(client, name, ran) or _said(client, now - limit):
+        if _runs(client, name, ran) or _warned(client, now - limit):
             continue
         text = (
             f"{NIGHTLY} has not run for {limit.total_seconds() / 3600:.0f} h although its schedule is active; "
@@ -176,7 +176,7 @@ def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) 
         client.create_artifact(ArtifactCreate(key=MISSED, type="markdown", description="Nightly missed", data=text))
 
 
-def _said(client: SyncPrefectClient, after: datetime) -> bool:
+def _warned(client: SyncPrefectClient, after: datetime) -> bool:
     known = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [MISSED]}}))
     return any(artifact.created is not None and artifact.created > after for artifact in known)
 

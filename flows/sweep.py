@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.futures import wait
 from prefect.runtime import deployment, flow_run
@@ -60,13 +60,14 @@ def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
     the runs that it had started.
     """
     point = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
-    for attempt in itertools.count(1):
+    for attempt in range(1, ATTEMPTS + 1):
         once = f"{flow_run.id}-{point}-{attempt}"
         sent: FlowRun = run_deployment(POINT, parameters=parameters, timeout=0, idempotency_key=once)  # type: ignore[assignment]
-        state = wait_for_run(sent.id, sent.name, DRIVER_POOL, get_run_logger().info).state
-        if state is not None and (not state.is_crashed() or attempt == ATTEMPTS):
-            return state
-    raise AssertionError("the count never ends")
+        ended = wait_for_run(sent.id, sent.name, DRIVER_POOL, get_run_logger().info)
+        if ended.state_type is not StateType.CRASHED:
+            break
+    assert ended.state is not None
+    return ended.state
 
 
 @flow(name="sweep", task_runner=ThreadPoolTaskRunner(max_workers=3), persist_result=False)  # type: ignore[arg-type]

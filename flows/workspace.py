@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,8 @@ from pathlib import Path
 import psutil
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
+from cspipe.runtime.shared_cache import link_folders, share_dvc_cache
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
@@ -30,8 +31,8 @@ FULL_ID = re.compile("[0-9a-f]{40}")
 NAME = re.compile(r"[a-zA-Z0-9][\w.@-]*", re.ASCII)
 """Of a run or its stage: it becomes a folder, keys in the bucket, an experiment."""
 SECONDS_BETWEEN_CHECKS = 10.0
-SHARED_FOLDERS = ("states", "features", "lineage", "wandb")
-"""Folders of .cspipe that outlive a workspace: they are the clone's."""
+SHARED_FOLDERS = (".cspipe/states", ".cspipe/features", ".cspipe/lineage", ".cspipe/wandb")
+"""They outlive a workspace: they are the clone's."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,6 @@ def home() -> Path:
         return Path(git(start, "rev-parse", "--show-toplevel"))
     except (OSError, UserError):
         raise UserError(f"{start.resolve()}: no git clone; set CSPIPE_HOME to a clone of the project") from None
-
-
-def git(root: Path, *arguments: str) -> str:
-    """What a git command prints, stripped. Raises UserError with its last line."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
-    return done.stdout.strip()
 
 
 def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
@@ -96,11 +88,9 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
         if changed:
             few = ", ".join(changed[:3])
             raise UserError(f"{clone}: {len(changed)} uncommitted changes ({few}); commit them, or name a revision")
-    elif not FULL_ID.fullmatch(revision) or _commit(clone, revision) is None:
+    elif not FULL_ID.fullmatch(revision) or find_commit(clone, revision) is None:
         _fetch(clone)
-    # Origin's branch goes before the clone's own, which may be as old as the clone.
-    names = ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]
-    commit = next((found for name in names if (found := _commit(clone, name))), None)
+    commit = find_commit(clone, revision)
     if commit is None:
         raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it")
     if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
@@ -111,11 +101,15 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
     return commit
 
 
-def _commit(clone: Path, name: str) -> str | None:
-    try:
-        return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    except UserError:
-        return None
+def find_commit(clone: Path, revision: str | None) -> str | None:
+    """Commit id of a revision (None: HEAD) as the clone has it, None if it has none of this name.
+
+    Origin's branch goes before the clone's own, which may be as old as the clone.
+    """
+    for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
+        with suppress(UserError):
+            return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    return None
 
 
 def _fetch(clone: Path) -> None:
@@ -161,27 +155,16 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
     """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
-    from dvc.config import Config  # from its configuration alone: a Repo takes a third of a second
+    from dvc.config import Config
 
-    (root / ".cspipe").mkdir(exist_ok=True)
-    for folder in SHARED_FOLDERS:
-        (clone / ".cspipe" / folder).mkdir(parents=True, exist_ok=True)
-        (root / ".cspipe" / folder).symlink_to((clone / ".cspipe" / folder).resolve())
-    weights = clone / "data" / "weights"  # downloads that git ignores; presets name files there
-    if weights.is_dir():
-        (root / "data" / "weights").symlink_to(weights.resolve())
-    cache = Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"
-    lines = [
-        "[cache]",
-        f"    dir = {cache}",
-        "    type = reflink,hardlink,symlink,copy",
-        "[core]",
-        "    autostage = false",
-    ]
-    if bucket is not None:
-        lines += [f"    remote = {DVC_REMOTE}", f"['remote \"{DVC_REMOTE}\"']", f"    url = {bucket.url}/dvc"]
-        lines.append("    verify = true")  # else what was altered there is taken for what it was
-    (root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+    link_folders(clone, root, *SHARED_FOLDERS)
+    share_dvc_cache(clone, root)
+    with Config(str(root / ".dvc")).edit("local") as local:
+        local["core"]["autostage"] = False
+        if bucket is not None:
+            local["core"]["remote"] = DVC_REMOTE
+            # not verified, what was altered there would be used as it is
+            local["remote"][DVC_REMOTE] = {"url": f"{bucket.url}/dvc", "verify": True}
 
 
 def _remove(clone: Path, root: Path) -> None:

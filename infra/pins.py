@@ -42,9 +42,9 @@ def digest(image: str) -> str:
     """Such as "@sha256:..."; "" if Docker cannot tell."""
     command = ["docker", "buildx", "imagetools", "inspect", image, "--format", "{{.Manifest.Digest}}"]
     if shutil.which("docker"):
-        told = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-        if re.fullmatch("sha256:[0-9a-f]{64}", told):
-            return f"@{told}"
+        printed = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        if re.fullmatch("sha256:[0-9a-f]{64}", printed):
+            return f"@{printed}"
     print(f"{image}: no registry could be asked for its digest")
     return ""
 

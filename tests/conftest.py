@@ -27,7 +27,7 @@ pytest_plugins = ["tests.fixtures"]
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]
-LONGEST = ("tests/cli", "tests/evaluation", "tests/flows", "tests/lineage", "tests/stages", "tests/test_scripts.py")
+LONGEST = ("tests/cli", "tests/evaluation", "tests/flows", "tests/stages", "tests/test_scripts.py")
 SMALL = {
     "compute.threads": 1,
     "data.size": 8,

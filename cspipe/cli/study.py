@@ -12,6 +12,7 @@ from typing import Annotated, TextIO
 import typer
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.wording import printable
 
 
@@ -22,8 +23,7 @@ def study(
     as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
     """Run a study of studies/, or go on with it, and write its table to docs/results."""
-    from cspipe.study.clone import git  # pydantic models, DVC and torch take seconds to import
-    from cspipe.study.definition import define, read_study, study_names
+    from cspipe.study.definition import define, read_study, study_names  # pydantic models and torch take seconds
 
     try:
         root = Path(git(Path(), "rev-parse", "--show-toplevel"))

@@ -112,7 +112,7 @@ def _compare(scores: list[float], others: list[float], what: str, lower: bool) -
     """Whether scores are lower (or higher) than others: by the interval, and by more than the others' own spread."""
     found, noise = difference(scores, others), spread(others)
     numbers = f"{what} is {in_words(found)}{_over(scores)}"
-    if len(scores) < 2 or found.low <= 0 <= found.high:
+    if len(scores) < 2 or found.may_be_zero:
         return Verdict(UNDECIDED, numbers)
     if abs(found.mean) <= noise:
         return Verdict(UNDECIDED, f"{numbers}, less than the {significant(noise)} between seeds of the latter")

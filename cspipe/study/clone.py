@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.provenance import fill_in
+from cspipe.runtime.shared_cache import share_dvc_cache
 from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")
@@ -30,6 +32,8 @@ class Clone:
     """The repository."""
     folder: Path
     """What the study keeps: the clone, logs."""
+    shared: Path
+    """Whose lineage records and features the stages use."""
     commit: str
     code: tuple[str, ...]
     """Paths that dvc.yaml lists as code of stages, as they stand there, and itself."""
@@ -86,7 +90,7 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
         )
     commit = git(home, "rev-parse", "HEAD")
     # A workspace may link the folder elsewhere; processes are known by where they really are.
-    clone = Clone(home, (folder or home / FOLDER / name).resolve(), commit, code_of(home))
+    clone = Clone(home, (folder or home / FOLDER / name).resolve(), folder or home, commit, code_of(home))
     if not (clone.root / ".git").is_dir():
         git(home, "clone", "--quiet", "--no-checkout", str(home), str(clone.root))
     git(clone.root, *FETCH, str(home), "HEAD")
@@ -98,11 +102,7 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
 
 def _share(clone: Clone, name: str) -> None:
     """Use the repository's DVC cache, and the experiments that it has of the study."""
-    from dvc.config import Config
-
-    cache = Config(str(clone.home / ".dvc"))["cache"].get("dir") or clone.home / ".dvc" / "cache"
-    lines = ("[cache]", f"    dir = {cache}", "    type = reflink,hardlink,symlink,copy")
-    (clone.root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+    share_dvc_cache(clone.home, clone.root)
     known = [ref for cell, ref in experiments(clone.home).items() if cell.startswith(f"{name}-")]
     if known:
         git(clone.root, *FETCH, str(clone.home), *(f"+{ref}:{ref}" for ref in known))
@@ -113,15 +113,6 @@ def code_of(home: Path) -> tuple[str, ...]:
     stages: dict[str, Any] = yaml.safe_load((home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     listed = {dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])}
     return ("dvc.yaml", *sorted(dep for dep in listed if dep.startswith("cspipe")))
-
-
-def git(root: Path, *arguments: str) -> str:
-    """What a git command prints, stripped. Raises UserError with its last line."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
-    return done.stdout.rstrip("\n")
 
 
 def succeeds(root: Path, *arguments: str) -> bool:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cspipe.config.params import Params
 from cspipe.config.workload import costs
+from cspipe.runtime.git import git
 from cspipe.runtime.records import find_here
 from cspipe.runtime.registry import find
-from cspipe.study.clone import Clone, git
+from cspipe.study.clone import Clone
 from cspipe.study.definition import BETTER, STUDIES, Cell, Claim, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
 from cspipe.training.settings import METHODS
@@ -25,57 +24,54 @@ MOMENTS = 1000
 """Of training, at which the share of its path is looked at."""
 
 
-@dataclass(frozen=True)
-class Collector:
-    """Reads what finished cells of a clone have measured; `shared` has their lineage records."""
+def cell_result(clone: Clone, cell: Cell, ref: str | None, failed: str | None) -> Result:
+    """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
+    main, module = costs(cell.params)
+    trained = _training(clone, cell, ref)
+    snapshot = cell.params.variants[cell.variants[0]].snapshot
+    return Result(
+        row=cell.row,
+        point=cell.point,
+        seed=cell.seed,
+        experiment=cell.name,
+        commit=clone.commit if ref is None else "".join(ref.split("/")[2:4]),
+        images=snapshot or cell.params.train.images,
+        parameters=main.parameters,
+        flop=main.training + _path_flop(cell.params, main.forward, module.forward),
+        train_seconds=None if snapshot else trained.get("seconds"),
+        images_per_second=trained.get("images_per_second"),
+        variants={} if ref is None else {name: _sampled(clone, cell, ref, name) for name in cell.variants},
+        failed=failed,
+    )
 
-    clone: Clone
-    shared: Path
 
-    def result(self, cell: Cell, ref: str | None, failed: str | None) -> Result:
-        """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
-        main, module = costs(cell.params)
-        trained = self.training(cell, ref)
-        snapshot = cell.params.variants[cell.variants[0]].snapshot
-        return Result(
-            row=cell.row,
-            point=cell.point,
-            seed=cell.seed,
-            experiment=cell.name,
-            commit=self.clone.commit if ref is None else "".join(ref.split("/")[2:4]),
-            images=snapshot or cell.params.train.images,
-            parameters=main.parameters,
-            flop=main.training + _path_flop(cell.params, main.forward, module.forward),
-            train_seconds=None if snapshot else trained.get("seconds"),
-            images_per_second=trained.get("images_per_second"),
-            variants={} if ref is None else {name: self._sampled(cell, ref, name) for name in cell.variants},
-            failed=failed,
-        )
+def _training(clone: Clone, cell: Cell, ref: str | None) -> Record:
+    """The lineage record of a cell's main net; empty if there is none."""
+    if ref is None:
+        return {}
+    return _record(clone, _metrics(clone, ref, cell.variants[0])["provenance"][0]["model_sha256"])
 
-    def training(self, cell: Cell, ref: str | None) -> Record:
-        """The lineage record of a cell's main net; empty if there is none."""
-        return (
-            {} if ref is None else self._record(self._metrics(ref, cell.variants[0])["provenance"][0]["model_sha256"])
-        )
 
-    def _sampled(self, cell: Cell, ref: str, variant: str) -> Sampled:
-        metrics = self._metrics(ref, variant)
-        provenance = metrics["provenance"][0]
-        fitted = provenance["module_sha256"]
-        main, module = costs(cell.params)
-        return Sampled(
-            scores=scores_of(metrics),
-            compensate_seconds=self._record(fitted).get("seconds") if fitted else None,
-            sample_seconds=self._record(provenance["samples_sha256"]).get("seconds"),
-            flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].count,
-        )
+def _sampled(clone: Clone, cell: Cell, ref: str, variant: str) -> Sampled:
+    metrics = _metrics(clone, ref, variant)
+    provenance = metrics["provenance"][0]
+    fitted = provenance["module_sha256"]
+    main, module = costs(cell.params)
+    return Sampled(
+        scores=scores_of(metrics),
+        compensate_seconds=_record(clone, fitted).get("seconds") if fitted else None,
+        sample_seconds=_record(clone, provenance["samples_sha256"]).get("seconds"),
+        flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].count,
+    )
 
-    def _metrics(self, ref: str, variant: str) -> dict[str, Any]:
-        tree: dict[str, Any] = json.loads(git(self.clone.root, "show", f"{ref}:metrics/{variant}.json"))
-        return tree
 
-    def _record(self, sha256: str) -> Record:
-        return find_here(sha256, self.shared) or {}
+def _metrics(clone: Clone, ref: str, variant: str) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads(git(clone.root, "show", f"{ref}:metrics/{variant}.json"))
+    return tree
+
+
+def _record(clone: Clone, sha256: str) -> Record:
+    return find_here(sha256, clone.shared) or {}
 
 
 def scores_of(metrics: dict[str, Any]) -> dict[str, float]:
@@ -97,18 +93,18 @@ def _path_flop(params: Params, main: int, module: int) -> int:
 
 
 def collect(
-    collector: Collector, defined: Defined, done: dict[str, str], failed: dict[str, str], jobs: int, wall_seconds: float
+    clone: Clone, defined: Defined, done: dict[str, str], failed: dict[str, str], jobs: int, wall_seconds: float
 ) -> Results:
     """All results of a study: experiments of the cells that are done, reasons of those that failed, by name."""
-    cells = [collector.result(cell, done.get(cell.name), failed.get(cell.name)) for cell in defined.cells]
-    trainings = (collector.training(cell, done.get(cell.name)) for cell in defined.cells)
+    cells = [cell_result(clone, cell, done.get(cell.name), failed.get(cell.name)) for cell in defined.cells]
+    trainings = (_training(clone, cell, done.get(cell.name)) for cell in defined.cells)
     trained = next(filter(None, trainings), {})
     params = defined.cells[0].params
     data = params.data
     style = f" {data.avatars.style}" if data.source == "avatars" else ""
     limit = "all" if data.limit is None else f"{data.limit:,}"
     setting = Setting(
-        commit=collector.clone.commit,
+        commit=clone.commit,
         data=f"{data.source}{style}, {data.size} pixels, {limit} pictures",
         extractor=params.evaluate.extractor,
         images=params.evaluate.images,
@@ -119,7 +115,7 @@ def collect(
         torch=trained.get("torch", "unknown"),
         wall_seconds=wall_seconds,
     )
-    claimed, late = _claimed(collector.clone, defined, cells)
+    claimed, late = _claimed(clone, defined, cells)
     return Results(name=defined.name, study=defined.study, setting=setting, claimed=claimed, late=late, cells=cells)
 
 

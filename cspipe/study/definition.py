@@ -52,7 +52,7 @@ def _known_score(name: str) -> str:
 
 Score = Annotated[str, AfterValidator(_known_score)]
 Changes = dict[str, Any]
-OWN_VARIANTS = "variants"
+ROW_VARIANTS = "variants"
 """Key of a row that names its variants, in place of the study's."""
 
 
@@ -106,7 +106,7 @@ class Study(Section):
 
     def variants_of(self, row: str) -> list[str]:
         """Variants that a row is sampled with."""
-        found: list[str] = self.rows[row].get(OWN_VARIANTS, self.variants)
+        found: list[str] = self.rows[row].get(ROW_VARIANTS, self.variants)
         return found
 
     def lines(self) -> dict[str, tuple[str, str]]:
@@ -182,7 +182,7 @@ def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
                 owner = f"{file}: {kind}.{row if kind == 'rows' else point}"
                 if "seed" in chosen:
                     raise UserError(f"{owner}: seed cannot be changed here; `seeds` has them")
-                tree = set_keys(tree, {key: chosen[key] for key in chosen if key != OWN_VARIANTS}, owner)
+                tree = set_keys(tree, {key: chosen[key] for key in chosen if key != ROW_VARIANTS}, owner)
             variants = tuple(study.variants_of(row))
             _check_variants(variants, tree["variants"], f"{file}: rows.{row}")
             tree["variants"] = {variant: tree["variants"][variant] for variant in variants}

@@ -22,8 +22,9 @@ import psutil
 import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.shared_cache import SHARED_CACHE
-from cspipe.study.clone import Clone, experiments, git
+from cspipe.study.clone import Clone, experiments
 from cspipe.study.definition import Cell
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
@@ -46,13 +47,13 @@ class Ended:
 
 
 class Queue:
-    """The queue of a clone; `shared` is whose lineage records and features the stages use."""
+    """The queue of a clone."""
 
-    def __init__(self, clone: Clone, shared: Path) -> None:
+    def __init__(self, clone: Clone) -> None:
         self.clone = clone
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.environment = {
-            **os.environ, "PATH": programs, SHARED_CACHE: str(shared), "DVC_NO_ANALYTICS": "1",
+            **os.environ, "PATH": programs, SHARED_CACHE: str(clone.shared), "DVC_NO_ANALYTICS": "1",
             # where DVC keeps data of each workspace for good, by default in /var/tmp
             "DVC_SITE_CACHE_DIR": str(clone.folder / "site-cache"),
         }  # fmt: skip

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import readable_seconds
 from cspipe.study.clone import FOLDER, Clone, experiments, forget, open_clone
-from cspipe.study.collect import Collector, collect
+from cspipe.study.collect import cell_result, collect
 from cspipe.study.definition import Cell, Defined
 from cspipe.study.queue import Ended, Queue
 from cspipe.study.results import Results
@@ -31,19 +32,18 @@ def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path
     """
     with _alone(folder or home / FOLDER / defined.name, defined.name):
         clone = open_clone(home, defined.name, folder=folder)
-        collector = Collector(clone, folder or home)
         done = _done(clone, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
         log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
         failed: dict[str, str] = {}
         try:
             if todo:
-                failed = _run(collector, todo, jobs, defined.study.scores[0], log)
+                failed = _run(clone, todo, jobs, defined.study.scores[0], log)
         finally:
             done = _done(clone, defined)
             if folder is None:
                 clone.hand_over(done)
-        return collect(collector, defined, done, failed, jobs, _clock(clone.folder))
+        return collect(clone, defined, done, failed, jobs, _clock(clone.folder))
 
 
 def _done(clone: Clone, defined: Defined) -> dict[str, str]:
@@ -52,10 +52,9 @@ def _done(clone: Clone, defined: Defined) -> dict[str, str]:
     return {cell.name: known[cell.name] for cell in defined.cells if clone.done(cell, known.get(cell.name))}
 
 
-def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
+def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
     """Run cells, telling each one's `score`; the last line of the log of each that failed."""
-    clone = collector.clone
-    queue = Queue(clone, collector.shared)
+    queue = Queue(clone)
     failed: dict[str, str] = {}
     begun = time.monotonic()
     try:
@@ -68,7 +67,7 @@ def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, log: Lo
         queue.start(jobs)
         for count, ended in enumerate(queue.watch(cells), 1):
             if ended.done:
-                line = _summary(ended, collector, score)
+                line = _summary(ended, clone, score)
             else:
                 failed[ended.cell.name] = _keep_log(ended, clone.folder, log)
                 line = f"{ended.cell.name}: failed"
@@ -80,10 +79,10 @@ def _run(collector: Collector, cells: list[Cell], jobs: int, score: str, log: Lo
     return failed
 
 
-def _summary(ended: Ended, collector: Collector, score: str) -> str:
+def _summary(ended: Ended, clone: Clone, score: str) -> str:
     """A finished cell in a line: row, point, seed, score of each variant, seconds."""
     cell = ended.cell
-    variants = collector.result(cell, experiments(collector.clone.root)[cell.name], None).variants
+    variants = cell_result(clone, cell, experiments(clone.root)[cell.name], None).variants
     scores = ", ".join(f"{name} {score} {each.scores.get(score, float('nan')):.4g}" for name, each in variants.items())
     point = "" if cell.point is None else f"  {cell.point}"
     return f"{cell.row}{point}  seed {cell.seed}  {scores}  ({readable_seconds(ended.seconds)})"
@@ -116,9 +115,9 @@ def _clock(folder: Path, seconds: float = 0.0) -> float:
 def _alone(folder: Path, name: str) -> Iterator[None]:
     """Hold a study's lock. Raises UserError if another command runs the study."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"study {name} is running already in {folder}; wait for it, or stop it") from None
+    try:
+        lock = FileLock(folder / "lock", blocking=False).acquire()
+    except Timeout:
+        raise UserError(f"study {name} is running already in {folder}; wait for it, or stop it") from None
+    with lock:
         yield

@@ -24,6 +24,11 @@ class Interval:
         """Whether there is a number at all."""
         return bool(np.isfinite(self.mean))
 
+    @property
+    def may_be_zero(self) -> bool:
+        """Whether 0 lies in the interval."""
+        return self.low <= 0 <= self.high
+
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean and interval over seeds; NaN throughout without values, or with a NaN.
@@ -48,12 +53,6 @@ def spread(values: Sequence[float]) -> float:
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """Interval of a - b, paired by seed."""
     return interval([x - y for x, y in zip(a, b, strict=True)])
-
-
-def tie(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether the paired difference may be 0. A single seed has no spread, so nothing is told apart by it."""
-    found = difference(a, b)
-    return len(a) < 2 or not (found.low > 0 or found.high < 0)
 
 
 def at(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -119,4 +118,7 @@ def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]
     """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
     means = [float(np.mean(each)) for each in values]
     best = int(np.argmin(means) if lower else np.argmax(means))
-    return [place == best or (len(each) > 1 and tie(each, values[best])) for place, each in enumerate(values)]
+    return [
+        place == best or (len(each) > 1 and difference(each, values[best]).may_be_zero)
+        for place, each in enumerate(values)
+    ]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.shared_cache import link_folders
 from cspipe.study.claims import in_words
 from cspipe.study.clone import FOLDER, code_of, succeeds
 from cspipe.study.definition import Defined
@@ -27,10 +28,7 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log) -> bool:
         raise UserError(f"{file}: of another study.yaml; run `cspipe study {defined.name}` and commit its results")
     folder = root / FOLDER / f"{defined.name}-verify"
     shutil.rmtree(folder, ignore_errors=True)
-    weights = root / "data/weights"
-    if weights.is_dir():
-        (folder / "data").mkdir(parents=True)
-        (folder / "data/weights").symlink_to(weights)
+    link_folders(root, folder)
     found = run_study(defined, root, jobs, log, folder=folder)
     reasons = differences(committed, found, root)
     log("compared to the printed digits" if not reasons else f"compared within intervals: {'; '.join(reasons)}")

@@ -23,7 +23,7 @@ AGAIN = signal.SIGUSR1
 
 
 @dataclass
-class Falls:
+class Restarts:
     """How often a part has ended in a row, when it was started last, and when it may be (seconds of the clock)."""
 
     count: int = 0
@@ -38,7 +38,7 @@ class Keeper:
 
     stack: Stack
     start: Callable[[Stack, str], object] = start
-    falls: dict[str, Falls] = field(default_factory=dict)
+    restarts: dict[str, Restarts] = field(default_factory=dict)
 
     def keep(self) -> None:
         """Keep the stack, for ever."""
@@ -49,15 +49,15 @@ class Keeper:
     def look(self, now: float) -> None:
         """One round: note what has ended, start what may be started."""
         for part in [part for part in self.stack.parts if part.name != KEEPER]:
-            falls = self.falls.setdefault(part.name, Falls())
+            restarts = self.restarts.setdefault(part.name, Restarts())
             if part.process is not None:
-                falls.count = 0 if now - falls.started > STEADY else falls.count
-            elif falls.start_at is None:
-                falls.count += 1
-                falls.start_at = now + FIRST_PAUSE * 2 ** (falls.count - 1)
-                self._report(part.name, falls.count, falls.start_at - now)
-            elif falls.count <= STARTS and now >= falls.start_at and self._may_start(part.name):
-                falls.started, falls.start_at = now, None
+                restarts.count = 0 if now - restarts.started > STEADY else restarts.count
+            elif restarts.start_at is None:
+                restarts.count += 1
+                restarts.start_at = now + FIRST_PAUSE * 2 ** (restarts.count - 1)
+                self._report(part.name, restarts.count, restarts.start_at - now)
+            elif restarts.count <= STARTS and now >= restarts.start_at and self._may_start(part.name):
+                restarts.started, restarts.start_at = now, None
                 try:
                     self.start(self.stack, part.name)
                     _say(f"{part.name} started again")
@@ -66,8 +66,8 @@ class Keeper:
 
     def forget(self) -> None:
         """Start everything at the next look, also what was given up."""
-        for falls in self.falls.values():
-            falls.count, falls.start_at = min(falls.count, 1), None if falls.start_at is None else 0.0
+        for restarts in self.restarts.values():
+            restarts.count, restarts.start_at = min(restarts.count, 1), None if restarts.start_at is None else 0.0
 
     def _may_start(self, name: str) -> bool:
         """A worker ends at once without a server."""

@@ -6,7 +6,6 @@ Of its ports one asks for S3's keys; the others, by which its parts talk to each
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import socket
@@ -108,18 +107,21 @@ def is_free(port: int) -> bool:
     return True
 
 
-def remove_sockets(folder: Path) -> list[Path]:
-    """Remove the socket files of a server on `folder` that has ended, and return those that only others may remove.
-
-    They are its /tmp/seaweedfs-*-PORT.sock. No flag places all of them, and a server that is killed, or ends within its
-    grace, leaves them.
-    """
+def sockets(folder: Path) -> list[Path]:
+    """The socket files of a server on `folder`, in /tmp: no flag places all of them."""
     numbers = [number for port in read_ports(folder).values() for number in (port, port + 10000)]
-    files = [file for number in numbers for file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
-    for file in files:
+    return [file for number in numbers for file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
+
+
+def remove_sockets(folder: Path) -> list[Path]:
+    """Remove the socket files of a server that has ended, and return those that only others may remove.
+
+    A server that is killed, or ends within its grace, leaves them.
+    """
+    for file in sockets(folder):
         with suppress(OSError):
             file.unlink()
-    return [file for file in files if os.path.lexists(file)]
+    return sockets(folder)
 
 
 def _answer(url: str, context: ssl.SSLContext | None = None) -> str:

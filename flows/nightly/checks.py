@@ -37,7 +37,7 @@ Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Bench:
+class Scorer:
     """A restored workspace, in which the stages of its own revision sample and score."""
 
     root: Path
@@ -96,17 +96,17 @@ class Finding:
     """Sets of fresh seeds that later nights may count on: their first seed and scores."""
 
 
-def check_same_seeds(bench: Bench, variant: str) -> Finding:
+def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
     """Check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
 
     Raises StageFailed.
     """
-    then, kept = bench.metrics(variant), bench.root / ".cspipe" / "recorded"
+    then, kept = scorer.metrics(variant), scorer.root / ".cspipe" / "recorded"
     kept.mkdir(exist_ok=True)
-    shutil.move(bench.root / "samples" / variant, kept)
+    shutil.move(scorer.root / "samples" / variant, kept)
     recorded: NDArray[np.uint8] = np.load(kept / variant / "samples.npy", mmap_mode="r")
-    again = bench.score(variant, then["provenance"][0]["seed"])
-    images = bench.images(variant)
+    again = scorer.score(variant, then["provenance"][0]["seed"])
+    images = scorer.images(variant)
     changed, levels = compare_images(recorded, images)
     exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]
     found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
@@ -126,7 +126,7 @@ def check_same_seeds(bench: Bench, variant: str) -> Finding:
     return found
 
 
-def check_fresh_seeds(found: Finding, bench: Bench, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
+def check_fresh_seeds(found: Finding, scorer: Scorer, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
     """Check 2: scores of fresh seeds, from `seed` on, must lie in the band of earlier ones (`known`).
 
     Missing repeats are made if nothing has changed. `tests` scores are judged in this night. Raises StageFailed.
@@ -136,7 +136,7 @@ def check_fresh_seeds(found: Finding, bench: Bench, known: list[Scores], repeats
     def new_set() -> dict[str, Any]:
         """The scores of one more set."""
         first = next(seeds)
-        return {"seed": first, "scores": scores_of(bench.score(found.variant, first))}
+        return {"seed": first, "scores": scores_of(scorer.score(found.variant, first))}
 
     history = [found.then, *known]
     missing = 0 if found.problems else max(0, repeats - len(history))

@@ -11,7 +11,7 @@ import yaml
 from gto.constants import VersionSort
 
 from cspipe.runtime.errors import UserError
-from flows.workspace import git
+from cspipe.runtime.git import git
 
 
 @dataclass(frozen=True)

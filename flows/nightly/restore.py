@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from dvc.utils.serialize import load_yaml
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from flows.command import run_command
+from flows.dvc_steps import steps_command
 from flows.failures import reason
-from flows.handover import LOCK
+from flows.handover import LOCK, lock_entries
 from flows.workspace import Workspace, shared_bucket
 
 CACHE = Path(".cspipe/cache")
@@ -37,10 +37,9 @@ def isolate(root: Path) -> None:
 
 def read_lock(root: Path) -> Lock:
     """The stages of dvc.lock. Raises UserError if there are none."""
-    stages = load_yaml(str(root / LOCK)).get("stages") if (root / LOCK).is_file() else None
-    if not stages:
+    if not (stages := lock_entries(root)):
         raise UserError(f"{LOCK} at this revision records no stage; tag the commit that has the results")
-    return dict(stages)
+    return stages
 
 
 def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
@@ -77,7 +76,7 @@ def restore(workspace: Workspace, outs: dict[str, str], log: Callable[[str], Non
     bucket = workspace.bucket
     assert bucket is not None
     for _ in range(ATTEMPTS):
-        command = ["python", "-m", "flows.dvc_steps", json.dumps([["pull", *outs]])]  # refuses altered lists of files
+        command = steps_command([["pull", *outs]])  # refuses altered lists of files
         ended = run_command(command, workspace.root, tell=log, hours=24)
         if not ended.status:
             break

@@ -44,10 +44,7 @@ ALL = {"prepare", "train", "sample@a", "sample@b"}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = new_repository(tmp_path_factory.mktemp("explain") / "project")
-    for name, text in FILES.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
+    folder = new_repository(tmp_path_factory.mktemp("explain") / "project", FILES)
     run_in(folder, "dvc", "repro")
     commit(folder, "done")
     return folder

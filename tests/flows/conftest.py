@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -18,6 +19,13 @@ def prefect() -> Iterator[None]:
     """A real Prefect server with a database of its own."""
     with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}), prefect_test_harness(120):
         yield
+
+
+@pytest.fixture
+def client(prefect: None) -> Iterator[SyncPrefectClient]:
+    """A client of that server."""
+    with get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture

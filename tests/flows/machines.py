@@ -1,6 +1,5 @@
 """Two machines that share S3, a git server and a Prefect server, but no disk: for tests of the whole dispatch."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ import psutil
 import yaml
 from prefect.client.schemas.objects import FlowRun
 
+from flows.local.processes import variable
 from tests.conftest import ROOT, SMALL, Tree, change
 from tests.flows.server import Server, prefect_server, wait_for
 from tests.s3_server import S3
@@ -44,10 +44,8 @@ class Machines:
 
     def worker(self, name: str, clone: Path, pool: str) -> subprocess.Popen[bytes]:
         """A process worker of a pool in a clone, with nothing of the other's."""
-        command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process")
-        variables = self.s3.env | {"CSPIPE_S3": f"s3://{self.bucket}/tests", "CSPIPE_HOME": str(clone)}
-        variables["PYTHONPATH"] = str(clone)
-        return self.server.start(name, *command, "--name", name, **variables)
+        variables = self.s3.env | {"CSPIPE_S3": f"s3://{self.bucket}/tests", "PYTHONPATH": str(clone)}
+        return self.server.worker(name, pool, CSPIPE_HOME=str(clone), **variables)
 
     def supervisor(self) -> subprocess.Popen[bytes]:
         """What notices that a worker was lost, as soon as Prefect's shortest heartbeat allows."""
@@ -91,12 +89,7 @@ class Machines:
 
     def working(self, run: str) -> list[int]:
         """Pids of the stages of a run, wherever they work."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("CSPIPE_FLOW_RUN") == run:
-                    found.append(process.pid)
-        return found
+        return [process.pid for process in psutil.process_iter() if variable(process, "CSPIPE_FLOW_RUN") == run]
 
     def log_has(self, name: str, text: str) -> bool:
         file = self.server.folder / f"{name}.log"

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -23,6 +25,7 @@ from tests.conftest import ROOT
 FLOW = """
 import json, os, time
 from pathlib import Path
+from uuid import UUID
 from prefect import flow
 
 @flow
@@ -66,6 +69,12 @@ class Server:
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def deploy(self, *pools: str) -> None:
+        """Make process pools, and register what prefect.yaml has."""
+        for pool in pools:
+            self.prefect("work-pool", "create", pool, "--type", "process")
+        self.prefect("--no-prompt", "deploy", "--all")
+
     def prefect(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The console script, as people type it."""
         return self.run(str(Path(sys.executable).parent / "prefect"), *arguments, check=check)
@@ -79,10 +88,20 @@ class Server:
         self.processes.append(process)
         return process
 
-    def worker(self, name: str, pool: str = "cpu", limit: int | None = None) -> subprocess.Popen[bytes]:
+    def worker(
+        self, name: str, pool: str = "cpu", limit: int | None = None, **variables: str
+    ) -> subprocess.Popen[bytes]:
+        """A worker of the project folder, or of another CSPIPE_HOME."""
         command = (sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process")
         slots = () if limit is None else ("--limit", str(limit))
-        return self.start(name, *command, "--name", name, *slots, CSPIPE_HOME=str(self.folder))
+        return self.start(name, *command, "--name", name, *slots, **{"CSPIPE_HOME": str(self.folder)} | variables)
+
+
+def state_of(client: SyncPrefectClient, run: UUID) -> State:
+    """The state of a flow run."""
+    state = client.read_flow_run(run).state
+    assert state is not None
+    return state
 
 
 def write_project(folder: Path, deployments: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import Damaged
 from flows.dvc_stage import StageRunner
@@ -15,7 +16,7 @@ from flows.handover import Place, take_over
 from flows.known_results import settle
 from flows.workspace import open_workspace
 from tests.s3_server import S3
-from tests.stages.conftest import commit, new_repository, run_in
+from tests.stages.conftest import new_repository, run_in
 
 PIPELINE = """
 stages:
@@ -40,17 +41,14 @@ def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
 
     A stage ends what is left of an attempt before, wherever on this machine: the run's name is this process's own.
     """
-    origin = new_repository(tmp_path / "origin")
-    (origin / "dvc.yaml").write_text(PIPELINE)
-    (origin / "a.txt").write_text("sound\n")
-    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/alone.txt\n/end.txt\n")
-    commit(origin, "start")
+    ignored = "/.cspipe/\n/out\n/alone.txt\n/end.txt\n"
+    origin = new_repository(tmp_path / "origin", {"dvc.yaml": PIPELINE, "a.txt": "sound\n", ".gitignore": ignored})
 
     def run(machine: str, stage: str) -> tuple[list[str], dict[str, bytes]]:
         clone, lines, lock = tmp_path / machine, list[str](), tmp_path / "dvc.lock"
         mine = f"run-{os.getpid()}"
         run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
-        with open_workspace(clone, run_in(clone, "git", "rev-parse", "HEAD").stdout.strip(), "run", bucket) as work:
+        with open_workspace(clone, git(clone, "rev-parse", "HEAD"), "run", bucket) as work:
             if stage == "two":
                 (work.root / lock.name).write_text(lock.read_text())
             nodes = {node.name: node for node in read_graph(work.root)}

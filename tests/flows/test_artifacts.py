@@ -35,9 +35,8 @@ def test_an_image_is_kept_as_it_is_or_shrunk_to_the_limit(tmp_path: Path) -> Non
 
 def made(name: str) -> Artifact:
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [name]}}))
-    assert len(found) == 1
-    return found[0]
+        [found] = client.read_artifacts(artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [name]}}))
+    return found
 
 
 @pytest.mark.usefixtures("prefect")
@@ -47,11 +46,8 @@ def test_no_name_in_the_plan_is_taken_for_markdown() -> None:
 
 
 @pytest.mark.usefixtures("prefect")
-def test_the_driver_shows_how_far_a_worker_is(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
+def test_the_driver_shows_how_far_a_worker_is(bucket: Bucket, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.artifacts.LOOKED_EVERY", 0.0)
-    bucket = Bucket.from_url(f"s3://{s3.new_bucket()}/x")
     shown = ProgressElsewhere("far-away", bucket, "runs/a/train.progress.json")
     shown.look()  # the worker has not begun
     bucket.put_json("runs/a/train.progress.json", asdict(Step("train", 24, 96, 3, 40)))

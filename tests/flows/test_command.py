@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.command import as_step, end_tree, run_command
+from flows.command import as_step, run_command
 
 CHILDREN = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
 
@@ -23,27 +23,19 @@ def gone(pid: int) -> bool:
 
 
 def test_after_its_time_the_command_and_what_it_started_are_ended(tmp_path: Path) -> None:
-    told: list[str] = []
-    ended = run_command(python(CHILDREN), tmp_path, tell=told.append, hours=3 / 3600)
+    lines: list[str] = []
+    ended = run_command(python(CHILDREN), tmp_path, tell=lines.append, hours=3 / 3600)
     assert ended.timed_out
-    assert gone(int(told[0]))
+    assert gone(int(lines[0]))
 
 
 def test_a_command_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
-    start, told = time.monotonic(), list[str]()
-    ended = run_command(python(CHILDREN), tmp_path, tell=told.append, unwanted=lambda: bool(told))
+    start, lines = time.monotonic(), list[str]()
+    ended = run_command(python(CHILDREN), tmp_path, tell=lines.append, unwanted=lambda: bool(lines))
     assert time.monotonic() - start < 30
     assert ended.status != 0
     assert not ended.timed_out
-    assert gone(int(told[0]))
-
-
-def test_a_process_that_is_deaf_to_sigterm_is_killed() -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
-    process = psutil.Popen(python(deaf), stdout=-1)
-    process.stdout.readline()
-    end_tree(process.pid, grace=0.5)
-    assert process.wait(10) == -9
+    assert gone(int(lines[0]))
 
 
 def test_images_reached_are_those_of_the_stages_own_work() -> None:

@@ -4,21 +4,20 @@ import pytest
 from prefect.blocks.system import Secret
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.storage import Bucket
 from flows.credentials import BLOCK, take_from_block
 from flows.workspace import shared_bucket
-from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
+from tests.s3_server import ACCESS_KEY, SECRET_KEY
 
 KEYS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
 @pytest.fixture(autouse=True)
-def _environment(prefect: None, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(prefect: None, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that knows where S3 is, without credentials."""
-    for name, value in s3.env.items():
-        monkeypatch.setenv(name, value)
-    for name in KEYS:  # set first, so that what the block puts there is undone
+    for name in KEYS:  # they are set, so what the block puts there is undone
         monkeypatch.delenv(name)
-    monkeypatch.setenv("CSPIPE_S3", f"s3://{s3.new_bucket()}/x")
+    monkeypatch.setenv("CSPIPE_S3", bucket.url)
 
 
 def test_a_block_lets_the_worker_use_the_bucket() -> None:

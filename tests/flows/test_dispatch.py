@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter, TaskRunFilterName
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running, Scheduled, State
@@ -20,6 +20,7 @@ from flows.failures import StageFailed, Transient
 from flows.graph import Node
 from flows.handover import Place
 from flows.setup import create_pools
+from tests.flows.server import state_of
 
 pytestmark = pytest.mark.usefixtures("prefect")
 SENT = uuid4()
@@ -50,20 +51,21 @@ def two_stages(queue: Callable[[], UUID], fails: bool) -> UUID:
         return second.submit(queue_after(threads, [upstream], queue), wait_for=[upstream]).result()
 
 
-def test_a_job_is_asked_for_the_gpus_of_its_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_asked_for_the_gpus_of_its_stage(
+    client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also in a pool whose workers are given none by the server."""
     (tmp_path / "params.yaml").write_text("{}")
     bucket = SimpleNamespace(delete=lambda key: None)
     place = SimpleNamespace(bucket=bucket, run="a", result="", progress="")
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(uuid4()))
     monkeypatch.setattr("flows.dispatch.until_begun", lambda queued, *others: queued)
-    with get_client(sync_client=True) as client:
-        create_pools(client)
-        client.create_deployment(client.create_flow_from_name("run-stage"), "run-stage-gpu", work_pool_name="gpu")
-        for gpus, asked in ((1, {}), (2, {"gpus": 2})):
-            node, workspace = Node("train", "gpu", 1.0, (), (), (), gpus), SimpleNamespace(root=tmp_path, revision="")
-            queued = begin(node, workspace, place, print)  # type: ignore[arg-type]
-            assert client.read_flow_run(queued).job_variables == asked
+    create_pools(client)
+    client.create_deployment(client.create_flow_from_name("run-stage"), "run-stage-gpu", work_pool_name="gpu")
+    for gpus, asked in ((1, {}), (2, {"gpus": 2})):
+        node, workspace = Node("train", "gpu", 1.0, (), (), (), gpus), SimpleNamespace(root=tmp_path, revision="")
+        queued = begin(node, workspace, place, print)  # type: ignore[arg-type]
+        assert client.read_flow_run(queued).job_variables == asked
 
 
 def test_its_task_is_pending_until_a_worker_has_begun() -> None:
@@ -94,49 +96,39 @@ def test_nothing_is_queued_after_a_failure_upstream() -> None:
     assert not asked
 
 
-def made(name: str, state: State) -> UUID:
-    with get_client(sync_client=True) as client:
-        run = client.create_flow_run(stage, name=name, state=Scheduled())
-        client.set_flow_run_state(run.id, state, force=True)
+def made(client: SyncPrefectClient, name: str, state: State) -> UUID:
+    run = client.create_flow_run(stage, name=name, state=Scheduled())
+    client.set_flow_run_state(run.id, state, force=True)
     return run.id
 
 
-def state_of(run: UUID) -> str:
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(run).state
-    assert state is not None
-    return state.type.value
-
-
-def test_a_stage_that_no_worker_has_begun_is_cancelled_with_its_driver() -> None:
-    queued, driver = made("train of a", Scheduled()), made("a", Cancelling())
+def test_a_stage_that_no_worker_has_begun_is_cancelled_with_its_driver(client: SyncPrefectClient) -> None:
+    queued, driver = made(client, "train of a", Scheduled()), made(client, "a", Cancelling())
     with pytest.raises(StageFailed, match="train of a"):
         until_begun(queued, "train of a", "gpu", driver, print)
-    assert state_of(queued) == "CANCELLED"
+    assert state_of(client, queued).is_cancelled()
 
 
-def test_a_stage_that_has_begun_is_left_to_its_worker() -> None:
+def test_a_stage_that_has_begun_is_left_to_its_worker(client: SyncPrefectClient) -> None:
     """It sees for itself that its driver is gone, and keeps its state."""
-    running, driver = made("train of b", Running()), made("b", Cancelling())
+    running, driver = made(client, "train of b", Running()), made(client, "b", Cancelling())
     assert until_begun(running, "train of b", "gpu", driver, print) == running
-    assert state_of(running) == "RUNNING"
+    assert state_of(client, running).is_running()
 
 
-def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_else() -> None:
+def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_else(client: SyncPrefectClient) -> None:
     names = ("sample@cs-1 of c", "sample@cs-10 of c", "sample@cs-1 of d")
-    queued = [made(name, Scheduled()) for name in names]
-    ended, running = made(names[0], Completed()), made(names[0], Running())
+    runs = [made(client, name, Scheduled()) for name in names]
+    runs += [made(client, names[0], state) for state in (Completed(), Running())]
     cancel_queued("sample@cs-1 of c")
-    assert [state_of(run) for run in queued] == ["CANCELLED", "SCHEDULED", "SCHEDULED"]
-    assert (state_of(ended), state_of(running)) == ("COMPLETED", "RUNNING")
+    states = [state_of(client, run).type.value for run in runs]
+    assert states == ["CANCELLED", "SCHEDULED", "SCHEDULED", "COMPLETED", "RUNNING"]
 
 
 @pytest.mark.parametrize(
     ("state", "end"),
     [
         (Failed(name="PREEMPTED", message="train: preempted"), End.PREEMPTED),
-        (Failed(name="KILLED", message="train: killed"), End.KILLED),
-        (Failed(name="S3_AWAY", message="S3"), End.S3_AWAY),
         (Failed(name="FAILED", message="train: a bad value"), None),
         (Failed(message="Flow run encountered an exception: KeyError: 'a'"), None),
         (Crashed(message="worker lost"), End.PREEMPTED),

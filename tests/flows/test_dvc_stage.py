@@ -10,13 +10,14 @@ import psutil
 import pytest
 
 from cspipe.runtime.ends import End
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import StageRunner, end_earlier_attempt
 from flows.failures import StageFailed, Transient
 from flows.graph import read_graph
 from flows.workspace import open_workspace
 from tests.s3_server import S3
-from tests.stages.conftest import commit, new_repository, run_in
+from tests.stages.conftest import new_repository, run_in
 
 PIPELINE = """
 stages:
@@ -49,25 +50,20 @@ Runner = Callable[..., tuple[str, list[str]]]
 
 @pytest.fixture
 def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
-    """run_stage("machine", "one"): run a stage in a machine's own clone; (how it was done, lines); `hear` gets them."""
-    origin = new_repository(tmp_path / "origin")
-    (origin / "dvc.yaml").write_text(PIPELINE)
-    (origin / "a.txt").write_text("1")
-    (origin / "bad.py").write_text(BAD)
-    (origin / ".gitignore").write_text("/.cspipe/\n/out\n/nothing*\n")
-    commit(origin, "start")
+    """run_stage("machine", "one"): run a stage in a machine's clone; (how it was done, lines), which `on_line` gets."""
+    files = {"dvc.yaml": PIPELINE, "a.txt": "1", "bad.py": BAD, ".gitignore": "/.cspipe/\n/out\n/nothing*\n"}
+    origin = new_repository(tmp_path / "origin", files)
 
-    def run(machine: str, stage: str, hear: Callable[[str], None] = print) -> tuple[str, list[str]]:
+    def run(machine: str, stage: str, on_line: Callable[[str], None] = print) -> tuple[str, list[str]]:
         clone, lines = tmp_path / machine, list[str]()
         if not clone.exists():
             run_in(tmp_path, "git", "clone", "-q", str(origin), str(clone))
-        head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
-        with open_workspace(clone, head, f"run-{stage}", bucket) as workspace:
+        with open_workspace(clone, git(clone, "rev-parse", "HEAD"), f"run-{stage}", bucket) as workspace:
             node = next(node for node in read_graph(workspace.root) if node.name == stage)
 
             def tell(line: str) -> None:
                 lines.append(line)
-                hear(line)
+                on_line(line)
 
             outcome = StageRunner(workspace, f"run-{os.getpid()}", tell, lambda step: None, warn=tell)(node)
             if stage == "one":
@@ -92,14 +88,14 @@ def test_what_ran_on_one_machine_is_restored_on_another(run_stage: Runner) -> No
 def test_what_a_stage_made_is_pushed_after_an_outage_without_running_it_again(run_stage: Runner, s3: S3) -> None:
     """S3 goes away while the stage runs, and comes back when the push is to be tried again."""
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         if line == "ran one":
             s3.stop()
         elif "trying again in" in line:
             s3.start()
 
     try:
-        done, lines = run_stage("first", "one", hear)
+        done, lines = run_stage("first", "one", on_line)
     finally:
         s3.start()
     assert done == "ran"
@@ -129,10 +125,10 @@ def test_a_process_of_an_earlier_attempt_is_ended_and_others_are_not() -> None:
 
     mine, other_run, other_stage = sleeper("r-1", "train"), sleeper("r-2", "train"), sleeper("r-1", "sample")
     try:
-        told: list[str] = []
-        end_earlier_attempt("r-1", "train", told.append)
+        lines: list[str] = []
+        end_earlier_attempt("r-1", "train", lines.append)
         assert mine.wait(10) != 0
-        assert len(told) == 1
+        assert len(lines) == 1
         assert other_run.is_running()
         assert other_stage.is_running()
     finally:

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from cspipe.runtime.git import git
 from flows.experiment import scores_recorded
-from flows.workspace import Workspace, git
+from flows.workspace import Workspace
 from tests.conftest import ROOT
 
 

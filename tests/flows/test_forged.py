@@ -11,6 +11,7 @@ from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash, _get_stage_hash
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.nightly.restore import isolate, read_lock, restore
 from flows.study import run_study
@@ -110,7 +111,7 @@ def test_a_night_writes_no_other_file(root: Path, bucket: Bucket, s3: S3) -> Non
     [key] = [key for key in bucket.list("dvc/files") if key.endswith(".dir")]
     body = json.dumps([{"md5": hashlib.md5(b"made\n").hexdigest(), "relpath": name} for name in ("../../b", "a")])
     s3.client().put_object(Bucket=bucket.bucket, Key=f"{bucket.prefix}/{key}", Body=body)
-    with open_workspace(root, run_in(root, "git", "rev-parse", "HEAD").stdout.strip(), "run", bucket) as work:
+    with open_workspace(root, git(root, "rev-parse", "HEAD"), "run", bucket) as work:
         isolate(work.root)
         [out] = read_lock(work.root)["one"]["outs"]
         with pytest.raises(UserError, match=out["md5"][2:]):

@@ -1,6 +1,5 @@
 """The task graph is dvc.yaml's."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from tests.stages.conftest import new_repository
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = new_repository(tmp_path / "repo")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
+    return new_repository(tmp_path / "repo", {name: (ROOT / name).read_text() for name in ("dvc.yaml", "params.yaml")})
 
 
 def test_stages_cells_pools_and_edges_come_from_dvc(root: Path) -> None:

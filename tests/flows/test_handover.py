@@ -10,7 +10,7 @@ import yaml
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from flows.graph import Node
-from flows.handover import Place, hand_over, lock_entry, merge_lock, take_over
+from flows.handover import Place, hand_over, lock_entries, merge_lock, take_over
 from tests.stages.conftest import new_repository
 
 ENTRY = {"cmd": "true", "outs": [{"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}]}
@@ -47,7 +47,7 @@ def test_a_stage_is_handed_over_with_the_files_that_git_keeps(root: Path, tmp_pa
     assert take_over(place, root, NODE) == ("ran", 1.5)
     assert [file.name for file in (root / "curves/plots").iterdir()] == ["a.tsv"]
     assert (root / "curves/plots/a.tsv").read_text() == "3\n"
-    assert lock_entry(root, "train") == ENTRY
+    assert lock_entries(root)["train"] == ENTRY
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import Outcome, StageRunner
 from flows.graph import read_graph
@@ -33,12 +34,9 @@ class Place:
     """Clones of one origin that share a bucket."""
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
-        self.folder, self.bucket, self.told = folder, bucket, list[str]()
-        origin = new_repository(folder / "origin")
-        (origin / "dvc.yaml").write_text(PIPELINE)
-        (origin / "a.txt").write_text("1")
-        (origin / ".gitignore").write_text("/.cspipe/\n/out\n/two.txt\n")
-        commit(origin, "start")
+        self.folder, self.bucket, self.lines = folder, bucket, list[str]()
+        files = {"dvc.yaml": PIPELINE, "a.txt": "1", ".gitignore": "/.cspipe/\n/out\n/two.txt\n"}
+        new_repository(folder / "origin", files)
 
     def clone(self, name: str) -> Path:
         run_in(self.folder, "git", "clone", "-q", str(self.folder / "origin"), name)
@@ -46,10 +44,9 @@ class Place:
 
     def settle(self, clone: Path, *, then_run: bool = False) -> tuple[dict[str, Outcome], Workspace]:
         """What the driver of a clone settles; `then_run`: and runs the others. The workspace is gone afterwards."""
-        head = run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
-        with open_workspace(clone, head, "run", self.bucket) as workspace:
+        with open_workspace(clone, git(clone, "rev-parse", "HEAD"), "run", self.bucket) as workspace:
             nodes = read_graph(workspace.root)
-            known = settle(workspace, nodes, self.told.append)
+            known = settle(workspace, nodes, self.lines.append)
             for node in nodes if then_run else []:
                 if node.name not in known:
                     run = f"known-{os.getpid()}"  # as in test_altered.py
@@ -102,7 +99,7 @@ def test_what_only_this_machine_has_is_pushed_and_left_to_the_workers_while_s3_i
     run_in(first, "git", "clean", "-qfd")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert place.settle(first)[0] == {}
-    assert "workers do it" in place.told[-1]
+    assert "workers do it" in place.lines[-1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
     assert place.stored() == 0
     assert set(place.settle(first)[0]) == {"one", "two"}

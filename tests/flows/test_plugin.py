@@ -7,7 +7,6 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.schedules import CronSchedule
 
-from flows import plugin
 from flows.local.record import Stack
 from tests.flows.server import Server, free_port, prefect_server, wait_for, write_project
 from tests.flows.test_request import committed
@@ -37,8 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         (server.folder / "pipeline.py").write_text(PIPELINE)
         committed(server.folder)
         Stack(server.folder, "mark", server.url).save()
-        server.prefect("work-pool", "create", "cpu", "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu")
         yield server
 
 
@@ -60,6 +58,8 @@ def test_a_bare_name_runs_with_its_parameters(server: Server) -> None:
     [
         ("inspect train-small --output json", 0, '"name": "train-small"'),
         ("run small/train-small", 0, "Created flow run"),
+        ("run --tag train-small --no-watch train-small", 0, "train-small is small/train-small"),
+        ("run --help", 0, "Usage"),
         ("run train-nothing", 1, f"'train-nothing'; there are {THERE}\n"),
         ("run twice", 1, "type one of other/twice, small/twice\n"),
     ],
@@ -96,19 +96,6 @@ def test_an_unreachable_server_is_one_line(server: Server) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"cspipe: the Prefect server at {url} gives no answer (")
     assert done.stderr.count("\n") == 1
-
-
-def test_every_option_without_a_value_is_known() -> None:
-    """Against the command line of the Prefect that is installed: a new flag there must be listed here."""
-    from prefect.cli.deployment import deployment_app
-
-    flags = set()
-    for command in plugin.COMMANDS:
-        for argument in deployment_app[command].assemble_argument_collection():
-            if argument.hint is bool:
-                flags |= set(argument.names)
-    assert flags
-    assert flags <= plugin.FLAGS
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cspipe.runtime.git import git
 from flows.raw_data import link_raw_files
 from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
@@ -17,12 +18,10 @@ PIPELINE = {"stages": {"prepare": {"cmd": "ls -R data/raw > out", "deps": ["data
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone with this project's .gitignore, whose stage reads data/raw, and two images of a person."""
-    folder = new_repository(tmp_path / "clone")
-    (folder / "data/raw").mkdir(parents=True)
-    (folder / ".gitignore").write_text((ROOT / ".gitignore").read_text() + "/out\n")
-    (folder / "data/raw/README.md").write_text("put images here\n")
-    (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
-    commit(folder, "start")
+    files = {"dvc.yaml": yaml.safe_dump(PIPELINE), "data/raw/README.md": "put images here\n"}
+    folder = new_repository(
+        tmp_path / "clone", {**files, ".gitignore": (ROOT / ".gitignore").read_text() + "/out\n"}
+    )
     (folder / "data/raw/mine/more").mkdir(parents=True)
     for name in ("a.png", "more/b.png"):
         (folder / "data/raw/mine" / name).write_text(name)
@@ -34,7 +33,7 @@ def changed(workspace: Workspace) -> str:
 
 
 def open_at_head(clone: Path) -> object:
-    return open_workspace(clone, run_in(clone, "git", "rev-parse", "HEAD").stdout.strip(), "run", None)
+    return open_workspace(clone, git(clone, "rev-parse", "HEAD"), "run", None)
 
 
 def test_own_images_are_those_of_the_clone_to_dvc_too(clone: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from flows.local.record import Stack
 from flows.request import check
-from flows.workspace import git
 from tests.conftest import ROOT
 
 API = "http://127.0.0.1:4200/api"

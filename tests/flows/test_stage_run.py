@@ -23,10 +23,7 @@ PARAMS, LOCK = "seed: 1\n", yaml.safe_dump({"schema": "2.0", "stages": {"prepare
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = new_repository(tmp_path / "repo")
-    (folder / "dvc.yaml").write_text(PIPELINE)
-    (folder / "params.yaml").write_text("seed: 0\n")
-    return folder
+    return new_repository(tmp_path / "repo", {"dvc.yaml": PIPELINE, "params.yaml": "seed: 0\n"})
 
 
 def train(root: Path) -> Node:

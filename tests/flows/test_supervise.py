@@ -1,7 +1,6 @@
 """The supervisor against a real server, on a clock that the tests move; and once with a real worker that is killed."""
 
 import logging
-import signal
 import stat
 import sys
 import time
@@ -10,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-import psutil
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
@@ -24,7 +22,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pe
 from cspipe.runtime.errors import UserError
 from flows import supervise
 from flows.supervise import AGAIN, ATTEMPTS, MISSED, NIGHTLY, PENDING, TAG, Watch, watch
-from tests.flows.server import FLOW, prefect_server, wait_for, write_project
+from tests.flows.server import FLOW, end, prefect_server, state_of, wait_for, write_project
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
@@ -39,12 +37,6 @@ def watched() -> None:
     """A flow to have runs of."""
 
 
-@pytest.fixture
-def client(prefect: None) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-
-
 def new_run(client: SyncPrefectClient, deployment: str, *states: State, tags: list[str] | None = None) -> UUID:
     """A run of a deployment, put through states; the first keeps it from workers."""
     there = client.create_deployment(client.create_flow(watched), deployment, tags=[TAG] if tags is None else tags)
@@ -57,12 +49,6 @@ def put_through(client: SyncPrefectClient, deployment: UUID, *states: State, par
     for state in states:
         client.set_flow_run_state(run.id, state, force=True)
     return run.id
-
-
-def state_of(client: SyncPrefectClient, run: UUID) -> State:
-    state = client.read_flow_run(run).state
-    assert state is not None
-    return state
 
 
 @pytest.mark.parametrize("deployment", ["train-small", "sweep", "study"])
@@ -144,33 +130,33 @@ def age(deployment: DeploymentResponse) -> timedelta:
     return datetime.now(UTC) - created
 
 
-def said(client: SyncPrefectClient) -> int:
+def warnings(client: SyncPrefectClient) -> int:
     return sum(artifact.key == MISSED for artifact in client.read_artifacts())
 
 
 def test_a_nightly_that_found_nothing_out_is_said_once(
     client: SyncPrefectClient, nightly: DeploymentResponse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for end in (Cancelled(name="Skipped"), Failed(), LOST):
-        put_through(client, nightly.id, Running(), end)
+    for ended in (Cancelled(name="Skipped"), Failed(), LOST):
+        put_through(client, nightly.id, Running(), ended)
     Watch(WINDOW).look(client)
-    assert said(client) == 0, "the schedule is new: nothing to miss"
+    assert warnings(client) == 0, "the schedule is new: nothing to miss"
     short = age(nightly)
     with caplog.at_level(logging.WARNING, "cspipe.supervise"):
         for _ in range(2):
             Watch(WINDOW, nightly=short).look(client)
-    assert said(client) == len([line for line in caplog.messages if "has not run" in line]) == 1
+    assert warnings(client) == len([line for line in caplog.messages if "has not run" in line]) == 1
 
 
-@pytest.mark.parametrize("end", [Completed(), Failed(name="Drifted")])
+@pytest.mark.parametrize("ended", [Completed(), Failed(name="Drifted")])
 def test_a_night_that_ran_is_not_missed_whatever_it_found(
-    client: SyncPrefectClient, nightly: DeploymentResponse, end: State
+    client: SyncPrefectClient, nightly: DeploymentResponse, ended: State
 ) -> None:
-    put_through(client, nightly.id, Running(), end)
+    put_through(client, nightly.id, Running(), ended)
     Watch(WINDOW, nightly=age(nightly)).look(client)
-    assert said(client) == 0
+    assert warnings(client) == 0
     Watch(WINDOW, nightly=age(nightly)).look(client, datetime.now(UTC) + timedelta(hours=1))
-    assert said(client) == 1, "nothing ran in the last seconds of that hour"
+    assert warnings(client) == 1, "nothing ran in the last seconds of that hour"
 
 
 def test_a_window_that_would_end_healthy_runs_is_refused() -> None:
@@ -183,9 +169,7 @@ def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(tmp_path: Path) 
     """About 3 minutes: Prefect's heartbeats are half a minute apart and three of them must be missing."""
     with prefect_server(tmp_path) as server, server.client() as client:
         write_project(server.folder, DEPLOYMENTS)
-        for pool in ("cpu", "gpu"):
-            server.prefect("work-pool", "create", pool, "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu", "gpu")
         server.worker("healthy", "gpu")
         dying = server.worker("dying", "cpu")
         kept, lost = (
@@ -196,8 +180,7 @@ def test_a_worker_killed_is_noticed_and_the_healthy_run_goes_on(tmp_path: Path) 
         )
         server.start("supervisor", sys.executable, "-m", "flows.supervise", "--window", str(WINDOW), "--every", "5")
         wait_for(lambda: {state_of(client, run).name for run in (kept, lost)} == {"Running"}, 90)
-        for victim in [psutil.Process(dying.pid), *psutil.Process(dying.pid).children(recursive=True)]:
-            victim.send_signal(signal.SIGKILL)
+        end([dying])
         killed = time.monotonic()
         wait_for(lambda: state_of(client, lost).name != "Running", WINDOW + 60)
         assert time.monotonic() - killed > WINDOW - 35  # the last heartbeat was at most half a minute before the kill
@@ -216,9 +199,7 @@ def test_a_run_that_is_scheduled_again_waits_for_its_process_to_end(tmp_path: Pa
         write_project(server.folder, DEPLOYMENTS)
         lingering = "    import atexit\n    atexit.register(time.sleep, 10)\n    time.sleep(seconds)"
         (server.folder / "small.py").write_text(FLOW.replace("    time.sleep(seconds)", lingering))
-        for pool in ("cpu", "gpu"):
-            server.prefect("work-pool", "create", pool, "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu", "gpu")
         (temporary := tmp_path / "tmp").mkdir()
         server.env["TMPDIR"] = str(temporary)
         worker = server.worker("cpu", limit=2)

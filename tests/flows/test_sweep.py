@@ -6,14 +6,13 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import State
 from prefect.states import Crashed
 
 from flows.setup import SLOTS, SWEEPS
 from flows.supervise import Watch
 from flows.sweep import point_name
 from tests.conftest import ROOT
-from tests.flows.server import Server, prefect_server, wait_for, write_project
+from tests.flows.server import Server, prefect_server, state_of, wait_for, write_project
 
 FLOWS = """
 import os, time
@@ -45,8 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "points.py").write_text(FLOWS)
         server.env["PYTHONPATH"] = str(ROOT)
-        server.prefect("work-pool", "create", "cpu", "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu")
         limit = str(SLOTS["cpu"] - 1)
         server.prefect("work-queue", "set-concurrency-limit", SWEEPS, limit, "--pool", "cpu")
         server.worker("cpu", limit=SLOTS["cpu"])
@@ -62,12 +60,6 @@ def client(server: Server) -> Iterator[SyncPrefectClient]:
 def new_sweep(client: SyncPrefectClient, *keys: str) -> UUID:
     there = client.read_deployment_by_name("sweep/sweep")
     return client.create_flow_run_from_deployment(there.id, parameters={"grid": {"key": list(keys)}}).id
-
-
-def state_of(client: SyncPrefectClient, run: UUID) -> State:
-    state = client.read_flow_run(run).state
-    assert state is not None
-    return state
 
 
 def ended(client: SyncPrefectClient, run: UUID, seconds: float = 180) -> tuple[str, str | None]:

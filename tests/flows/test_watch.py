@@ -62,8 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with prefect_server(tmp_path_factory.mktemp("watch")) as server:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "pipeline.py").write_text(PIPELINE)
-        server.prefect("work-pool", "create", "cpu", "--type", "process")
-        server.prefect("--no-prompt", "deploy", "--all")
+        server.deploy("cpu")
         yield server
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows import workspace
@@ -20,12 +21,8 @@ PYPROJECT = '[project]\nversion = "1"\n[tool.uv]\nconstraint-dependencies = ["nu
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A small repository with flows, pins and a DVC pipeline, cloned from its origin."""
-    origin = new_repository(tmp_path / "origin")
-    (origin / "flows").mkdir()
     files = {"pyproject.toml": PYPROJECT, "flows/a.py": "1", "params.yaml": "a: 1", "dvc.yaml": "stages: {}"}
-    for name, text in {**files, ".gitignore": "/.cspipe/\n"}.items():
-        (origin / name).write_text(text)
-    commit(origin, "start")
+    origin = new_repository(tmp_path / "origin", {**files, ".gitignore": "/.cspipe/\n"})
     return cloned(origin, tmp_path / "clone")
 
 
@@ -37,7 +34,7 @@ def changed(folder: Path, text: str, message: str) -> str:
 
 
 def head(clone: Path) -> str:
-    return run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
+    return git(clone, "rev-parse", "HEAD")
 
 
 def test_a_person_may_go_on_editing_while_a_run_works(clone: Path) -> None:
@@ -148,16 +145,16 @@ def store(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch
 
 def test_a_store_that_is_away_is_waited_for(s3: S3, store: pytest.MonkeyPatch) -> None:
     store.setattr(workspace, "SECONDS_BETWEEN_CHECKS", 0.1)
-    told: list[str] = []
+    lines: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
-        s3.start()  # the outage ends once it is told
+        lines.append(line)
+        s3.start()  # the outage ends once it is logged
 
     s3.stop()
     assert shared_bucket(tell) is not None
-    assert len(told) == 1
-    assert "for 30 min at most" in told[0]
+    assert len(lines) == 1
+    assert "for 30 min at most" in lines[0]
     s3.stop()
     try:
         with pytest.raises(StorageError, match="waited for 0 min"):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -52,13 +52,18 @@ def new_clone(folder: Path, params: Tree) -> Path:
     return folder
 
 
-def new_repository(folder: Path) -> Path:
-    """An empty repository of git and DVC, in which tests can commit; the folder is made."""
+def new_repository(folder: Path, files: Mapping[str, str] | None = None) -> Path:
+    """A repository of git and DVC in which tests can commit, empty or with files in one commit; the folder is made."""
     folder.mkdir(parents=True)
     run_in(folder, "git", "init", "-q", "-b", "main")
     run_in(folder, "dvc", "init", "-q")
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
         run_in(folder, "git", "config", key, value)
+    for name, text in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    if files:
+        commit(folder, "start")
     return folder
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from cspipe.study.clone import Clone, code_of, git
+from cspipe.runtime.git import git
+from cspipe.study.clone import Clone, code_of
 from tests.stages.conftest import commit, new_repository
 
 STAGES = {
@@ -17,22 +18,18 @@ PARAMS: dict[str, Any] = {"train": {"method": "plain"}, "variants": {"few": {"sa
 
 
 def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
-    root = new_repository(tmp_path.resolve() / "clone")
-    files = [root / f"cspipe/{name}.py" for name in ("loss", "methods/plain", "methods/rival", "samplers/ddim")]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
-    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
-    (root / "metrics").mkdir()
-    (root / "metrics/few.json").write_text("{}")
-    commit(root, "an experiment")
+    names = [f"cspipe/{name}.py" for name in ("loss", "methods/plain", "methods/rival", "samplers/ddim")]
+    pipeline = {"dvc.yaml": yaml.safe_dump({"stages": STAGES}), "params.yaml": yaml.safe_dump(PARAMS)}
+    root = new_repository(
+        tmp_path.resolve() / "clone", dict.fromkeys(names, "") | pipeline | {"metrics/few.json": "{}"}
+    )
+    files = [root / name for name in names]
     experiment = git(root, "rev-parse", "HEAD")
     cell: Any = SimpleNamespace(tree=PARAMS, variants=["few"])
 
     def done() -> bool:
         head = git(root, "rev-parse", "HEAD")
-        clone = Clone(root, root.parent, head, code_of(root))
+        clone = Clone(root, root.parent, root, head, code_of(root))
         return clone.done(cell, experiment)
 
     assert done()

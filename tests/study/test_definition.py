@@ -60,10 +60,10 @@ def test_a_folder_whose_name_is_none_of_a_reference_is_no_study(tmp_path: Path, 
     ],
 )
 def test_mistake_is_told_with_file_and_key(tmp_path: Path, small: Tree, changes: Tree, message: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         define(folder(tmp_path, small, **changes), "one")
-    assert message in str(told.value)
-    assert "study.yaml" in str(told.value)
+    assert message in str(caught.value)
+    assert "study.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", study_names(ROOT))

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from cspipe.study.queue import EXPERIMENTS, Queue
-from tests.stages.conftest import commit, new_repository, run_in
+from tests.stages.conftest import new_repository, run_in
 from tests.study.test_run import processes_in
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,9 @@ def cell(name: str, seconds: int) -> Any:
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
-    root = new_repository(tmp_path.resolve() / "clone")
-    (root / "params.yaml").write_text("seconds: 1\n")
-    (root / "dvc.yaml").write_text(PIPELINE)
-    commit(root, "pipeline")
-    clone: Any = SimpleNamespace(root=root, folder=tmp_path)
-    return Queue(clone, root)
+    root = new_repository(tmp_path.resolve() / "clone", {"params.yaml": "seconds: 1\n", "dvc.yaml": PIPELINE})
+    clone: Any = SimpleNamespace(root=root, folder=tmp_path, shared=root)
+    return Queue(clone)
 
 
 @pytest.mark.parametrize("killed", [True, False])

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import yaml
 
+from cspipe.study.clone import experiments
 from tests.conftest import Tree, change
 from tests.stages.conftest import commit, new_clone, run_in
 
@@ -32,14 +33,7 @@ NAMES = {"tiny-plain-0", "tiny-cs-0"}
 
 
 def study(clone: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run_in(
-        clone, sys.executable, "-c", "from cspipe.cli.main import main; main()", "study", *arguments, check=check
-    )
-
-
-def experiments(clone: Path) -> set[str]:
-    lines = run_in(clone, "git", "for-each-ref", "--format=%(refname)", "refs/exps").stdout.split()
-    return {line.split("/")[-1] for line in lines}
+    return run_in(clone, "cspipe", "study", *arguments, check=check)
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
@@ -73,7 +67,7 @@ def test_study_that_is_not_committed_does_not_start(clone: Path) -> None:
 
 def test_interrupt_stops_everything_and_keeps_the_clone_clean(clone: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(clone)}
-    command = [sys.executable, "-u", "-c", "from cspipe.cli.main import main; main()", "study", "tiny"]
+    command = [str(Path(sys.executable).parent / "cspipe"), "study", "tiny"]
     running = subprocess.Popen(command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert running.stdout is not None
@@ -96,7 +90,7 @@ def test_cell_that_fails_does_not_lose_the_others(clone: Path) -> None:
     done = study(clone, "tiny", "--jobs", "2", check=False)
     assert done.returncode == 1
     assert "3/3" in done.stdout
-    assert experiments(clone) >= NAMES
+    assert experiments(clone).keys() >= NAMES
     results = json.loads((clone / "docs/results/tiny.json").read_text())
     cells = {cell["row"]: cell for cell in results["cells"]}
     assert "data/raw/none" in cells["broken"]["failed"]

@@ -12,7 +12,6 @@ from cspipe.study.statistics import (
     images_to_reach,
     interval,
     speedup,
-    tie,
 )
 
 
@@ -31,12 +30,6 @@ def test_difference_is_paired_by_seed() -> None:
     """Seeds differ by 100, the two lines by 1 within each."""
     found = difference([1.0, 101.0, 201.0], [2.0, 102.0, 202.0])
     assert (found.mean, found.low, found.high) == (-1.0, -1.0, -1.0)
-
-
-def test_tie_is_a_difference_that_may_be_zero_and_any_two_of_one_seed() -> None:
-    assert tie([1.0, 3.0], [2.0, 2.0])
-    assert not tie([1.0, 1.1], [2.0, 2.0])
-    assert tie([1.0], [2.0])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.local import record
-from tests.flows.local.stacks import DEPLOYMENTS, run, typed
+from tests.flows.local.stacks import CSPIPE, DEPLOYMENTS, run
 from tests.flows.server import write_project
 
 
@@ -16,4 +16,4 @@ def project(tmp_path: Path) -> Iterator[Path]:
     write_project(tmp_path / "project", DEPLOYMENTS)
     yield tmp_path / "project"
     if record.read(tmp_path / "project") is not None:
-        run(tmp_path / "project", typed("down()"))
+        run(tmp_path / "project", [CSPIPE, "down"])

@@ -6,30 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.local import record, s3_server
-from flows.local.record import STACK, Stack
+from flows.local import record
+from flows.local.record import Stack
 
 DEPLOYMENTS = """
   - {name: train-demo, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: cpu}}
   - {name: run-stage-gpu, entrypoint: "small.py:small", tags: [cspipe], work_pool: {name: gpu}}
 """
-DRIVER = """
-import sys
-from cspipe.runtime.errors import UserError
-from flows.local.stack import down, up
-from flows.local.status import status
-from flows.local.workers import worker
-try:
-    sys.exit(0 if {call} in (None, True) else 1)
-except UserError as error:
-    sys.exit(f"cspipe: {{error}}")
-"""
-PREFECT = str(Path(sys.executable).parent / "prefect")
-
-
-def typed(call: str) -> list[str]:
-    """The command for a call, as `cspipe` makes it."""
-    return [sys.executable, "-c", DRIVER.format(call=call)]
+CSPIPE, PREFECT = (str(Path(sys.executable).parent / name) for name in ("cspipe", "prefect"))
 
 
 def user(**variables: str) -> dict[str, str]:
@@ -55,10 +39,3 @@ def kill(stack: Stack, *names: str) -> None:
     for part in stack.parts:
         if part.name in names:
             os.kill(part.pid, signal.SIGKILL)
-
-
-def sockets(project: Path) -> list[Path]:
-    """What is left of the stack's S3 server in the temporary folder."""
-    ports = s3_server.read_ports(project / STACK / "s3").values()
-    numbers = [number for port in ports for number in (port, port + 10000)]  # HTTP and gRPC
-    return [path for number in numbers for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.local import parts, processes, record
+from flows.local import parts, processes, record, s3_server
 from flows.local.processes import Part
 from flows.local.record import STACK, Stack
 from flows.local.stack import SETTINGS
-from tests.flows.local.stacks import DEPLOYMENTS, PREFECT, kill, read, run, sockets, typed, user
+from tests.flows.local.stacks import CSPIPE, DEPLOYMENTS, PREFECT, kill, read, run, user
 from tests.flows.server import end, free_port, wait_for, write_project
 from tests.s3_server import S3
 
@@ -24,7 +24,7 @@ from tests.s3_server import S3
 @pytest.mark.slow
 def test_from_up_to_down(project: Path) -> None:
     """About a minute: everything starts, a bare name typed in another terminal runs, everything ends."""
-    started = run(project, typed(f"up(detach=True, port={free_port()})"))
+    started = run(project, [CSPIPE, "up", "--detach", "--port", str(free_port())])
     assert started.returncode == 0, started.stdout + started.stderr
     up = read(project)
     for word in ("UI    http://127.0.0.1:", up.keys["auth"], "S3    s3://", "logs  ",
@@ -46,43 +46,43 @@ def test_from_up_to_down(project: Path) -> None:
     assert (seen["AWS_ENDPOINT_URL"], seen["CSPIPE_HOME"]) == (up.endpoint, str(project))
     assert seen["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
 
-    again = run(project, typed("up()"))
+    again = run(project, [CSPIPE, "up"])
     assert (again.returncode, again.stdout.count("\n")) == (0, 1)
     assert again.stdout.startswith("already running: http://127.0.0.1:")
-    well = run(project, typed("status()"))
+    well = run(project, [CSPIPE, "status"])
     assert well.returncode == 0, well.stdout
     assert "pool gpu     gpu-0-" in well.stdout
 
     kill(up, "cpu", "keeper")  # the worker's flow run is an orphan now, and nobody watches
-    ill = run(project, typed("status()"))
+    ill = run(project, [CSPIPE, "status"])
     assert ill.returncode == 1
     assert "FAIL cpu" in ill.stdout
-    mended = run(project, typed("up(detach=True)"))
+    mended = run(project, [CSPIPE, "up", "--detach"])
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert not any(part.process for part in up.parts)
     up = read(project)
     assert up.ended() == []
 
-    assert run(project, typed("down()")).returncode == 0
+    assert run(project, [CSPIPE, "down"]).returncode == 0
     assert processes.marked(up.mark) == []
     assert not any(part.process for part in up.parts)
     assert not (project / SETTINGS).exists()
-    assert sockets(project) == []
-    assert "nothing to stop" in run(project, typed("down()")).stdout
+    assert s3_server.sockets(project / STACK / "s3") == []
+    assert "nothing to stop" in run(project, [CSPIPE, "down"]).stdout
 
 
 @pytest.mark.slow
 def test_what_dies_is_started_again_and_what_down_stopped_goes_on(project: Path) -> None:
     """Two minutes. Nobody types anything for the first; `status` tells each time what is the case."""
-    assert run(project, typed(f"up(detach=True, port={free_port()})")).returncode == 0
+    assert run(project, [CSPIPE, "up", "--detach", "--port", str(free_port())]).returncode == 0
     before = read(project)
     kill(before, "s3", "gpu-0", "supervisor", "server")
-    ill = run(project, typed("status()"))
+    ill = run(project, [CSPIPE, "status"])
     lines = [line for line in ill.stdout.splitlines() if "API" in line]
     assert ill.returncode == 1
     assert len(lines) == 1
     assert lines[0].startswith(f"FAIL API          {before.api} gives no answer")
-    wait_for(lambda: run(project, typed("status()")).returncode == 0, 120)
+    wait_for(lambda: run(project, [CSPIPE, "status"]).returncode == 0, 120)
     after = read(project)
     assert (after.api, after.s3, after.endpoint) == (before.api, before.s3, before.endpoint)
     assert [part.name for part in after.parts] == [part.name for part in before.parts]
@@ -93,11 +93,11 @@ def test_what_dies_is_started_again_and_what_down_stopped_goes_on(project: Path)
 
     assert run(project, [PREFECT, "deployment", "run", "train-demo", "-p", "seconds=600"]).returncode == 0
     wait_for((project / "env.json").exists, 90)
-    assert " Running" in run(project, typed("status()")).stdout.splitlines()[-1]
-    assert run(project, typed("down()")).returncode == 0
+    assert " Running" in run(project, [CSPIPE, "status"]).stdout.splitlines()[-1]
+    assert run(project, [CSPIPE, "down"]).returncode == 0
     assert processes.marked(before.mark) == []
     (project / "env.json").unlink()
-    assert run(project, typed("up(detach=True)")).returncode == 0
+    assert run(project, [CSPIPE, "up", "--detach"]).returncode == 0
     wait_for((project / "env.json").exists, 60)  # at once, not when the supervisor finds it lost
     assert len((project / "ran.txt").read_text().splitlines()) == 2
 
@@ -113,7 +113,8 @@ def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> 
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("127.0.0.1", parts.PORT))
             taken.listen()
-        process = subprocess.Popen(typed(f"up(s3={bucket!r})"), cwd=project, env=user(**s3.env), stdout=log, stderr=log)
+        command = [CSPIPE, "up", "--s3", bucket]
+        process = subprocess.Popen(command, cwd=project, env=user(**s3.env), stdout=log, stderr=log)
         try:
             wait_for(lambda: "stop  Ctrl-C" in (project / "up.log").read_text() or process.poll() is not None, 240)
             assert process.poll() is None, (project / "up.log").read_text()
@@ -145,7 +146,7 @@ def a_worker_of_another_clone(clone: Path, **variables: str) -> None:
                     "remote add origin ."):  # fmt: skip
         assert run(clone, ["git", *command.split()]).returncode == 0
     with (clone / "worker.log").open("wb") as log:
-        process = subprocess.Popen(typed("worker('gpu')"), cwd=clone, env=user(**variables), stdout=log, stderr=log)
+        process = subprocess.Popen([CSPIPE, "worker", "gpu"], cwd=clone, env=user(**variables), stdout=log, stderr=log)
     try:
         wait_for(lambda: "worker gpu-0-" in (clone / "worker.log").read_text() or process.poll() is not None, 60)
         assert process.poll() is None, (clone / "worker.log").read_text()
@@ -167,7 +168,7 @@ def test_a_part_that_dies_takes_the_rest_with_it(project: Path) -> None:
     database = project / STACK / "prefect" / "prefect.db"
     database.parent.mkdir(parents=True)
     database.write_bytes(b"this is no database" * 100)
-    done = run(project, typed(f"up(detach=True, port={free_port()})"))
+    done = run(project, [CSPIPE, "up", "--detach", "--port", str(free_port())])
     assert done.returncode == 1
     assert "file is not a database" in done.stderr  # the last lines of its log
     assert done.stderr.startswith("cspipe: server has ended while starting")
@@ -176,7 +177,7 @@ def test_a_part_that_dies_takes_the_rest_with_it(project: Path) -> None:
 
 
 def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) -> None:
-    done = run(project, typed("up(s3='s3://no-such-bucket/x')"), **s3.env)
+    done = run(project, [CSPIPE, "up", "--s3", "s3://no-such-bucket/x"], **s3.env)
     assert done.returncode == 1
     assert "no-such-bucket" in done.stderr
     assert record.read(project) is None
@@ -186,7 +187,7 @@ def test_a_recycled_pid_is_never_killed(project: Path) -> None:
     with subprocess.Popen(["sleep", "600"]) as bystander:
         part = Part("server", bystander.pid, time.time() - 3600)
         Stack(project, mark="none", parts=[part]).save()
-        done = run(project, typed("down()"))
+        done = run(project, [CSPIPE, "down"])
         assert done.returncode == 0
         assert "server has ended" in done.stdout
         assert bystander.poll() is None
@@ -195,14 +196,14 @@ def test_a_recycled_pid_is_never_killed(project: Path) -> None:
 
 def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
-    done = run(project, typed("status()"), PREFECT_API_URL=url)
+    done = run(project, [CSPIPE, "status"], PREFECT_API_URL=url)
     assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"FAIL API          {url} gives no answer")
-    assert "no stack runs in this folder" in run(project, typed("status()")).stdout
+    assert "no stack runs in this folder" in run(project, [CSPIPE, "status"]).stdout
 
 
 def test_a_worker_says_everything_that_is_missing_and_does_not_start(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
-    done = run(tmp_path, typed("worker('gpu')"), PREFECT_API_URL=url, CSPIPE_S3="")
+    done = run(tmp_path, [CSPIPE, "worker", "gpu"], PREFECT_API_URL=url, CSPIPE_S3="")
     assert (done.returncode, done.stdout) == (1, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "cspipe: no worker started; 4 check(s) failed"

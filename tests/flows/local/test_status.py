@@ -1,12 +1,10 @@
 """`cspipe status` on runs in every state, on a real server."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from prefect import Flow, task
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.states import AwaitingRetry, Completed, Pending, Running, Scheduled
@@ -15,16 +13,6 @@ from flows.local import status
 from flows.pipeline import pipeline
 from flows.stage_run import run_stage
 from flows.sweep import sweep
-
-pytestmark = pytest.mark.usefixtures("prefect")
-
-
-@pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs():  # of other tests
-            client.delete_flow_run(run.id)
-        yield client
 
 
 @task
@@ -57,6 +45,8 @@ def bar(client: SyncPrefectClient, of: FlowRun, stage: str, percent: float, left
 
 
 def test_each_run_is_a_line_with_its_stages(client: SyncPrefectClient) -> None:
+    for run in client.read_flow_runs():  # of other tests
+        client.delete_flow_run(run.id)
     driver = new_run(client, pipeline, "demo-0a1b2c3-4d5e6f", Running(), preset="demo")
     client.create_task_run(work, driver.id, dynamic_key="killed", name="train", state=Running())
     for stage in ("train", "compensate", "sample@a"):

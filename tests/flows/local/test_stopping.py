@@ -4,31 +4,24 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Completed, Running
 
 from flows import setup, supervise
 from flows.local import processes, stopping
 from flows.local.processes import Program
-from tests.flows.server import free_port, wait_for
+from tests.flows.server import free_port, state_of, wait_for
 
 
 @flow
 def small() -> None:
     """A flow to have runs of."""
-
-
-@pytest.fixture
-def client(prefect: None) -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
 
 
 def test_pools_are_paused_and_the_next_start_resumes_them(client: SyncPrefectClient) -> None:
@@ -43,9 +36,8 @@ def test_pools_are_paused_and_the_next_start_resumes_them(client: SyncPrefectCli
 def test_a_run_that_was_at_work_is_stopped_and_one_that_has_ended_is_not(client: SyncPrefectClient) -> None:
     runs = [client.create_flow_run(small, state=state) for state in (Running(), Completed(), Cancelling())]
     stopping.report_stopped(PREFECT_API_URL.value(), [str(run.id) for run in runs])
-    states = [client.read_flow_run(run.id).state for run in runs]
-    assert [state and state.name for state in states] == ["Stopped", "Completed", "Cancelling"]
-    assert states[0] is not None
+    states = [state_of(client, run.id) for run in runs]
+    assert [state.name for state in states] == ["Stopped", "Completed", "Cancelling"]
     assert states[0].is_crashed()
 
 

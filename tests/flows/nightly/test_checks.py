@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flows.command import Ended
-from flows.nightly.checks import Bench, Finding, check_fresh_seeds, check_same_seeds, differences
+from flows.nightly.checks import Finding, Scorer, check_fresh_seeds, check_same_seeds, differences
 from flows.nightly.drift import BETTER
 from tests.evaluation.tiny import blobs
 
@@ -32,7 +32,7 @@ def test_another_build_for_another_device_is_no_other_version() -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
     """A workspace of two variants whose stages draw noise, and score it by its mean."""
 
     def run_command(command: list[str], root: Path, **_: Any) -> Ended:
@@ -53,23 +53,23 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr("flows.nightly.checks.run_command", run_command)
     (tmp_path / ".cspipe").mkdir()
     (tmp_path / "params.yaml").write_text("sample: {seed: 7}\n")
-    made = Bench(tmp_path, "nightly", print)
+    made = Scorer(tmp_path, "nightly", print)
     for variant in ("a", "b"):
         made.score(variant, 7)
     return made
 
 
-def night(bench: Bench, variant: str) -> Finding:
-    found = check_same_seeds(bench, variant)
-    check_fresh_seeds(found, bench, [], repeats=6, tests=4, seed=1000)
+def night(scorer: Scorer, variant: str) -> Finding:
+    found = check_same_seeds(scorer, variant)
+    check_fresh_seeds(found, scorer, [], repeats=6, tests=4, seed=1000)
     return found
 
 
-def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(bench: Bench) -> None:
-    known = night(bench, "a").repeats
-    (bench.root / "broken").touch()
-    found = check_same_seeds(bench, "b")
-    check_fresh_seeds(found, bench, [repeat["scores"] for repeat in known], repeats=6, tests=4, seed=10**7)
+def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(scorer: Scorer) -> None:
+    known = night(scorer, "a").repeats
+    (scorer.root / "broken").touch()
+    found = check_same_seeds(scorer, "b")
+    check_fresh_seeds(found, scorer, [repeat["scores"] for repeat in known], repeats=6, tests=4, seed=10**7)
     assert found.verdict == "regressed"
     assert [problem.split(" ")[0] for problem in found.problems] == ["kid"]
     assert found.repeats == []  # no band learns from it

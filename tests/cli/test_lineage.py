@@ -15,12 +15,13 @@ from safetensors.numpy import save_file
 from cspipe.cli.lineage import text, trace
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+from cspipe.runtime.git import git
 from cspipe.runtime.models import save_model
 from cspipe.runtime.records import FOLDER, find_here, keep_records
 from cspipe.runtime.storage import Bucket
 from tests.conftest import ROOT, Tree
 from tests.s3_server import S3
-from tests.stages.conftest import commit, new_clone, new_repository, run_in, stages
+from tests.stages.conftest import commit, new_clone, new_repository, stages
 
 RUN = {
     "stage": "evaluate@cs-10", "started": "2026-03-01T04:05:06+00:00", "seconds": 4200.0, "commit": "c" * 40,
@@ -34,10 +35,6 @@ SAMPLES, METRICS = Path("samples/cs-10/samples.npy"), Path("metrics/cs-10.json")
 def write_json(path: Path, tree: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(tree))
-
-
-def head(folder: Path) -> str:
-    return run_in(folder, "git", "rev-parse", "HEAD").stdout.strip()
 
 
 @pytest.fixture
@@ -57,8 +54,8 @@ def made_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for content in ("before", "when they were made", "after"):
         write_json(Path("cspipe/train.py"), content)
         commit(Path(), content)
-    made_at = run_in(Path(), "git", "rev-parse", "HEAD~1").stdout.strip()
-    code = {"cspipe/train.py": run_in(Path(), "git", "rev-parse", f"{made_at}:cspipe/train.py").stdout[:12]}
+    made_at = git(Path(), "rev-parse", "HEAD~1")
+    code = {"cspipe/train.py": git(Path(), "rev-parse", f"{made_at}:cspipe/train.py")[:12]}
     index = {"source": "avatars", "size": 8, "splits": {"train": {"images": 40, "sha256": "d" * 64}}}
     write_json(Path("data/prepared/index.json"), index)
     common = {"seed": 3, "data_sha256": "d" * 64, "code": code}
@@ -196,7 +193,7 @@ def test_samples_of_real_stages_lead_back_from_a_copy_to_commit_flow_run_and_mai
     monkeypatch.setenv("CSPIPE_FLOW_RUN", "brave-fox")
     root = new_clone(tmp_path / "clone", small)
     stages(root, "prepare", "train", "sample ddim-100")
-    at = head(root)
+    at = git(root, "rev-parse", "HEAD")
     found = trace(shutil.copy(root / "samples/ddim-100/samples.npy", tmp_path / "images.bin"), tmp_path)
     main = found.made_from[0]
     assert [(each.record or {}).get("stage") for each in (found, main)] == ["sample@ddim-100", "train"]

@@ -1,0 +1,17 @@
+"""Git, as the flows and the studies ask it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cspipe.runtime.errors import UserError
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints, without the last end of line. Raises UserError with the last line of its error."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
+    return done.stdout.rstrip("\n")
