@@ -89,6 +89,6 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     grown["memory"] = min(row["memory"] for row in rows[-WARM:]) - min(row["memory"] for row in rows[WARM : 2 * WARM])
     figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
     assert grown.pop("memory") < 40 * 2**20
-    assert grown.pop("used") < 4 * 2**20
+    assert grown.pop("used") < 8 * 2**20  # seen: one step of 3.8 MB, and else not a kilobyte
     assert grown.pop("blocks") < LEFT * (PIPELINES - WARM)
     assert grown == dict.fromkeys(grown, 0)
