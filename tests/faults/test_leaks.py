@@ -1,12 +1,14 @@
 """200 small pipelines in one process: memory, open files, threads and temporary files stay flat.
 
-But for what DVCLive leaves of each training of a process: a thread that waits for ever, and the curves that it holds,
-95 KiB in all. A stage is a process of its own, so that it has one. Here DVCLive is kept from it.
+But for what two libraries leave, which means nothing to stages: each is a process of its own. DVCLive: a thread that
+waits for ever with the curves of a training, 95 KiB; here it is kept from it. safetensors (0.8): two integers of 32
+bytes for each tensor read, 2,778 of them for the 1,389 of a pipeline.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -26,7 +28,20 @@ from tests.faults.workspace import FORK, folder_with
 pytestmark = pytest.mark.slow
 PIPELINES, WARM = 200, 20
 """Of them, those before the first measure: caches fill up at first."""
+LEFT = 3000
+"""Blocks of Python's that a pipeline may leave: those of safetensors, and noise."""
 LINE = (("prepare",), ("train",), ("compensate",), ("sample", "cs-10"), ("evaluate", "cs-10"), ("report",))
+
+
+class Heap(ctypes.Structure):
+    """glibc's mallinfo2."""
+
+    _fields_ = (("numbers", ctypes.c_size_t * 10),)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are not free again: mapped one by one, and within the heaps."""
+        return int(self.numbers[4] + self.numbers[7])
 
 
 def _pipelines(folder: Path, told: Path) -> None:
@@ -38,14 +53,18 @@ def _pipelines(folder: Path, told: Path) -> None:
     tempfile.tempdir = str(folder.parent / "temporary")
     Path(tempfile.tempdir).mkdir()
     Live.post_data_to_studio = lambda live: None  # starts the thread, whether Studio is used or not
-    me = psutil.Process()
+    me, libc = psutil.Process(), ctypes.CDLL(None)
+    libc.mallinfo2.restype = Heap
     for _ in range(PIPELINES):
         for stage in LINE:
             sys.argv = list(stage)
             importlib.import_module(f"cspipe.stages.{stage[0]}").main()
-        ctypes.CDLL(None).malloc_trim(0)  # stages let glibc keep what is free (cspipe/runtime/device.py)
+        gc.collect()
+        libc.malloc_trim(0)  # stages let glibc keep what is free (cspipe/runtime/device.py)
         measured = {
             "memory": me.memory_full_info().uss,
+            "used": libc.mallinfo2().used,
+            "blocks": sys.getallocatedblocks(),
             "files": me.num_fds(),
             "threads": threading.active_count(),
             "temporary": len(list(Path(tempfile.tempdir).iterdir())),
@@ -66,8 +85,10 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
     rows = [json.loads(line) for line in told.read_text().splitlines()]
     grown = {key: rows[-1][key] - rows[WARM][key] for key in rows[0]}
-    # what is free again goes back to the system now and then: the least of twenty is what is held
+    # gaps between what is used come and go: the least of twenty is what is held
     grown["memory"] = min(row["memory"] for row in rows[-WARM:]) - min(row["memory"] for row in rows[WARM : 2 * WARM])
     figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
-    assert {**grown, "memory": 0} == dict.fromkeys(grown, 0)
-    assert grown["memory"] < 16 * 2**20
+    assert grown.pop("memory") < 40 * 2**20
+    assert grown.pop("used") < 8 * 2**20  # seen: one step of 3.8 MB, and else not a kilobyte
+    assert grown.pop("blocks") < LEFT * (PIPELINES - WARM)
+    assert grown == dict.fromkeys(grown, 0)

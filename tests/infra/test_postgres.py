@@ -144,7 +144,7 @@ def test_six_clients_at_once_end_well_on_postgres(server: Server, postgres: Post
 def test_a_dump_is_brought_back_by_the_documented_commands(postgres: Postgres, tmp_path: Path) -> None:
     page = (INFRA.parent / "docs/operations.md").read_text()
     [dump] = re.findall(r"postgres-0 -- (pg_dump .*) > prefect\.dump", page)
-    [restore] = re.findall(r"`(pg_restore .*)`", page)
+    [restore] = re.findall(r"`(pg_restore [^`]*)`", page)
 
     def run(command: str, cluster: Postgres, **files: Any) -> None:
         program, *options = command.split()

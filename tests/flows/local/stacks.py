@@ -34,8 +34,8 @@ def read(folder: Path) -> Stack:
     return found
 
 
-def kill(stack: Stack, *names: str) -> None:
+def kill(stack: Stack, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
     """Kill parts, not what they have started."""
     for part in stack.parts:
         if part.name in names:
-            os.kill(part.pid, signal.SIGKILL)
+            os.kill(part.pid, number)

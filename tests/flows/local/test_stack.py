@@ -76,8 +76,10 @@ def test_what_dies_is_started_again_and_what_down_stopped_goes_on(project: Path)
     """Two minutes. Nobody types anything for the first; `status` tells each time what is the case."""
     assert run(project, [CSPIPE, "up", "--detach", "--port", str(free_port())]).returncode == 0
     before = read(project)
+    kill(before, "keeper", number=signal.SIGSTOP)  # else it may have started them before `status` looks
     kill(before, "s3", "gpu-0", "supervisor", "server")
     ill = run(project, [CSPIPE, "status"])
+    kill(before, "keeper", number=signal.SIGCONT)
     lines = [line for line in ill.stdout.splitlines() if "API" in line]
     assert ill.returncode == 1
     assert len(lines) == 1
