@@ -19,9 +19,7 @@ PIPELINE = {"stages": {"prepare": {"cmd": "ls -R data/raw > out", "deps": ["data
 def clone(tmp_path: Path) -> Path:
     """A clone with this project's .gitignore, whose stage reads data/raw, and two images of a person."""
     files = {"dvc.yaml": yaml.safe_dump(PIPELINE), "data/raw/README.md": "put images here\n"}
-    folder = new_repository(
-        tmp_path / "clone", {**files, ".gitignore": (ROOT / ".gitignore").read_text() + "/out\n"}
-    )
+    folder = new_repository(tmp_path / "clone", {**files, ".gitignore": (ROOT / ".gitignore").read_text() + "/out\n"})
     (folder / "data/raw/mine/more").mkdir(parents=True)
     for name in ("a.png", "more/b.png"):
         (folder / "data/raw/mine" / name).write_text(name)
