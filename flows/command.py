@@ -84,8 +84,7 @@ def run_command(
     def watch() -> None:
         """End the command if it takes too long or is no longer wanted."""
         while not done.wait(SECONDS_BETWEEN_LOOKS):
-            late = time.monotonic() > deadline
-            if late or unwanted():
+            if (late := time.monotonic() > deadline) or unwanted():
                 stopped.append(late)
                 stop([top], GRACE if late else SHORT_GRACE)
                 return
