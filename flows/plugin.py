@@ -135,7 +135,7 @@ def _replaced(words: Sequence[str], name: str, full: str) -> list[str]:
     """The words with the deployment's name replaced, and no option's value that happens to be the same."""
     places = (place for place, word in enumerate(words) if word == name)
     tried = ([*words[:place], full, *words[place + 1 :]] for place in places)
-    return next(each for each in tried if _arguments(each)["name"] == full)
+    return next(each for each in tried if _arguments(each).get("name") == full)
 
 
 def _full_name(name: str, api_url: str | None) -> str:

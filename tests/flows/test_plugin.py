@@ -13,6 +13,7 @@ from tests.flows.test_request import committed
 
 DEPLOYMENTS = """
   - {name: train-small, entrypoint: "small.py:small", work_pool: {name: cpu}}
+  - {name: "5", entrypoint: "small.py:small", work_pool: {name: cpu}}
   - {name: twice, entrypoint: "small.py:small", work_pool: {name: cpu}}
   - {name: twice, entrypoint: "small.py:other", work_pool: {name: cpu}}
   - {name: train-demo, entrypoint: "pipeline.py:pipeline", work_pool: {name: cpu}, parameters: {preset: demo}}
@@ -25,7 +26,7 @@ from prefect import flow
 def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict | None = None) -> None:
     pass
 """
-THERE = "other/twice, pipeline/train-broken, pipeline/train-demo, small/train-small, small/twice"
+THERE = "other/twice, pipeline/train-broken, pipeline/train-demo, small/5, small/train-small, small/twice"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def test_a_bare_name_runs_with_its_parameters(server: Server) -> None:
         ("inspect train-small --output json", 0, '"name": "train-small"'),
         ("run small/train-small", 0, "Created flow run"),
         ("run --tag train-small --no-watch train-small", 0, "train-small is small/train-small"),
+        ("run --watch-interval 5 --no-watch 5", 0, "5 is small/5"),
         ("run --help", 0, "Usage"),
         ("run train-nothing", 1, f"'train-nothing'; there are {THERE}\n"),
         ("run twice", 1, "type one of other/twice, small/twice\n"),
