@@ -1,7 +1,7 @@
 # Two images: `services` (Prefect server, S3 store, Kubernetes dispatcher; no torch) and `worker` (runs the stages).
 # From the repository's root: docker build -f infra/worker.Dockerfile --target worker -t cspipe-worker:0.1.0 .
 
-FROM python:3.12.11-slim-bookworm AS services
+FROM python:3.12.11-slim-bookworm@sha256:519591d6871b7bc437060736b9f7456b8731f1499a57e22e6c285135ae657bf7 AS services
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /opt/services
 # Both images take the exact versions, and no file but those whose hashes are committed.
@@ -17,7 +17,7 @@ USER 1000:1000
 WORKDIR /home/cspipe
 
 # torch's wheels bring their own CUDA libraries; the base adds what the NVIDIA container runtime looks for.
-FROM nvidia/cuda:13.0.2-base-ubuntu24.04 AS worker
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04@sha256:2ab6381d970b211fb93853796dc6707eb8a72575a375c422b17cf4d8b2641701 AS worker
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # A C compiler and Python's headers are for torch.compile. Ubuntu keeps only the newest builds, so a pin here breaks.
 # hadolint ignore=DL3008

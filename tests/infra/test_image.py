@@ -53,10 +53,11 @@ def test_the_build_sees_what_it_copies_and_nothing_more() -> None:
 
 
 def test_base_images_get_the_digests_that_docker_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, and others the next time; without an answer they stay. Nothing else of the files changes."""
+    """All have one, and get others from Docker; without an answer they stay. Nothing else of the files changes."""
     docker = tmp_path / "docker"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     before = texts = [file.read_text() for pattern in pins.IMAGE_FILES for file in INFRA.glob(pattern)]
+    assert len(re.findall(r"^(?:FROM|\s*image:) \S+:\S+@sha256:[0-9a-f]{64}\b", "\n".join(texts), re.MULTILINE)) == 4
     for told, kept in ((64 * "1", 64 * "1"), (64 * "2", 64 * "2"), ("none", 64 * "2")):
         asked = '"$*" = "buildx imagetools inspect $4 --format {{.Manifest.Digest}}"'
         docker.write_text(f"#!/bin/sh\n[ {asked} ] && echo sha256:{told}\n")
