@@ -32,6 +32,8 @@ def check_before_training(params: Params, images: int) -> None:
         )
     if train.images < max(train.snapshots, default=0):  # fine for a short try, too
         print(f"train: train.snapshots {train.snapshots} end with train.images {train.images}", file=sys.stderr)
+    if params.diffusion.prediction == "edm" and train.timesteps == "uniform":
+        print("train: diffusion.prediction is edm, but train.timesteps is uniform; EDM's is lognormal", file=sys.stderr)
     _check_weights(params.evaluate)
 
 

@@ -14,6 +14,7 @@ from tests.conftest import Pictures, Tree
 
 Make = Callable[..., Params]
 INCEPTION = {"evaluate.extractor": "inception-v3-compat", "evaluate.weights": "nowhere/inception.pth"}
+EDM = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,14 @@ def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pict
     [
         ({"train.compensation.epochs": 2}, ["train.images 48", "epochs 2 x 40 training images", "80 or more"]),
         ({"train.snapshots": [16, 2000]}, ["train.images 48", "train.snapshots [16, 2000]"]),
+        (EDM, ["diffusion.prediction is edm", "train.timesteps is uniform", "lognormal"]),
+        (EDM | {"train.timesteps": "lognormal"}, []),
     ],
 )
-def test_a_run_too_short_is_told_but_runs(
+def test_what_is_odd_is_told_but_runs(
     changes: Tree, told: list[str], params: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_before_training(params(changes), 40)
     heard = capsys.readouterr().err
     assert all(words in heard for words in told)
+    assert bool(heard) == bool(told)
