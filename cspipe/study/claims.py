@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cspipe.report.numbers import significant
 from cspipe.study.definition import BETTER, NEARER, Claim
 from cspipe.study.results import Results
-from cspipe.study.statistics import Interval, difference, equal_time, speedup, spread
+from cspipe.study.statistics import Interval, difference, equal_time, holm, p_value, speedup, spread
 
 HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided at this scale"
 
@@ -19,6 +19,8 @@ class Verdict:
 
     word: str
     numbers: str
+    p: float | None = None
+    """Of a difference between two lines with more than one seed: how likely one as large is without any."""
 
 
 def sentence(claim: Claim, results: Results) -> str:
@@ -45,6 +47,15 @@ def decide(claim: Claim, results: Results) -> Verdict:
     beside = where if point == other else f"{where}, of the other at {other},"
     scores, others = [a[seed] for seed in seeds], [b[seed] for seed in seeds]
     return _compare(scores, others, f"{_minus(claim)}{beside}", claim.kind == "lower")
+
+
+def corrected(results: Results) -> tuple[int, int]:
+    """How many differences of a study's claims are decided, and how many of these with Holm's correction."""
+    verdicts = [decide(claim, results) for claim in results.study.claims]
+    tested = [(verdict, verdict.p) for verdict in verdicts if verdict.p is not None]
+    kept = holm([p for _, p in tested])
+    decided = [keep for (verdict, _), keep in zip(tested, kept, strict=True) if verdict.word != UNDECIDED]
+    return len(decided), sum(decided)
 
 
 def in_words(found: Interval) -> str:
@@ -112,11 +123,14 @@ def _compare(scores: list[float], others: list[float], what: str, lower: bool) -
     """Whether scores are lower (or higher) than others: by the interval, and by more than the others' own spread."""
     found, noise = difference(scores, others), spread(others)
     numbers = f"{what} is {in_words(found)}{_over(scores)}"
-    if len(scores) < 2 or found.may_be_zero:
+    if len(scores) < 2:
         return Verdict(UNDECIDED, numbers)
+    p = p_value(scores, others)
+    if found.may_be_zero:
+        return Verdict(UNDECIDED, numbers, p)
     if abs(found.mean) <= noise:
-        return Verdict(UNDECIDED, f"{numbers}, less than the {significant(noise)} between seeds of the latter")
-    return Verdict(HELD if (found.high < 0) == lower else NOT_HELD, numbers)
+        return Verdict(UNDECIDED, f"{numbers}, less than the {significant(noise)} between seeds of the latter", p)
+    return Verdict(HELD if (found.high < 0) == lower else NOT_HELD, numbers, p)
 
 
 def _minus(claim: Claim) -> str:

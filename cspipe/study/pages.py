@@ -8,7 +8,7 @@ from pathlib import Path
 from cspipe.report.numbers import DASH, count, significant
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.claims import decide, in_words, sentence
+from cspipe.study.claims import corrected, decide, in_words, sentence
 from cspipe.study.definition import BETTER, NEARER, STUDIES
 from cspipe.study.figure import figure
 from cspipe.study.results import RESULTS, Results, read_results
@@ -20,9 +20,10 @@ FINDINGS = STUDIES / "findings.md"
 INTRODUCTION = """\
 The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small images,
 small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers, or
-that the difference is smaller than the spread between seeds. Claims were committed before their runs. Each study is one
-command; its page has the table with intervals, the cost of each line, the commits, the machine. [What misled
-us](../misled.md) tells how an earlier verdict went wrong.
+that the difference is smaller than the spread between seeds. Claims were committed before their runs. Intervals are not
+corrected for the number of claims: {decided} differences are decided, and {kept} of them with Holm's correction within
+their study too. Each study is one command; its page has the table with intervals, the cost of each line, the commits
+and the machine. [What misled us](../misled.md) tells how an earlier verdict went wrong.
 """
 FIRST = "few-steps"
 """The study whose figure stands on top of the README: score against images and against time."""
@@ -98,12 +99,20 @@ def notes(results: Results) -> list[str]:
         "module that the samples need, and of drawing all samples of a cell.",
         f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
         f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
-        *([f"Claims: commit {results.claimed[:12]}, before the runs."] if study.claims else []),
+        *(_on_claims(results) if study.claims else []),
         f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
         f"python {setting.python}, torch {setting.torch}.",
     ]
     failed = [f"`{cell.experiment}` ({cell.failed})" for cell in results.cells if cell.failed is not None]
     return [*lines, *([f"**Failed**: {'; '.join(failed)}."] if failed else [])]
+
+
+def _on_claims(results: Results) -> list[str]:
+    decided, kept = corrected(results)
+    return [
+        f"Claims: commit {results.claimed[:12]}, before the runs. Intervals are not corrected for their number: with "
+        f"Holm's correction {kept} of the {decided} decided differences stay decided.",
+    ]
 
 
 def _best(results: Results, point: str | None, score: str) -> set[str]:
@@ -156,7 +165,8 @@ def _arrow(score: str) -> str:
 def overview(studies: Sequence[Results], findings: str) -> str:
     """The page as Markdown, the findings first; studies without claims are left out."""
     ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
-    parts = [TITLE, findings, INTRODUCTION]
+    decided, kept = (sum(counts) for counts in zip((0, 0), *map(corrected, ordered), strict=True))
+    parts = [TITLE, findings, INTRODUCTION.format(decided=decided, kept=kept)]
     if ordered and ordered[0].name == FIRST:
         parts.append(f"![{_seen(ordered[0])}]({FIRST}.png)\n")
     return "\n".join([*parts, *map(_claims, ordered)])

@@ -55,6 +55,26 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     return interval([x - y for x, y in zip(a, b, strict=True)])
 
 
+def p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of two lines that do not differ, two-sided: Student's t, paired by seed, of two seeds or more."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    if not any(differences):
+        return 1.0
+    error = spread(differences) / len(differences) ** 0.5
+    statistic = abs(np.mean(differences)) / error if error else np.inf
+    return float(2 * student.sf(statistic, len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[bool]:
+    """Which of several p values are below 1 - LEVEL by Holm's step-down correction for their number (Holm 1979)."""
+    kept = [False] * len(p_values)
+    for rank, place in enumerate(np.argsort(p_values)):
+        if p_values[place] > (1 - LEVEL) / (len(p_values) - rank):
+            break
+        kept[place] = True
+    return kept
+
+
 def at(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
     """The curve through points (x, y) at x, straight between them; NaN outside of them."""
     order = np.argsort(xs)

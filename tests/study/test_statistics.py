@@ -3,14 +3,16 @@
 import math
 
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import ttest_1samp, ttest_rel
 
 from cspipe.study.statistics import (
     best_with_ties,
     difference,
     equal_time,
+    holm,
     images_to_reach,
     interval,
+    p_value,
     speedup,
 )
 
@@ -30,6 +32,20 @@ def test_difference_is_paired_by_seed() -> None:
     """Seeds differ by 100, the two lines by 1 within each."""
     found = difference([1.0, 101.0, 201.0], [2.0, 102.0, 202.0])
     assert (found.mean, found.low, found.high) == (-1.0, -1.0, -1.0)
+
+
+def test_p_value_is_scipys_of_a_paired_t_test() -> None:
+    a, b = [1.0, 2.0, 5.0], [3.0, 2.5, 9.0]
+    assert p_value(a, b) == pytest.approx(ttest_rel(a, b).pvalue)
+    assert p_value(a, a) == 1
+    assert p_value([1.0, 2.0], [3.0, 4.0]) == 0
+
+
+def test_holm_stops_at_the_first_that_is_too_large() -> None:
+    """.04 would pass alone, and .024 against .05 / 2; but .02 fails against .05 / 3."""
+    assert holm([0.04, 0.001, 0.024, 0.02]) == [False, True, False, False]
+    assert holm([0.04, 0.001, 0.024, 0.016]) == [True, True, True, True]
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize(
