@@ -114,5 +114,5 @@ def test_a_key_for_weights_and_biases_is_tried_and_not_stored(project: Path, tmp
     with serving(Viewer) as url:
         names = {"WANDB_BASE_URL": url, "NETRC": str(tmp_path / "netrc")}
         _, found = findings(tmp_path / "project", WANDB_API_KEY="a" * 40, **names)
-    assert found["W&B"] == ["ok: the key is good"]
+    assert found["W&B"] == ["ok: the key is valid"]
     assert not (tmp_path / "netrc").exists()
