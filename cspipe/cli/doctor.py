@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import succeeds
 from cspipe.runtime.wording import printable
 
 SECONDS = 10
@@ -103,7 +104,7 @@ def _disk() -> Found:
 def _project() -> Found:
     from cspipe.runtime.code_lock import check_code
 
-    if subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True).returncode or not Path(".dvc").is_dir():
+    if not succeeds(Path(), "rev-parse", "HEAD") or not Path(".dvc").is_dir():
         yield "problem", "not a git and DVC repository with a commit", "`cspipe init DIR` makes one"
     check_code()
     params = _params()

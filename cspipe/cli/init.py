@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +12,11 @@ import typer
 from cspipe.runtime.code_lock import LOCK, VERSION, installed_code
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
-from cspipe.runtime.provenance import shipped
+from cspipe.runtime.git import git, succeeds
+from cspipe.runtime.provenance import PIPELINE, shipped
 
 COPIED = (".gitignore", ".dvcignore", "data/raw/README.md")
-PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+PARAMS = "params.yaml"
 HEADER = f"""# The pipeline of cspipe {VERSION}; `cspipe init .` writes this file anew.
 # Files of cspipe/ are those of the installed package: cspipe.lock has their content, and stages depend on its keys.
 #
@@ -29,6 +28,7 @@ def init(
     preset: Annotated[str, typer.Option(help="values of params.yaml; `cspipe params list` prints them")] = "demo",
 ) -> None:
     """Make a project: params.yaml, dvc.yaml, git and DVC. In a project: switch to the installed cspipe."""
+    from cspipe.cli.experiments import dvc_output
     from cspipe.config.overlays import read_preset
 
     anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}
@@ -39,24 +39,23 @@ def init(
             raise UserError(f"{folder / name} exists, but no {LOCK} of a project; name another folder")
     try:
         _write(folder, anew)
-        _run(folder, "git", "init", "--quiet")
+        git(folder, "init", "--quiet")
         if not (folder / ".dvc").exists():
-            _run(folder, sys.executable, "-m", "dvc", "init", "--quiet")
+            dvc_output(folder, "init", "--quiet")
             (folder / ".dvc/config").write_text("[core]\n    analytics = false\n")
         missing = {name: text for name, text in once.items() if not made or not (folder / name).exists()}
         _write(folder, missing)
     except OSError as error:
         raise UserError(f"{folder}: cannot make a project there ({error}); name another folder") from None
     files = (".dvc", *anew, *missing)
-    _run(folder, "git", "add", *files)
-    has_commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True).returncode == 0
-    if made and has_commit:
+    git(folder, "add", *files)
+    if made and succeeds(folder, "rev-parse", "HEAD"):
         print(f"{folder}: now uses cspipe {VERSION}; `cspipe explain` lists what runs again")
         return
     # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
-    known = subprocess.run(["git", "var", "GIT_COMMITTER_IDENT"], cwd=folder, capture_output=True).returncode == 0
+    known = succeeds(folder, "var", "GIT_COMMITTER_IDENT")
     author = () if known else ("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost")
-    _run(folder, "git", *author, "commit", "--quiet", "--message", f"A project of cspipe {VERSION}", "--", *files)
+    git(folder, *author, "commit", "--quiet", "--message", f"A project of cspipe {VERSION}", "--", *files)
     print(f"{folder}: a project with the values of the preset {preset}; next: cd {folder} && dvc repro")
 
 
@@ -84,10 +83,3 @@ def _write(folder: Path, texts: dict[str, str]) -> None:
     for name, text in texts.items():
         with whole_file(folder / name) as beside:
             beside.write_text(text, encoding="utf-8")
-
-
-def _run(folder: Path, *command: str) -> None:
-    """Run a command in a folder. Raises UserError with the last line of its error."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{folder}: {' '.join(command[:4])}: {(done.stderr.strip() or 'failed').splitlines()[-1]}")

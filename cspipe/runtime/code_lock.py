@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.provenance import code_ids, stages_code
+from cspipe.runtime.provenance import PIPELINE, code_ids, shipped, stages_code
 from cspipe.runtime.registry import ROOT
 
 LOCK = "cspipe.lock"
@@ -23,7 +23,7 @@ VERSION = version("cspipe")
 def installed_code() -> dict[str, Any]:
     """{"version": ..., "cspipe": {"data": {"shards": id, ...}, ...}}: git's object ids of all that a stage can need."""
     tree: dict[str, Any] = {"version": VERSION}
-    patterns = {re.sub(r"\$\{.*?\}", "*", path) for code in stages_code().values() for path in code}
+    patterns = {re.sub(r"\$\{.*?\}", "*", path) for code in stages_code(shipped(PIPELINE)).values() for path in code}
     places = {place for pattern in patterns for place in ROOT.glob(pattern)}
     for file in sorted({file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))}):
         path = file.relative_to(ROOT)

@@ -1,4 +1,4 @@
-"""Git, as the flows and the studies ask it."""
+"""Git, as commands, flows and studies ask it."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def git(root: Path, *arguments: str) -> str:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
     return done.stdout.rstrip("\n")
+
+
+def succeeds(root: Path, *arguments: str) -> bool:
+    """Whether a git command ends with exit status 0."""
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True).returncode == 0

@@ -17,6 +17,8 @@ import yaml
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import ROOT
 
+PIPELINE = "dvc.yaml"
+
 
 def _object_id(kind: str, content: bytes) -> bytes:
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).digest()
@@ -56,16 +58,16 @@ def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str
     Raises UserError if there is no such stage.
     """
     try:
-        code = stages_code()[stage]
+        code = stages_code(shipped(PIPELINE))[stage]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{shipped('dvc.yaml')}: no stage {stage} ({error}); install cspipe anew") from None
+        raise UserError(f"{shipped(PIPELINE)}: no stage {stage} ({error}); install cspipe anew") from None
     variants = [] if variant is None else [variant]
     return code_ids(*(path for template in code for path in fill_in(template, params or {}, variants)))
 
 
-def stages_code() -> dict[str, list[str]]:
-    """By stage of the shipped dvc.yaml, the code that it depends on, not filled in."""
-    stages = yaml.safe_load(shipped("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+def stages_code(pipeline: Path) -> dict[str, list[str]]:
+    """By stage of a dvc.yaml, the code that it depends on, not filled in."""
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
     deps = {name: entry.get("do", entry)["deps"] for name, entry in stages.items()}
     return {name: [path for path in paths if path.startswith("cspipe/")] for name, paths in deps.items()}
 

@@ -5,21 +5,20 @@ Its DVC cache is the repository's (but for `--verify`), so results of one are re
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.git import git
-from cspipe.runtime.provenance import fill_in
+from cspipe.runtime.git import git, succeeds
+from cspipe.runtime.provenance import PIPELINE, fill_in, stages_code
 from cspipe.runtime.shared_cache import share_dvc_cache
 from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")
-DECISIVE = ("cspipe", "dvc.yaml")
+DECISIVE = ("cspipe", PIPELINE)
 """What decides a cell's results besides its parameters."""
 FETCH = ("fetch", "--quiet", "--no-tags")
 
@@ -110,11 +109,4 @@ def _share(clone: Clone, name: str) -> None:
 
 def code_of(home: Path) -> tuple[str, ...]:
     """dvc.yaml and the code that it lists for the stages, ${...} as it is there."""
-    stages: dict[str, Any] = yaml.safe_load((home / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    listed = {dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])}
-    return ("dvc.yaml", *sorted(dep for dep in listed if dep.startswith("cspipe")))
-
-
-def succeeds(root: Path, *arguments: str) -> bool:
-    """Whether a git command ends with exit status 0."""
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True).returncode == 0
+    return (PIPELINE, *sorted(set(chain(*stages_code(home / PIPELINE).values()))))

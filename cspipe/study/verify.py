@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import succeeds
 from cspipe.runtime.shared_cache import link_folders
 from cspipe.study.claims import in_words
-from cspipe.study.clone import FOLDER, code_of, succeeds
+from cspipe.study.clone import FOLDER, code_of
 from cspipe.study.definition import Defined
 from cspipe.study.results import RESULTS, Results, read_results
 from cspipe.study.run import Log, run_study
