@@ -130,8 +130,8 @@ def errors(plain: Path, compensated: Path) -> dict[str, list[float]]:
     for number in range(1, schedule.steps):
         t, s = torch.full((len(x0),), number + 1), torch.full((len(x0),), number)
         x_t, x_s = (add_noise(x0, eps, time, schedule) for time in (t, s))
-        own = ddim_step(x_t, behind(x_t, t), t, s, schedule)
-        for curve, x0_hat in zip(curves.values(), (net(x_s, s), net(x_t, t), behind(own, s)), strict=True):
+        reached = ddim_step(x_t, behind(x_t, t), t, s, schedule)
+        for curve, x0_hat in zip(curves.values(), (net(x_s, s), net(x_t, t), behind(reached, s)), strict=True):
             curve.append(float((x0_hat - x0).square().mean()))
     return curves
 

@@ -99,20 +99,20 @@ def import_model(
     what = f"{config['parameters']:,} parameters, {foreign.size} pixels, {keys['schedule']}, {keys['prediction']}"
     print(f"{out}: {foreign.model['name']} from {foreign.kind}, {what}")
     if Path("dvc.yaml").exists():
-        told = {"data": {"channels": foreign.channels, "size": foreign.size}}
-        tell_settings(told | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)
+        values = {"data": {"channels": foreign.channels, "size": foreign.size}}
+        tell_settings(values | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)
 
 
-def tell_settings(told: dict[str, Any], start: Path | None) -> None:
+def tell_settings(values: dict[str, Any], start: Path | None) -> None:
     """Print what params.yaml needs of a model that is taken as trained, or that training starts from."""
     from cspipe.runtime.files import sha256_file
     from cspipe.runtime.models import FILE
 
     how = "then run `dvc repro prepare && dvc commit -f train && dvc repro`: it uses the model without training it"
     if start is not None:
-        told = told | {"train": {"start_from": {"folder": str(start), "sha256": sha256_file(start / FILE)}}}
+        values = values | {"train": {"start_from": {"folder": str(start), "sha256": sha256_file(start / FILE)}}}
         how = "then run `dvc repro`: it trains the model further"
-    print(f"set in params.yaml:\n{yaml.safe_dump(told, sort_keys=False)}\n{how}")
+    print(f"set in params.yaml:\n{yaml.safe_dump(values, sort_keys=False)}\n{how}")
 
 
 def check_new(out: Path) -> None:

@@ -69,7 +69,7 @@ def plan(
 
     params = parse_params(read_preset(preset).tree, f"preset {preset}")
     card = CARDS[device] if device != "measured" else measured(params)
-    rows = [asdict(work) | taken(work, card) for work in works(params)]
+    rows = [asdict(work) | on_card(work, card) for work in works(params)]
     if as_json:
         print(json.dumps({"device": asdict(card), "stages": rows}, indent=2))
         return
@@ -81,7 +81,7 @@ def plan(
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
 
 
-def taken(work: Work, card: Card) -> dict[str, float | None]:
+def on_card(work: Work, card: Card) -> dict[str, float | None]:
     """Time, energy and cost of a stage on a card."""
     hours = work.flop / card.flops / 3600
     rates = {"kwh": card.watts and card.watts / 1000, "dollars": card.per_hour}
@@ -91,7 +91,7 @@ def taken(work: Work, card: Card) -> dict[str, float | None]:
 
 def works(params: Params) -> Iterator[Work]:
     """The stages that nets take part in. A training whose path fades has half of it in that time."""
-    from cspipe.config.workload import COPIES, FLOAT32, costs, training_images
+    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, training_images
 
     main, module = costs(params)
     train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
@@ -100,7 +100,7 @@ def works(params: Params) -> Iterator[Work]:
     narrow = 0.5 if half else 1.0  # what autograd keeps in bfloat16
 
     flop = train.images * (main.training + share * (main.forward + module.forward))
-    memory = COPIES * FLOAT32 * main.parameters + narrow * train.micro_batch * main.activations
+    memory = copies_memory(main) + narrow * train.micro_batch * main.activations
     yield Work("train", train.images, flop, memory, (2 + COPIES - 1) * FLOAT32 * main.parameters)
 
     seen = fit.epochs * (training_images(params.data) or train.images)

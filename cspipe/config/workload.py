@@ -108,11 +108,6 @@ def copies_memory(main: Cost) -> int:
     return COPIES * FLOAT32 * main.parameters
 
 
-def training_memory(main: Cost) -> int:
-    """Bytes for one image: the copies of the weights, and activations."""
-    return copies_memory(main) + main.activations
-
-
 def training_images(data: DataSettings) -> int | None:
     """Images of the train split, as far as params.yaml and the published size of the source tell; else None.
 
@@ -130,12 +125,13 @@ def training_images(data: DataSettings) -> int | None:
 def derived(params: Params) -> str:
     """The figures as YAML comments, to stand below the file that they follow from."""
     main, module = costs(params)
+    copies = copies_memory(main)
     lines = [
         "Derived figures, for one image (nothing reads them)",
         f"main net:    {params.model.name}, {_in_words(main)}",
         f"module:      {_in_words(module)}",
-        f"memory:      {readable_bytes(training_memory(main))} to train the main net on batch 1 in float32:",
-        f"             {readable_bytes(copies_memory(main))} weights, gradients, AdamW's two states and EMA,",
+        f"memory:      {readable_bytes(copies + main.activations)} to train the main net on batch 1 in float32:",
+        f"             {readable_bytes(copies)} weights, gradients, AdamW's two states and EMA,",
         f"             {readable_bytes(main.activations)} activations",
         f"alpha-bar:   {alpha_bar(params):.3g} at T = {params.diffusion.steps}",
         f"training:    {params.train.images:,} images, {_passes(params)}",

@@ -27,13 +27,13 @@ def take(names: Sequence[str], count: int = 1) -> list[int]:
     """
     held, next_line = [name for name in names if name in _held], 0.0
     while True:
-        taken = held[:count]
+        locked = held[:count]
         for name in names:
-            if len(taken) < count and name not in taken and _lock(name):
-                taken.append(name)
-        if len(taken) == count:
-            return sorted(map(names.index, taken))
-        for name in set(taken) - set(held):
+            if len(locked) < count and name not in locked and _lock(name):
+                locked.append(name)
+        if len(locked) == count:
+            return sorted(map(names.index, locked))
+        for name in set(locked) - set(held):
             _held.pop(name).release()
         if time.monotonic() >= next_line:
             next_line = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -112,12 +112,12 @@ def _launch(stage: str, config: LaunchConfig) -> None:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells a lost rank in 20 lines
     command = "-m", f"cspipe.stages.{stage.partition('@')[0]}", *sys.argv[1:]
     with sigterm_deferred() as stopping, ThreadPoolExecutor(1) as agent:  # in a thread it leaves signals to us
-        ranks, told = agent.submit(elastic_launch(config, sys.executable), *command), set[int]()
+        ranks, asked = agent.submit(elastic_launch(config, sys.executable), *command), set[int]()
         try:
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
                 if stopping():
-                    _stop(told)
-        except KeyboardInterrupt:  # the second: the first has told them
+                    _stop(asked)
+        except KeyboardInterrupt:  # the second: the first has asked them
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
                 for process in psutil.Process().children():
                     with suppress(psutil.NoSuchProcess):
@@ -131,13 +131,13 @@ def _launch(stage: str, config: LaunchConfig) -> None:
         raise SystemExit(End.DONE)
 
 
-def _stop(told: set[int]) -> None:
+def _stop(asked: set[int]) -> None:
     """SIGTERM, once each, to the ranks: they are in sessions of their own, and may not all have started."""
     for process in psutil.Process().children():
-        if process.pid not in told:
+        if process.pid not in asked:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-            told.add(process.pid)
+            asked.add(process.pid)
 
 
 def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Preempted:

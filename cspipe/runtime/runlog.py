@@ -63,11 +63,8 @@ class RunLog:
         facts = self.facts()
         facts["commit"] = facts["commit"][:12] + ("-dirty" if facts["dirty"] else "")
         with whole_file(folder / f"{self.stage}.js") as path:
-            path.write_text(f"{_opening(self.stage)}{json.dumps(facts)};\n")
-
-
-def _opening(stage: str) -> str:
-    return f"(window.runLog = window.runLog || {{}})[{json.dumps(stage)}] = "
+            stage, value = json.dumps(self.stage), json.dumps(facts)
+            path.write_text(f"(window.runLog = window.runLog || {{}})[{stage}] = {value};\n")
 
 
 def _revision() -> tuple[str, list[str]]:

@@ -15,6 +15,6 @@ def test_a_rank_that_ends_while_it_is_stopped_is_no_error(monkeypatch: pytest.Mo
     listed = [psutil.Process(child.pid)]
     child.wait()
     monkeypatch.setattr(psutil.Process, "children", lambda self: listed)
-    told = set[int]()
-    _stop(told)
-    assert told == {child.pid}
+    asked = set[int]()
+    _stop(asked)
+    assert asked == {child.pid}
