@@ -18,9 +18,9 @@ class S3:
     """The server with its credentials; `stop` and `start` make an outage, after which all objects are there again."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._numbers = itertools.count(1)
-        self._part = Part("s3", 0, 0.0)
+        self.part = Part("s3", 0, 0.0)
         self.start()
         ports = s3_server.read_ports(folder)
         self.url, self.port = s3_server.endpoint(ports), ports["s3"]
@@ -50,18 +50,18 @@ class S3:
 
     def stop(self) -> None:
         """Begin an outage; nothing happens if it is one already."""
-        processes.stop([self._part.process], grace=3)  # it waits 15 s for its connections to end
-        s3_server.remove_sockets(self._folder)
+        processes.stop([self.part.process], grace=3)  # it waits 15 s for its connections to end
+        s3_server.remove_sockets(self.folder)
 
     def start(self) -> None:
         """End the outage, in the same folder and on the same port; nothing happens if there is none."""
-        if self._part.process is not None:
+        if self.part.process is not None:
             return
-        ports = s3_server.prepare(self._folder, ACCESS_KEY, SECRET_KEY)
-        program = Program("s3", s3_server.command(self._folder, ports), self._folder, os.environ)
-        self._part = processes.start(program, self._folder / "server.log")
+        ports = s3_server.prepare(self.folder, ACCESS_KEY, SECRET_KEY)
+        program = Program("s3", s3_server.command(self.folder, ports), self.folder, os.environ)
+        self.part = processes.start(program, self.folder / "server.log")
         patience = time.monotonic() + 60
-        while not s3_server.ready(self._folder):
-            assert self._part.process is not None, processes.tail(self._folder / "server.log")
-            assert time.monotonic() < patience, processes.tail(self._folder / "server.log")
+        while not s3_server.ready(self.folder):
+            assert self.part.process is not None, processes.tail(self.folder / "server.log")
+            assert time.monotonic() < patience, processes.tail(self.folder / "server.log")
             time.sleep(0.2)

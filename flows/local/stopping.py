@@ -60,8 +60,8 @@ def at_work(mark: str) -> dict[psutil.Process, str]:
     return {process: run for process, run in found if run}
 
 
-def end_runs(at_work: Iterable[psutil.Process], grace: float = GRACE) -> None:
-    """End flow runs: SIGTERM to what works below their engines; these are killed with what is left after `grace`.
+def end_runs(at_work: Iterable[psutil.Process]) -> None:
+    """End flow runs: SIGTERM to what works below their engines; these are killed with what is left after GRACE.
 
     An engine is kept, as its stages write to it, but held as soon as nothing works below it: it would try again.
     """
@@ -69,7 +69,7 @@ def end_runs(at_work: Iterable[psutil.Process], grace: float = GRACE) -> None:
     engines = [process for process in at_work if _is_engine(process)]
     stages = [process for process in at_work if process not in engines]
     processes.signal_each(stages, signal.SIGTERM)
-    patience = time.monotonic() + grace
+    patience = time.monotonic() + GRACE
     while True:
         for engine in engines:
             with contextlib.suppress(psutil.NoSuchProcess):

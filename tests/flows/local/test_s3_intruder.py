@@ -36,8 +36,8 @@ def kept(s3: S3) -> Iterator[str]:
 def owner(s3: S3) -> ssl.SSLContext:
     """What only the server's owner can have."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(s3._folder / certificate.PAIR)
-    context.load_cert_chain(s3._folder / certificate.PAIR)
+    context.load_verify_locations(s3.folder / certificate.PAIR)
+    context.load_cert_chain(s3.folder / certificate.PAIR)
     return context
 
 
@@ -64,22 +64,22 @@ def answer(port: int, context: ssl.SSLContext | None) -> bytes:
 
 def test_no_port_but_that_of_s3_serves_somebody_without_the_certificate(s3: S3, tmp_path: Path) -> None:
     """HTTP, gRPC and whatever else the process listens on. A gRPC server that talks in plain sends its settings."""
-    assert s3._part.process is not None
-    family = processes.running([s3._part.process])
+    assert s3.part.process is not None
+    family = processes.running([s3.part.process])
     listening = [at for one in family for at in one.net_connections("tcp") if at.status == psutil.CONN_LISTEN]
     assert {at.laddr.ip for at in listening} == {"127.0.0.1"}
     ports = {at.laddr.port for at in listening} - {s3.port}
     assert len(ports) == 7
     for client in (None, stranger(), stranger(tmp_path)):
         assert {answer(port, client) for port in ports} <= {b"", REFUSED}
-    assert answer(s3_server.read_ports(s3._folder)["filer"], owner(s3)).startswith(b"HTTP/1.1 200")
+    assert answer(s3_server.read_ports(s3.folder)["filer"], owner(s3)).startswith(b"HTTP/1.1 200")
 
 
 def test_no_file_or_socket_of_the_server_is_for_others(s3: S3) -> None:
-    ports = s3_server.read_ports(s3._folder).values()
+    ports = s3_server.read_ports(s3.folder).values()
     sockets = [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port + 10000}.sock")]
     assert len(sockets) == 4
-    for path in (*sockets, s3._folder):
+    for path in (*sockets, s3.folder):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
@@ -104,7 +104,7 @@ def test_socket_that_another_user_has_put_in_the_way_is_one_line() -> None:
 
 @pytest.mark.slow
 def test_nobody_lists_reads_overwrites_or_deletes_over_http(s3: S3, kept: str) -> None:
-    ports = s3_server.read_ports(s3._folder)
+    ports = s3_server.read_ports(s3.folder)
     filer, volume, master = (f"127.0.0.1:{ports[name]}" for name in ("filer", "volume", "master"))
     about = urllib.request.Request(f"https://{filer}/buckets/{kept}/object?metadata=true")
     place = json.load(urllib.request.urlopen(about, context=owner(s3), timeout=5))
@@ -128,7 +128,7 @@ def test_nobody_lists_reads_overwrites_or_deletes_over_http(s3: S3, kept: str) -
 @pytest.mark.slow
 def test_nobody_does_it_with_the_servers_own_program_over_grpc(s3: S3, kept: str, tmp_path: Path) -> None:
     """`weed` without the certificate: its shell, its copying, and a volume server of one's own that joins."""
-    ports = s3_server.read_ports(s3._folder)
+    ports = s3_server.read_ports(s3.folder)
     at = {name: f"127.0.0.1:{port}.{port + 10000}" for name, port in ports.items()}
     (tmp_path / "object").write_bytes(b"altered")
     folder = f"/buckets/{kept}"

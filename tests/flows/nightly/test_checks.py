@@ -48,7 +48,7 @@ def scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
         (root / "metrics" / f"{name}.json").write_text(
             json.dumps({"tiny": scores, "provenance": [FACTS | {"seed": 7}]})
         )
-        return Ended(0, 1.0, ())
+        return Ended(0, ())
 
     monkeypatch.setattr("flows.nightly.checks.run_command", run_command)
     (tmp_path / ".cspipe").mkdir()
