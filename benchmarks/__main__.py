@@ -11,6 +11,7 @@ import json
 import os
 import pkgutil
 import platform
+import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -88,6 +89,8 @@ def main() -> None:
         (chosen.out / "table.json").write_text(json.dumps(found, indent=1) + "\n")
         (chosen.out / "table.md").write_text(markdown(found))
         picture(found, chosen.out / "table.png")
+    if failed := [row["work"] for row in found["rows"] if "failed" in row]:
+        sys.exit(f"failed: {', '.join(failed)}; the lines above have the errors")
 
 
 if __name__ == "__main__":
