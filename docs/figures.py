@@ -192,6 +192,7 @@ def serve_page() -> bytes:
         serving(Path("models")) as server,
         browser(Path(folder), f"{server.url}/#{server.token}") as tab,
     ):
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
         tab.size(1080, 735)
         tab.until("document.body?.dataset.done == 1")
         for name, value in {"seed": 41, "count": 3, "steps": 20}.items():
