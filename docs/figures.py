@@ -8,13 +8,17 @@ to T, one below it.
 finished runs, of T = 10, and docs/results/one-step-behind.json.
 `uv run python docs/figures.py` after `dvc repro`: docs/overview.png, from the results in the working tree.
 `uv run python docs/figures.py INPAINT DEOCCLUDE`: docs/tasks.png, from the folders of two runs.
+`uv run python -m docs.figures serve` after `dvc repro`: docs/serve.png, the page of `cspipe serve` in Chromium
+(`apt install chromium`).
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -178,6 +182,29 @@ def one_step_behind_figure(plain: Path, compensated: Path) -> Figure:
     return figure
 
 
+def serve_page() -> bytes:
+    """A screenshot of `cspipe serve`: nine compensated samples in 20 steps, and a stroke over the eyes of one."""
+    from tests.cli.browser import browser
+    from tests.cli.test_serve import serving
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path("models")) as server,
+        browser(Path(folder), f"{server.url}/#{server.token}") as tab,
+    ):
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
+        tab.size(1080, 735)
+        tab.until("document.body?.dataset.done == 1")
+        for name, value in {"seed": 41, "count": 3, "steps": 20}.items():
+            tab.js(f"$('{name}').value = {value}")
+        tab.js("$('compensation').checked = true; again()")
+        tab.until("document.body.dataset.done == 2")
+        tab.js("document.querySelectorAll('#gallery canvas')[4].click()")
+        left, top, side = tab.js("(box => [box.left, box.top, box.width])(mask.getBoundingClientRect())")
+        tab.drag((left + 0.3 * side, top + 0.42 * side), (left + 0.7 * side, top + 0.42 * side))
+        return base64.b64decode(tab.call("Page.captureScreenshot")["data"])
+
+
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
     """Panels of one size under their titles."""
     width, height = next(iter(panels.values())).size
@@ -196,6 +223,8 @@ FORMULAS = {"step": step_figure, "first-step": first_step_figure}
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in FORMULAS:
         FORMULAS[sys.argv[1]]().savefig(f"docs/{sys.argv[1]}.png", dpi=140, metadata={"Software": None})
+    elif sys.argv[1:2] == ["serve"]:
+        Path("docs/serve.png").write_bytes(serve_page())
     elif sys.argv[1:2] == ["first-estimate"]:
         nets = dict(zip(("trained at t = T", "not trained at t = T"), map(Path, sys.argv[2:]), strict=True))
         panels = {title: first_estimate(net) for title, net in nets.items()}

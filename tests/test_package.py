@@ -82,6 +82,14 @@ def test_a_folder_without_git_builds_with_complete_metadata(tmp_path: Path) -> N
     assert "cspipe init" in text
 
 
+def test_no_version_is_released_that_the_changelog_does_not_have(tmp_path: Path) -> None:
+    new_clone(tmp_path, {})
+    subprocess.run(["git", "tag", "v1.2.3"], cwd=tmp_path, check=True)
+    done = subprocess.run(["bash", ".ci/release"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'CHANGELOG.md: no heading "## 1.2.3 - DATE"; write it, and tag again\n'
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("uv"), reason="needs uv")
 @pytest.mark.parametrize("target", ["sdist", "wheel"])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.cli.browser import CHROMIUM
 from tests.conftest import ROOT, Tree, change
 from tests.stages.conftest import stages
 
@@ -56,13 +57,16 @@ def start(script: str, folder: Path, *arguments: str) -> None:
 def test_figures_of_nets_are_drawn(small: Tree, tmp_path: Path) -> None:
     tree = change(small, {"train.method": "plain", "train.images": 16})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    stages(tmp_path, "prepare", "train")
+    stages(tmp_path, "prepare", "train", "compensate")
     (tmp_path / "docs").mkdir()
     shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     start("docs/figures.py", tmp_path, "first-estimate", "models/main", "models/main")
     start("docs/figures.py", tmp_path, "one-step-behind", ".", ".")
     for name in ("first-estimate", "one-step-behind"):
         assert min(Image.open(tmp_path / f"docs/{name}.png").size) > 100
+    if CHROMIUM is not None:
+        start("docs/figures.py", tmp_path, "serve")
+        assert Image.open(tmp_path / "docs/serve.png").size == (1080, 735)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.wording import printable
+from cspipe.runtime.wording import printable, readable_seconds
 
 Tree = Mapping[str, Any]
 PIPELINE, MAIN, PREPARED = "dvc.yaml", Path("models/main"), Path("data/prepared")
@@ -103,7 +103,8 @@ def card(
 ) -> None:
     """Write a card of the model in models/main, as model hubs show it: data, training, scores, samples, limits."""
     from cspipe.data.shards import INDEX, read_index
-    from cspipe.runtime.models import read_config
+    from cspipe.runtime.models import FILE, read_config
+    from cspipe.runtime.records import find_here
 
     if out.resolve().is_relative_to(Path("models").resolve()):
         raise UserError(f"{out}: in models/, whose content DVC compares; name another folder")
@@ -113,8 +114,9 @@ def card(
         index = {}  # images of another run
     files = {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}
     scores = _as_text(_scores("main", files, MAIN))
+    record = _as_text(find_here(sha256_file(MAIN / FILE), Path.cwd()))
     try:
-        text = describe(config, index, scores)
+        text = describe(config, index, scores, record)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{MAIN}: what it or metrics/ says is damaged ({error!r}); `dvc repro` makes it anew") from None
     with whole_file(out / "README.md") as beside:
@@ -167,7 +169,17 @@ def compared(origins: Sequence[Tree]) -> str:
     return " ".join(["Scores compare", *sorted(sets), "They do not compare with scores of another extractor."])
 
 
-def training(config: Tree, index: Tree) -> str:
+def energy(record: Tree | None) -> str:
+    """What is known of the energy of a training: its time and device, by the record of this machine."""
+    if record is None:
+        return "not measured, and no record of the training is here; `cspipe plan PRESET` estimates the kWh on a GPU"
+    return (
+        f"not measured. Training took {readable_seconds(record['seconds'])} on {record['device']}, counted from its "
+        "last start. For an estimate, multiply this by the power of all devices used"
+    )
+
+
+def training(config: Tree, index: Tree, record: Tree | None) -> str:
     """What a model was trained on, and how."""
     train = config["train"]
     start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
@@ -177,7 +189,7 @@ def training(config: Tree, index: Tree) -> str:
 the images: {index.get("licence", "unknown")}; sha256 {config["data_sha256"][:12]}
 - **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
 {train["learning_rate"]:g}, seed {config["seed"]}{start}
-- **Energy**: not measured; `cspipe plan PRESET` estimates the kWh of a training"""
+- **Energy**: {energy(record)}"""
 
 
 def origin_of_import(config: Tree) -> str:
@@ -187,7 +199,7 @@ def origin_of_import(config: Tree) -> str:
 - **Data**, **training**, **energy**: unknown here, as is the licence of the images and of the model: see its source"""
 
 
-def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
+def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree | None) -> str:
     """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
     from cspipe.report.numbers import kid, significant
 
@@ -208,7 +220,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> str:
 
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
-{origin_of_import(config) if imported else training(config, index)}
+{origin_of_import(config) if imported else training(config, index, record)}
 - **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
   ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 

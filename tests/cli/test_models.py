@@ -16,6 +16,8 @@ from cspipe.cli.exchange import import_model
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.models import read_config, save_model
+from cspipe.runtime.records import keep_records
+from cspipe.runtime.runlog import RunLog
 from tests.cli.test_inspect import cspipe
 from tests.conftest import ROOT, Tree
 from tests.exchange.test_import import TUTORIAL
@@ -84,6 +86,16 @@ def test_a_card_says_what_hubs_read_and_leaves_the_outputs_of_dvc_as_they_are(pr
     with pytest.raises(UserError, match="models"):
         cspipe("card", "-o", "models/main")
     assert sorted((project / "models").rglob("*")) == before
+
+
+def test_a_card_has_time_and_device_of_a_training_that_this_machine_recorded(project: Path) -> None:
+    cspipe("card", "-o", "card")
+    assert "no record of the training" in Path("card/README.md").read_text()
+    keep_records({**RunLog("train").facts(), "seconds": 7260.0, "device": "a <b>GPU</b>"})
+    cspipe("card", "-o", "card")
+    text = Path("card/README.md").read_text()
+    assert "Training took 2 h 1 min on a &lt;b&gt;GPU&lt;/b&gt;," in text
+    assert "no record of the training" not in text
 
 
 def test_a_damaged_metrics_file_is_named(project: Path) -> None:
