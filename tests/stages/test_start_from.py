@@ -90,7 +90,7 @@ def test_other_weights_are_another_training_and_their_place_says_nothing(
     p = params(start)
     config = describe(p, pictures, new_main_net(p, pictures))  # type: ignore[arg-type]
     assert state_key(config) == keys[1]
-    assert start["train.start_from"]["sha256"][:12] in card_of(config | {"images_seen": 48}, {}, {})
+    assert start["train.start_from"]["sha256"][:12] in card_of(config | {"images_seen": 48}, {}, {}, None)
 
 
 @pytest.mark.parametrize(
