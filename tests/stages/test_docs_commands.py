@@ -24,6 +24,6 @@ def test_blocks_run_one_after_the_other(page: str, clone: Path) -> None:
             if not (ELSEWHERE | LONG) & set(words):
                 run_in(clone, *words)
                 ran += 1
-        if kind == "python":
+        if kind == "python" and "import dnnlib" not in block:  # EDM's own code
             run_in(clone, sys.executable, "-c", block)
     assert ran
