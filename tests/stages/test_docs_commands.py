@@ -9,8 +9,8 @@ from tests.conftest import ROOT
 from tests.stages.conftest import run_in
 from tests.test_docs import blocks, commands
 
-ELSEWHERE = {"artifacts", "doctor", "import", "init", "serve"} | {"--queue", "queue"}
-"""Words of commands that need more; other tests run them."""
+ELSEWHERE = {"artifacts", "doctor", "heun", "import", "init", "serve"} | {"--queue", "queue"}
+"""Words of commands that need more, such as an imported model of EDM; other tests run them."""
 LONG = {"use", "convergence", "few-steps", "smallest"}
 """Of the studies, and of a preset for larger images."""
 
