@@ -28,6 +28,8 @@ def apply(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None, sampler: Sam
     square = square_around(image, hole)
     before = image[:, *square]
     inside = np.ones(before.shape[1:], np.bool_) if hole is None else hole[square]
+    if not inside.any():
+        return image.copy()
     channels, size, _ = sampler.shape
     known = before if hole is None else _means_in_hole(before, inside, size)
     inputs = fit(as_image(known), Form(size, channels, "center"))[None]

@@ -99,7 +99,7 @@ def notes(results: Results) -> list[str]:
         "module that the samples need, and of drawing all samples of a cell.",
         f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
         f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
-        *(_on_claims(results) if study.claims else []),
+        *([_on_claims(results)] if study.claims else []),
         f"Machine: {setting.processor}, {setting.cores} cores, {setting.jobs} cells at a time; "
         f"python {setting.python}, torch {setting.torch}.",
     ]
@@ -107,12 +107,12 @@ def notes(results: Results) -> list[str]:
     return [*lines, *([f"**Failed**: {'; '.join(failed)}."] if failed else [])]
 
 
-def _on_claims(results: Results) -> list[str]:
+def _on_claims(results: Results) -> str:
     decided, kept = corrected(results)
-    return [
-        f"Claims: commit {results.claimed[:12]}, before the runs. Intervals are not corrected for their number: with "
-        f"Holm's correction {kept} of the {decided} decided differences stay decided.",
-    ]
+    line = f"Claims: commit {results.claimed[:12]}, before the runs."
+    if not decided:
+        return line
+    return f"{line} Of {decided} decided differences, {kept} stay decided with Holm's correction for their number."
 
 
 def _best(results: Results, point: str | None, score: str) -> set[str]:

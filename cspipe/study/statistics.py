@@ -56,7 +56,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def p_value(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of two lines that do not differ, two-sided: Student's t, paired by seed, of two seeds or more."""
+    """Two-sided p value of Student's t test, paired by seed, that two lines have the same mean; two seeds or more."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     if not any(differences):
         return 1.0

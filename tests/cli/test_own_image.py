@@ -121,6 +121,12 @@ def test_a_hole_that_no_square_contains_and_a_mask_of_another_size_are_refused()
             apply(image, mask, sampler(Painter()), seed=1)
 
 
+def test_without_a_hole_nothing_is_done() -> None:
+    net, image = Painter(), noise(3, 20, 50)
+    assert (apply(image, np.zeros((20, 50), np.bool_), sampler(net), seed=1) == image).all()
+    assert net.seen == []
+
+
 def test_the_seed_decides() -> None:
     image, hole = noise(3, 20, 20), box(20, 20, 4, 4, 12)
     first, again, other = (apply(image, hole, sampler(Painter(None)), seed) for seed in (1, 1, 2))
