@@ -170,13 +170,14 @@ def compared(origins: Sequence[Tree]) -> str:
 
 
 def energy(record: Tree | None) -> str:
-    """What is known of the energy of a training: its time and device, by the record of this machine."""
+    """What is known of the energy of a training, its time and its device, by the record of this machine."""
     if record is None:
         return "not measured, and no record of the training is here; `cspipe plan PRESET` estimates the kWh on a GPU"
-    return (
-        f"not measured. Training took {readable_seconds(record['seconds'])} on {record['device']}, counted from its "
-        "last start. For an estimate, multiply this by the power of all devices used"
-    )
+    time = f"Training took {readable_seconds(record['seconds'])} on {record['device']}, counted from its last start"
+    if (joules := record.get("gpu_joules")) is not None:
+        counted = "by the counters of its GPUs, on one machine and without processors and cooling"
+        return f"{joules / 3.6e6:.3g} kWh {counted}. {time}"
+    return f"not measured. {time}. For an estimate, multiply this by the power of all devices used"
 
 
 def training(config: Tree, index: Tree, record: Tree | None) -> str:

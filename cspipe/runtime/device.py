@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, StrictBool
 from torch import Tensor, nn
 
-from cspipe.runtime import gpu_lock, ranks
+from cspipe.runtime import energy, gpu_lock, ranks
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Count, Section
 
@@ -182,8 +182,13 @@ def _quota() -> float:
 
 
 def _free_gpu() -> torch.device:
-    """A visible GPU that nobody has, ours for the life of the process and torch's default; a rank's is locked."""
-    locked = ranks.inside() and os.environ[GPUS].split(",")
-    index = int(locked[ranks.local_rank()]) if locked else gpu_lock.take(_uuids())[0]
+    """A visible GPU that nobody has, ours for the life of the process and torch's default; a rank's is locked.
+
+    The energy of all GPUs of the stage on this machine is counted from here.
+    """
+    uuids = _uuids()
+    locked = [int(gpu) for gpu in os.environ[GPUS].split(",")] if ranks.inside() else gpu_lock.take(uuids)
+    energy.count([uuids[gpu] for gpu in locked])
+    index = locked[ranks.local_rank()]
     torch.cuda.set_device(index)
     return torch.device("cuda", index)

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cspipe.runtime import energy
 from cspipe.runtime.files import sha256_file, whole_file
 
 PARAMS, LOGS = Path("params.yaml"), Path("report/log")
@@ -47,6 +48,7 @@ class RunLog:
             "images": self.handled,
             "images_per_second": round(self.handled / seconds, 1),
             "device": _processor() if self.device == "cpu" else self.device,
+            "gpu_joules": energy.joules(),
             "host": platform.node(),
             "commit": self._commit,
             "dirty": bool(self._changed),

@@ -94,8 +94,16 @@ def test_a_card_has_time_and_device_of_a_training_that_this_machine_recorded(pro
     keep_records({**RunLog("train").facts(), "seconds": 7260.0, "device": "a <b>GPU</b>"})
     cspipe("card", "-o", "card")
     text = Path("card/README.md").read_text()
-    assert "Training took 2 h 1 min on a &lt;b&gt;GPU&lt;/b&gt;," in text
+    assert "**Energy**: not measured. Training took 2 h 1 min on a &lt;b&gt;GPU&lt;/b&gt;," in text
     assert "no record of the training" not in text
+
+
+@pytest.mark.usefixtures("project")
+def test_a_card_has_the_energy_that_gpus_counted() -> None:
+    keep_records({**RunLog("train").facts(), "seconds": 7260.0, "device": "GPU", "gpu_joules": 4.5e6})
+    cspipe("card", "-o", "card")
+    text = Path("card/README.md").read_text()
+    assert re.search(r"\*\*Energy\*\*: 1\.25 kWh .*Training took 2 h 1 min on GPU", text)
 
 
 def test_a_damaged_metrics_file_is_named(project: Path) -> None:

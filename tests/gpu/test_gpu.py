@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cspipe.config.params import Params
+from cspipe.runtime import energy
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.device import Device, open_device
 from cspipe.runtime.registry import find, names_in
@@ -166,3 +167,14 @@ def test_a_step_does_not_wait_for_the_gpu(changes: Tree, params: Make, pictures:
         trainer.step(batch, 8)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@on_cuda
+def test_energy_of_a_gpu_is_counted(device: Device) -> None:
+    if energy.joules() is None:
+        pytest.skip("this GPU has no counter")
+    before, a = energy.joules(), torch.ones(4096, 4096, device=device.device)
+    for _ in range(200):
+        a = a @ a / 4096
+    torch.cuda.synchronize()
+    assert 0 <= before < energy.joules()
