@@ -124,8 +124,8 @@ class Shards:
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
         indices = np.asarray(indices, np.int64)
-        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"images {indices.min()}..{indices.max()} of 0..{len(self) - 1}")
+        if indices.size and not 0 <= np.min(indices) <= np.max(indices) < len(self):
+            raise IndexError(f"images {np.min(indices)}..{np.max(indices)} of 0..{len(self) - 1}")
         starts = np.cumsum([0, *map(len, self.arrays)])
         shard = np.searchsorted(starts, indices, side="right") - 1
         pixels = np.empty((len(indices), *self.shape), np.uint8)

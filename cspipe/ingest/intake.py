@@ -104,4 +104,5 @@ class Intake:
         """The skipped images in one line: how many, and the first few with their reasons."""
         named = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
         more = f"; and {self.skipped_count - NAMED} more" if self.skipped_count > NAMED else ""
-        return f"{self.skipped_count} images skipped ({named}{more})"
+        images = "image" if self.skipped_count == 1 else "images"
+        return f"{self.skipped_count} {images} skipped ({named}{more})"

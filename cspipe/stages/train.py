@@ -141,10 +141,8 @@ def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
         data = nn.Module()
         data.register_buffer("mean", trainer.mean_image())
         save_model(folder, {"raw": trainer.net, "ema": trainer.ema.net, "data": data}, config)
-        blank = torch.zeros((1, config["channels"], config["size"], config["size"]), dtype=torch.uint8)
-        rows = torch.cat(trainer.rows) if trainer.rows else blank
-        scale = display_scale(config["size"])
-        save_png(grid(np.asarray(rows), GRID_IMAGES, scale), folder / "progress.png")
+        rows = np.asarray(torch.cat(trainer.rows))
+        save_png(grid(rows, GRID_IMAGES, display_scale(config["size"])), folder / "progress.png")
         for images, weights in trainer.snapshots.items():
             place, batch = net_folder(images, folder), trainer.settings.batch
             place.mkdir(parents=True)

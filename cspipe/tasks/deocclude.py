@@ -246,7 +246,7 @@ def mask(size: int, rng: np.random.Generator) -> Layer:
     top = curve((0.5 - cheek, upper), (0.5, nose), (0.5 + cheek, upper))
     bottom = curve((0.5 + jaw, lower), (0.5, chin), (0.5 - jaw, lower))
     sketch.polygon([*top, *bottom], cloth)
-    for share in np.linspace(0, 1, rng.integers(2, 6) + 2):
+    for share in np.linspace(0, 1, int(rng.integers(2, 6)) + 2):
         middle, height = nose + share * (chin - nose), upper + share * (lower - upper)
         half = cheek + share * (jaw - cheek)
         sketch.line(curve((0.5 - half, height), (0.5, middle), (0.5 + half, height)), 0.006, darker(cloth, 0.8))
@@ -258,7 +258,7 @@ def scarf(size: int, rng: np.random.Generator) -> Layer:
     sketch = Sketch(size, rng)
     cloth, stripe = any_colour(rng), any_colour(rng)
     top, sag = rng.uniform(0.57, 0.72), rng.uniform(0.02, 0.1)
-    stripes = rng.integers(3, 9) if rng.random() < 0.6 else 0
+    stripes = int(rng.integers(3, 9)) if rng.random() < 0.6 else 0
 
     def across(height: float) -> list[tuple[float, float]]:
         """A line from side to side, sagging around a height."""

@@ -49,7 +49,7 @@ class DiffusionTrainer:
     data: TrainingSet
     seed: int
     rows: list[Tensor] = field(default_factory=list)
-    """Samples along the way, one row per train.grid_every images."""
+    """Samples along the way, a row per train.grid_every images; a shorter training has one, of its end."""
     norms: list[dict[str, float]] = field(default_factory=list)
     """Size of C over t when it was frozen."""
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -175,7 +175,7 @@ class DiffusionTrainer:
                 self.norms = compensator_norms(
                     self.denoise, self.fit.C, self.data, self.seed, micro_batch, "train-norm"
                 )
-        if crossed(seen, batch, self.settings.grid_every):
+        if crossed(seen, batch, self.settings.grid_every) or (seen >= self.settings.images and not self.rows):
             self.rows.append(self._row())
         for images in self.settings.snapshots:
             if seen - batch < min(images, self.settings.images) <= seen:

@@ -53,7 +53,7 @@ class TrainSettings(Section):
     flip: StrictBool = Field(description="mirror half of the images")
     checkpoint_every: Count = Field(description="images between training states: the most a kill can lose")
     log_every: Count = Field(description="images between points of the curves")
-    grid_every: Count = Field(description="images between the sample rows of progress.png")
+    grid_every: Count = Field(description="images between the rows of progress.png; a shorter training has one row")
     snapshots: list[Count] = Field(description="images after which the EMA weights are kept, or at the end before")
     start_from: StartFrom | None = Field(description="a model whose weights, its EMA, training starts from; null: none")
     compensation: TrainCompensation

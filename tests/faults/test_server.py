@@ -68,7 +68,12 @@ def restart_server() -> Iterator[Restart]:
 
 @pytest.mark.parametrize("what", ["postgres", "server"])
 def test_flows_outlast_it(
-    what: str, server: Server, postgres: Postgres, restart_server: Restart, tmp_path: Path, figure: Figure  # noqa: F811
+    what: str,
+    server: Server,
+    postgres: Postgres,
+    restart_server: Restart,
+    tmp_path: Path,
+    figure: Figure,  # noqa: F811
 ) -> None:
     script = tmp_path / "client.py"
     script.write_text(FLOW)

@@ -139,6 +139,15 @@ def test_six_steps_equal_three_a_kill_and_three(
             assert all(torch.equal(kept[name], weight) for name, weight in whole.snapshots[images].items())
 
 
+def test_a_training_too_short_for_a_row_of_samples_ends_with_one(
+    params: Make, pictures: Pictures, tmp_path: Path
+) -> None:
+    p = params({"train.grid_every": 1000})
+    trainer = new_main_net(p, pictures)
+    train(trainer, p, pictures, tmp_path)
+    assert len(trainer.rows) == 1
+
+
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
 def test_run_stopped_after_every_step_equals_an_undisturbed_one(
     new: Callable[..., DiffusionTrainer | CompensatorTrainer], params: Make, pictures: Pictures, tmp_path: Path
