@@ -112,7 +112,7 @@ def _on_claims(results: Results) -> str:
     line = f"Claims: commit {results.claimed[:12]}, before the runs."
     if not decided:
         return line
-    return f"{line} Of {decided} decided differences, {kept} stay decided with Holm's correction for their number."
+    return f"{line} With Holm's correction for their number, {kept} of {decided} decided differences stay so."
 
 
 def _best(results: Results, point: str | None, score: str) -> set[str]:
