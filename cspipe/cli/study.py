@@ -20,6 +20,7 @@ def study(
     name: Annotated[str, typer.Argument(help="folder in studies/; if not given, the studies are listed")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the table has the times with so many")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="run it anew and compare with docs/results")] = False,
+    cells: Annotated[int | None, typer.Option(min=1, help="with --verify: so many of its cells alone")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
     """Run a study of studies/, or go on with it, and write its table to docs/results."""
@@ -29,6 +30,8 @@ def study(
         root = Path(git(Path(), "rev-parse", "--show-toplevel"))
     except UserError:
         raise UserError(f"{Path.cwd()}: no git clone; run this in a clone of the project") from None
+    if cells is not None and not verify:
+        raise UserError("--cells needs --verify: a table is made of all cells")
     if not name:
         studies = ((each, read_study(root, each)) for each in study_names(root))
         rows = [(each, len(one.rows) * max(1, len(one.points)) * len(one.seeds), one.question) for each, one in studies]
@@ -44,7 +47,7 @@ def study(
 
     defined_study, log = define(root, name), partial(_log, sys.stderr if as_json else sys.stdout)
     if verify:
-        raise typer.Exit(0 if compare(defined_study, root, jobs, log) else 1)
+        raise typer.Exit(0 if compare(defined_study, root, jobs, log, cells) else 1)
     results = run_study(defined_study, root, jobs, log)
     path = write_pages(results, root)
     print(results.to_json() if as_json else "\n".join([*table(results), str(path.relative_to(root))]))

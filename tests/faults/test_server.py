@@ -69,11 +69,11 @@ def restart_server() -> Iterator[Restart]:
 @pytest.mark.parametrize("what", ["postgres", "server"])
 def test_flows_outlast_it(
     what: str,
-    server: Server,
-    postgres: Postgres,
+    server: Server,  # noqa: F811
+    postgres: Postgres,  # noqa: F811
     restart_server: Restart,
     tmp_path: Path,
-    figure: Figure,  # noqa: F811
+    figure: Figure,
 ) -> None:
     script = tmp_path / "client.py"
     script.write_text(FLOW)

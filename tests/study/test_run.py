@@ -123,6 +123,15 @@ def test_verify_runs_afresh_and_finds_the_same_digits(clone: Path) -> None:
     assert "is reproduced" in done.stdout
 
 
+def test_verify_runs_a_part_of_the_cells(clone: Path) -> None:
+    done = study(clone, "tiny", "--verify", "--cells", "1")
+    assert "1 cells, 0 done, 1 to run" in done.stdout
+    assert "is reproduced" in done.stdout
+    refused = study(clone, "tiny", "--cells", "1", check=False)
+    assert refused.returncode == 1
+    assert "--verify" in refused.stderr
+
+
 def test_verify_tells_the_rows_that_differ(clone: Path) -> None:
     file = clone / "docs/results/tiny.json"
     tree = json.loads(file.read_text())
