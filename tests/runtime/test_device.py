@@ -122,9 +122,11 @@ def test_what_is_not_deterministic_may_be_fast(deterministic: bool, params: Make
 
 
 @pytest.mark.parametrize(("gpus", "count"), [(1, 1), (2, 2), ("all", 2), (3, None)])
-def test_ranks_get_a_locked_gpu_each(
+def test_ranks_get_a_locked_gpu_each_and_count_the_energy_of_all(
     gpus: int | str, count: int | None, params: Make, two_gpus: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counted: list[list[str]] = []
+    monkeypatch.setattr("cspipe.runtime.energy.count", counted.append)
     settings = params({"compute.gpus": gpus}).compute
     if count is None:
         with pytest.raises(UserError, match=r"compute\.gpus is 3.* 2 "):
@@ -138,6 +140,7 @@ def test_ranks_get_a_locked_gpu_each(
     monkeypatch.setenv(ranks.LAUNCHER, "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert open_device(settings).device.index == 1
+    assert counted == [two_gpus]
 
 
 def test_net_of_a_stage_has_channels_last_and_so_has_its_average(params: Make, pictures: Pictures) -> None:
