@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from cspipe.report.numbers import DASH, kid, significant
@@ -63,7 +64,7 @@ def about(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> str:
 def _cell(now: tuple[float, str] | None, old: tuple[float, str] | None) -> str:
     if now is None:
         return DASH
-    change = significant(now[0] - old[0]) if old is not None else "0"
+    change = significant(now[0] - old[0]) if old is not None and isfinite(now[0] - old[0]) else "0"
     sign = "" if change.startswith("-") else "+"
     return now[1] if change == "0" else f"{now[1]} ({sign}{change})"
 

@@ -15,6 +15,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.git import succeeds
 from cspipe.runtime.wording import printable, readable_seconds
 
 Tree = Mapping[str, Any]
@@ -48,8 +49,8 @@ def list_models() -> Iterator[dict[str, Any]]:
     """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
 
     `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others with
-    their `provenance`, or `damaged`, why a file of the commit cannot be read. Raises UserError outside of a clone, or
-    for such a file of it.
+    their `provenance`, or `damaged`, why a file of the commit cannot be read. Outside of git there are no versions.
+    Raises UserError outside of a project, or for such a file of it.
     """
     import gto.api
     from gto.constants import VersionSort
@@ -61,6 +62,8 @@ def list_models() -> Iterator[dict[str, Any]]:
     for name, artifact in declared.items():
         scores = _scores(name, metrics, Path(artifact["path"]))
         yield {"name": name, "version": "", "commit": "", "path": artifact["path"], "scores": scores}
+    if not succeeds(Path(), "rev-parse"):
+        return
     for name in sorted(gto.api.show(".")):
         for version in gto.api.show(".", name, sort=VersionSort.SemVer):
             commit = version["commit_hexsha"]

@@ -46,11 +46,8 @@ def show(
 def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
     """Make a preset the params.yaml of this folder, complete and with comments."""
     text = read_preset(name).text()
-    if (
-        PARAMS.exists()
-        and not force
-        and PARAMS.read_text() not in (read_preset(each).text() for each in preset_names())
-    ):
+    presets = (read_preset(each).text().encode() for each in preset_names())
+    if PARAMS.exists() and not force and PARAMS.read_bytes() not in presets:
         raise UserError(f"{PARAMS} has changes that no preset has; keep a copy, then use --force")
     with whole_file(PARAMS) as beside:
         beside.write_text(text, encoding="utf-8")

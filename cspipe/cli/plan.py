@@ -90,16 +90,14 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
 
 
 def works(params: Params) -> Iterator[Work]:
-    """The stages that nets take part in. A training whose path fades has half of it in that time."""
-    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, training_images
+    """The stages that nets take part in."""
+    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, training_images
 
     main, module = costs(params)
     train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
-    path = train.compensation
-    share = 0.0 if train.method == "plain" else path.share * (path.fade / 2 if path.fade else 1.0)
     narrow = 0.5 if half else 1.0  # what autograd keeps in bfloat16
 
-    flop = train.images * (main.training + share * (main.forward + module.forward))
+    flop: float = train.images * (main.training + path_flop(params, main, module))
     memory = copies_memory(main) + narrow * train.micro_batch * main.activations
     yield Work("train", train.images, flop, memory, (2 + COPIES - 1) * FLOAT32 * main.parameters)
 

@@ -47,7 +47,10 @@ def study(
 
     defined_study, log = define(root, name), partial(_log, sys.stderr if as_json else sys.stdout)
     if verify:
-        raise typer.Exit(0 if compare(defined_study, root, jobs, log, cells) else 1)
+        differing = compare(defined_study, root, jobs, log, cells)
+        if as_json:
+            print(json.dumps({"reproduced": not differing, "differing": differing}, indent=2))
+        raise typer.Exit(1 if differing else 0)
     results = run_study(defined_study, root, jobs, log)
     path = write_pages(results, root)
     print(results.to_json() if as_json else "\n".join([*table(results), str(path.relative_to(root))]))

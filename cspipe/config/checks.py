@@ -10,6 +10,9 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import find
 from cspipe.training.settings import METHODS
 
+HEUN_STEPS = 20
+"""With so few of the cosine schedule's, most of the way in log sigma is one step."""
+
 
 def check_before_training(params: Params, images: int) -> None:
     """Whether training on a set of so many images, and the stages after it, can do what params.yaml asks.
@@ -34,6 +37,15 @@ def check_before_training(params: Params, images: int) -> None:
         print(f"train: train.snapshots {train.snapshots} end with train.images {train.images}", file=sys.stderr)
     if params.diffusion.prediction == "edm" and train.timesteps == "uniform":
         print("train: diffusion.prediction is edm, but train.timesteps is uniform; EDM's is lognormal", file=sys.stderr)
+    few = [
+        name for name, variant in params.variants.items() if variant.sampler == "heun" and variant.count <= HEUN_STEPS
+    ]
+    if few and params.diffusion.schedule == "cosine":
+        print(
+            f"train: variants.{few[0]}.sampler is heun with diffusion.schedule cosine, whose first step is too coarse "
+            f"with {HEUN_STEPS} steps or fewer; take karras, or another sampler",
+            file=sys.stderr,
+        )
     _check_weights(params.evaluate)
 
 

@@ -25,9 +25,12 @@ from cspipe.ingest.source import count_test
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.registry import choice
 from cspipe.runtime.wording import readable_bytes
+from cspipe.training.settings import METHODS
 
 FLOAT32 = 4
 """Bytes of a number."""
+MOMENTS = 1000
+"""Of training, at which the share of its path is looked at."""
 COPIES = 5
 """Of every weight of the main net in training: itself, its gradient, AdamW's two states, the EMA."""
 NOTES = (
@@ -101,6 +104,18 @@ def costs(params: Params) -> tuple[Cost, Cost]:
             cost_of(main, torch.empty(1, image + with_estimate, size, size), t),
             cost_of(module, torch.empty(1, image + condition, size, size), t),
         )
+
+
+def path_flop(params: Params, main: Cost, module: Cost) -> int:
+    """FLOP that an image takes on the path of train.method, besides the step itself; averaged over all images seen.
+
+    That the module is fit in its epochs is not counted.
+    """
+    settings, name = params.train.compensation, params.train.method
+    method = choice(METHODS, name)
+    mean: float = sum(method.share(settings, (i + 0.5) / MOMENTS) for i in range(MOMENTS)) / MOMENTS
+    passes = settings.gap if name == "scheduled_sampling" else 1
+    return round(mean * (passes * main.forward + (module.forward if method.USES_COMPENSATOR else 0)))
 
 
 def copies_memory(main: Cost) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def load_masks(folder: Path, size: int) -> UserMasks:
     """The masks in a folder of prepared data. Raises UserError if there are none of this size."""
     try:
         packed: NDArray[np.uint8] = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses a header as Python
         raise UserError(f"{folder / FILE}: no masks ({error}); {FIX}") from None
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-size * size // 8):
         raise UserError(f"{folder / FILE}: not masks of {size} pixels; {FIX}")

@@ -59,7 +59,8 @@ def readme(source: Source, load: str) -> str:
     """The page that a hub shows: how to load the folder, and whose images it draws."""
     diffusion = source.diffusion
     first = "the mean training image, in `mean` (`terminal: mean`)" if source.mean else "the net's (`terminal: net`)"
-    how = ", with `use_clipped_model_output=True`" if load.startswith("DDIM") else ""
+    stock = f", with `use_clipped_model_output=True`, in numbers of steps that divide {diffusion.steps}"
+    how = stock if load.startswith("DDIM") else ""
     return f"""---
 library_name: diffusers
 tags: [diffusion, compensation-sampling]

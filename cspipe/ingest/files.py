@@ -193,7 +193,11 @@ class Decoder:
 
     def image(self, split: Split, name: str) -> PreparedImage:
         """What becomes of a file. Raises BadImage and OSError."""
-        image = read(self.read(name))
+        return self.prepared(split, self.read(name))
+
+    def prepared(self, split: Split, content: bytes) -> PreparedImage:
+        """The image in a file's bytes. Raises BadImage."""
+        image = read(content)
         return PreparedImage(split, fit(image, self.form), enlarged=enlarges(image, self.form))
 
     def read(self, name: str) -> bytes:

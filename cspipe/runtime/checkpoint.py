@@ -91,14 +91,14 @@ class Checkpoints:
 
     def _fetch(self, state: str, path: Path, device: torch.device) -> Found | None:
         """What is in a state in S3; one that is of no use is named, and S3 forgets it with the next manifest."""
-        from cspipe.runtime.storage_errors import Missing  # boto3 is for a mirror alone
+        from cspipe.runtime.storage_errors import Damaged, Missing  # boto3 is for a mirror alone
 
         assert self.mirror is not None
         lease, found = self.mirror.lease, None
         try:
             lease.bucket.get_file(f"{lease.folder}/{state}", path)
             found = self._read(path, device)
-        except Missing as error:
+        except (Missing, Damaged) as error:
             print(f"{error}; the state before it is, if there is one", file=sys.stderr)
         if found is None:
             lease.manifest.states.remove(state)

@@ -36,6 +36,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield beside
         for file in beside.rglob("*"):
             sync(file)
+        if path.is_symlink():
+            path.unlink()
         shutil.rmtree(path, ignore_errors=True)
         beside.replace(path)
         sync(path.parent)

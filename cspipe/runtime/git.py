@@ -9,10 +9,11 @@ from cspipe.runtime.errors import UserError
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What a git command prints, without the last end of line. Raises UserError with the last line of its error."""
+    """What a git command prints, without the last end of line. Raises UserError with git's reason."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        lines = (done.stderr.strip() or "no message").splitlines()
+        reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
         raise UserError(f"git {' '.join(arguments[:2])} in {root}: {reason}")
     return done.stdout.rstrip("\n")
 

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -31,7 +32,7 @@ from cspipe.runtime.wording import printable
 SECONDS_BETWEEN_BEATS = 30.0
 SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
 """An owner whose manifest is the same at 12 looks in a row is lost. Looks, not clocks: no outage makes it old."""
-MACHINE = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+HOST = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
 
 
 class TakenOver(UserError):
@@ -64,8 +65,8 @@ class Lease:
 
     def __init__(self, bucket: Bucket, folder: str, keeper: str | None, sleep: Callable[[float], None]) -> None:
         self.bucket, self.folder, self._sleep = bucket, folder, sleep
-        owner, pid = f"{MACHINE}-{os.getpid()}-{secrets.token_hex(4)}", os.getpid()
-        self.manifest = Manifest(owner=owner, machine=MACHINE, pid=pid, keeper=keeper)
+        owner, pid = f"{HOST}-{os.getpid()}-{secrets.token_hex(4)}", os.getpid()
+        self.manifest = Manifest(owner=owner, machine=_machine(), pid=pid, keeper=keeper)
         self.lost: TakenOver | None = None
         """What a sign of life found."""
         self._key, self._place = f"{folder}/manifest.json", f"{bucket.url}/{folder}"
@@ -139,7 +140,7 @@ class Lease:
 
     def _abandoned(self, found: Manifest) -> bool:
         """Whether a run need not be waited for: another attempt of our flow run, or a process here that ended."""
-        ended = found.machine == MACHINE and not psutil.pid_exists(found.pid)
+        ended = found.machine == self.manifest.machine and not psutil.pid_exists(found.pid)
         return ended or (found.keeper is not None and found.keeper == self.manifest.keeper)
 
     def _put(self, states: list[str]) -> None:
@@ -169,6 +170,17 @@ class Lease:
         except ValidationError:
             problem = "does not list training states; delete it to start the run afresh"
             raise Damaged(f"{self._place}/manifest.json {problem}") from None
+
+
+def _machine() -> str:
+    """Where process ids mean the same: several machines and containers may have one host name."""
+    found = [HOST]
+    with suppress(OSError):  # only Linux has them
+        found += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return " ".join(found)
 
 
 def forget(bucket: Bucket, folder: str, keeper: str) -> None:

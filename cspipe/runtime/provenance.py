@@ -24,16 +24,23 @@ def _object_id(kind: str, content: bytes) -> bytes:
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).digest()
 
 
+EMPTY = _object_id("tree", b"")
+
+
 def _blob(path: Path) -> bytes:
     return _object_id("blob", path.read_bytes())
 
 
 def _tree(folder: Path) -> bytes:
-    """Git's tree id of a source folder; caches are not in git. Entries sort as git does: folders as if with a slash."""
+    """Git's tree id of a source folder. Entries sort as git does: folders as if with a slash.
+
+    Git has no caches, nor folders without files, which a checkout leaves where only caches are left.
+    """
     entries = []
     for path in folder.iterdir():
-        if path.is_dir() and path.name != "__pycache__":
-            entries.append((f"{path.name}/", b"40000", path.name, _tree(path)))
+        if path.is_dir():
+            if path.name != "__pycache__" and (tree := _tree(path)) != EMPTY:
+                entries.append((f"{path.name}/", b"40000", path.name, tree))
         elif path.is_file() and path.suffix != ".pyc":
             entries.append((path.name, b"100644", path.name, _blob(path)))
     content = b"".join(mode + b" " + name.encode() + b"\0" + oid for _, mode, name, oid in sorted(entries))

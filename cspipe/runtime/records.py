@@ -49,18 +49,20 @@ def keep_records(run: Facts) -> None:
             from cspipe.runtime.storage import Bucket  # boto3 takes a second to import
             from cspipe.runtime.storage_errors import Lost
 
+            bucket = Bucket.from_url(url)
             for sha256, record in records.items():
                 with suppress(Lost):  # the bucket has one
-                    Bucket.from_url(url).put_json(f"lineage/{sha256}.json", record, if_absent=True)
+                    bucket.put_json(f"lineage/{sha256}.json", record, if_absent=True)
     except (OSError, UserError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"warning: {run['stage']}: no complete record of its lineage: {why}", file=sys.stderr)
 
 
 def find_here(sha256: str, root: Path) -> dict[str, Any] | None:
-    """The record that this machine has of a file's content, or None."""
-    path = root / FOLDER / f"{sha256}.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else None
+    """The record that this machine has of a file's content; None if it has none, or a damaged one."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads((root / FOLDER / f"{sha256}.json").read_text()))
+    return None
 
 
 def _written(stage: str) -> Iterator[Path]:

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 from botocore.exceptions import ConnectionError as BotoConnectionError
 
 from cspipe.runtime.ends import End
@@ -71,6 +77,8 @@ def _explain(error: Exception, server: str, what: str, bucket: str) -> StorageEr
     if isinstance(error, NO_ANSWER):
         why = f"({type(error).__name__}, to {what})"
         return Unreachable(f"{server} is unreachable {why}; start it, or correct AWS_ENDPOINT_URL")
+    if isinstance(error, FlexibleChecksumError):
+        return Damaged(f"{server}: cannot {what}: altered since it was stored ({error})")
     return StorageError(f"{server}: cannot {what} ({error})")
 
 

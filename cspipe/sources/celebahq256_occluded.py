@@ -36,7 +36,7 @@ class PairMaker(Decoder):
 
     def image(self, split: Split, name: str) -> PreparedImage:
         """A face, and the same one with something in front. Raises BadImage and OSError."""
-        clean = super().image(split, name).pixels
+        made = super().image(split, name)
         rng = np.random.Generator(np.random.PCG64(derive_seed(0, "occluder", ascii(name))))
-        layer = OCCLUDERS[KINDS[rng.integers(len(KINDS))]](clean.shape[-1], rng)
-        return PreparedImage(split, clean, put_in_front(clean, layer))
+        layer = OCCLUDERS[KINDS[rng.integers(len(KINDS))]](made.pixels.shape[-1], rng)
+        return replace(made, paired=put_in_front(made.pixels, layer))

@@ -65,4 +65,4 @@ class Checked(Decoder):
         published, content = self.md5s.get(PurePosixPath(name).name), self.read(name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != published:
             raise BadImage(f"its md5 is not that of {HASHES}")
-        return super().image(split, name)
+        return self.prepared(split, content)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from cspipe.ingest.files import Decoder, Files, list_images, stamp_of_images
-from cspipe.ingest.images import RESIZE, BadImage, Form, fit, read
+from cspipe.ingest.images import RESIZE, BadImage, Form, enlarges, fit, read
 from cspipe.ingest.settings import DataSettings
 from cspipe.ingest.source import Facts, PreparedImage, Split, divide, form_of, path_of
 from cspipe.runtime.errors import UserError
@@ -73,7 +73,7 @@ class PairDecoder(Decoder):
         if name not in self.partners:
             raise BadImage(f"not in {CLEAN}/ and {OCCLUDED}/ both")
         clean = read(self.read(name))
-        size, pixels = clean.size, fit(clean, self.form)
+        size, pixels, enlarged = clean.size, fit(clean, self.form), enlarges(clean, self.form)
         del clean  # one large image at a time
         try:
             occluded = read(self.read(self.partners[name]))
@@ -81,4 +81,4 @@ class PairDecoder(Decoder):
             raise BadImage(f"its other half {self.partners[name]}: {error}") from None
         if size[0] * occluded.height != size[1] * occluded.width:
             raise BadImage(f"{size} pixels, but its other half {occluded.size}: not one shape")
-        return PreparedImage(split, pixels, fit(occluded, self.form))
+        return PreparedImage(split, pixels, fit(occluded, self.form), enlarged)

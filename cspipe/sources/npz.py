@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def open_source(data: DataSettings) -> ArrayImages:
     where = f"params.yaml: data.path {path}"
     try:
         array = _map(path, where)
-    except (ValueError, EOFError, BadImage, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError, BadImage, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{where} cannot be read as an array of numbers ({error}); save it anew with np.save") from None
     except FileNotFoundError:
         raise UserError(f"{where} does not exist; correct it, or put the file there") from None

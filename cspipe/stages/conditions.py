@@ -26,7 +26,7 @@ def open_held_out(params: Params, name: str) -> HeldOut | None:
     settings, count = params.condition, params.sample.images
     if repaint is not None:
         settings = ConditionSettings(masks=repaint.masks, mask_folder=None, occluders=[])
-        count = min(count, len(settings.masks) * len(images))  # samples of noise alone have no such bound
+        count = min(count, len(set(settings.masks)) * len(images))  # samples of noise alone have no such bound
     conditions = open_conditions(task, settings, images, PREPARED)
     assert conditions is not None, "there is one for every other task"
     return HeldOut(images, conditions, params.sample.seed, count)

@@ -94,6 +94,9 @@ def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dic
     sha256 = sha256_file(file)
     if made.pop("file_sha256", sha256) != sha256:  # those of earlier versions have none
         raise UserError(f"{file}: damaged since it was stored; remove it and run {command}")
+    told, inputs = made.pop("inputs_file_sha256", None), file.with_name("inputs.npy")
+    if told and not (inputs.is_file() and sha256_file(inputs) == told):
+        raise UserError(f"{inputs}: damaged since it was stored; remove {inputs.parent} and run {command}")
     return Shards(shape, [images], sha256), made
 
 

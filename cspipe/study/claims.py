@@ -26,8 +26,12 @@ class Verdict:
 def sentence(claim: Claim, results: Results) -> str:
     """The claim with its verdict in bold and the numbers, as Markdown."""
     verdict = decide(claim, results)
-    late = "; written after the runs" if claim.text in results.late else ""
-    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{late})."
+    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{written(claim, results)})."
+
+
+def written(claim: Claim, results: Results) -> str:
+    """What has to stand behind the numbers of a claim that was written after the runs."""
+    return "; written after the runs" if claim.text in results.late else ""
 
 
 def decide(claim: Claim, results: Results) -> Verdict:

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_folder
 from cspipe.runtime.git import git, succeeds
 from cspipe.runtime.provenance import PIPELINE, fill_in, stages_code
 from cspipe.runtime.shared_cache import share_dvc_cache
@@ -90,13 +91,20 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
     commit = git(home, "rev-parse", "HEAD")
     # A workspace may link the folder elsewhere; processes are known by where they really are.
     clone = Clone(home, (folder or home / FOLDER / name).resolve(), folder or home, commit, code_of(home))
-    if not (clone.root / ".git").is_dir():
-        git(home, "clone", "--quiet", "--no-checkout", str(home), str(clone.root))
+    if not _is_clone(clone.root):
+        with whole_folder(clone.root) as beside:
+            git(home, "clone", "--quiet", "--no-checkout", str(home), str(beside))
+    (clone.root / ".git/index.lock").unlink(missing_ok=True)  # of a git that was killed: no other is at work here
     git(clone.root, *FETCH, str(home), "HEAD")
     git(clone.root, "checkout", "--quiet", "--force", "--detach", commit)
     if folder is None:
         _share(clone, name)
     return clone
+
+
+def _is_clone(root: Path) -> bool:
+    """Whether a folder is a working tree that git accepts; else git would take the repository that it lies in."""
+    return root.is_dir() and Path(git(root, "rev-parse", "--show-toplevel")).resolve() == root
 
 
 def _share(clone: Clone, name: str) -> None:

@@ -9,19 +9,14 @@ from typing import Any
 
 import yaml
 
-from cspipe.config.params import Params
-from cspipe.config.workload import costs
+from cspipe.config.workload import costs, path_flop
 from cspipe.runtime.git import git
 from cspipe.runtime.records import find_here
-from cspipe.runtime.registry import find
 from cspipe.study.clone import Clone
 from cspipe.study.definition import BETTER, STUDIES, Cell, Claim, Defined
 from cspipe.study.results import Result, Results, Sampled, Setting
-from cspipe.training.settings import METHODS
 
 Record = dict[str, Any]
-MOMENTS = 1000
-"""Of training, at which the share of its path is looked at."""
 
 
 def cell_result(clone: Clone, cell: Cell, ref: str | None, failed: str | None) -> Result:
@@ -37,7 +32,7 @@ def cell_result(clone: Clone, cell: Cell, ref: str | None, failed: str | None) -
         commit=clone.commit if ref is None else "".join(ref.split("/")[2:4]),
         images=snapshot or cell.params.train.images,
         parameters=main.parameters,
-        flop=main.training + _path_flop(cell.params, main.forward, module.forward),
+        flop=main.training + path_flop(cell.params, main, module),
         train_seconds=None if snapshot else trained.get("seconds"),
         images_per_second=trained.get("images_per_second"),
         variants={} if ref is None else {name: _sampled(clone, cell, ref, name) for name in cell.variants},
@@ -78,18 +73,6 @@ def scores_of(metrics: dict[str, Any]) -> dict[str, float]:
     """The scores in a metrics file, by name."""
     flat = {name: value for section in metrics.values() if isinstance(section, dict) for name, value in section.items()}
     return {name: flat[name] for name in BETTER if isinstance(flat.get(name), (int, float))}
-
-
-def _path_flop(params: Params, main: int, module: int) -> int:
-    """FLOP that an image takes on the path of train.method, besides the step itself; averaged over all images seen.
-
-    `main` and `module` are those of a forward pass. That the module is fit in its epochs is not counted.
-    """
-    settings, name = params.train.compensation, params.train.method
-    share = find(METHODS, name, "share")
-    mean: float = sum(share(settings, (i + 0.5) / MOMENTS) for i in range(MOMENTS)) / MOMENTS
-    passes = settings.gap if name == "scheduled_sampling" else 1
-    return round(mean * (passes * main + (module if find(METHODS, name, "USES_COMPENSATOR") else 0)))
 
 
 def collect(

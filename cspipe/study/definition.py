@@ -88,6 +88,12 @@ class Study(Section):
             raise ValueError(f"seeds has one twice: {self.seeds}")
         if self.points and not self.axis:
             raise ValueError("axis must say what the points are")
+        if self.is_curve and sorted(self.points, key=float) != list(self.points):
+            raise ValueError(f"points must ascend: {', '.join(self.points)}")
+        for row in self.rows:
+            named = self.variants_of(row)
+            if not (isinstance(named, list) and named and all(isinstance(name, str) for name in named)):
+                raise ValueError(f"rows.{row}.{ROW_VARIANTS}: a list of names of variants, not {named!r}")
         known = {"row": self.lines(), "than": self.lines(), "score": self.scores}
         known |= {"point": self.points, "than_point": self.points}
         for number, claim in enumerate(self.claims):

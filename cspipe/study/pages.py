@@ -8,7 +8,7 @@ from pathlib import Path
 from cspipe.report.numbers import DASH, count, significant
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.claims import corrected, decide, in_words, sentence
+from cspipe.study.claims import corrected, decide, in_words, sentence, written
 from cspipe.study.definition import BETTER, NEARER, STUDIES
 from cspipe.study.figure import figure
 from cspipe.study.results import RESULTS, Results, read_results
@@ -109,7 +109,7 @@ def notes(results: Results) -> list[str]:
 
 def _on_claims(results: Results) -> str:
     decided, kept = corrected(results)
-    line = f"Claims: commit {results.claimed[:12]}, before the runs."
+    line = f"Claims: commit {results.claimed[:12]}, {'some of them after' if results.late else 'before'} the runs."
     if not decided:
         return line
     return f"{line} With Holm's correction for their number, {kept} of {decided} decided differences stay so."
@@ -175,7 +175,7 @@ def overview(studies: Sequence[Results], findings: str) -> str:
 def _claims(results: Results) -> str:
     """The section of a study: its question, command and data, then a row for each claim."""
     study = results.study
-    rows = [(claim.text, decide(claim, results)) for claim in study.claims]
+    rows = [(claim.text, decide(claim, results), written(claim, results)) for claim in study.claims]
     lines = [
         f"## {results.name}",
         "",
@@ -183,7 +183,7 @@ def _claims(results: Results) -> str:
         "",
         "| claim | verdict | numbers |",
         "|---|---|---|",
-        *(f"| {text} | **{verdict.word}** | {verdict.numbers} |" for text, verdict in rows),
+        *(f"| {text} | **{verdict.word}** | {verdict.numbers}{late} |" for text, verdict, late in rows),
         "",
     ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ class Queue:
             queue.shutdown()
             queue.kill([entry.stash_rev for entry in queue.iter_active()])
         for worker in psutil.wait_procs(workers, timeout=SECONDS_TO_STOP)[1]:
-            os.killpg(os.getpgid(worker.pid), signal.SIGKILL)  # DVC gives each worker a group
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.killpg(os.getpgid(worker.pid), signal.SIGKILL)  # DVC gives each worker a group
         psutil.wait_procs(workers, timeout=SECONDS_TO_STOP)
         left = [entry.stash_rev for entry in queue.iter_active()]
         for revision in left:

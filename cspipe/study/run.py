@@ -11,6 +11,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.files import whole_file
+from cspipe.runtime.shared_cache import link_folders
 from cspipe.runtime.wording import readable_seconds
 from cspipe.study.clone import FOLDER, Clone, experiments, forget, open_clone
 from cspipe.study.collect import cell_result, collect
@@ -26,11 +28,14 @@ Log = Callable[[str], None]
 def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path | None = None) -> Results:
     """Run what is not done of a study and return all its results; a cell that fails does not stop the others.
 
-    With `folder` everything is made there, nothing taken from the repository's DVC cache, and no experiment given to
-    the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped, finished cells
-    stay.
+    With `folder` everything is made there anew, nothing taken from the repository's DVC cache, and no experiment given
+    to the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped, finished
+    cells stay.
     """
     with _alone(folder or home / FOLDER / defined.name, defined.name):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            link_folders(home, folder)
         clone = open_clone(home, defined.name, folder=folder)
         done = _done(clone, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
@@ -107,16 +112,17 @@ def _clock(folder: Path, seconds: float = 0.0) -> float:
     file = folder / "wall_seconds"
     total = round((float(file.read_text()) if file.exists() else 0.0) + seconds, 1)
     if seconds:
-        file.write_text(f"{total}\n")
+        with whole_file(file) as beside:
+            beside.write_text(f"{total}\n")
     return total
 
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Hold a study's lock. Raises UserError if another command runs the study."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold the lock beside a study's folder. Raises UserError if another command runs the study."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / "lock", blocking=False).acquire()
+        lock = FileLock(folder.with_name(f"{folder.name}.lock"), blocking=False).acquire()
     except Timeout:
         raise UserError(f"study {name} is running already in {folder}; wait for it, or stop it") from None
     with lock:

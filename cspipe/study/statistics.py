@@ -69,7 +69,7 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     """Which of several p values are below 1 - LEVEL by Holm's step-down correction for their number (Holm 1979)."""
     kept = [False] * len(p_values)
     for rank, place in enumerate(np.argsort(p_values)):
-        if p_values[place] > (1 - LEVEL) / (len(p_values) - rank):
+        if not p_values[place] <= (1 - LEVEL) / (len(p_values) - rank):  # NaN is none
             break
         kept[place] = True
     return kept
@@ -127,7 +127,7 @@ def equal_time(
     """
     times, scores, others = [], [], []
     for xs, ys, other_xs, other_ys in zip(seconds, curves, than_seconds, than, strict=True):
-        time = min(max(xs), max(other_xs))
+        time = float(np.minimum(xs[-1], other_xs[-1]))  # NaN if one is unknown
         times.append(time)
         scores.append(at(time, xs, ys))
         others.append(at(time, other_xs, other_ys))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import succeeds
-from cspipe.runtime.shared_cache import link_folders
 from cspipe.study.claims import in_words
 from cspipe.study.clone import FOLDER, code_of
 from cspipe.study.definition import Cell, Defined
@@ -18,8 +16,8 @@ from cspipe.study.run import Log, run_study
 from cspipe.study.statistics import interval
 
 
-def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None = None) -> bool:
-    """Run a study in a clone and a DVC cache of their own; whether docs/results/NAME.json is reproduced.
+def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None = None) -> list[str]:
+    """Run a study in a clone and a DVC cache of their own; what of docs/results/NAME.json is not reproduced.
 
     To the printed digits where processor, torch and code are those of the file; elsewhere each mean within the
     interval of the file. With `count` so many cells alone, which are spread over the study, always to the printed
@@ -34,19 +32,17 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
         keys = {(cell.row, cell.point, cell.seed) for cell in defined.cells}
         cells = [cell for cell in committed.cells if (cell.row, cell.point, cell.seed) in keys]
         committed = committed.model_copy(update={"cells": cells})
-    folder = root / FOLDER / f"{defined.name}-verify"
-    shutil.rmtree(folder, ignore_errors=True)
-    link_folders(root, folder)
-    found = run_study(defined, root, jobs, log, folder=folder)
+    found = run_study(defined, root, jobs, log, folder=root / FOLDER / f"{defined.name}-verify")
     reasons = differences(committed, found, root)
     exact = count is not None or not reasons
     how = "to the printed digits" if exact else "within intervals"
     log(f"compared {how}: {'; '.join(reasons)}" if reasons else f"compared {how}")
-    rows = differing(committed, found, exact=exact)
+    rows = [f"{cell.experiment}, which failed: {cell.failed}" for cell in found.cells if cell.failed is not None]
+    rows += differing(committed, found, exact=exact)
     for row in rows:
         log(f"differs: {row}")
     log(f"{file} is {'not ' if rows else ''}reproduced")
-    return not rows
+    return rows
 
 
 def _spread(cells: tuple[Cell, ...], count: int) -> tuple[Cell, ...]:

@@ -21,7 +21,7 @@ class Accumulation:
     """Calls with a sample leave its gradients, averaged over the ranks, and return its losses.
 
     What is out of memory in the first steps is tried again with half of the micro-batch, by all ranks: the result is
-    the same up to the order of sums.
+    the same up to the order of sums, and to what dropout draws.
     """
 
     def __init__(self, micro_batch: int, nets: Sequence[nn.Module]) -> None:

@@ -128,5 +128,6 @@ def compensator_norms(
                 squares += torch.stack([each.square().sum() for each in (c, error, error - c)])
                 progress.advance(len(part.t))
             size, whole_error, left = squares.sqrt().tolist()
+            whole_error = whole_error or 1.0  # an exact estimate leaves nothing to compare with
             rows.append({"t": step, "norm_ratio": size / whole_error, "error": left / whole_error})
     return rows

@@ -43,6 +43,8 @@ class TimestepPath:
     """How likely these are."""
     cumulative: Tensor | None
     """Of the timesteps that end steps, rising: how likely each or one below is; None: all are as likely."""
+    top_cumulative: Tensor | None
+    """The same of the `tops` highest."""
 
     @staticmethod
     def of(
@@ -50,18 +52,20 @@ class TimestepPath:
     ) -> TimestepPath:
         """The path that a sampler of `steps` steps takes over `native` ones; None: all. No step ends above t_max.
 
-        `cumulative` (t_max,) of all timesteps: those between two on the path count for the higher.
+        `cumulative` (t_max,) of all timesteps: those between two on the path count for the higher, those above it for
+        none.
         """
         timesteps = evenly_spaced(native, steps or native)[::-1]
         trained = sum(t <= t_max for t in timesteps)
         tops = max(0, gap - (len(timesteps) - trained))
         ends, top_share = trained - 1 - tops, tops / (trained - 1)
         timesteps_on_device = torch.tensor(timesteps[: trained + gap], device=device)
-        if cumulative is not None:
-            cumulative = cumulative[timesteps_on_device[1 : 1 + ends] - 1]
-            top_share = 1 - float(cumulative[-1])
-            cumulative = cumulative / cumulative[-1]
-        return TimestepPath(timesteps_on_device, gap, tops, top_share, cumulative)
+        if cumulative is None:
+            return TimestepPath(timesteps_on_device, gap, tops, top_share, None, None)
+        on_path = cumulative[timesteps_on_device[1:trained] - 1]
+        on_path, below = on_path / on_path[-1], on_path[ends - 1] / on_path[-1]
+        top_cumulative = (on_path[ends:] - below) / (1 - below)
+        return TimestepPath(timesteps_on_device, gap, tops, 1 - float(below), on_path[:ends] / below, top_cumulative)
 
     def down(self, u: Tensor) -> Tensor:
         """Uniform u (N,) in 0..1 to timesteps (gap + 1, N), neighbours on the path, falling, the last above 0."""
@@ -70,5 +74,5 @@ class TimestepPath:
         return torch.stack([self.timesteps[start - down] for down in range(count)])
 
     def top(self, u: Tensor) -> Tensor:
-        """Uniform u (N,) in 0..1 to the highest timesteps, t_max among them, if no step of the path ends there."""
-        return self.timesteps[len(self.timesteps) - self.gap + (u * self.tops).long()]
+        """Uniform u (N,) in 0..1 to the highest trained timesteps of the path, at which none of its steps ends."""
+        return self.timesteps[len(self.timesteps) - self.gap + index_of(u, self.tops, self.top_cumulative)]

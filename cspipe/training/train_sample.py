@@ -1,4 +1,7 @@
-"""The random part of a step, drawn for the whole batch at once: micro-batches of any size see the same numbers."""
+"""The random part of a step, drawn for the whole batch at once: micro-batches of any size see the same numbers.
+
+Dropout alone draws others with another size.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ def status(as_json: bool = False) -> bool:
     settings = {} if stack is None else {PREFECT_API_URL: stack.api, PREFECT_API_AUTH_STRING: stack.keys["auth"]}
     with temporary_settings(settings):
         if (api := PREFECT_API_URL.value()) is None:
-            print("no stack runs in this folder; `uv run cspipe up` starts it")
+            none = "no stack runs in this folder; `uv run cspipe up` starts it"
+            print(json.dumps({"parts": [], "runs": []}, indent=2) if as_json else none)
             return False
         if as_json:
             parts = [{"name": name, "well": fine, "text": text} for name, fine, text in health(stack, api)]

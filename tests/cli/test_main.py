@@ -45,11 +45,12 @@ def test_a_preset_can_be_listed_shown_used_and_checked(tmp_path: Path) -> None:
 
 
 def test_changes_of_a_person_are_not_overwritten_unasked(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("mine: 1\n")
-    refused = cspipe("params", "use", "demo", cwd=tmp_path)
-    assert refused.returncode == 1
-    assert "--force" in refused.stderr
-    assert (tmp_path / "params.yaml").read_text() == "mine: 1\n"
+    for mine in (b"mine: 1\n", b"mine: \xff\n"):
+        (tmp_path / "params.yaml").write_bytes(mine)
+        refused = cspipe("params", "use", "demo", cwd=tmp_path)
+        assert refused.returncode == 1
+        assert "--force" in refused.stderr
+        assert (tmp_path / "params.yaml").read_bytes() == mine
     assert cspipe("params", "use", "demo", "--force", cwd=tmp_path).returncode == 0
     assert cspipe("params", "use", "demo", cwd=tmp_path).returncode == 0
 

@@ -165,3 +165,18 @@ def test_what_a_model_says_is_text_in_its_card() -> None:
     text = Path("card/README.md").read_text()
     assert "onerror" in text
     assert not [wrong for wrong in ("<img", "\nlicense: mit", "\x1b") if wrong in text]
+
+
+@pytest.mark.usefixtures("project")
+def test_outside_of_git_there_are_no_versions() -> None:
+    shutil.rmtree(".git")
+    assert [(each["name"], each["version"]) for each in listed()] == [("main", ""), ("compensation", "")]
+
+
+@pytest.mark.usefixtures("project")
+def test_a_damaged_record_is_none() -> None:
+    keep_records(RunLog("train").facts())
+    for file in Path(".cspipe/lineage").iterdir():
+        file.write_text("{")
+    cspipe("card", "-o", "card")
+    assert "no record of the training" in Path("card/README.md").read_text()

@@ -38,6 +38,7 @@ def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pict
         ({"train.snapshots": [16, 2000]}, ["train.images 48", "train.snapshots [16, 2000]"]),
         (EDM, ["diffusion.prediction is edm", "train.timesteps is uniform", "lognormal"]),
         (EDM | {"train.timesteps": "lognormal"}, []),
+        ({"variants.ddim-100.sampler": "heun", "variants.ddim-100.steps": 10}, ["variants.ddim-100.sampler", "cosine"]),
     ],
 )
 def test_what_is_odd_is_told_but_runs(

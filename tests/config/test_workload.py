@@ -11,7 +11,7 @@ from cspipe.compensation import COMPENSATORS
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import costs, derived
+from cspipe.config.workload import Cost, costs, derived, path_flop
 from cspipe.data.conditions import condition_channels
 from cspipe.runtime.registry import names_in
 from tests.conftest import MODELS, Tree
@@ -66,3 +66,22 @@ def test_the_net_of_ffhq256_is_guided_diffusions() -> None:
     main, _ = costs(parse_params(read_preset("ffhq256").tree, "ffhq256"))
     assert round(main.parameters / 1e6, 1) == 552.8
     assert main.forward / 2e9 == pytest.approx(1120, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "expected"),
+    [
+        ("plain", {}, 0),
+        ("compensated", {"fade": 0}, 110),
+        ("compensated", {"fade": 0.5, "share": 0.8}, 0.8 * 0.25 * 110),
+        ("compensated", {"fade": 0, "gap": 3}, 110),
+        ("scheduled_sampling", {"fade": 0, "gap": 3}, 300),
+        ("scheduled_sampling", {"fade": 1.0, "gap": 3}, 150),
+    ],
+)
+def test_path_of_a_method_costs_its_passes_for_its_share(
+    params: Callable[..., Params], method: str, changes: dict, expected: float
+) -> None:
+    keys = {f"train.compensation.{key}": value for key, value in changes.items()}
+    main, module = (Cost(0, forward, 0, 0) for forward in (100, 10))
+    assert path_flop(params({"train.method": method, **keys}), main, module) == pytest.approx(expected, abs=1)

@@ -32,6 +32,11 @@ def test_scores_with_a_record_say_what_changed() -> None:
     assert "in brackets: change" in about(now, before)
 
 
+def test_a_score_that_is_no_number_has_no_change() -> None:
+    now, before = {"ddim-100": metrics(kid=float("nan"))}, {"ddim-100": metrics()}
+    assert "(" not in named(score_rows(now, before))["ddim-100"]["KID x1000"]
+
+
 def test_a_task_is_scored_beside_what_costs_nothing() -> None:
     """The words and digits are those of the report's table."""
     pairs = {name: {"all": {"psnr": INTERVAL, "l1": INTERVAL}} for name in ("input", "result")}

@@ -25,3 +25,13 @@ def test_nor_is_that_of_a_folder(tmp_path: Path) -> None:
         pass
     assert (tmp_path / "mine").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_linked_folder_is_replaced_and_what_it_links_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big/old").touch()
+    (tmp_path / "out").symlink_to(tmp_path / "big")
+    with whole_folder(tmp_path / "out") as beside:
+        (beside / "new").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    assert (tmp_path / "big/old").exists()

@@ -98,6 +98,19 @@ def test_process_of_this_machine_that_ended_is_not_waited_for(machine: Machine) 
     assert machine("b", sleep=no_wait).load(CPU)[0] == 10
 
 
+def test_a_process_of_another_machine_with_the_same_name_is_waited_for(machine: Machine) -> None:
+    """Containers share a host name and not the ids of processes."""
+    looks: list[float] = []
+    first = machine("a")
+    lease = first.mirror.lease
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    lease.manifest.pid, lease.manifest.machine = gone.pid, f"{lease.manifest.machine.split()[0]} another"
+    started(first, 10)
+    assert machine("b", sleep=looks.append).load(CPU)[0] == 10
+    assert len(looks) == LOOKS
+
+
 def test_sigterm_ends_the_wait(machine: Machine) -> None:
     first = started(machine("a"))
     with pytest.raises(Preempted), sigterm_raises(), sigterm_deferred():

@@ -11,6 +11,7 @@ import torch
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Damaged
 from tests.fixtures import FOLDER, Machine
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
@@ -73,6 +74,24 @@ def test_damaged_state_in_s3_is_named_and_the_one_before_is_used(
     save(second, 15)
     assert kept(bucket) == [10, 15], "the damaged one is forgotten"
     assert key.removeprefix("prefix/") not in set(bucket.list())
+
+
+def test_a_state_that_arrives_damaged_is_left_for_the_one_before(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = machine("a"), machine("b")
+    first.load(CPU)
+    save(first, 10, 20)
+
+    fetch = Bucket.get_file
+
+    def get_file(bucket: Bucket, key: str, path: Path) -> None:
+        if "000000000020-" in key:
+            raise Damaged(f"{key}: altered since it was stored")
+        fetch(bucket, key, path)
+
+    monkeypatch.setattr(Bucket, "get_file", get_file)
+    assert second.load(CPU)[0] == 10
 
 
 def test_damaged_state_here_is_fetched_again(machine: Machine) -> None:

@@ -5,9 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import FlexibleChecksumError
 
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable
+from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable, explained
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
 PART_BYTES = 8 * 2**20
@@ -115,3 +116,9 @@ def test_outage_of_20_seconds_is_ridden_out(s3: S3, bucket: Bucket, tmp_path: Pa
     finally:
         end.join()
     bucket.get_file("a", tmp_path / "b")
+
+
+def test_bytes_that_arrive_with_another_checksum_are_damaged() -> None:
+    altered = pytest.raises(Damaged, match="cannot read s3://b/a: altered since it was stored")
+    with altered, explained("read", "s3://b/a", "b", "http://localhost"):
+        raise FlexibleChecksumError(error_msg="Expected checksum AAAAAA== did not match")

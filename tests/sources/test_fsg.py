@@ -45,6 +45,8 @@ def test_pairs_are_matched_by_name(tree: Path, opened: Open) -> None:
     images, skipped = items(files)
     assert (len(images), skipped, files.facts["paired"]) == (12, [], "occluded")
     assert [item.split for item in images].count("test") == 3
+    assert not any(item.enlarged for item in images)
+    assert all(item.enlarged for item in items(opened(tree, size=32))[0])
     for (_, name), item in zip(files.names, images, strict=True):
         assert item.paired is not None
         assert int(item.pixels[0, 0, 0]) == int(Path(name).stem)

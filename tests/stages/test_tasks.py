@@ -65,6 +65,16 @@ def test_known_pixels_are_those_of_held_out_pictures_and_come_back_exactly(inpai
     assert (np.where(hole, inputs[:, :3], 128) == 128).all(), "nothing of the hole is told"
 
 
+def test_inputs_that_are_damaged_are_not_scored(inpainted: Path) -> None:
+    file = inpainted / f"samples/{VARIANT}/inputs.npy"
+    before = file.read_bytes()
+    file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    refused = stage(inpainted, "evaluate", VARIANT, check=False)
+    file.write_bytes(before)
+    assert refused.returncode == 1
+    assert "inputs.npy: damaged since it was stored" in refused.stderr
+
+
 def test_every_family_is_tried_on_the_same_pictures_and_scored_apart(inpainted: Path) -> None:
     _, inputs = arrays(inpainted)
     corners = inputs[2::3, 3] == 255

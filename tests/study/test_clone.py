@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cspipe.runtime.git import git
-from cspipe.study.clone import Clone, code_of
+from cspipe.study.clone import Clone, code_of, open_clone
 from tests.stages.conftest import commit, new_repository
 
 STAGES = {
@@ -43,3 +43,19 @@ def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
         file.write_text("")
         commit(root, "as before")
         assert done(), file
+
+
+def test_a_clone_that_was_not_finished_is_made_anew_and_the_repository_stays(tmp_path: Path) -> None:
+    """Git takes the repository around a folder that is none: a checkout there would lose what is not committed."""
+    pipeline = yaml.safe_dump({"stages": STAGES})
+    root = new_repository(tmp_path.resolve() / "home", {"dvc.yaml": pipeline, "studies/x/study.yaml": "", "a": "old"})
+    branch = git(root, "branch", "--show-current")
+    (root / ".dvc").mkdir(exist_ok=True)
+    (root / ".cspipe/study/x/clone/.git").mkdir(parents=True)
+    (root / "a").write_text("not committed")
+    clone = open_clone(root, "x")
+    assert (root / "a").read_text() == "not committed"
+    assert git(root, "branch", "--show-current") == branch
+    assert (clone.root / "a").read_text() == "old"
+    (clone.root / ".git/index.lock").touch()
+    assert open_clone(root, "x") == clone

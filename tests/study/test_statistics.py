@@ -46,6 +46,7 @@ def test_holm_stops_at_the_first_that_is_too_large() -> None:
     assert holm([0.04, 0.001, 0.024, 0.02]) == [False, True, False, False]
     assert holm([0.04, 0.001, 0.024, 0.016]) == [True, True, True, True]
     assert holm([]) == []
+    assert holm([0.01, math.nan]) == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_speedup_of_a_curve_that_never_gets_there_is_a_bound_and_counted() -> No
 def test_equal_time_compares_at_the_end_of_the_faster() -> None:
     """The slower is at 20 s between its points, at 7; the faster ends there at 6."""
     assert equal_time([[10.0, 30.0]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]]) == (20.0, [7.0], [6.0])
+    assert math.isnan(equal_time([[10.0, math.nan]], [[8.0, 6.0]], [[10.0, 20.0]], [[9.0, 6.0]])[0])
 
 
 def test_best_has_all_that_tie_with_it() -> None:

@@ -1,10 +1,12 @@
 """What is drawn for a step: the timesteps of each image, and that it all follows from the images seen."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
-from cspipe.diffusion.schedule import karras_schedule
+from cspipe.diffusion.schedule import Schedule, cosine_schedule, karras_schedule
 from cspipe.runtime.ranks import LAUNCHER
 from cspipe.training.stream import Batch
 from cspipe.training.timesteps import TimestepPath, lognormal
@@ -52,10 +54,12 @@ def test_every_timestep_up_to_t_max_is_trained_as_often(path: int | None, gap: i
 
 @pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 0.0), (None, 1, 1.0), (None, 3, 0.6), (20, 2, 0.5)])
 @pytest.mark.parametrize("t_max", [40, 33])
+@pytest.mark.parametrize("make", [karras_schedule, cosine_schedule])
 def test_lognormal_timesteps_are_edms_noise_levels_to_the_nearest(
-    path: int | None, gap: int, share: float, t_max: int
+    make: Callable[[int], Schedule], path: int | None, gap: int, share: float, t_max: int
 ) -> None:
-    schedule = karras_schedule(40)
+    """Cosine has levels so far apart that the highest ones trained matter, and t_max 33 is not on the path."""
+    schedule = make(40)
     sigma = (schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar)[1 : t_max + 1]
     drawn = np.exp(np.random.default_rng(0).normal(-1.2, 1.2, 40_000))
     expected = np.bincount(np.abs(np.log(drawn[:, None]) - sigma.log().numpy()).argmin(1), minlength=t_max) / 40_000

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -254,6 +255,15 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     norms = compensator_norms(trainer.denoise, trainer.fit.C, TrainingSet(flat), 0, 8, "norm")
     assert [row["t"] for row in norms] == list(range(1, 11))
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
+
+
+def test_norms_of_an_exact_estimate_are_finite(params: Make, pictures: Pictures) -> None:
+    """White images, which a net that predicts x0 and adds 1.5 hits by being clipped."""
+    trainer = new_main_net(params({"diffusion.prediction": "x0"}), pictures)
+    torch.nn.init.constant_(list(trainer.net.parameters())[-1], 1.5)
+    white = TrainingSet(Pictures(np.full_like(pictures.pixels, 255)))
+    norms = compensator_norms(trainer.denoise, trainer.fit.C, white, 0, 8, "norm")
+    assert all(math.isfinite(value) for row in norms for value in row.values())
 
 
 def test_diverged_run_ends_with_place_seed_and_last_good_state(
