@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,8 @@ def down() -> None:
     processes.ignore_signals()
     if keeper := next((part.process for part in stack.parts if part.name == KEEPER), None):
         say(f"stopping; what runs stores its state, at most {GRACE:.0f} s")
-        keeper.terminate()
+        with suppress(psutil.NoSuchProcess):
+            keeper.terminate()
         psutil.wait_procs([keeper], timeout=SECONDS_TO_STOP)
     if (left := read(home)) is not None:  # it was killed, or takes too long
         processes.kill([process for part in left.parts if part.name == KEEPER and (process := part.process)])
