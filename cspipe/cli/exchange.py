@@ -28,7 +28,7 @@ def read_steps(text: object) -> int | list[int]:
 def sample(
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG file to write")],
     model: Model = Path("models/main"),
-    sampler: Annotated[str, typer.Option(help="name of a file in cspipe/samplers")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="such as ddim, heun, unipc: a file of cspipe/samplers")] = "ddim",
     steps: Annotated[Any, typer.Option(parser=read_steps, metavar="N|T,...", help=STEPS_HELP)] = 10,
     n: Annotated[int, typer.Option(min=1, max=4096, help="number of images")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="seed of the first image; the others count up")] = 0,

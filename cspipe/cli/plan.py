@@ -99,7 +99,8 @@ def works(params: Params) -> Iterator[Work]:
 
     flop: float = train.images * (main.training + path_flop(params, main, module))
     memory = copies_memory(main) + narrow * train.micro_batch * main.activations
-    yield Work("train", train.images, flop, memory, (2 + COPIES - 1) * FLOAT32 * main.parameters)
+    copies = 2 + COPIES - 1 + 2 * len(train.snapshots)  # in the model and in a state
+    yield Work("train", train.images, flop, memory, copies * FLOAT32 * main.parameters)
 
     seen = fit.epochs * (training_images(params.data) or train.images)
     memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations

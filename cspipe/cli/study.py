@@ -20,10 +20,10 @@ def study(
     name: Annotated[str, typer.Argument(help="folder in studies/; if not given, the studies are listed")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="cells at a time; the table has the times with so many")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="run it anew and compare with docs/results")] = False,
-    cells: Annotated[int | None, typer.Option(min=1, help="with --verify: so many of its cells alone")] = None,
+    cells: Annotated[int | None, typer.Option(min=1, help="with --verify: run only so many of its cells")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
-    """Run a study of studies/, or go on with it, and write its table to docs/results."""
+    """Run a study of studies/, or resume it, and write its table to docs/results."""
     from cspipe.study.definition import define, read_study, study_names  # pydantic models and torch take seconds
 
     try:

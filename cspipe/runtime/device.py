@@ -35,7 +35,7 @@ class ComputeSettings(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes the GPU when there is one")
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
-    compile: StrictBool = Field(description="torch.compile the main net (needs a C++ compiler or Triton)")
+    compile: StrictBool = Field(description="torch.compile the nets (needs a C++ compiler or Triton)")
     threads: Count = Field(description="CPU threads of torch; part of the result: other counts sum in another order")
     deterministic: StrictBool = Field(
         description="on CUDA kernels that add in a fixed order; false: the fastest ones, and what is run again or "

@@ -31,8 +31,10 @@ from cspipe.study.definition import Cell
 EXPERIMENTS = Path(".dvc/tmp/exps")
 """Where DVC keeps the workers' files and the workspaces of running experiments."""
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_APPEAR = 10.0
+"""After which a missing worker is started again: Celery's ends if it reads a message while it is being written."""
 SECONDS_WITHOUT_WORKERS = 20.0
-"""After which what has not ended is taken for lost: workers need a moment to appear."""
+"""After which what has not ended is taken for lost."""
 SECONDS_TO_STOP = 5.0
 
 
@@ -75,19 +77,27 @@ class Queue:
         """Start the workers. Raises UserError if DVC refuses."""
         self._dvc("queue", "start", "--jobs", str(jobs))
 
-    def watch(self, cells: Sequence[Cell]) -> Iterator[Ended]:
-        """Yield queued cells as they end: when they are neither queued nor active, or no worker is left."""
+    def watch(self, cells: Sequence[Cell], jobs: int) -> Iterator[Ended]:
+        """Yield queued cells as they end: when they are neither queued nor active, or no worker is left.
+
+        Starts again what is missing of `jobs` workers while cells are queued.
+        """
         queue = self._queue()
         waiting = {cell.name: cell for cell in cells}
         revisions: dict[str, str] = {}
         begun: dict[str, float] = {}
-        last_seen = time.monotonic()
+        last_seen = complete = time.monotonic()
         while waiting:
-            now = time.monotonic()
-            last_seen = now if self._workers() else last_seen
+            now, workers = time.monotonic(), len(self._workers())
+            last_seen = now if workers else last_seen
             lost = now - last_seen > SECONDS_WITHOUT_WORKERS
             queued = {entry.name: entry.stash_rev for entry in queue.iter_queued()}
             active = {entry.name: entry.stash_rev for entry in queue.iter_active()}  # after: none is missed in between
+            if workers >= jobs or not queued:
+                complete = now
+            elif now - complete > SECONDS_TO_APPEAR:
+                self.start(jobs)
+                complete = now
             revisions |= queued | active
             begun = dict.fromkeys(active, now) | begun
             for name in [name for name in waiting if lost or name not in queued | active]:

@@ -70,7 +70,7 @@ def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> di
         log(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
         started = time.monotonic()
         queue.start(jobs)
-        for count, ended in enumerate(queue.watch(cells), 1):
+        for count, ended in enumerate(queue.watch(cells, jobs), 1):
             if ended.done:
                 line = _summary(ended, clone, score)
             else:

@@ -29,7 +29,7 @@ def down() -> None:
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="print it as JSON")] = False) -> None:
-    """Show what runs and whether it is well; exit status 1 if not."""
+    """Show what runs and whether it is healthy; exit status 1 if not."""
     from flows.local.status import status
 
     raise typer.Exit(0 if status(as_json) else 1)

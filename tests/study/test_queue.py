@@ -54,6 +54,18 @@ def test_what_runs_or_was_killed_is_gone_and_the_same_cells_can_run_again(queue:
     for each in cells:
         queue.put(each)
     queue.start(2)
-    ended = {each.cell.name: each for each in queue.watch(cells)}
+    ended = {each.cell.name: each for each in queue.watch(cells, 2)}
     assert all(each.done and each.log and each.log.is_file() for each in ended.values())
     queue.stop()
+
+
+def test_a_worker_that_is_missing_is_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cspipe.study.queue.SECONDS_TO_APPEAR", 1.0)
+    cells = [cell(name, 20) for name in ("one", "two", "three")]
+    for each in cells:
+        queue.put(each)
+    queue.start(1)
+    workers = [(each.done, len(queue._workers())) for each in queue.watch(cells, 2)]
+    queue.stop()
+    assert workers[0] == (True, 2)
+    assert all(done for done, _ in workers)
