@@ -104,7 +104,10 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
 
 def _is_clone(root: Path) -> bool:
     """Whether a folder is a working tree that git accepts; else git would take the repository that it lies in."""
-    return root.is_dir() and Path(git(root, "rev-parse", "--show-toplevel")).resolve() == root
+    try:
+        return root.is_dir() and Path(git(root, "rev-parse", "--show-toplevel")).resolve() == root
+    except UserError:
+        return False
 
 
 def _share(clone: Clone, name: str) -> None:
