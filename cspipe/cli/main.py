@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import Annotated
 
 import typer
@@ -35,9 +35,21 @@ COMMANDS = (
 )  # fmt: skip
 
 
+def tell_version(asked: bool) -> None:
+    """Print the version and end, if asked for it."""
+    if asked:
+        print(f"cspipe {version('cspipe')}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False) -> None:
-    """Of every command, before its name. It sets a variable, which also reaches what a command starts."""
+def options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    """Of every command, before its name. `quiet` sets a variable, which also reaches what a command starts."""
     if quiet:
         os.environ["CSPIPE_QUIET"] = "1"
 

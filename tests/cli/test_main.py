@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def test_help_comes_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "explain" in done.stdout
     assert "torch" not in done.stdout.splitlines()[-1].split()
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert CliRunner().invoke(main.app, ["--version"]).stdout == f"cspipe {version('cspipe')}\n"
 
 
 def test_demo_is_the_params_file_as_shipped() -> None:
