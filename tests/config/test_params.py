@@ -37,6 +37,7 @@ REFUSED = [
     ({"train.colour": 1}, "train.colour", "unknown key"),
     ({"train": {}}, "train.batch", "key is missing"),
     ({"train.batch": "x"}, "train.batch", "'x'"),
+    ({"variants": {"Big Name": DEMO["variants"]["cs-10"]}}, "variants", "Big Name"),
     ({"variants": {"x\n$(touch PWNED)": DEMO["variants"]["cs-10"]}}, r"variants.x\n$(touch PWNED)", "pattern"),
     # names of files, and sections whose keys follow from one
     ({"model": {"channels": 32}}, "model.name", "'adm', 'ddpm', "),
@@ -50,6 +51,7 @@ REFUSED = [
     ({"variants.cs-10.steps": []}, "variants.cs-10.steps", "[]"),
     ({"variants.cs-10.correction": None}, "reads", "models/main"),
     ({"variants.cs-10.reads": "models/main"}, "reads", "compensation"),
+    ({"variants.ddim-100.reads": "models"}, "reads", "models/main"),
     ({"variants.ddim-100.sampler": "ddpm"}, "eta", "ddpm"),
     ({"variants.cs-10.eta": 0.5}, "eta", "compensation"),
     ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction.cap": 0.3}, "correction.cap", "heun"),

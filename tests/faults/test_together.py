@@ -88,6 +88,19 @@ def test_data_that_changes_under_a_training_ends_it(
     figure(f"data changed under {stage[0]} ({change.__name__}): refused by name; results changed: 0")
 
 
+def test_data_written_again_with_the_same_bytes_disturbs_nobody(before: Before, undisturbed: Path) -> None:
+    folder = before("same", ("train",))
+    states = folder / ".cspipe/states/train"
+    running = stopped_when(folder, ("train",), lambda: list(states.glob("*/*.pt")))
+    content = (folder / SHARD).read_bytes()
+    (folder / SHARD).unlink()
+    (folder / SHARD).write_bytes(content)
+    running.send(signal.SIGCONT)
+    assert running.end() == 0, running.told
+    made = hashes(folder)
+    assert made == {name: hashes(undisturbed)[name] for name in made}
+
+
 @pytest.mark.parametrize(
     ("stage", "begun", "changes"),
     [(("prepare",), "prepare/*/*.npy", {"data.limit": 70}), (("sample", "cs-10"), "sample/*/*.npz", {})],
