@@ -11,6 +11,7 @@ FOLDERS = (".cspipe/features", ".cspipe/lineage")
 """Not training states: a training that goes on in another run would record only the last run's time."""
 WEIGHTS = "data/weights"
 """Downloads that git ignores; parameters name files there."""
+CLONE = "clone"
 
 
 def link_shared_cache() -> None:
@@ -31,10 +32,13 @@ def link_folders(clone: Path, root: Path, *folders: str) -> None:
             here.symlink_to(shared)
 
 
-def share_dvc_cache(clone: Path, root: Path) -> None:
-    """Have DVC in a checkout of a clone, `root`, use the clone's cache."""
+def share_dvc_cache(clone: Path, root: Path, *, as_remote: bool = False) -> None:
+    """Have DVC in a checkout of a clone, `root`, use the clone's cache: as its own, or as a remote named CLONE."""
     from dvc.config import Config  # its configuration alone: a Repo takes a third of a second
 
     cache = Config(str(clone / ".dvc"))["cache"].get("dir") or str(clone / ".dvc" / "cache")
     with Config(str(root / ".dvc")).edit("local") as local:
-        local["cache"] |= {"dir": cache, "type": "reflink,hardlink,symlink,copy"}
+        if as_remote:
+            local["remote"][CLONE] = {"url": cache}
+        else:
+            local["cache"] |= {"dir": cache, "type": "reflink,hardlink,symlink,copy"}

@@ -1,6 +1,7 @@
 """The clone that a study's cells run in: a person may edit the repository meanwhile.
 
-Its DVC cache is the repository's (but for `--verify`), so results of one are restored in the other.
+Its DVC cache is the repository's, so results of one are restored in the other. For `--verify` it has one of its own,
+which takes from the repository's only images that DVC tracks.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Clone:
     folder: Path
     """What the study keeps: the clone, logs."""
     shared: Path
-    """Whose lineage records and features the stages use."""
+    """Whose lineage records and features the stages use: the repository's, or of `--verify` the folder's."""
     commit: str
     code: tuple[str, ...]
     """Paths that dvc.yaml lists as code of stages, as they stand there, and itself."""
@@ -99,6 +100,8 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
     git(clone.root, "checkout", "--quiet", "--force", "--detach", commit)
     if folder is None:
         _share(clone, name)
+    else:
+        share_dvc_cache(home, clone.root, as_remote=True)
     return clone
 
 

@@ -24,7 +24,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
-from cspipe.runtime.shared_cache import SHARED_CACHE
+from cspipe.runtime.shared_cache import CLONE, SHARED_CACHE
 from cspipe.study.clone import Clone, experiments
 from cspipe.study.definition import Cell
 
@@ -60,6 +60,11 @@ class Queue:
             # where DVC keeps data of each workspace for good, by default in /var/tmp
             "DVC_SITE_CACHE_DIR": str(clone.folder / "site-cache"),
         }  # fmt: skip
+
+    def fetch(self) -> None:
+        """Take what DVC tracks in data/raw from the repository's cache. Raises UserError if it is not there."""
+        if tracked := git(self.clone.root, "ls-files", "data/raw/*.dvc").splitlines():
+            self._dvc("fetch", "--remote", CLONE, *tracked)
 
     def put(self, cell: Cell) -> None:
         """Queue a cell. Raises UserError if DVC refuses."""

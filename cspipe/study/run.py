@@ -64,6 +64,8 @@ def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> di
     begun = time.monotonic()
     try:
         queue.stop()
+        if clone.shared != clone.home:
+            queue.fetch()
         for cell in cells:
             forget(clone.root, cell.name)
             queue.put(cell)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -21,7 +22,7 @@ STUDY: Tree = {
     "question": "Does it run?",
     "seeds": [0],
     "rows": {
-        "plain": {"train.method": "plain"},
+        "plain": {"train.method": "plain", "data.source": "npz", "data.path": "data/raw/made.npy"},
         "cs": {"variants": ["cs-10"]},
         # data/raw has no pictures
         "broken": {"data.source": "folder", "data.path": "data/raw/none"},
@@ -54,6 +55,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory, small: Tree) -> Path:
     place.mkdir(parents=True)
     (place / "params.yaml").write_text(yaml.safe_dump(change(small, {"train.images": 96}), sort_keys=False))
     (place / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    images = np.random.default_rng(0).integers(0, 256, (600, 8, 8, 3), np.uint8)
+    np.save(folder / "data/raw/made.npy", images)
+    run_in(folder, "dvc", "add", "data/raw/made.npy")
     return folder
 
 
