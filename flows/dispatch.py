@@ -177,9 +177,14 @@ def begun(run: FlowRun) -> bool:
 
 
 def has_ended(client: SyncPrefectClient, driver: UUID) -> bool:
-    """Whether a driver was cancelled or lost: nobody waits for its stages. A server that is away decides nothing."""
+    """Whether a driver was cancelled, lost or deleted: nobody waits for its stages.
+
+    A server that is away decides nothing.
+    """
     try:
         state = client.read_flow_run(driver).state
+    except ObjectNotFound:
+        return True
     except (httpx.HTTPError, OSError):
         return False
     return state is None or not state.is_running()

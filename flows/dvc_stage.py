@@ -16,7 +16,7 @@ from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.command import GRACE, Ended, Step, run_command
 from flows.dvc_steps import BEGINS, push_steps, steps_command
-from flows.failures import StageFailed, failure, reason
+from flows.failures import StageFailed, failure, pause, reason
 from flows.graph import Node
 from flows.local.processes import stop, variable
 from flows.workspace import Workspace
@@ -76,11 +76,11 @@ class StageRunner:
             left = left[self._step :]
             if self._step:
                 pauses = iter(PATIENCE)
-            problem, pause = self._outage(left[0], node, ended, reached), next(pauses, None)
-            if pause is None:
+            problem, seconds = self._outage(left[0], node, ended, reached), next(pauses, None)
+            if seconds is None:
                 raise StageFailed(f"{node.name}: {problem}; waited for {sum(PATIENCE) // 60} min; start the run again")
-            self.warn(f"{problem}; trying again in {pause} s")
-            time.sleep(pause)
+            self.warn(f"{problem}; trying again in {seconds} s")
+            pause(seconds, self.unwanted)
         if self.workspace.bucket is not None:
             with suppress(StorageError):  # the bucket's lifecycle deletes them too
                 forget(self.workspace.bucket, f"states/{node.name}", self.run)

@@ -20,6 +20,7 @@ BEGINS = "== step "
 """Printed before each command with its place in the list, so that the caller knows which one failed."""
 PUSH_KEPT = "push-kept"
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+ENTRY = re.compile("runs/[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64}")
 ALTERED = "of DVC's cache or remote was altered and is not used; delete it there"
 
 
@@ -37,8 +38,10 @@ def push_steps(*nodes: Node) -> list[list[str]]:
 def run(steps: Sequence[Sequence[str]]) -> int:
     """Run the steps in the current folder, DVC's commands and those below; 0 or the status that ended them."""
     from dvc.cli import main as dvc  # here: the constants above are wanted by processes that leave DVC to this one
+    from dvc.stage.cache import StageCache
 
     _refuse_altered()
+    StageCache.transfer = _transfer
     ours: dict[str, Callable[..., int]] = {PUSH_KEPT: push_kept_by_git}
     for place, (name, *rest) in enumerate(steps):
         print(f"{BEGINS}{place}", flush=True)
@@ -89,6 +92,27 @@ def _refuse_altered() -> None:
     Tree.load, StageCache._load_cache = tree, entry  # type: ignore[assignment, method-assign]
 
 
+def _transfer(cache: Any, source: Any, target: Any, force: bool = True) -> list[tuple[str, str]]:
+    """Copy the entries of the run cache that the target has not, and raise for one that fails.
+
+    DVC copies all of them, one by one, at every pull and push, and goes on without those that fail.
+    """
+    from dvc_objects.fs.generic import copy
+
+    def entries(db: Any) -> set[str]:
+        """Paths, relative to a cache or remote; an entry's name is the hash of what it says."""
+        runs = db.fs.join(db.path, "runs")
+        found = db.fs.find(runs) if db.fs.exists(runs) else ()
+        names = (db.fs.as_posix(db.fs.relpath(path, db.path)) for path in found)
+        return {name for name in names if ENTRY.fullmatch(name)}  # no other may lead out of the cache
+
+    missing = sorted(entries(source) - entries(target))
+    if missing:
+        here, there = ([db.fs.join(db.path, name) for name in missing] for db in (source, target))
+        copy(source.fs, here, target.fs, there)
+    return [(name.split("/")[-2], name.split("/")[-1]) for name in missing]
+
+
 def _is_list(files: Any, oid: str) -> bool:
     """Whether a list of a folder's files has the hash that it is named by, and no name or hash leads elsewhere."""
     return md5(files.as_bytes()).hexdigest() == oid.removesuffix(".dir") and all(
@@ -108,7 +132,9 @@ def push_kept_by_git(name: str) -> int:
                 if not out.use_cache:
                     out.use_cache = True  # of this object alone; the run cache has kept a copy
                     for objects in out.get_used_objs().values():
-                        repo.cloud.push(objects)
+                        if failed := repo.cloud.push(objects).failed:
+                            print(f"ERROR: {len(failed)} files of {name} were not pushed", flush=True)
+                            return 1
     except (DvcException, OSError) as error:
         print(f"ERROR: {error}", flush=True)
         return 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from cspipe.config.params_file import load_params
 from cspipe.report.results import Metrics
 from cspipe.runtime.git import git
@@ -33,7 +35,9 @@ def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]
     """
     kept = [folder for folder in ("curves", "metrics") if (workspace.root / folder).is_dir()]
     untracked = [f"--include-untracked={folder}" for folder in kept]
-    saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *untracked])
+    shared = git(workspace.root, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    with FileLock(Path(shared) / "cspipe-save.lock"):  # worktrees share the references that DVC saves through
+        saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *untracked])
     if saved.status:
         raise StageFailed(f"the experiment {name} is not saved: {reason(saved.lines)}")
     tell(

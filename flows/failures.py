@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +57,15 @@ def failure(stage: str, ended: Ended, written: StageEnd | None, hours: float, re
             reached,
         )
     return stage_error(f"{stage}: {written.message}", written.end, reached)
+
+
+def pause(seconds: float, unwanted: Callable[[], bool]) -> None:
+    """Wait. Raises StageFailed when `unwanted`, asked every 2 s, says that nobody waits for the stage any more."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if unwanted():
+            raise StageFailed("nobody waits for it any more")
+        time.sleep(min(left, 2.0))
 
 
 def stage_error(message: str, end: End, reached: int) -> StageFailed | Transient:

@@ -22,6 +22,7 @@ from uuid import UUID
 import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import deployment, flow_run, task_run
@@ -39,7 +40,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from cspipe.cli.explain import explain
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
@@ -52,8 +52,9 @@ from flows.handover import Place
 from flows.known_results import settle
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
+from flows.revision import check_code, find_commit, first_commit, run_commit
 from flows.settings import write_params
-from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
 DRIVER_POOL = "cpu"
 """Pool of the pipeline itself: its stages run in the driver's workspace."""
@@ -84,11 +85,9 @@ class Run:
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
     parameters = flow_run.parameters
-    wanted = str(parameters.get("revision") or "HEAD")
-    try:
-        revision = git(home(), "rev-parse", "--short=7", "--verify", "--end-of-options", wanted)
-    except UserError:  # not fetched yet, or wrong: the flow itself says so
-        revision = wanted[:12]
+    wanted = parameters.get("revision")
+    commit = first_commit() or find_commit(home(), wanted)
+    revision = str(wanted)[:12] if commit is None else commit[:7]  # not fetched yet, or wrong: the flow itself says so
     name = f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
     return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
 
@@ -106,13 +105,16 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     revision, the parameters, the bucket or this clone's code cannot be used.
     """
     log = get_run_logger().info
-    clone, dispatch, name = home(), deployment.id is not None, run_name()
+    clone, dispatch = home(), deployment.id is not None
     one_clone = "CSPIPE_ONE_CLONE" in os.environ  # `cspipe up`: all workers work in this clone
     bucket = shared_bucket(get_run_logger().warning)
     if dispatch and bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; workers share results through s3://bucket/prefix")
-    commit = resolve_revision(clone, revision, pushed=dispatch and not one_clone)
+    commit = run_commit(clone, revision, pushed=dispatch and not one_clone)
     check_code(clone, commit)
+    if (name := run_name()) != flow_run.name:  # a branch has moved
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_name(UUID(flow_run.id), name)
     with open_workspace(clone, commit, name, bucket) as workspace:
         params = write_params(workspace.root, preset, overrides or {})
         for path in link_raw_files(clone, workspace.root):

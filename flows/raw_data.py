@@ -23,7 +23,7 @@ def link_raw_files(clone: Path, root: Path) -> list[Path]:
         place = root / RAW / entry.name
         if place.exists() or place.with_name(f"{entry.name}.dvc").exists():
             continue
-        if entry.is_dir() and not entry.is_symlink():
+        if entry.is_dir():
             shutil.copytree(entry, place, copy_function=_link)
         else:
             _link(entry, place)

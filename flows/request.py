@@ -16,8 +16,9 @@ from prefect.settings import PREFECT_API_URL
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from flows.local.record import read
+from flows.revision import FULL_ID, find_commit
 from flows.settings import PRESETS, write_params
-from flows.workspace import FULL_ID, find_commit, home
+from flows.workspace import home
 
 
 def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import boto3
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
@@ -62,7 +63,8 @@ def deploy(client: SyncPrefectClient, folder: Path, environment: Mapping[str, st
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     listed = [entry["name"] for entry in yaml.safe_load((folder / "prefect.yaml").read_text())["deployments"]]
-    there = {deployment.name for deployment in client.read_deployments()}
+    ours = DeploymentFilter.model_validate({"name": {"any_": listed}})  # of all, the server lists 200
+    there = {deployment.name for deployment in client.read_deployments(deployment_filter=ours)}
     missing = [name for name in listed if name not in there]
     if done.returncode or missing:
         tail = "\n".join([*done.stdout.splitlines(), *done.stderr.splitlines()][-15:])

@@ -24,7 +24,8 @@ from flows.dvc_stage import Outcome, StageRunner
 from flows.failures import StageFailed, Transient
 from flows.graph import Node, read_graph
 from flows.handover import LOCK, Place, check_entry, hand_over, lock_entries
-from flows.workspace import check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.revision import check_code, resolve_revision
+from flows.workspace import home, open_workspace, shared_bucket
 
 
 @flow(name="run-stage", persist_result=False)
@@ -50,7 +51,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
 def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: Callable[[], bool]) -> Outcome:
     """Run the stage in a workspace, show how far it is, and leave its result for the driver."""
     log, clone = get_run_logger(), home()
-    bucket = shared_bucket(log.warning)
+    bucket = shared_bucket(log.warning, unwanted=unwanted)
     if bucket is None:
         raise UserError("CSPIPE_S3 is not set for this worker; set it to the bucket of the run, s3://bucket/prefix")
     commit = resolve_revision(clone, revision, pushed=False)

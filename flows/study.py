@@ -28,7 +28,8 @@ from flows.command import Ended, run_command
 from flows.dvc_stage import end_earlier_attempt
 from flows.experiment import push_experiments
 from flows.failures import StageFailed, reason
-from flows.workspace import Workspace, check_code, home, open_workspace, resolve_revision, shared_bucket
+from flows.revision import check_code, run_commit
+from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
 PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
 """`cspipe` of the folder it runs in. In a session of its own, a cancelled run reaches it with one SIGTERM, from
@@ -57,7 +58,7 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
     bucket = shared_bucket(log)
     if jobs < 1:
         raise UserError(f"jobs: {jobs}; give the number of cells at a time, 1 or more")
-    commit = resolve_revision(clone, revision, pushed=False)
+    commit = run_commit(clone, revision, pushed=False)
     check_code(clone, commit)
     end_earlier_attempt(run, "study", log)
     with open_workspace(clone, commit, run, bucket) as workspace:

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.futures import wait
 from prefect.runtime import deployment, flow_run
@@ -21,13 +21,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from cspipe.runtime.errors import UserError
 from flows.dispatch import wait as wait_for_run
 from flows.failures import StageFailed
+from flows.local.stopping import STOPPED
 from flows.pipeline import DRIVER_POOL, pipeline
+from flows.revision import run_commit
 from flows.watch import one_line
+from flows.workspace import home
 
 POINT = "pipeline/train-demo"
 """The deployment that runs a point, with the sweep's preset."""
 ATTEMPTS = 3
-"""How often a point is started whose worker is lost."""
+"""How often a point is started whose worker is lost; `cspipe down` does not count."""
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -60,14 +63,16 @@ def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
     the runs that it had started.
     """
     point = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
-    for attempt in range(1, ATTEMPTS + 1):
+    attempt = lost = 0
+    while True:
+        attempt += 1
         once = f"{flow_run.id}-{point}-{attempt}"
         sent: FlowRun = run_deployment(POINT, parameters=parameters, timeout=0, idempotency_key=once)  # type: ignore[assignment]
         ended = wait_for_run(sent.id, sent.name, DRIVER_POOL, get_run_logger().info)
-        if ended.state_type is not StateType.CRASHED:
-            break
-    assert ended.state is not None
-    return ended.state
+        assert ended.state is not None
+        lost += ended.state.name != STOPPED  # by a person, who starts it again
+        if not ended.state.is_crashed() or lost == ATTEMPTS:
+            return ended.state
 
 
 @flow(name="sweep", task_runner=ThreadPoolTaskRunner(max_workers=3), persist_result=False)  # type: ignore[arg-type]
@@ -82,9 +87,10 @@ def sweep(
     Each point ends as a DVC experiment. Raises StageFailed at the end if any failed.
     """
     chosen, futures = points(grid), []
+    commit = run_commit(home(), revision, pushed=False)  # once: the points are of the same code
     for point in chosen:
         named = point_task.with_options(task_run_name=point_name(point))
-        parameters = {"preset": preset, "revision": revision, "overrides": {**(overrides or {}), **point}}
+        parameters = {"preset": preset, "revision": commit, "overrides": {**(overrides or {}), **point}}
         futures.append(named.submit(parameters))
     wait(futures)
     rows = [{**point, "ended": one_line(future.state.message)} for point, future in zip(chosen, futures, strict=True)]

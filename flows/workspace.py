@@ -22,12 +22,9 @@ from cspipe.runtime.shared_cache import link_folders, share_dvc_cache
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
 from flows.credentials import take_from_block
-from flows.failures import AWAY_SECONDS
-from flows.pins import read_pins
+from flows.failures import AWAY_SECONDS, pause
 
 RUNS = Path(".cspipe/runs")
-PYPROJECT = "pyproject.toml"
-FULL_ID = re.compile("[0-9a-f]{40}")
 NAME = re.compile(r"[a-zA-Z0-9][\w.@-]*", re.ASCII)
 """Of a run or its stage: it becomes a folder, keys in the bucket, an experiment."""
 SECONDS_BETWEEN_CHECKS = 10.0
@@ -55,10 +52,12 @@ def home() -> Path:
         raise UserError(f"{start.resolve()}: no git clone; set CSPIPE_HOME to a clone of the project") from None
 
 
-def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -> Bucket | None:
+def shared_bucket(
+    tell: Callable[[str], None], patience: float = AWAY_SECONDS, unwanted: Callable[[], bool] = lambda: False
+) -> Bucket | None:
     """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used.
 
-    One that does not answer is waited for, `patience` seconds at most.
+    One that does not answer is waited for, `patience` seconds at most, or until StageFailed as it is `unwanted`.
     """
     url = os.environ.get("CSPIPE_S3")
     if not url:
@@ -75,58 +74,7 @@ def shared_bucket(tell: Callable[[str], None], patience: float = AWAY_SECONDS) -
             if not warned:
                 tell(f"{error}; waiting for it, for {patience / 60:.0f} min at most")
             warned = True
-            time.sleep(SECONDS_BETWEEN_CHECKS)
-
-
-def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
-    """Commit id of `revision`, or of HEAD when the clone has no changes; with `pushed`, its origin must have it too.
-
-    Raises UserError for uncommitted changes, an unknown revision, or one that other machines cannot fetch.
-    """
-    if revision is None:
-        changed = git(clone, "diff", "--name-only", "HEAD").splitlines()
-        if changed:
-            few = ", ".join(changed[:3])
-            raise UserError(f"{clone}: {len(changed)} uncommitted changes ({few}); commit them, or name a revision")
-    elif not FULL_ID.fullmatch(revision) or find_commit(clone, revision) is None:
-        _fetch(clone)
-    commit = find_commit(clone, revision)
-    if commit is None:
-        raise UserError(f"no revision {revision!r} in {clone} or its origin; push it first, or correct it")
-    if pushed and not git(clone, "branch", "--remotes", "--contains", commit):
-        _fetch(clone)
-        tags = git(clone, "ls-remote", "--tags", "origin")
-        if not git(clone, "branch", "--remotes", "--contains", commit) and commit not in tags:
-            raise UserError(f"revision {commit[:12]} is not pushed, so no other machine can run it; `git push` first")
-    return commit
-
-
-def find_commit(clone: Path, revision: str | None) -> str | None:
-    """Commit id of a revision (None: HEAD) as the clone has it, None if it has none of this name.
-
-    Origin's branch goes before the clone's own, which may be as old as the clone.
-    """
-    for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
-        with suppress(UserError):
-            return git(clone, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    return None
-
-
-def _fetch(clone: Path) -> None:
-    if git(clone, "remote"):
-        git(clone, "fetch", "--quiet", "--tags", "--force", "origin")  # a tag may have moved there
-
-
-def check_code(clone: Path, commit: str) -> None:
-    """Raise UserError unless the flows and the pinned environment of this clone are those of the revision."""
-    differing = ["flows"] if git(clone, "diff", "--name-only", commit, "--", "flows") else []
-    if read_pins((clone / PYPROJECT).read_text()) != read_pins(git(clone, "show", f"{commit}:{PYPROJECT}")):
-        differing.append(f"the pins of {PYPROJECT}")
-    if differing:
-        raise UserError(
-            f"{clone}: {' and '.join(differing)} here are not those of revision {commit[:12]}; "
-            f"check it out in this clone (`git checkout {commit[:12]}`), run `uv sync` and start its worker again"
-        )
+            pause(SECONDS_BETWEEN_CHECKS, unwanted)
 
 
 @contextmanager

@@ -67,6 +67,8 @@ class Studio:
 
     models: Path
     alone: Lock = field(default_factory=Lock)
+    shown: tuple[int, int] = (0, 0)
+    """Of the main net that is in memory."""
 
     @cached_property
     def net(self) -> Any:
@@ -76,7 +78,15 @@ class Studio:
         from cspipe.stages.nets import finished_denoiser
 
         device = open_device(load_params().compute.model_copy(update={"compile": False}))
+        self.shown = self._file()
         return device, *finished_denoiser(device, self.models / "main")
+
+    def _file(self) -> tuple[int, int]:
+        """What tells the file of the main net's weights from another in its place."""
+        from cspipe.runtime.models import FILE
+
+        facts = (self.models / "main" / FILE).stat()
+        return facts.st_ino, facts.st_mtime_ns
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -119,6 +129,8 @@ class Studio:
 
         device, denoise, config = self.net
         main = self.models / "main"
+        if self._file() != self.shown:
+            raise UserError(f"{main} is another model by now; start `cspipe serve` again")
         fills = asked.get("hole") is not None and config["task"] == "generate"
         variant = variant_of(
             asked["sampler"], asked["steps"], bool(asked["compensation"]), usual_terminal(denoise, main),

@@ -18,6 +18,9 @@ from cspipe.exchange.source import Source
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 
+LARGEST = 15 * 2**27
+"""Bytes of main net weights in the file itself: it is a protobuf message, of 2 GiB at most, with C."""
+
 
 class ReverseStep(nn.Module):
     """DDIM from t to s and, with C, what compensation adds to it, by the weight kappa."""
@@ -83,6 +86,10 @@ def write_onnx(source: Source, out: Path) -> str:
     facts["terminal"] = "mean" if source.mean else "net"
     for key, value in facts.items():
         model.metadata_props.add(key=f"cspipe.{key}", value=json.dumps(value))
+    weights = out.with_name(f"{out.name}.data")
+    apart = sum(tensor.nbytes for tensor in source.main.net.state_dict().values()) > LARGEST
+    weights.unlink(missing_ok=True)
     with whole_file(out) as beside:
-        onnx.save(model, beside)
-    return f"inputs {', '.join(inputs)} of any batch, outputs x_s, x0_hat; t and s in 0..{source.diffusion.steps}"
+        onnx.save(model, beside, save_as_external_data=apart, location=weights.name)
+    said = f"; the weights are in {weights.name} beside it" if apart else ""
+    return f"inputs {', '.join(inputs)} of any batch, outputs x_s, x0_hat; t and s in 0..{source.diffusion.steps}{said}"

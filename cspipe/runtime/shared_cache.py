@@ -36,9 +36,14 @@ def share_dvc_cache(clone: Path, root: Path, *, as_remote: bool = False) -> None
     """Have DVC in a checkout of a clone, `root`, use the clone's cache: as its own, or as a remote named CLONE."""
     from dvc.config import Config  # its configuration alone: a Repo takes a third of a second
 
-    cache = Config(str(clone / ".dvc"))["cache"].get("dir") or str(clone / ".dvc" / "cache")
-    with Config(str(root / ".dvc")).edit("local") as local:
+    cache = as_dvc_writes(Path(Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"))
+    with Config(str(root.resolve() / ".dvc")).edit("local") as local:
         if as_remote:
             local["remote"][CLONE] = {"url": cache}
         else:
             local["cache"] |= {"dir": cache, "type": "reflink,hardlink,symlink,copy"}
+
+
+def as_dvc_writes(path: Path) -> str:
+    """A path for DVC's configuration. DVC writes ASCII alone, and a relative path relative to the configuration."""
+    return os.path.relpath(path.resolve())

@@ -149,14 +149,14 @@ def _s3_problem() -> str | None:
 
 def _git_problem(home: Path) -> str | None:
     """Revisions come from the clone's origin."""
-    command = ["git", "ls-remote", "--exit-code", "origin", "HEAD"]
+    command = ["git", "ls-remote", "--exit-code", "--heads", "origin"]
     quiet = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
     try:
         subprocess.run(command, cwd=home, env=quiet, capture_output=True, text=True, timeout=30, check=True)
     except subprocess.TimeoutExpired:
         return f"git: origin of {home} gives no answer in 30 s; check `git remote -v`"
     except subprocess.CalledProcessError as error:
-        reason = error.stderr.strip().partition("\n")[0] or "it has no HEAD"
+        reason = error.stderr.strip().partition("\n")[0] or "it has no branch"
         return f"git: origin of {home} cannot be read ({reason}); check `git remote -v` and the key"
     return None
 

@@ -11,6 +11,7 @@ from dvc.config import Config
 from dvc.utils.serialize import load_yaml
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.shared_cache import as_dvc_writes
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from flows.command import run_command
 from flows.dvc_steps import steps_command
@@ -31,7 +32,7 @@ def isolate(root: Path) -> None:
         folder.unlink()
         folder.mkdir()
     with Config(str(root / ".dvc")).edit("local") as local:
-        local["cache"]["dir"] = str(root / CACHE)
+        local["cache"]["dir"] = as_dvc_writes(root / CACHE)
         local["remote"][DVC_REMOTE]["verify"] = False  # `restore` does it, and tells both hashes
 
 

@@ -4,6 +4,7 @@ import base64
 import http.client
 import io
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from PIL import Image
 from cspipe.cli.serve import LARGEST, STRANGERS, Handler, Server, Studio
 from cspipe.config.params_file import load_params
 from cspipe.runtime.device import open_device
+from cspipe.runtime.models import FILE
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
 from tests.cli.browser import CHROMIUM, browser
@@ -163,6 +165,16 @@ def test_requests_at_the_same_time_are_all_drawn(trained: Path, monkeypatch: pyt
     with serving(Path("models")) as server, ThreadPoolExecutor(8) as threads:
         lines = threads.map(lambda seed: draw(server, seed=seed, steps=1, compensation=True)[-1], range(8))
         assert [list(line) for line in lines] == [["images"]] * 8
+
+
+@pytest.mark.slow
+def test_a_model_trained_anew_is_not_mixed_with_the_one_shown(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C is read again for each request: with the net before it would not be the C of the two."""
+    monkeypatch.chdir(trained)
+    with serving(Path("models")) as server:
+        assert "images" in draw(server)[-1]
+        os.utime(Path("models/main", FILE))
+        assert "another model" in draw(server)[-1]["error"]
 
 
 @pytest.mark.slow

@@ -16,11 +16,20 @@ from tests.exchange.test_diffusers_folder import noise, ours
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "terminal"), [*((name, "net") for name in MODELS), ("adm", "mean")])
-def test_draws_our_compensated_images(stored: Stored, name: str, terminal: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "terminal", "large"),
+    [*((name, "net", False) for name in MODELS), ("adm", "mean", False), ("dit", "net", True)],
+)
+def test_draws_our_compensated_images(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch, name: str, terminal: Any, large: bool
+) -> None:
+    """Also where the weights are too large for the file itself."""
+    if large:
+        monkeypatch.setattr("cspipe.exchange.onnx_file.LARGEST", 0)
     models = stored({"model": MODELS[name]}, mean=True)
     file = models.parent / "step.onnx"
-    write_onnx(open_source(models / "main", models / "compensation", terminal), file)
+    said = write_onnx(open_source(models / "main", models / "compensation", terminal), file)
+    assert ((models.parent / "step.onnx.data").exists(), "step.onnx.data" in said) == (large, large)
     session = onnxruntime.InferenceSession(file)
     for count in (1, 3):
         x = noise(count).numpy()

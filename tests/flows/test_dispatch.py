@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Ru
 
 from cspipe.runtime.ends import End
 from cspipe.runtime.storage import Bucket
-from flows.dispatch import begin, cancel_queued, failed, queue_after, until_begun
+from flows.dispatch import begin, cancel_queued, failed, has_ended, queue_after, until_begun
 from flows.failures import StageFailed, Transient
 from flows.graph import Node
 from flows.handover import Place
@@ -114,6 +114,13 @@ def test_a_stage_that_has_begun_is_left_to_its_worker(client: SyncPrefectClient)
     running, driver = made(client, "train of b", Running()), made(client, "b", Cancelling())
     assert until_begun(running, "train of b", "gpu", driver, print) == running
     assert state_of(client, running).is_running()
+
+
+def test_a_driver_that_a_person_deleted_waits_for_nothing(client: SyncPrefectClient) -> None:
+    driver = made(client, "e", Running())
+    assert not has_ended(client, driver)
+    client.delete_flow_run(driver)
+    assert has_ended(client, driver)
 
 
 def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_else(client: SyncPrefectClient) -> None:

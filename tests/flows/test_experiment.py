@@ -1,12 +1,17 @@
-"""What a finished run is compared with."""
+"""What a finished run is saved as and compared with."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from cspipe.runtime.git import git
-from flows.experiment import scores_recorded
-from flows.workspace import Workspace
+from flows.experiment import save_experiment, scores_recorded
+from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
+from tests.stages.conftest import new_repository, run_in
 
 
 def metrics(kid: float, **provenance: object) -> str:
@@ -33,3 +38,19 @@ def test_only_scores_of_the_same_measure_are_compared(tmp_path: Path) -> None:
     (tmp_path / "metrics" / "gone.json").unlink()
     workspace = Workspace(tmp_path, git(tmp_path, "rev-parse", "HEAD").strip(), None)
     assert {name: found.scores.kid for name, found in scores_recorded(workspace).items()} == {"same": 0.5}
+
+
+@pytest.mark.slow
+def test_runs_that_end_at_once_are_all_saved(tmp_path: Path) -> None:
+    """Their worktrees share the references that DVC saves through."""
+    names = [f"point-{number}" for number in range(4)]
+    clone = new_repository(tmp_path / "clone", {"dvc.yaml": "stages: {}", ".gitignore": "/.cspipe/\n", "a.txt": ""})
+    with ExitStack() as stack, ThreadPoolExecutor(len(names)) as threads:
+        head = git(clone, "rev-parse", "HEAD")
+        spaces = [stack.enter_context(open_workspace(clone, head, name, None)) for name in names]
+        for name, space in zip(names, spaces, strict=True):
+            (space.root / "a.txt").write_text(name)
+        list(threads.map(lambda space, name: save_experiment(space, name, print), spaces, names))
+    for name in names:
+        run_in(clone, "dvc", "exp", "apply", "-q", name)
+        assert (clone / "a.txt").read_text() == name

@@ -4,13 +4,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.flow_engine import run_flow
+from prefect.states import AwaitingRetry, Scheduled
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows import workspace
-from flows.workspace import check_code, open_workspace, resolve_revision, shared_bucket
+from flows.failures import StageFailed
+from flows.revision import check_code, resolve_revision, run_commit
+from flows.workspace import open_workspace, shared_bucket
 from tests.flows.machines import cloned
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
@@ -125,6 +131,23 @@ def test_a_commit_that_is_here_needs_no_origin(clone: Path) -> None:
     assert resolve_revision(clone, first, pushed=False) == first
 
 
+def test_a_run_keeps_its_commit_whatever_the_person_does_meanwhile(clone: Path, client: SyncPrefectClient) -> None:
+    """Its later attempts, and the later points of a sweep, are of the same code."""
+
+    @flow
+    def at() -> str:
+        return run_commit(clone, None, pushed=False)
+
+    first, run = head(clone), client.create_flow_run(at, state=Scheduled())
+    assert run_flow(at, flow_run=client.read_flow_run(run.id)) == first
+    (clone / "params.yaml").write_text("a: 5")
+    client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    assert run_flow(at, flow_run=client.read_flow_run(run.id)) == first
+    assert changed(clone, "a: 5", "later") != first
+    client.set_flow_run_state(run.id, AwaitingRetry(), force=True)
+    assert run_flow(at, flow_run=client.read_flow_run(run.id)) == first
+
+
 def test_a_worker_with_other_code_or_pins_than_the_revision_is_told_so(clone: Path) -> None:
     (clone / "pyproject.toml").write_text(PYPROJECT.replace('version = "1"', 'version = "2"'))
     check_code(clone, head(clone))  # other settings do not matter
@@ -159,5 +182,7 @@ def test_a_store_that_is_away_is_waited_for(s3: S3, store: pytest.MonkeyPatch) -
     try:
         with pytest.raises(StorageError, match="waited for 0 min"):
             shared_bucket(print, 0)
+        with pytest.raises(StageFailed):
+            shared_bucket(print, unwanted=lambda: True)
     finally:
         s3.start()
