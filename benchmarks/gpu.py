@@ -1,10 +1,10 @@
 """Everything that a GPU has to show, in one command: `python -m benchmarks.gpu --minutes 25 --out DIR`.
 
 Needs torch 2.7 or newer, the package and its group dev (the tests, diffusers); no network. The parts stand in order of
-worth: the tests of tests/gpu, speeds, the costs of one step, and two trainings of CIFAR-10's shape, plain and
-compensated, of the real images where --cifar names cifar-10-python.tar.gz. Each result is in DIR/results.json as soon
-as it is there; the same command goes on with what is missing. DIR/results.md is the page made of it. `--smallest` tries
-it all on the CPU: numbers of no use.
+worth: the tests of tests/gpu, speeds, the costs of one step, two trainings of CIFAR-10's shape, plain and compensated,
+of the real images where --cifar names cifar-10-python.tar.gz, and the slow tests. Each result is in DIR/results.json as
+soon as it is there, and on the page DIR/results.md; the same command goes on with what is missing or has failed.
+`--smallest` tries it all on the CPU: numbers of no use.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
 
 from benchmarks.page import write_page
 from benchmarks.peers import diffusers_training
-from benchmarks.speed import MODES, Clock, Mode, matrix_flops, preset, sampling_speed, training_speed
+from benchmarks.speed import MODES, Clock, matrix_flops, preset, sampling_speed, training_speed
 from benchmarks.step_costs import step_costs
 from benchmarks.trainings import Trainings
-from cspipe.config.params import Params
 from cspipe.runtime.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARES = {"tests": 0.15, "speed": 0.4, "step": 0.05, "training": 0.4}
+SHARES = {"tests": 0.15, "speed": 0.4, "step": 0.05, "training": 0.3, "slow tests": 0.1}
 """Of the time, for each part; what one leaves is the next one's."""
+NEEDED = ("diffusers", "dvclive", "pytest", "torch_fidelity")
+"""Packages that are imported by processes of their own, or after minutes."""
 PRESETS = ["cifar10", "celeba64", "ffhq256"]
-"""Nets of 57, 295 and 553 M parameters, with the batches of the presets."""
+"""Nets of 57, 295 and 553 M parameters, with the batches of the presets: the last two in bfloat16 and compiled."""
+IMAGES = 256
+"""Of a batch of samples."""
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"train.method": "plain"},
     "compensated": {"train.compensation.fade": 0.0},
@@ -51,6 +54,9 @@ TINY = {
 }  # fmt: skip
 
 
+Case = Callable[[], dict[str, Any]]
+
+
 @dataclass
 class Results:
     """What was measured, by part and name; in a file at once."""
@@ -59,8 +65,9 @@ class Results:
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def once(self, part: str, name: str, measure: Callable[[], Any]) -> None:
-        """Measure what is not there yet. What fails is a result too."""
-        if name in self.found.setdefault(part, {}):
+        """Measure what is not there yet, or has failed. That it fails is a result too."""
+        found = self.found.setdefault(part, {}).get(name)
+        if found is not None and not (isinstance(found, dict) and "failed" in found):
             return
         start = time.monotonic()
         torch.compiler.reset()  # else nets beyond dynamo's limit of graphs are not compiled, without a word here
@@ -73,46 +80,53 @@ class Results:
         self.found[part][name] = value
         with whole_file(self.file) as beside:
             beside.write_text(json.dumps(self.found, indent=1) + "\n")
+        write_page(self.found, self.file.with_suffix(".md"))
         print(f"{part}, {name} ({time.monotonic() - start:.0f} s): {json.dumps(value)}", flush=True)
 
 
-def run_tests(seconds: float) -> dict[str, Any]:
-    """The tests marked `gpu`, slow ones too: pytest's status, None if it took too long, and last lines."""
-    command = [sys.executable, "-m", "pytest", "-v", "-o", "addopts=", "-p", "no:cacheprovider", "tests/gpu"]
-    with TemporaryFile("w+") as said:
-        status: int | None = None
-        with suppress(subprocess.TimeoutExpired):
-            status = subprocess.run(
-                command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, timeout=seconds, check=False
-            ).returncode
-        said.seek(0)
-        return {"status": status, "last_lines": said.read().splitlines()[-60:]}
+def run_tests(marks: str, log: Path, seconds: float) -> dict[str, Any]:
+    """Tests of tests/gpu with these marks: pytest's status and last lines; all it says goes to `log` at once."""
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-o", "addopts=", "-p", "no:cacheprovider"]
+    result: dict[str, Any] = {}
+    with log.open("w") as said:
+        try:
+            done = subprocess.run(
+                [*command, "-m", marks, "tests/gpu"], cwd=ROOT, stdout=said, stderr=said, timeout=seconds, check=False
+            )
+            result["status"] = done.returncode
+        except subprocess.TimeoutExpired:
+            result["failed"] = f"not done in {seconds:.0f} s"
+    return {**result, "last_lines": log.read_text().splitlines()[-80:]}
 
 
-def speed_cases(smallest: bool) -> Iterator[tuple[str, Params, Mode]]:
-    """What is timed, the most telling first."""
-    for mode_name, mode in list(MODES.items())[: 1 if smallest else None]:
-        for preset_name in PRESETS[: 1 if smallest else None]:
+def speed_cases(clock: Clock, matrices: dict[torch.dtype, float], smallest: bool) -> Iterator[tuple[str, Case]]:
+    """What is timed, the most telling first: the net of CIFAR-10 in all modes, then larger ones in two."""
+    tiny = TINY if smallest else {}
+    for preset_name in PRESETS[: 1 if smallest else None]:
+        modes = [name for name in MODES if preset_name == PRESETS[0] or name in ("bfloat16", "bfloat16 compiled")]
+        for mode_name in modes[: 1 if smallest else None]:
+            mode = MODES[mode_name]
             for method, changes in METHODS.items():
-                params = preset(preset_name, {**changes, **(TINY if smallest else {})})
-                yield f"training, {preset_name}, {method}, {mode_name}", params, mode
+                params = preset(preset_name, {**changes, **tiny})
+                measure = diffusers_training if method.endswith("diffusers") else training_speed
+                case = partial(measure, params, mode, clock, matrices[mode.precision])
+                yield f"training, {preset_name}, {method}, {mode_name}", case
+            if preset_name == PRESETS[0]:
+                params = preset(preset_name, {"sample.batch": IMAGES, **tiny})
+                case = partial(sampling_speed, params, "ddim-100", mode, clock)
+                yield f"sampling, {preset_name}, {mode_name}", case
 
 
 def speed(results: Results, clock: Clock, smallest: bool, deadline: float) -> None:
     """Matrix products, training steps, sampling; until the deadline."""
-    side = 256 if smallest else 8192
-    for name, precision in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
-        results.once("speed", f"matrices, {name}", partial(matrix_flops, clock, precision, side))
-    for name, params, mode in speed_cases(smallest):
+    side, matrices = 256 if smallest else 8192, {}
+    for precision in (torch.bfloat16, torch.float32):
+        name = f"matrices, {str(precision).removeprefix('torch.')}"
+        results.once("speed", name, partial(matrix_flops, clock, precision, side))
+        matrices[precision] = results.found["speed"][name]
+    for name, case in speed_cases(clock, matrices, smallest):
         if time.monotonic() < deadline:
-            best = results.found["speed"][f"matrices, {str(mode.precision).removeprefix('torch.')}"]
-            measure = diffusers_training if "diffusers" in name else training_speed
-            results.once("speed", name, partial(measure, params, mode, clock, best))
-    params = preset("cifar10", TINY if smallest else {})
-    for name, mode in list(MODES.items())[: 1 if smallest else None]:
-        if time.monotonic() < deadline:
-            case = f"sampling, cifar10, {name}"
-            results.once("speed", case, partial(sampling_speed, params, "ddim-100", mode, clock))
+            results.once("speed", name, case)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -129,12 +143,14 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path, help="cifar-10-python.tar.gz; images of noise and shapes if not given")
     parser.add_argument("--smallest", action="store_true", help="a try on the CPU")
     chosen = parser.parse_args()
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise SystemExit(f"packages are missing: {', '.join(missing)}; install them beside torch")
     if not (chosen.smallest or torch.cuda.is_available()):
         raise SystemExit("torch finds no GPU here; --smallest tries the command on the CPU")
     if chosen.cifar and not chosen.cifar.is_file():
         raise SystemExit(f"{chosen.cifar}: no file; correct --cifar, or leave it out")
     device = torch.device("cpu" if chosen.smallest else "cuda")
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if chosen.smallest else min(8, os.cpu_count() or 1))  # nets begin on the CPU
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # as with compute.deterministic: false, which the presets have
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -147,15 +163,20 @@ def main() -> None:
         shares = list(SHARES)
         return start + 60 * chosen.minutes * sum(SHARES[name] for name in shares[: shares.index(part) + 1])
 
-    if not chosen.smallest:
-        results.once("tests", "tests/gpu", lambda: run_tests(until("tests") - time.monotonic()))
+    def tests(name: str, marks: str) -> None:
+        """The tests with these marks, on a GPU."""
+        left, log = until(name) - time.monotonic(), chosen.out / f"{name}.log"
+        if not chosen.smallest:
+            results.once("tests", name, partial(run_tests, marks, log, left))
+
+    tests("tests", "not slow")
     clock = Clock(device, least=0.01 if chosen.smallest else 0.5)
     speed(results, clock, chosen.smallest, until("speed"))
     params, mode = preset("cifar10", TINY if chosen.smallest else {}), MODES["bfloat16"]
     results.once("step", "cifar10, compensated, bfloat16", partial(step_costs, params, mode, clock))
     trainings = Trainings(chosen.out.resolve(), chosen.cifar, device, chosen.smallest)
     trainings.run(results.once, until("training"))
-    write_page(results.found, chosen.out / "results.md")
+    tests("slow tests", "slow")
 
 
 if __name__ == "__main__":

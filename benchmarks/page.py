@@ -11,11 +11,11 @@ def write_page(found: dict[str, dict[str, Any]], path: Path) -> None:
     facts = ", ".join(f"{name} {value}" for name, value in found["machine"]["facts"].items())
     lines = [f"# Performance on a GPU\n\nMade by `python -m benchmarks.gpu` on: {facts}.\n", "## Speed\n"]
     lines += ["| what | images/s | peak GB | share of matrix speed |", "|---|---|---|---|"]
-    lines += [_row(name, value) for name, value in found["speed"].items()]
+    lines += [_row(name, value) for name, value in found.get("speed", {}).items()]
     for name, value in found.get("step", {}).items():
         lines += [f"\n## A step: {name}\n", *_costs(value)]
-    for value in found.get("tests", {}).values():
-        lines += ["\n## Tests\n", "```", *value.get("last_lines", [str(value)]), "```"]
+    for name, value in found.get("tests", {}).items():
+        lines += [f"\n## {name.capitalize()}\n", "```", *value.get("last_lines", [str(value)]), "```"]
     lines += ["\n## Training\n", "| method | variant | images | Frechet | KID x1000 |", "|---|---|---|---|---|"]
     for method, value in found.get("training", {}).items():
         for variant, scores in value.get("scores", {}).items():

@@ -57,7 +57,7 @@ class Trainings:
     def run(self, once: Callable[[str, str, Callable[[], Any]], None], deadline: float) -> None:
         """Both methods with the same images seen, which follow from the speed and the time that is left."""
         methods = METHODS[: 1 if self.smallest else None]
-        once("training", "images", lambda: self._images((deadline - time.monotonic()) / len(methods)))
+        once("training", "images", lambda: self._images(deadline, len(methods)))
         found = json.loads((self.out / "results.json").read_text())["training"]["images"]
         if "failed" in found:
             return
@@ -75,8 +75,8 @@ class Trainings:
         (folder / "data").mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _images(self, seconds: float) -> dict[str, int]:
-        """Prepare the data, and find how many images a training may see: by one of a few steps."""
+    def _images(self, deadline: float, methods: int) -> dict[str, int]:
+        """Prepare the data, and find how many images each training may see until then: by one of a few steps."""
         folder = self._folder(METHODS[0])
         self._data(folder)
         few = 16 if self.smallest else 25_600
@@ -84,24 +84,31 @@ class Trainings:
         self._stage(folder, "prepare")
         start = time.monotonic()
         self._stage(folder, "train")
-        rate = few / (time.monotonic() - start)
+        now = time.monotonic()
+        rate, seconds = few / (now - start), (deadline - now) / methods
         batch = 8 if self.smallest else 128
         shutil.rmtree(folder / "models")
-        return {"images": few if self.smallest else int(rate * seconds * SHARE_OF_TRAINING) // batch * batch}
+        images = few if self.smallest else int(rate * seconds * SHARE_OF_TRAINING) // batch * batch
+        if images < few:
+            raise RuntimeError(f"{seconds:.0f} s are left for a training, too few to tell anything")
+        return {"images": images}
 
     def _train(self, method: str, images: int, seconds: float) -> dict[str, Any]:
-        """All stages of a method, and its scores; those that there are if a stage takes too long."""
+        """The stages of a method, a variant after the other, and its scores; those that there are if time is up."""
         folder, end = self._folder(method), time.monotonic() + seconds
         if not (folder / "data/prepared").exists():
             shutil.copytree(self._folder(METHODS[0]) / "data/prepared", folder / "data/prepared")
         write_params(folder, self._changes(method, images))
         spent: dict[str, float] = {}
         found: dict[str, Any] = {"images": images, "seconds": spent}
-        of_variants = [[name, variant] for variant in self._variants for name in ("sample", "evaluate")]
+        stages = [["train"]]
+        for name, variant in self._variants.items():
+            stages += [["compensate"]] if variant["correction"] else []
+            stages += [["sample", name], ["evaluate", name]]
         try:
-            for stage in [["train"], ["compensate"], *of_variants]:
+            for stage in stages:
                 start = time.monotonic()
-                self._stage(folder, *stage, seconds=max(120.0, end - start))
+                self._stage(folder, *stage, seconds=max(1.0, end - start))
                 spent["@".join(stage)] = time.monotonic() - start
         except subprocess.TimeoutExpired as error:
             found["failed"] = f"{' '.join(error.cmd[2:])} took over {error.timeout:.0f} s"
@@ -128,7 +135,7 @@ class Trainings:
             "train.snapshots": [],
             "train.ema_half_life": max(images // 50, 128),
             "train.grid_every": max(images // 8, 128),
-            "train.checkpoint_every": max(images // 4, 128),
+            "train.checkpoint_every": max(images, 128),
             "train.log_every": max(images // 100, 128),
             **(SMALLEST if self.smallest else {}),
         }

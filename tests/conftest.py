@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from tests.s3_server import S3
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3
 
 # The same examples each time, and no limit per example: the cores are shared.
 settings.register_profile("cspipe", deadline=None, derandomize=True, max_examples=60)
@@ -125,6 +127,8 @@ def params(small: Tree) -> Callable[..., Params]:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     """A real S3 server on loopback, shared by the tests of a process; take `s3.new_bucket()` each."""
+    from tests.s3_server import S3  # needs boto3, which tests/gpu does not
+
     server = S3(tmp_path_factory.mktemp("s3"))
     yield server
     server.stop()

@@ -1,12 +1,14 @@
 """Fixtures that several folders of tests share."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 from cspipe.diffusion.schedule import SCHEDULES, Schedule
 from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.checkpoint import Checkpoints
-from cspipe.runtime.mirror import Mirror
 from cspipe.runtime.registry import find
-from cspipe.runtime.storage import Bucket
-from tests.s3_server import S3
+
+if TYPE_CHECKING:
+    from cspipe.runtime.storage import Bucket
+    from tests.s3_server import S3
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["data"]
 FOLDER = "states/train/key"
@@ -101,6 +104,8 @@ def pipe_at() -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture
 def bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    from cspipe.runtime.storage import Bucket  # boto3, which tests/gpu does without
+
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return Bucket(s3.new_bucket(), "prefix")
@@ -112,6 +117,8 @@ def machine(bucket: Bucket, tmp_path: Path) -> Machine:
 
     Waiting for an owner takes no time; what happens meanwhile is up to `sleep`.
     """
+    from cspipe.runtime.mirror import Mirror
+    from cspipe.runtime.storage import Bucket
 
     def make(name: str, run: str | None = None, sleep: Callable[[float], None] = lambda seconds: None) -> Checkpoints:
         own = Bucket(bucket.bucket, bucket.prefix, bucket.config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from cspipe.runtime.provenance import PIPELINE, code_ids, shipped, stages_code
 from cspipe.runtime.registry import ROOT
 
 LOCK = "cspipe.lock"
-VERSION = version("cspipe")
+try:
+    VERSION = version("cspipe")
+except PackageNotFoundError:  # a checkout on a machine with a torch of its own, where nothing is installed
+    VERSION = "of a checkout"
 
 
 def installed_code() -> dict[str, Any]:

@@ -115,6 +115,16 @@ def open_device(compute: ComputeSettings) -> Device:
     return Device(device, getattr(torch, compute.precision), compute.compile)
 
 
+def compute_exactly() -> None:
+    """Products of float32 with all its digits, sums of bfloat16 in float32: a GPU's scores are those of a CPU.
+
+    With TensorFloat-32, which `open_device` allows, they differ in the fourth digit.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
 def claim(compute: ComputeSettings) -> int:
     """Processes that compute.gpus asks for here; several GPUs are locked for them. Raises UserError with fewer GPUs."""
     if not _on_gpu(compute):

@@ -24,8 +24,10 @@ def _counters(gpus: Collection[str]) -> dict[str, int]:
     """Of all of them, or empty."""
     if not gpus:
         return {}
-    import pynvml  # where there is a GPU
-
+    try:
+        import pynvml  # where there is a GPU; a machine with a torch of its own may lack it
+    except ImportError:
+        return {}
     try:
         pynvml.nvmlInit()
         handles = {gpu: pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{gpu}") for gpu in gpus}

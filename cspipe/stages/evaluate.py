@@ -25,7 +25,7 @@ from cspipe.evaluation.paired import paired_scores
 from cspipe.evaluation.perceptual import open_perceptual
 from cspipe.evaluation.scores import Measure, bracket, score
 from cspipe.evaluation.settings import EvaluateSettings
-from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.device import Device, compute_exactly, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.progress import Progress
@@ -61,6 +61,7 @@ def main() -> None:
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
         device = open_device(params.compute)
+        compute_exactly()
         log.device = device.name
         train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
         run = Evaluation(name, params.evaluate, device, *read_samples(name, train.shape), train, test)
