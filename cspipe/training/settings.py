@@ -43,7 +43,9 @@ class TrainSettings(Section):
     t_max: Count | None = Field(description="highest timestep trained at; null: T. Sampling starts at T all the same")
     images: Count = Field(description="images to see in all")
     batch: Count = Field(description="images per optimizer step")
-    micro_batch: Count = Field(description="images per forward pass; gradients add up to the batch, dropout differs")
+    micro_batch: Count = Field(
+        description="images per forward pass; gradients add up to the batch, dropout differs"
+    )
     learning_rate: Rate = Field(description="AdamW step size after the warm-up")
     warmup: WholeNumber = Field(description="images of linear warm-up")
     cooldown: Share = Field(description="fraction of training, at its end, over which the step size falls to 0")
