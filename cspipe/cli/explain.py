@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from ruamel.yaml import YAML
 from cspipe.cli.experiments import dvc_output
 from cspipe.config.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import said
 
 SHOWN = 3  # reasons in the line of a stage
 STATES = {"deleted": "is missing", "not in cache": "is missing, here and in the cache (`dvc pull` may bring it)"}
@@ -110,13 +110,8 @@ def _value(tree: Any, key: str) -> Any:
 
 def _files_changed(root: Path, folder: str) -> str:
     """Names of the files of a folder that differ from the commit of dvc.lock; "" if git does not tell."""
-
-    def git(*arguments: str) -> str:
-        """What a git command prints; "" if it fails."""
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True).stdout.strip()
-
-    commit = git("log", "-1", "--format=%H", "--", "dvc.lock")
-    if not commit or not (root / folder).is_dir() or git("status", "--porcelain", "--", "dvc.lock"):
+    commit = said(root, "log", "-1", "--format=%H", "--", "dvc.lock").strip()
+    if not commit or not (root / folder).is_dir() or said(root, "status", "--porcelain", "--", "dvc.lock"):
         return ""
-    names = git("diff", "--relative", "--name-only", commit, "--", folder).replace(f"{folder}/", "").splitlines()
+    names = said(root, "diff", "--relative", "--name-only", commit, "--", folder).replace(f"{folder}/", "").splitlines()
     return f" ({', '.join(names[:6])}{', ...' if names[6:] else ''})" if names else ""

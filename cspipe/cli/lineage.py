@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from fsspec.core import url_to_fs
 from cspipe.runtime.code_lock import LOCK, VERSION
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
+from cspipe.runtime.git import said
 from cspipe.runtime.provenance import code_ids
 from cspipe.runtime.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.registry import ROOT
@@ -135,11 +135,11 @@ class _Tracer:
         code = facts.get("code", {})
         if not all(isinstance(ids, dict) for ids in code.values()):
             code = {"compensate" if "main_sha256" in facts else "train": code}
-        commits = self._git("rev-list", "HEAD", "--branches", "--tags", "--remotes")
+        commits = said(self.root, "rev-list", "HEAD", "--branches", "--tags", "--remotes").splitlines()
         newest = {}
         for stage, ids in code.items():
             asked = "".join(f"{commit}:{path}\n" for commit in commits for path in ids)
-            found = self._git("cat-file", "--batch-check=%(objectname)", asked=asked)
+            found = said(self.root, "cat-file", "--batch-check=%(objectname)", asked=asked).splitlines()
             rows = (found[start : start + len(ids)] for start in range(0, len(found), len(ids) or 1))
             same = (all(map(str.startswith, row, ids.values())) for row in rows)
             found = [commit for commit, has in zip(commits, same, strict=False) if has]
@@ -151,10 +151,6 @@ class _Tracer:
         known = {str(path.relative_to(ROOT)) for path in ROOT.glob("cspipe/**/*")}
         installed = ids and known.issuperset(ids) and code_ids(*ids) == ids and (self.root / LOCK).exists()
         return f"cspipe {VERSION}" if installed else ""
-
-    def _git(self, *arguments: str, asked: str = "") -> list[str]:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=self.root, input=asked, capture_output=True, text=True).stdout.splitlines()
 
 
 def text(origin: Origin) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.git import succeeds
+from cspipe.runtime.git import said, succeeds
 from cspipe.runtime.wording import printable, readable_seconds
 
 Tree = Mapping[str, Any]
@@ -67,9 +66,9 @@ def list_models() -> Iterator[dict[str, Any]]:
     for name in sorted(gto.api.show(".")):
         for version in gto.api.show(".", name, sort=VersionSort.SemVer):
             commit = version["commit_hexsha"]
-            there = (yaml.safe_load(_git("show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
-            files = _git("ls-tree", "--name-only", commit, "metrics/").split()
-            metrics = {Path(file).stem: _git("show", f"{commit}:{file}") for file in files}
+            there = (yaml.safe_load(said(Path(), "show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
+            files = said(Path(), "ls-tree", "--name-only", commit, "metrics/").split()
+            metrics = {Path(file).stem: said(Path(), "show", f"{commit}:{file}") for file in files}
             found = {"name": name, "version": version["version"], "commit": commit}
             yield found | {"path": there.get(name, {}).get("path", ""), "scores": _scores(name, metrics)}
 
@@ -95,10 +94,6 @@ def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -
         if drawn_with and (folder is None or drawn_with == made):
             found[variant] = {**scores_in(tree), "provenance": origin}
     return found
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True).stdout
 
 
 def card(

@@ -18,6 +18,11 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout.rstrip("\n")
 
 
+def said(root: Path, *arguments: str, asked: str = "") -> str:
+    """What a git command prints, "" if it fails; it reads what is `asked`."""
+    return subprocess.run(["git", *arguments], cwd=root, input=asked, capture_output=True, text=True).stdout
+
+
 def succeeds(root: Path, *arguments: str) -> bool:
     """Whether a git command ends with exit status 0."""
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True).returncode == 0
