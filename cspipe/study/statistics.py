@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
+from scipy.stats import ttest_rel
 
 LEVEL = 0.95
 
@@ -57,12 +58,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 def p_value(a: Sequence[float], b: Sequence[float]) -> float:
     """Two-sided p value of Student's t test, paired by seed, that two lines have the same mean; two seeds or more."""
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    if not any(differences):
-        return 1.0
-    error = spread(differences) / len(differences) ** 0.5
-    statistic = abs(np.mean(differences)) / error if error else np.inf
-    return float(2 * student.sf(statistic, len(differences) - 1))
+    return float(ttest_rel(a, b).pvalue) if np.any(np.subtract(a, b)) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
