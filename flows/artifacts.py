@@ -17,12 +17,7 @@ from uuid import UUID
 
 import httpx
 from PIL import Image
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import artifacts as ui
 from prefect.exceptions import PrefectException
 
 from cspipe.report.results import Metrics
@@ -74,15 +69,15 @@ class StageProgress:
         percent = 100 * step.done / max(step.total, 1)
         text = f"{step.what}: {step.done} of {step.total}, {step.rate} images/s, {step.left} s left"
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=percent, description=text)
+            ui.update_progress_artifact(self._artifact, progress=percent, description=text)
         elif step.left >= LONG:
-            self._artifact = create_progress_artifact(percent, key=key("progress", self._stage), description=text)  # type: ignore[assignment]
+            self._artifact = ui.create_progress_artifact(percent, key=key("progress", self._stage), description=text)  # type: ignore[assignment]
 
     @never_fails
     def end(self) -> None:
         """The stage is done."""
         if self._artifact is not None:
-            update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
+            ui.update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
 
 
 class ProgressElsewhere(StageProgress):
@@ -120,7 +115,7 @@ def data_uri(file: Path) -> str:
 @never_fails
 def show_image(file: Path, name: str, title: str) -> None:
     """An image as an artifact of this key; in markdown, as Prefect writes the whole URI below an image artifact."""
-    create_markdown_artifact(f"![{title}]({data_uri(file)})", key=name, description=title)
+    ui.create_markdown_artifact(f"![{title}]({data_uri(file)})", key=name, description=title)
 
 
 def show_samples(root: Path, stage: str, run: str) -> None:
@@ -136,7 +131,7 @@ def show_samples(root: Path, stage: str, run: str) -> None:
 def show_plan(plan: Iterable[str], run: str) -> None:
     """Which stages will run, and why; as code, whose lines the page wraps and where no name is taken for Markdown."""
     lines = [f"- `{line.replace('`', chr(39))}`" for line in plan]
-    create_markdown_artifact("\n".join(lines), key="plan", description=f"what {run} will run")
+    ui.create_markdown_artifact("\n".join(lines), key="plan", description=f"what {run} will run")
 
 
 @never_fails
@@ -148,10 +143,10 @@ def show_report(workspace: Workspace, run: str) -> None:
         place = f"runs/{run}/report.html"
         workspace.bucket.put_file(report, place)
         lines.append(f"A copy of the page: `{workspace.bucket.url}/{place}`")
-    create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
+    ui.create_markdown_artifact("\n\n".join(lines), key="report", description=f"report of {run}")
 
 
 @never_fails
 def show_scores(now: Mapping[str, Metrics], before: Mapping[str, Metrics], run: str) -> None:
     """The table of scores, with their changes against the last recorded run's where there is one."""
-    create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {about(now, before)}")
+    ui.create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {about(now, before)}")

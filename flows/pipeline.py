@@ -20,21 +20,12 @@ from typing import Any
 from uuid import UUID
 
 import yaml
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, settings, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.runtime import deployment, flow_run, task_run
-from prefect.settings import (
-    PREFECT_API_AUTH_STRING,
-    PREFECT_API_URL,
-    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-    PREFECT_SERVER_ANALYTICS_ENABLED,
-    PREFECT_SERVER_API_AUTH_STRING,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -210,15 +201,13 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in arguments.set)}
     password = f"cspipe:{secrets.token_hex(16)}"  # others on this machine reach its port too
-    settings = {
-        PREFECT_API_URL: None,
-        PREFECT_API_AUTH_STRING: password,
-        PREFECT_SERVER_API_AUTH_STRING: password,
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-    }
-    with temporary_settings(settings):
+    own = {
+        settings.PREFECT_API_URL: None, settings.PREFECT_API_AUTH_STRING: password,
+        settings.PREFECT_SERVER_API_AUTH_STRING: password, settings.PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+        settings.PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        settings.PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+    }  # fmt: skip
+    with settings.temporary_settings(own):
         state = pipeline(arguments.preset, arguments.revision, overrides, return_state=True)
     print(state.message)
     raise SystemExit(0 if state.is_completed() else 1)
