@@ -90,19 +90,16 @@ def _alone(name: str) -> Iterator[None]:
     """
     file = file_of(name, "lock")
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(file).acquire(blocking=False)
     except Timeout:
         other = f"process {file.read_text().strip()} runs this stage in {Path.cwd()}"
         again = "wait for it to end, then run the same command again"
         print(f"\ncspipe {printable(name)}: {other}; {again}", file=sys.stderr)
         raise SystemExit(End.FAILED) from None
-    try:
+    with lock:
         file.write_text(f"{os.getpid()}\n")
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -111,14 +108,12 @@ def one_at_a_time(work: Path) -> Iterator[None]:
     work.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{work}.lock")
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         print(f"{work}: another run is at work there; waiting for it", flush=True)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def _explain(error: BaseException) -> tuple[End, str] | None:

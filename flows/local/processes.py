@@ -47,11 +47,9 @@ class Program:
 
 def start(program: Program, log: Path | None) -> Part:
     """Start a program that writes to `log`, or None to the terminal, but does not get the terminal's Ctrl-C."""
-    with contextlib.ExitStack() as stack:
-        out = None
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            out = stack.enter_context(log.open("ab"))
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.nullcontext() if log is None else log.open("ab") as out:
         process = subprocess.Popen(
             program.command, cwd=program.folder, env=program.environment, stdin=subprocess.DEVNULL,
             stdout=out, stderr=out, start_new_session=True,
