@@ -29,7 +29,9 @@ def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], No
             workspace.bucket.check()
         known = _restore(workspace, nodes, tell)
         if workspace.bucket is not None and known:
-            _push(workspace, known)
+            ended = run_command(steps_command(push_steps(*known)), workspace.root, tell=lambda line: None, hours=HOURS)
+            if ended.status:
+                raise UserError(reason([line for line in ended.lines if not line.startswith(BEGINS)]))
     except UserError as error:
         tell(f"known results could not be taken over here ({error}); workers do it")
         return {}
@@ -53,10 +55,3 @@ def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], 
         if node.name not in left and known.keys() >= set(node.upstream):
             known[node.name] = node
     return list(known.values())
-
-
-def _push(workspace: Workspace, known: Sequence[Node]) -> None:
-    """Push results. Raises UserError."""
-    ended = run_command(steps_command(push_steps(*known)), workspace.root, tell=lambda line: None, hours=HOURS)
-    if ended.status:
-        raise UserError(reason([line for line in ended.lines if not line.startswith(BEGINS)]))

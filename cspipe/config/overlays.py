@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def read_layers(file: Path) -> Layered:
         tree = set_keys(tree, overlay.tree, str(overlay.path))
         comments |= {key: comment or explained.get(key, "") for key, comment in overlay.comments.items()}
         origins |= dict.fromkeys(overlay.comments, overlay.path.stem)
-    return Layered(tree, comments, origins, _header(file))
+    header = takewhile(lambda line: line.startswith("#"), read_text(file).splitlines(keepends=True))
+    return Layered(tree, comments, origins, "".join(header))
 
 
 def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -117,11 +119,6 @@ def _chain(file: Path) -> list[_File]:
             raise ParamsError(f"{chain[-1].path}: {EXTENDS}: {chain[-1].extends} extends this file; name another")
         chain.append(_read(path))
     return chain[::-1]
-
-
-def _header(file: Path) -> str:
-    found = re.match(r"(#.*\n)*", read_text(file))
-    return found[0] if found else ""
 
 
 def _comments(text: str) -> dict[str, str]:

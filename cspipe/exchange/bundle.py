@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from importlib.util import find_spec
-from pathlib import Path
+
+from cspipe.runtime.registry import ROOT
 
 PARTS = ("cspipe.diffusion.", "cspipe.nets.", "cspipe.backbones.", "cspipe.compensators.")
 SETTINGS = "cspipe.nets.backbone"
@@ -23,11 +23,8 @@ def bundle(module: str) -> str:
 
 def _collect(module: str, imports: dict[str, None], bodies: dict[str, str]) -> None:
     """Add what a module imports from elsewhere and, after its own parts of this package, its definitions."""
-    spec = find_spec(module)
-    assert spec is not None, "a module of this package"
-    assert spec.origin is not None, "a file"
-    kept = []
-    for node in ast.parse(Path(spec.origin).read_text()).body[1:]:
+    kept, file = [], ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    for node in ast.parse(file.read_text()).body[1:]:
         source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
         if source.startswith(("cspipe.", "pydantic", "__future__")):  # parts, and what only `Settings` uses
             if source.startswith(PARTS) and source != SETTINGS and source not in bodies:

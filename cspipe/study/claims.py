@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 from cspipe.report.numbers import significant
 from cspipe.study.definition import BETTER, NEARER, Claim
@@ -104,7 +105,7 @@ def _curves(line: str, claim: Claim, results: Results, seeds: list[int]) -> list
 def _seconds(line: str, results: Results, seeds: list[int]) -> list[list[float]]:
     """Seconds of training up to every point, for each seed; NaN where they are not recorded."""
     runs = [results.runs(line, point) for point in results.points]
-    return [[_or_nan(run[seed][0].train_seconds) for run in runs] for seed in seeds]
+    return [[nan if (took := run[seed][0].train_seconds) is None else took for run in runs] for seed in seeds]
 
 
 def _common_seeds(claim: Claim, results: Results) -> list[int]:
@@ -144,7 +145,3 @@ def _minus(claim: Claim) -> str:
 
 def _over(seeds: Sequence[object]) -> str:
     return f" over {len(seeds)} seeds" if len(seeds) > 1 else " with one seed, which has no spread"
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -27,6 +27,7 @@ and the machine. [What misled us](../misled.md) tells how an earlier verdict wen
 """
 FIRST = "few-steps"
 """The study whose figure stands on top of the README: score against images and against time."""
+ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
 
 
@@ -71,7 +72,7 @@ def table(results: Results) -> list[str]:
     """Lines of the table: one per line of the study and point, scores with intervals, then costs."""
     study = results.study
     pointed = [study.axis] if study.points else []
-    heads = ["", *pointed, *(f"{score} {_arrow(score)}" for score in study.scores), *COSTS]
+    heads = ["", *pointed, *(f"{score} {ARROWS[BETTER[score]]}" for score in study.scores), *COSTS]
     aligned = ["---", *("---:" for _ in heads[1:])]
     rows = [heads, aligned]
     for point in results.points:
@@ -155,11 +156,6 @@ def _costs(results: Results, line: str, point: str | None) -> list[str]:
 def _mean(values: Iterable[float | None]) -> str:
     known = [value for value in values if value is not None]
     return significant(sum(known) / len(known)) if known else DASH
-
-
-def _arrow(score: str) -> str:
-    arrows = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
-    return arrows[BETTER[score]]
 
 
 def overview(studies: Sequence[Results], findings: str) -> str:

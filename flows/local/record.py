@@ -79,10 +79,6 @@ class Stack:
         with whole_file(self.folder / "stack.json") as beside:
             beside.write_text(json.dumps(asdict(self) | {"home": os.fspath(self.home)}, indent=1))
 
-    def forget(self) -> None:
-        """Remove the record."""
-        (self.folder / "stack.json").unlink(missing_ok=True)
-
 
 def read(home: Path) -> Stack | None:
     """The stack that was started in a folder and not stopped; it may have died since. None if there is none."""

@@ -44,7 +44,7 @@ def stop(stack: Stack) -> None:
     processes.stop([parts.get(S3)], grace=4)
     processes.stop(processes.marked(stack.mark), grace=5)
     s3_server.remove_sockets(stack.folder / "s3")
-    stack.forget()
+    (stack.folder / "stack.json").unlink(missing_ok=True)
 
 
 def pause_pools(api: str) -> None:

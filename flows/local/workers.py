@@ -74,7 +74,9 @@ def worker(pool: str) -> None:
     Raises UserError, one line per failure, before anything is started; and when all workers have ended by themselves.
     """
     home = Path.cwd()
-    checks = [_server_problem(pool), _s3_problem(), _git_problem(home), _home_problem(home)]
+    checks = [_server_problem(pool), _s3_problem(), _git_problem(home)]
+    if not (home / "prefect.yaml").is_file():
+        checks.append(f"clone: {home} holds no prefect.yaml; start the worker in a clone of the project")
     if problems := [problem for problem in checks if problem]:
         raise UserError("\n".join([f"no worker started; {len(problems)} check(s) failed", *problems]))
     api = str(get_current_settings().api.url)
@@ -158,10 +160,4 @@ def _git_problem(home: Path) -> str | None:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().partition("\n")[0] or "it has no branch"
         return f"git: origin of {home} cannot be read ({reason}); check `git remote -v` and the key"
-    return None
-
-
-def _home_problem(home: Path) -> str | None:
-    if not (home / "prefect.yaml").is_file():
-        return f"clone: {home} holds no prefect.yaml; start the worker in a clone of the project"
     return None
