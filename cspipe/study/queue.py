@@ -107,8 +107,7 @@ class Queue:
             begun = dict.fromkeys(active, now) | begun
             for name in [name for name in waiting if lost or name not in queued | active]:
                 process = queue.proc.get(revisions.get(name, ""))
-                printed = (self.clone.root / EXPERIMENTS / "celery").glob("*.out")
-                log = min(printed, default=None) if process is None else Path(process.stdout)
+                log = self._worker_log() if process is None else Path(process.stdout)
                 seconds = now - begun.get(name, now)
                 yield Ended(waiting.pop(name), name in experiments(self.clone.root), seconds, log)
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -148,6 +147,9 @@ class Queue:
             except (OSError, ValueError, psutil.Error):
                 continue
         return found
+
+    def _worker_log(self) -> Path | None:
+        return next(iter(sorted((self.clone.root / EXPERIMENTS / "celery").glob("*.out"))), None)
 
     def _dvc(self, *arguments: str) -> None:
         """Run DVC. Its output goes to a file: the workers that it starts would hold a pipe open until they end."""

@@ -10,7 +10,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import succeeds
 from cspipe.study.claims import in_words
 from cspipe.study.clone import FOLDER, code_of
-from cspipe.study.definition import Defined
+from cspipe.study.definition import Cell, Defined
 from cspipe.study.results import RESULTS, Results, read_results
 from cspipe.study.run import Log, run_study
 from cspipe.study.statistics import interval
@@ -28,12 +28,10 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
     if committed.study.model_copy(update={"discussion": defined.study.discussion}) != defined.study:
         raise UserError(f"{file}: of another study.yaml; run `cspipe study {defined.name}` and commit its results")
     if count is not None:
-        count, cells = min(count, len(defined.cells)), defined.cells
-        spread = (cells[(2 * number + 1) * len(cells) // (2 * count)] for number in range(count))
-        defined = replace(defined, cells=tuple(spread))
+        defined = replace(defined, cells=_spread(defined.cells, count))
         keys = {(cell.row, cell.point, cell.seed) for cell in defined.cells}
-        same = [cell for cell in committed.cells if (cell.row, cell.point, cell.seed) in keys]
-        committed = committed.model_copy(update={"cells": same})
+        cells = [cell for cell in committed.cells if (cell.row, cell.point, cell.seed) in keys]
+        committed = committed.model_copy(update={"cells": cells})
     found = run_study(defined, root, jobs, log, folder=root / FOLDER / f"{defined.name}-verify")
     reasons = differences(committed, found, root)
     exact = count is not None or not reasons
@@ -45,6 +43,12 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
         log(f"differs: {row}")
     log(f"{file} is {'not ' if rows else ''}reproduced")
     return rows
+
+
+def _spread(cells: tuple[Cell, ...], count: int) -> tuple[Cell, ...]:
+    """So many of the cells, as far apart as can be; all if there are fewer."""
+    count = min(count, len(cells))
+    return tuple(cells[(2 * number + 1) * len(cells) // (2 * count)] for number in range(count))
 
 
 def differences(committed: Results, found: Results, root: Path) -> list[str]:
