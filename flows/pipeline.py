@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,9 +77,10 @@ class Run:
 def run_name() -> str:
     """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
     parameters = flow_run.parameters
-    wanted = parameters.get("revision")
-    commit = first_commit() or find_commit(home(), wanted)
-    revision = str(wanted)[:12] if commit is None else commit[:7]  # not fetched yet, or wrong: the flow itself says so
+    revision = str(parameters.get("revision") or "HEAD")[:12]
+    with suppress(UserError):  # no clone, or no such revision yet: the flow itself says so
+        if commit := first_commit() or find_commit(home(), parameters.get("revision")):
+            revision = commit[:7]
     name = f"{parameters.get('preset', 'demo')}-{revision}-{str(flow_run.id)[:6]}"
     return re.sub(r"[^a-zA-Z0-9_.-]+", "-", name)
 
