@@ -8,7 +8,7 @@ from typing import Any
 
 def write_page(found: dict[str, dict[str, Any]], path: Path) -> None:
     """A heading with the machine, a table of speeds, the costs of a step, tests, and scores."""
-    facts = ", ".join(f"{name} {value}" for name, value in found["machine"]["facts"].items())
+    facts = ", ".join(f"{name} {value}" for name, value in found.get("machine", {}).get("facts", {}).items())
     lines = [f"# Performance on a GPU\n\nMade by `python -m benchmarks.gpu` on: {facts}.\n", "## Speed\n"]
     lines += ["| what | images/s | peak GB | share of matrix speed |", "|---|---|---|---|"]
     lines += [_row(name, value) for name, value in found.get("speed", {}).items()]

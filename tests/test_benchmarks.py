@@ -53,13 +53,16 @@ def test_every_compiled_net_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize("error", [AssertionError(), ZeroDivisionError("a / b\nmore")], ids=repr)
-def test_what_fails_is_a_result(error: Exception, tmp_path: Path) -> None:
+def test_what_fails_is_a_result_and_tried_again(error: Exception, tmp_path: Path) -> None:
     def fail() -> None:
         raise error
 
     results = gpu.Results(tmp_path / "results.json")
     results.once("part", "name", fail)
     assert type(error).__name__ in json.loads(results.file.read_text())["part"]["name"]["failed"]
+    results.once("part", "name", lambda: {"seconds": 1})
+    results.once("part", "name", fail)
+    assert json.loads(results.file.read_text())["part"]["name"] == {"seconds": 1}
 
 
 @pytest.mark.slow
