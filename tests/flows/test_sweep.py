@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         write_project(server.folder, DEPLOYMENTS)
         (server.folder / "points.py").write_text(FLOWS)
         server.run("git", "init", "-q")
-        server.run("git", "add", "-A")
+        server.run("git", "add", "points.py")
         server.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "start")
         server.env["PYTHONPATH"] = str(ROOT)
         server.deploy("cpu")
