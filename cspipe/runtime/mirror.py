@@ -33,9 +33,8 @@ class Mirror:
         self._sending: Path | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
+        self._started = False
         self._warned = -SECONDS_BETWEEN_WARNINGS
-        # a daemon: the process can end while S3 does not answer
-        threading.Thread(target=self._work, name="mirror", daemon=True).start()
 
     def push(self, path: Path) -> None:
         """Send a state in the background, in place of one that still waits. Raises what `ask` raises."""
@@ -43,6 +42,9 @@ class Mirror:
         with self._changed:
             self._waiting = path
             self._changed.notify_all()
+        if not self._started:  # a daemon: the process can end while S3 does not answer
+            self._started = True
+            threading.Thread(target=self._work, name="mirror", daemon=True).start()
 
     def ask(self) -> None:
         """Raise TakenOver if the run was found to belong to someone else, or what else ended the sending."""
