@@ -88,7 +88,8 @@ def write_onnx(source: Source, out: Path) -> str:
         model.metadata_props.add(key=f"cspipe.{key}", value=json.dumps(value))
     weights = out.with_name(f"{out.name}.data")
     apart = sum(tensor.nbytes for tensor in source.main.net.state_dict().values()) > LARGEST
-    weights.unlink(missing_ok=True)
+    if apart:
+        weights.unlink(missing_ok=True)  # onnx would write into it
     with whole_file(out) as beside:
         onnx.save(model, beside, save_as_external_data=apart, location=weights.name)
     said = f"; the weights are in {weights.name} beside it" if apart else ""
