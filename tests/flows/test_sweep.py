@@ -1,16 +1,19 @@
 """Sweeps on a real server with one worker: points that need slots beside them, are lost, and are found again."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
-from uuid import UUID
+from types import SimpleNamespace
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed
 
+from flows.local.stopping import STOPPED
 from flows.setup import SLOTS, SWEEPS
 from flows.supervise import Watch
-from flows.sweep import point_name
+from flows.sweep import ATTEMPTS, on_a_worker, point_name
 from tests.conftest import ROOT
 from tests.flows.server import Server, prefect_server, state_of, wait_for, write_project
 
@@ -98,6 +101,22 @@ def test_a_lost_point_starts_again_and_a_lost_sweep_finds_its_points(client: Syn
     assert ended(client, sweep) == ("Completed", "2 points done")
     assert client.read_flow_run(sweep).run_count == 2
     assert count(client) == before + 3, "every point was done, so none was started"
+
+
+@pytest.mark.parametrize(("ends", "started"), [([STOPPED] * 5 + ["Completed"], 6), (["Crashed"] * 9, ATTEMPTS)])
+def test_a_stop_by_a_person_is_no_lost_worker(ends: list[str], started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the real server each of these takes a stack that goes down and up again."""
+    left = iter(ends)
+
+    def ended_run(*_: object) -> SimpleNamespace:
+        name = next(left)
+        return SimpleNamespace(state=Completed() if name == "Completed" else Crashed(name=name))
+
+    monkeypatch.setattr("flows.sweep.run_deployment", lambda *_, **__: SimpleNamespace(id=uuid4(), name="point"))
+    monkeypatch.setattr("flows.sweep.wait_for_run", ended_run)
+    monkeypatch.setattr("flows.sweep.get_run_logger", logging.getLogger)
+    assert on_a_worker({}).name == ends[started - 1]
+    assert len(list(left)) == len(ends) - started
 
 
 def test_a_point_is_named_by_its_values_whatever_they_are() -> None:
