@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.utils.data import Subset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -32,9 +33,11 @@ from cspipe.evaluation.extractors import Extractor, build
 from cspipe.evaluation.frechet import frechet
 from cspipe.evaluation.image_sets import ImageSet
 from cspipe.evaluation.precision_recall import precision_recall
+from cspipe.runtime.collectives import all_agree, gathered
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.provenance import code_ids
+from cspipe.runtime.ranks import rank, world
 
 Features = dict[str, Tensor]
 """By the name of the layer, (N, features)."""
@@ -85,10 +88,12 @@ class Measure:
 def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[str, float]:
     """All scores of generated against real images, from one pass over each; the reference's features are cached.
 
-    Raises UserError with too few images.
+    Of several ranks the first has them, the others nothing. Raises UserError with too few images.
     """
     _check(generated, reference)
     x, y, layer = _features(generated, measure), _cached_features(reference, measure), measure.layer("fid")
+    if rank():
+        return {}
     return {
         **_distances(x, y, measure, measure.subset_size(generated, reference)),
         **precision_recall(x[layer].to(measure.device), y[layer].to(measure.device)),
@@ -100,7 +105,7 @@ def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: M
     """What scores lie between: real images that are not the reference, and uniform noise, against the reference.
 
     Every variant has the same, so it is kept. A Frechet distance depends on the number of images: where fewer are held
-    out than are compared otherwise, KID, which does not, is the one to look at.
+    out than are compared otherwise, KID, which does not, is the one to look at. Of several ranks the first has it.
     """
     sets = {"heldout": held_out, "noise": noise}
 
@@ -111,6 +116,8 @@ def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: M
         for name, images in sets.items():
             _check(images, reference)
             x, size = _cached_features(images, measure), measure.subset_size(images, reference)
+            if rank():
+                continue
             distances = _distances(x, y, measure, size)
             found |= {f"{name}_{key}": torch.tensor(distances[key], dtype=torch.float64) for key in ("kid", "frechet")}
         return found
@@ -118,7 +125,8 @@ def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: M
     names = [measure.cache_name(images) for images in (reference, *sets.values())]
     facts = [*names, measure.kid_subsets, measure.kid_subset_size]
     kept = _kept(measure.cache, hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32], compute)
-    return {f"{name}_{key}": float(kept[f"{name}_{key}"]) for name in sets for key in ("kid", "frechet")}
+    names = [] if rank() else list(sets)
+    return {f"{name}_{key}": float(kept[f"{name}_{key}"]) for name in names for key in ("kid", "frechet")}
 
 
 def inception_score(logits: Tensor) -> float:
@@ -155,17 +163,16 @@ def _cached_features(images: ImageSet, measure: Measure) -> Features:
 
 
 def _kept(folder: Path, name: str, compute: Callable[[], Features]) -> Features:
-    """What `compute` gives, kept in a file whose name ends with its sha256.
+    """What `compute` gives, kept in a file whose name ends with its sha256; all ranks find it, or all compute.
 
     Not by torch-fidelity, whose cache is pickles, which run code when they are read.
     """
-    for path in folder.glob(f"{name}-*.safetensors"):
-        content = path.read_bytes()
-        with suppress(SafetensorError):
-            if path.stem == f"{name}-{hashlib.sha256(content).hexdigest()}":
-                return load(content)
-        print(f"{path}: damaged, so it is not used; it is computed again", file=sys.stderr)
+    found = _find(folder, name)
+    if all_agree(bool(found)):
+        return found
     found = compute()
+    if rank():
+        return found
     content = save(found)
     file = folder / f"{name}-{hashlib.sha256(content).hexdigest()}.safetensors"
     with suppress(FileNotFoundError), whole_file(file) as beside:  # another stage may bring the same to its place first
@@ -173,10 +180,28 @@ def _kept(folder: Path, name: str, compute: Callable[[], Features]) -> Features:
     return found
 
 
+def _find(folder: Path, name: str) -> Features:
+    """What was kept under this name, or nothing; a damaged file is named."""
+    for path in folder.glob(f"{name}-*.safetensors"):
+        content = path.read_bytes()
+        with suppress(SafetensorError):
+            if path.stem == f"{name}-{hashlib.sha256(content).hexdigest()}":
+                found: Features = load(content)
+                return found
+        print(f"{path}: damaged, so it is not used; it is computed again", file=sys.stderr)
+    return {}
+
+
 def _features(images: ImageSet, measure: Measure) -> Features:
-    """Features computed without worker processes (save_cpu_ram): images are in memory or mapped already."""
-    cuda = measure.device.type == "cuda"
-    features: Features = get_featuresdict_from_dataset(
-        images, measure.net, measure.batch, cuda, save_cpu_ram=True, verbose=False
-    )
-    return features
+    """Features in rank 0: batches go round the ranks, and each has the bits that it has in one process.
+
+    Computed without worker processes (save_cpu_ram): images are in memory or mapped already.
+    """
+    cuda, owners = measure.device.type == "cuda", torch.arange(len(images)) // measure.batch % world()
+    ours = (owners == rank()).nonzero().flatten().tolist()
+    features: Features = {}
+    if ours:  # with few images some ranks have none
+        features = get_featuresdict_from_dataset(
+            Subset(images, ours), measure.net, measure.batch, cuda, save_cpu_ram=True, verbose=False
+        )
+    return {layer: gathered(features[layer], owners) for layer in sorted(features)}

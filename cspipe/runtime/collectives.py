@@ -73,6 +73,26 @@ def together(asked: Callable[[], bool]) -> Callable[[], bool]:
     return ask
 
 
+def gathered(rows: Tensor, owners: Tensor) -> Tensor:
+    """In rank 0 the rows of all, in order, where owners (N,) has the rank of each; the other ranks keep their own.
+
+    Tensors on the CPU.
+    """
+    if world() == 1:
+        return rows
+    if rank():
+        dist.send(rows, 0)
+        return rows
+    whole = rows.new_empty(len(owners), *rows.shape[1:])
+    for owner in owners.unique().tolist():
+        theirs = owners == owner
+        part = rows if owner == 0 else whole[theirs]
+        if owner:
+            dist.recv(part, owner)
+        whole[theirs] = part
+    return whole
+
+
 def from_first(tree: Any, device: torch.device) -> Any:
     """Lists, dicts, numbers and tensors of rank 0, in all; tensors on the device."""
     if world() == 1:

@@ -28,8 +28,10 @@ from cspipe.evaluation.settings import EvaluateSettings
 from cspipe.runtime.device import Device, compute_exactly, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.provenance import stage_code
+from cspipe.runtime.ranks import rank, world
 from cspipe.runtime.stage import PREPARED, stage
 
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
@@ -60,12 +62,15 @@ def main() -> None:
         params = load_params()
         if name not in params.variants:
             raise UserError(f"no variant {name!r} in params.yaml; it has {', '.join(params.variants)}")
+        start_ranks(log.stage, params.compute.model_copy(update={"nodes": 1}))  # features are kept on one machine
         device = open_device(params.compute)
         compute_exactly()
         log.device = device.name
         train, test = open_split(PREPARED, "train"), open_split(PREPARED, "test")
         run = Evaluation(name, params.evaluate, device, *read_samples(name, train.shape), train, test)
         metrics = measure_scores(run)
+        if rank():
+            return
         if run.made["families"]:
             pairs = measure_pairs(run)
             metrics["truth"] = {measure: interval["mean"] for measure, interval in pairs["result"]["all"].items()}
@@ -108,9 +113,14 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
     subsets, size = settings.kid_subsets, settings.kid_subset_size
     measure = Measure(extractor, settings.batch, subsets, size, run.device.device, FEATURES)
     with Progress(f"evaluate {run.variant}", 4 * settings.images) as progress:
+
+        def read(images: int) -> None:
+            """Count what every rank reads meanwhile."""
+            progress.advance(images * world())
+
         sources = run.samples, run.train, run.test
-        samples, train, test = (ImageSet(source, settings.images, progress.advance) for source in sources)
-        noise = ImageSet(NoiseSource(len(samples), run.train.shape), on_read=progress.advance)
+        samples, train, test = (ImageSet(source, settings.images, read) for source in sources)
+        noise = ImageSet(NoiseSource(len(samples), run.train.shape), on_read=read)
         reference, held_out = (train, test) if settings.reference == "train" else (test, train)
         scores = score(samples, reference, measure)
         between = bracket(held_out, reference, noise, measure)

@@ -150,6 +150,22 @@ def test_samples_are_those_of_one_process_bit_for_bit(folder: Folder) -> None:
     assert np.load(place / "samples/ddim-100/samples.npy").shape[0] == 21
 
 
+def test_scores_are_those_of_one_process_to_the_digit(folder: Folder) -> None:
+    changes = {"sample.images": 21, "evaluate.images": 21, "evaluate.batch": 8, "evaluate.kid_subset_size": 8}
+    place, found = folder("a", changes), []
+    stage(place, "train")
+    stage(place, "sample", "ddim-100")
+    for gpus in (1, 2, 4):  # of three batches of 21 images and one of 12
+        shutil.rmtree(place / ".cspipe/features", ignore_errors=True)
+        set_params(place, {"compute.gpus": gpus})
+        stage(place, "evaluate", "ddim-100")
+        features = sorted(file.name for file in (place / ".cspipe/features").iterdir())  # names have their sha256
+        found.append(((place / "metrics/ddim-100.json").read_text(), features))
+    assert found[0] == found[1] == found[2]
+    stage(place, "evaluate", "ddim-100")  # from what is kept, in four processes
+    assert (place / "metrics/ddim-100.json").read_text() == found[0][0]
+
+
 def test_two_machines_train_as_one(folder: Folder) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
