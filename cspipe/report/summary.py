@@ -98,8 +98,8 @@ def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
     with_it, without = corrected.settings, plain.settings
     if with_it.correction is None or not with_it.correction.needs_compensator or without.correction is not None:
         return False
-    kept = {"sampler", "steps", "eta", "terminal", "snapshot"}
-    return with_it.model_dump(include=kept) == without.model_dump(include=kept)
+    other = {"correction", "reads"}
+    return with_it.model_dump(exclude=other) == without.model_dump(exclude=other)
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:
