@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 EXTRACTOR_FLOP = {"efficientnet-lite0": 2e8, "inception-v3-compat": 1.15e10}
 """Of an image, at the extractor's own size."""
-CALLS = {"heun": 2}
-"""Of the main net at a step, for samplers that call it more than once."""
 WARM_UP, TIMED = 2, 7
 """Steps of training that are run to measure a machine."""
 
@@ -91,7 +89,7 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
 
 def works(params: Params) -> Iterator[Work]:
     """The stages that nets take part in."""
-    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, training_images
+    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, sample_flop, training_images
 
     main, module = costs(params)
     train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
@@ -109,9 +107,8 @@ def works(params: Params) -> Iterator[Work]:
 
     images, pixels = params.sample.images, params.data.channels * params.data.size**2
     for name, variant in params.variants.items():
-        step = CALLS.get(variant.sampler, 1) * main.forward + (module.forward if variant.correction else 0)
         memory = FLOAT32 * (main.parameters + module.parameters + params.sample.batch * 64 * pixels)
-        yield Work(f"sample@{name}", images, images * variant.count * step, memory, images * pixels)
+        yield Work(f"sample@{name}", images, images * sample_flop(variant, main, module), memory, images * pixels)
 
     read = 4 * params.evaluate.images  # samples, reference, held-out images, noise: all for the first variant
     flop, memory = read * EXTRACTOR_FLOP[params.evaluate.extractor], 2e9
