@@ -143,6 +143,12 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+def test_a_key_that_a_section_has_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\ntrain:\n  images: 5\n  batch: 2\n  images: 7\n")
+    with pytest.raises(ParamsError, match="line 3: images stands in its section once more"):
+        load_params(tmp_path / "params.yaml")
+
+
 def test_a_long_value_is_told_by_its_beginning() -> None:
     message = refuse({"seed": ["x" * 1000] * 1000})
     assert "seed" in message
