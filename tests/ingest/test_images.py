@@ -115,6 +115,8 @@ def test_what_is_no_image_is_refused() -> None:
     assert "not readable" in reason(b"hello")
     assert "not readable" in reason(saved(NOISE, "GIF"))
     assert "not readable" in reason(saved(NOISE, "TIFF"))
+    more_than_a_palette_holds = chunk(b"PLTE", bytes(48)) + chunk(b"tRNS", bytes(300))
+    assert "palette index" in reason(png(8, 8, 8, 3, (b"\0" + bytes(8)) * 8, more_than_a_palette_holds))
 
 
 @pytest.mark.parametrize(
