@@ -143,6 +143,8 @@ def _open(data: bytes) -> Image.Image:
     transparent_colour = image.mode == "RGB" and "transparency" in image.info
     if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
         raise BadImage("16 bits per colour with a transparent colour")
+    if image.mode == "L" and "transparency" in image.info:  # Pillow scales 2 and 4 bits to 8, but not that grey
+        image.info["transparency"] *= 255 // (2 ** data[PNG_BIT_DEPTH] - 1)
     return image
 
 
