@@ -76,6 +76,8 @@ def plan(
         energy, cost = ("-" if row[key] is None else f"{row[key]:.3g}" for key in ("kwh", "dollars"))
         speed = f"{row['memory'] / 1e9:>10.2f}{row['images_per_s']:>10,.0f}{row['hours']:>9.3g}"
         print(f"{row['stage']:20}{speed}{energy:>9}{row['stored'] / 1e9:>8.2f}{cost:>9}")
+    if "compensate" not in [row["stage"] for row in rows]:
+        print(f"compensate: not known, as how many images {params.data.source} has is seen when they are prepared")
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
 
 
@@ -88,7 +90,7 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
 
 
 def works(params: Params) -> Iterator[Work]:
-    """The stages that nets take part in."""
+    """The stages that nets take part in, but compensate where the number of training images is not known yet."""
     from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, sample_flop, training_images
 
     main, module = costs(params)
@@ -100,10 +102,11 @@ def works(params: Params) -> Iterator[Work]:
     copies = 2 + COPIES - 1 + 2 * len(train.snapshots)  # in the model and in a state
     yield Work("train", train.images, flop, memory, copies * FLOAT32 * main.parameters)
 
-    seen = fit.epochs * (training_images(params.data) or train.images)
-    memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations
-    stored = (2 + COPIES - 1) * FLOAT32 * module.parameters
-    yield Work("compensate", seen, seen * (main.forward + module.training), memory, stored)
+    if (count := training_images(params.data)) is not None:
+        seen = fit.epochs * count
+        memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations
+        stored = (2 + COPIES - 1) * FLOAT32 * module.parameters
+        yield Work("compensate", seen, seen * (main.forward + module.training), memory, stored)
 
     images, pixels = params.sample.images, params.data.channels * params.data.size**2
     for name, variant in params.variants.items():
