@@ -30,6 +30,7 @@ def refuse(changes: Tree) -> str:
 
 
 REPAINT = {"rounds": 2, "masks": ["half"]}
+BOXES = {"rounds": 2, "masks": ["box"]}
 CAPPED = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": 0.3}
 SEVERAL = {"name": "several", "of": [CAPPED, {"name": "epsilon_scaling", "base": 1.0, "slope": 0.0}]}
 REFUSED = [
@@ -59,6 +60,7 @@ REFUSED = [
     ({"variants.ddim-100.snapshot": 16000}, "variants.ddim-100.snapshot", "train.snapshots"),
     ({"variants.cs-10.snapshot": 16000, "train.snapshots": [16000]}, "variants.cs-10", "compensation"),
     ({"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": REPAINT}, "repaint", "ddim or ddpm or heun"),
+    ({"variants.ddim-100.repaint": REPAINT, "variants.cs-10.repaint": BOXES}, "variants.cs-10.repaint.masks", "box"),
     ({"variants.cs-10.sampler": "fitted"}, "variants.cs-10", "sampler fitted"),
     ({"variants.ddim-100.sampler": "fitted", "task": "inpaint"}, "variants.ddim-100.sampler", "fitted"),
     ({"model.channels": 40}, "model.channels", "40"),
