@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 EXTRACTOR_FLOP = {"efficientnet-lite0": 2e8, "inception-v3-compat": 1.15e10}
 """Of an image, at the extractor's own size."""
-CALLS = {"heun": 2}
-"""Of the main net at a step, for samplers that call it more than once."""
 WARM_UP, TIMED = 2, 7
 """Steps of training that are run to measure a machine."""
 
@@ -78,6 +76,8 @@ def plan(
         energy, cost = ("-" if row[key] is None else f"{row[key]:.3g}" for key in ("kwh", "dollars"))
         speed = f"{row['memory'] / 1e9:>10.2f}{row['images_per_s']:>10,.0f}{row['hours']:>9.3g}"
         print(f"{row['stage']:20}{speed}{energy:>9}{row['stored'] / 1e9:>8.2f}{cost:>9}")
+    if "compensate" not in [row["stage"] for row in rows]:
+        print(f"compensate: not known, as how many images {params.data.source} has is seen when they are prepared")
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
 
 
@@ -90,8 +90,8 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
 
 
 def works(params: Params) -> Iterator[Work]:
-    """The stages that nets take part in."""
-    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, training_images
+    """The stages that nets take part in, but compensate where the number of training images is not known yet."""
+    from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, sample_flop, training_images
 
     main, module = costs(params)
     train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
@@ -102,16 +102,16 @@ def works(params: Params) -> Iterator[Work]:
     copies = 2 + COPIES - 1 + 2 * len(train.snapshots)  # in the model and in a state
     yield Work("train", train.images, flop, memory, copies * FLOAT32 * main.parameters)
 
-    seen = fit.epochs * (training_images(params.data) or train.images)
-    memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations
-    stored = (2 + COPIES - 1) * FLOAT32 * module.parameters
-    yield Work("compensate", seen, seen * (main.forward + module.training), memory, stored)
+    if (count := training_images(params.data)) is not None:
+        seen = fit.epochs * count
+        memory = FLOAT32 * (main.parameters + COPIES * module.parameters) + narrow * fit.batch * module.activations
+        stored = (2 + COPIES - 1) * FLOAT32 * module.parameters
+        yield Work("compensate", seen, seen * (main.forward + module.training), memory, stored)
 
     images, pixels = params.sample.images, params.data.channels * params.data.size**2
     for name, variant in params.variants.items():
-        step = CALLS.get(variant.sampler, 1) * main.forward + (module.forward if variant.correction else 0)
         memory = FLOAT32 * (main.parameters + module.parameters + params.sample.batch * 64 * pixels)
-        yield Work(f"sample@{name}", images, images * variant.count * step, memory, images * pixels)
+        yield Work(f"sample@{name}", images, images * sample_flop(variant, main, module), memory, images * pixels)
 
     read = 4 * params.evaluate.images  # samples, reference, held-out images, noise: all for the first variant
     flop, memory = read * EXTRACTOR_FLOP[params.evaluate.extractor], 2e9

@@ -82,11 +82,13 @@ class Studio:
         return device, *finished_denoiser(device, self.models / "main")
 
     def _file(self) -> tuple[int, int]:
-        """What tells the file of the main net's weights from another in its place."""
+        """What tells the file of the main net's weights from another in its place, or none."""
         from cspipe.runtime.models import FILE
 
-        facts = (self.models / "main" / FILE).stat()
-        return facts.st_ino, facts.st_mtime_ns
+        with suppress(OSError):
+            facts = (self.models / "main" / FILE).stat()
+            return facts.st_ino, facts.st_mtime_ns
+        return 0, 0
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -130,7 +132,7 @@ class Studio:
         device, denoise, config = self.net
         main = self.models / "main"
         if self._file() != self.shown:
-            raise UserError(f"{main} is another model by now; start `cspipe serve` again")
+            raise UserError(f"{main} is another model by now, or gone; start `cspipe serve` again")
         fills = asked.get("hole") is not None and config["task"] == "generate"
         variant = variant_of(
             asked["sampler"], asked["steps"], bool(asked["compensation"]), usual_terminal(denoise, main),

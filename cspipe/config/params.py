@@ -74,11 +74,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _task_has_its_conditions(self) -> Params:
-        repaints = [name for name, variant in self.variants.items() if variant.repaint is not None]
-        if repaints and self.task != "generate":
-            raise ValueError(
-                f"variants.{repaints[0]}.repaint must be null with task {self.task}: its net sees the input already"
-            )
+        repaints = [(name, variant.repaint) for name, variant in self.variants.items() if variant.repaint is not None]
+        for name, repaint in repaints:
+            if self.task != "generate":
+                raise ValueError(
+                    f"variants.{name}.repaint must be null with task {self.task}: its net sees the input already"
+                )
+            if repaint.masks != (masks := repaints[0][1].masks):
+                raise ValueError(
+                    f"variants.{name}.repaint.masks {repaint.masks} must be {masks} as those of {repaints[0][0]}: the "
+                    "report compares results of the same inputs"
+                )
         if self.task == "inpaint" and not self.condition.masks and self.condition.mask_folder is None:
             raise ValueError("condition.masks is empty and condition.mask_folder null; inpainting needs masks")
         if self.task == "deocclude" and not self.condition.occluders and not self.data.paired:

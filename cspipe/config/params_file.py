@@ -99,10 +99,17 @@ def read_yaml(path: Path) -> Any:
 
 
 def _length(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Characters that a node stands for; `known` has those of nodes by id, as an alias is the same node again."""
+    """Characters that a node stands for; `known` has those of nodes by id, as an alias is the same node again.
+
+    Raises ValueError for a key that its mapping has twice, of which PyYAML takes the last one without a word.
+    """
     if not isinstance(node, yaml.CollectionNode):
         return 1 + len(node.value) if node else 0
     if id(node) not in known:
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        last = {str(key.value): key for key in keys}
+        if twice := [key for key in keys if last[str(key.value)] is not key]:
+            raise ValueError(f"line {twice[0].start_mark.line + 1}: {twice[0].value} stands in its section once more")
         parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
         known[id(node)] = 1 + sum(_length(part, known) for part in parts)
     return known[id(node)]

@@ -25,6 +25,7 @@ from cspipe.ingest.source import count_test
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.registry import choice
 from cspipe.runtime.wording import readable_bytes
+from cspipe.sampling.settings import Variant
 from cspipe.training.settings import METHODS
 
 FLOAT32 = 4
@@ -109,13 +110,24 @@ def costs(params: Params) -> tuple[Cost, Cost]:
 def path_flop(params: Params, main: Cost, module: Cost) -> int:
     """FLOP that an image takes on the path of train.method, besides the step itself; averaged over all images seen.
 
-    That the module is fit in its epochs is not counted.
+    With the estimate that a self-conditioned net is told of half of them. That the module is fit in its epochs is not
+    counted.
     """
     settings, name = params.train.compensation, params.train.method
     method = choice(METHODS, name)
     mean: float = sum(method.share(settings, (i + 0.5) / MOMENTS) for i in range(MOMENTS)) / MOMENTS
     passes = settings.gap if name == "scheduled_sampling" else 1
-    return round(mean * (passes * main.forward + (module.forward if method.USES_COMPENSATOR else 0)))
+    path = mean * (passes * main.forward + (module.forward if method.USES_COMPENSATOR else 0))
+    return round(path + (main.forward / 2 if params.diffusion.self_condition else 0))
+
+
+def sample_flop(variant: Variant, main: Cost, module: Cost) -> int:
+    """FLOP of one sample of a variant; that a sampler is fitted once, before the first one, is not counted."""
+    calls = 2 * variant.count - 1 if variant.sampler == "heun" else variant.count
+    calls -= variant.terminal == "mean"  # which is there already
+    corrected = variant.correction is not None and variant.correction.needs_compensator
+    rounds = variant.repaint.rounds if variant.repaint else 1
+    return rounds * calls * (main.forward + (module.forward if corrected else 0))
 
 
 def copies_memory(main: Cost) -> int:

@@ -75,8 +75,27 @@ def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
 
 
 def read(data: bytes) -> Image.Image:
-    """The PNG, JPEG or WebP file `data` as an upright, opaque image of mode L or RGB. Raises BadImage."""
-    return _flat(_read(data))
+    """The PNG, JPEG or WebP file `data` as an opaque image of mode L or RGB, turned upright by its EXIF orientation.
+
+    Raises BadImage.
+    """
+    if not data:
+        raise BadImage("empty file")
+    try:
+        if data.startswith(PNG_SIGNATURE):
+            _open(data).verify()  # decoding alone does not compare checksums: damaged pixels would come out black
+        image = _open(data)
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _flat(image)
+    except (BadImage, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise BadImage("not readable as PNG, JPEG or WebP") from None
+    except Image.DecompressionBombError as error:
+        raise BadImage(f"too many pixels ({error})") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise BadImage(f"damaged or truncated ({error})") from None
 
 
 def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
@@ -107,27 +126,6 @@ def _central(width: int, height: int) -> Window:
     return Window((width - side) // 2, (height - side) // 2, side, (width, height))
 
 
-def _read(data: bytes) -> Image.Image:
-    """The decoded image, turned upright by its EXIF orientation. Raises BadImage."""
-    if not data:
-        raise BadImage("empty file")
-    try:
-        if data.startswith(PNG_SIGNATURE):
-            _open(data).verify()  # decoding alone does not compare checksums: damaged pixels would come out black
-        image = _open(data)
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
-    except (BadImage, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise BadImage("not readable as PNG, JPEG or WebP") from None
-    except Image.DecompressionBombError as error:
-        raise BadImage(f"too many pixels ({error})") from None
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise BadImage(f"damaged or truncated ({error})") from None
-
-
 def _open(data: bytes) -> Image.Image:
     """Read the header alone. Raises BadImage for what must not be decoded, or what Pillow would decode wrongly."""
     with warnings.catch_warnings():
@@ -145,6 +143,8 @@ def _open(data: bytes) -> Image.Image:
     transparent_colour = image.mode == "RGB" and "transparency" in image.info
     if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
         raise BadImage("16 bits per colour with a transparent colour")
+    if image.mode == "L" and "transparency" in image.info:  # Pillow scales 2 and 4 bits to 8, but not that grey
+        image.info["transparency"] *= 255 // (2 ** data[PNG_BIT_DEPTH] - 1)
     return image
 
 

@@ -47,15 +47,24 @@ def overlap(a: Scores, b: Scores) -> bool:
     return gap <= sum(0.0 if math.isnan(s.kid_std) else s.kid_std for s in (a, b))
 
 
+def ranked_together(results: Sequence[VariantResult]) -> Sequence[VariantResult]:
+    """The variants that draw whole images; all where each repaints."""
+    return [r for r in results if r.settings.repaint is None] or results
+
+
 def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
-    """The variant with the least KID, and after it those that tie with it, in order of KID; empty if none has one."""
-    ranked = sorted((r for r in results if math.isfinite(r.scores.kid)), key=lambda r: r.scores.kid)
+    """The variant with the least KID, and after it those that tie with it, in order of KID; empty if none has one.
+
+    One that repaints keeps real pixels, and is ranked only where all do.
+    """
+    known = (r for r in ranked_together(results) if math.isfinite(r.scores.kid))
+    ranked = sorted(known, key=lambda r: r.scores.kid)
     return [r for r in ranked if overlap(r.scores, ranked[0].scores)]
 
 
 def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> str:
     """Which variant is nearest to the reference, or which tie, and where noise and `real` images (words) stand."""
-    first = leaders(results)
+    results, first = ranked_together(results), leaders(results)
     ends = (
         f"where {real} score {kid(bracket.heldout_kid)} "
         f"and uniform noise scores {kid(bracket.noise_kid)} (KID {TIMES} 1000, lower is better)."
@@ -98,8 +107,8 @@ def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
     with_it, without = corrected.settings, plain.settings
     if with_it.correction is None or not with_it.correction.needs_compensator or without.correction is not None:
         return False
-    kept = {"sampler", "steps", "eta", "terminal", "snapshot"}
-    return with_it.model_dump(include=kept) == without.model_dump(include=kept)
+    other = {"correction", "reads"}
+    return with_it.model_dump(exclude=other) == without.model_dump(exclude=other)
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:

@@ -30,7 +30,8 @@ def open_source(data: DataSettings) -> Files:
     """The pairs below data.path. Raises UserError if there are none, or a name stands for two images."""
     path = path_of(data)
     where = f"params.yaml: data.path {path}"
-    images = list_images(path, EXPECTED).images
+    listing = list_images(path, EXPECTED)
+    images = listing.images
     clean, occluded = (_by_name(images, half, where) for half in (CLEAN, OCCLUDED))
     partners = {clean[name]: occluded[name] for name in clean.keys() & occluded.keys()}
     if not partners:
@@ -39,7 +40,7 @@ def open_source(data: DataSettings) -> Files:
         )
     alone = sorted({*clean.values(), *occluded.values()} - partners.keys() - set(partners.values()))
     names = divide(partners, data.test_share, data.limit) + [("train", name) for name in alone]
-    facts: Facts = {"licence": "not stated", "resize": RESIZE, "paired": "occluded"}
+    facts: Facts = {"licence": "not stated", "resize": RESIZE, "paired": "occluded", **listing.left_out}
     stamp = stamp_of_images(path, images)
     return Files(path, names, form_of(data), facts, stamp, partial(PairDecoder, partners))
 

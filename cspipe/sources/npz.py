@@ -29,6 +29,8 @@ OFFICIAL_SPLIT = PAIRED = False
 CHANNELS = (1, 3)
 LARGEST_COPY = 2**30
 """Bytes of the temporary copy of an .npz file's array."""
+DAMAGES = (ValueError, EOFError, SyntaxError, TokenError, BadImage, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a file raises that holds no array; RuntimeError of zipfile for an encrypted one."""
 FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
@@ -38,7 +40,7 @@ def open_source(data: DataSettings) -> ArrayImages:
     where = f"params.yaml: data.path {path}"
     try:
         array = _map(path, where)
-    except (ValueError, EOFError, SyntaxError, TokenError, BadImage, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         raise UserError(f"{where} cannot be read as an array of numbers ({error}); save it anew with np.save") from None
     except FileNotFoundError:
         raise UserError(f"{where} does not exist; correct it, or put the file there") from None
@@ -86,5 +88,7 @@ def _map(path: Path, where: str) -> NDArray[Any]:
 
 
 def _load(path: Path) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("an .npz file in its place")
     return array

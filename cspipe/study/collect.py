@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cspipe.config.workload import costs, path_flop
+from cspipe.config.workload import costs, path_flop, sample_flop
 from cspipe.runtime.git import git
 from cspipe.runtime.records import find_here
 from cspipe.study.clone import Clone
@@ -56,7 +56,7 @@ def _sampled(clone: Clone, cell: Cell, ref: str, variant: str) -> Sampled:
         scores=scores_of(metrics),
         compensate_seconds=_record(clone, fitted).get("seconds") if fitted else None,
         sample_seconds=_record(clone, provenance["samples_sha256"]).get("seconds"),
-        flop=(main.forward + (module.forward if fitted else 0)) * cell.params.variants[variant].count,
+        flop=sample_flop(cell.params.variants[variant], main, module),
     )
 
 

@@ -186,6 +186,8 @@ def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
             tree = dict(base)
             for kind, chosen in (("rows", changes), ("points", study.points.get(point or "", {}))):
                 owner = f"{file}: {kind}.{row if kind == 'rows' else point}"
+                if kind == "points" and ROW_VARIANTS in chosen:
+                    raise UserError(f"{owner}: {ROW_VARIANTS} cannot be changed here; name them in the study or a row")
                 if "seed" in chosen:
                     raise UserError(f"{owner}: seed cannot be changed here; `seeds` has them")
                 tree = set_keys(tree, {key: chosen[key] for key in chosen if key != ROW_VARIANTS}, owner)

@@ -28,6 +28,8 @@ and the machine. [What misled us](../misled.md) tells how an earlier verdict wen
 FIRST = "few-steps"
 """The study whose figure stands on top of the README: score against images and against time."""
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
+BAR = r"\|"
+"""In a cell of a table, such as that of |exposure_50|."""
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
 
 
@@ -171,7 +173,8 @@ def overview(studies: Sequence[Results], findings: str) -> str:
 def _claims(results: Results) -> str:
     """The section of a study: its question, command and data, then a row for each claim."""
     study = results.study
-    rows = [(claim.text, decide(claim, results), written(claim, results)) for claim in study.claims]
+    decided = [(claim.text, decide(claim, results), written(claim, results)) for claim in study.claims]
+    rows = [(text, f"**{verdict.word}**", f"{verdict.numbers}{late}") for text, verdict, late in decided]
     lines = [
         f"## {results.name}",
         "",
@@ -179,7 +182,7 @@ def _claims(results: Results) -> str:
         "",
         "| claim | verdict | numbers |",
         "|---|---|---|",
-        *(f"| {text} | **{verdict.word}** | {verdict.numbers}{late} |" for text, verdict, late in rows),
+        *(f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows),
         "",
     ]
     return "\n".join(lines)

@@ -138,7 +138,4 @@ def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]
     """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
     means = [float(np.mean(each)) for each in values]
     best = int(np.argmin(means) if lower else np.argmax(means))
-    return [
-        place == best or (len(each) > 1 and difference(each, values[best]).may_be_zero)
-        for place, each in enumerate(values)
-    ]
+    return [difference(each, values[best]).may_be_zero for each in values]

@@ -22,6 +22,12 @@ def test_work_of_the_stages_is_that_of_the_counted_nets() -> None:
     assert found["sample@ddim-100"].flop == pytest.approx(512 * 100 * main.forward)
 
 
+def test_the_fit_of_c_is_left_out_where_the_number_of_images_is_not_known() -> None:
+    done = CliRunner().invoke(app, ["plan", "fsg-deocclude"], catch_exceptions=False)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["train", "sample@ddim-100"]
+    assert "compensate: not known, as how many images fsg has" in done.stdout
+
+
 @pytest.mark.parametrize("device", [*CARDS, pytest.param("measured", marks=pytest.mark.slow)])
 def test_every_stage_has_a_line_that_says_where_the_speed_is_from(device: str) -> None:
     done = CliRunner().invoke(app, ["plan", "demo", "--device", device])

@@ -19,9 +19,10 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from cspipe.cli.serve import LARGEST, STRANGERS, Handler, Server, Studio
+from cspipe.cli.serve import LARGEST, STRANGERS, Handler, Server, Studio, serve
 from cspipe.config.params_file import load_params
 from cspipe.runtime.device import open_device
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import FILE
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
@@ -69,6 +70,15 @@ def test_nobody_else_draws(wrong: dict[str, str], tmp_path: Path) -> None:
         assert ask(server, "POST", "/draw", b"{}", **wrong).status == 403
         if "Content_Length" not in wrong:
             assert ask(server, "GET", "/model", **wrong).status == 403
+
+
+def test_before_a_training_it_says_what_is_missing(
+    small: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(small))
+    with pytest.raises(UserError, match="run `dvc repro train`"):
+        serve()
 
 
 def test_a_body_as_deep_as_no_page_sends_is_one_line(tmp_path: Path) -> None:

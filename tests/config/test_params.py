@@ -30,6 +30,7 @@ def refuse(changes: Tree) -> str:
 
 
 REPAINT = {"rounds": 2, "masks": ["half"]}
+BOXES = {"rounds": 2, "masks": ["box"]}
 CAPPED = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": 0.3}
 SEVERAL = {"name": "several", "of": [CAPPED, {"name": "epsilon_scaling", "base": 1.0, "slope": 0.0}]}
 REFUSED = [
@@ -59,6 +60,7 @@ REFUSED = [
     ({"variants.ddim-100.snapshot": 16000}, "variants.ddim-100.snapshot", "train.snapshots"),
     ({"variants.cs-10.snapshot": 16000, "train.snapshots": [16000]}, "variants.cs-10", "compensation"),
     ({"variants.ddim-100.sampler": "ipndm", "variants.ddim-100.repaint": REPAINT}, "repaint", "ddim or ddpm or heun"),
+    ({"variants.ddim-100.repaint": REPAINT, "variants.cs-10.repaint": BOXES}, "variants.cs-10.repaint.masks", "box"),
     ({"variants.cs-10.sampler": "fitted"}, "variants.cs-10", "sampler fitted"),
     ({"variants.ddim-100.sampler": "fitted", "task": "inpaint"}, "variants.ddim-100.sampler", "fitted"),
     ({"model.channels": 40}, "model.channels", "40"),
@@ -140,6 +142,12 @@ def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("seed: [1")
     with pytest.raises(ParamsError, match=r"params\.yaml: not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_key_that_a_section_has_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1\ntrain:\n  images: 5\n  batch: 2\n  images: 7\n")
+    with pytest.raises(ParamsError, match="line 3: images stands in its section once more"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -11,8 +11,9 @@ from cspipe.compensation import COMPENSATORS
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
-from cspipe.config.workload import Cost, costs, derived, path_flop
+from cspipe.config.workload import Cost, costs, derived, path_flop, sample_flop
 from cspipe.data.conditions import condition_channels
+from cspipe.exchange.draw import variant_of
 from cspipe.runtime.registry import names_in
 from tests.conftest import MODELS, Tree
 
@@ -85,3 +86,24 @@ def test_path_of_a_method_costs_its_passes_for_its_share(
     keys = {f"train.compensation.{key}": value for key, value in changes.items()}
     main, module = (Cost(0, forward, 0, 0) for forward in (100, 10))
     assert path_flop(params({"train.method": method, **keys}), main, module) == pytest.approx(expected, abs=1)
+    told = params({"train.method": method, **keys, "diffusion.self_condition": True})
+    assert path_flop(told, main, module) == pytest.approx(expected + 50, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "compensated", "keys", "expected"),
+    [
+        ("ddim", True, {}, 1100),
+        ("ddim", False, {}, 1000),
+        ("heun", False, {}, 1900),
+        ("heun", True, {"terminal": "mean"}, 1980),
+        ("ddim", False, {"terminal": "mean", "repaint": {"rounds": 3, "masks": ["half"]}}, 2700),
+        ("ddim", False, {"correction": {"name": "epsilon_scaling", "base": 1.005, "slope": 0.0}}, 1000),
+    ],
+)
+def test_a_sample_costs_the_calls_of_its_sampler(
+    sampler: str, compensated: bool, keys: dict, expected: int
+) -> None:  # fmt: skip
+    """Heun's last step of ten asks the net once, a mean image saves the first call, only C costs what C does."""
+    main, module = (Cost(0, forward, 0, 0) for forward in (100, 10))
+    assert sample_flop(variant_of(sampler, 10, compensated, **keys), main, module) == expected

@@ -38,3 +38,17 @@ def test_draws_our_compensated_images(
             x, _ = session.run(None, {"x_t": x, **times})
         expected = ours(models, noise(count), 5, compensated=True, terminal=terminal)
         torch.testing.assert_close(torch.from_numpy(x).clamp(-1, 1), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_net_told_of_its_input_and_its_estimate_takes_them(stored: Stored) -> None:
+    models = stored({"task": "inpaint", "diffusion.self_condition": True})
+    file, told = models.parent / "step.onnx", torch.rand(2, 4, 8, 8).round() * 2 - 1
+    assert "inputs x_t, t, s, told" in write_onnx(open_source(models / "main", models / "compensation"), file)
+    session, x = onnxruntime.InferenceSession(file), noise(2).numpy()
+    x0_hat = np.zeros_like(x)
+    for t, s in pairwise([10, 8, 6, 4, 2, 0]):
+        times = {"t": np.full(2, t), "s": np.full(2, s)}
+        x, x0_hat = session.run(None, {"x_t": x, **times, "told": np.concatenate([told.numpy(), x0_hat], 1)})
+    expected = ours(models, noise(2), 5, compensated=True, told=told)
+    torch.testing.assert_close(torch.from_numpy(x).clamp(-1, 1), expected, rtol=0, atol=1e-4)

@@ -100,6 +100,12 @@ def test_transparency_shows_white() -> None:
     assert (decode(saved(palette, transparency=0), RGB) == np.array([0, 0, 255])[:, None, None]).all()
     assert (decode(saved(palette, transparency=1), RGB) == 255).all()
 
+    for depth, row in ((2, b"\x6c\x6c"), (4, b"\x37\x37\x37\x37"), (8, bytes([3, 7] * 4))):  # greys 1 2 3 0, 3 7, 3 7
+        key = row[0] >> 8 - depth
+        grey = decode(png(8, 8, depth, 0, (b"\0" + row) * 8, chunk(b"tRNS", struct.pack(">H", key))), GREY)[0]
+        plain = decode(png(8, 8, depth, 0, (b"\0" + row) * 8), GREY)[0]
+        assert (grey == np.where(plain == plain[0, 0], 255, plain)).all()
+
     keyed = Image.new("RGB", (8, 8), (9, 9, 9))
     assert (decode(saved(keyed, transparency=(9, 9, 9)), RGB) == 255).all()
 
@@ -115,6 +121,8 @@ def test_what_is_no_image_is_refused() -> None:
     assert "not readable" in reason(b"hello")
     assert "not readable" in reason(saved(NOISE, "GIF"))
     assert "not readable" in reason(saved(NOISE, "TIFF"))
+    more_than_a_palette_holds = chunk(b"PLTE", bytes(48)) + chunk(b"tRNS", bytes(300))
+    assert "palette index" in reason(png(8, 8, 8, 3, (b"\0" + bytes(8)) * 8, more_than_a_palette_holds))
 
 
 @pytest.mark.parametrize(

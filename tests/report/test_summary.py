@@ -10,6 +10,7 @@ from cspipe.config.params import Params
 from cspipe.report.collect import collect
 from cspipe.report.results import VariantResult
 from cspipe.report.summary import leaders, module_effects, module_helps, text_table, verdict
+from cspipe.sampling.settings import Repaint
 from cspipe.stages import report as stage
 from tests.report.conftest import VARIANTS
 
@@ -113,3 +114,17 @@ def test_effect_of_the_module_between_twins(results: list[VariantResult]) -> Non
     assert module_effects(worse) == [f"{what} rises from 39.1 ± 2.1 to 60.0 ± 1.0."]
     tied = [results[0], scored(results[1], 0.04, 0.001)]
     assert module_effects(tied) == [f"{what} is 40.0 ± 1.0 instead of 39.1 ± 2.1: a tie."]
+
+
+def test_a_variant_that_repaints_is_no_twin_of_one_that_does_not(results: list[VariantResult]) -> None:
+    repaints = results[1].settings.model_copy(update={"repaint": Repaint(rounds=2, masks=["half"])})
+    assert module_effects([results[0], replace(results[1], settings=repaints)]) == []
+
+
+def test_a_variant_that_repaints_is_ranked_only_beside_others_that_do(results: list[VariantResult]) -> None:
+    """Most of its pixels are real ones."""
+    half = Repaint(rounds=2, masks=["half"])
+    fills = [replace(each, settings=each.settings.model_copy(update={"repaint": half})) for each in results[1:3]]
+    assert [each.name for each in leaders([results[0], *fills])] == ["zz-plain"]
+    assert verdict([results[0], *fills], results[0].metrics.bracket, REAL).startswith("zz-plain scores KID 39.1")
+    assert [each.name for each in leaders(fills)] == ["cs-100"]

@@ -92,3 +92,9 @@ def test_what_it_expects_is_told(tmp_path: Path, opened: Open) -> None:
             opened(tmp_path / name)
         assert "occluded/0001.png and clean/0001.png" in str(error.value)
         assert "celebahq256_occluded" in str(error.value)
+
+
+def test_pairs_of_another_format_are_told(tree: Path, opened: Open) -> None:
+    for half in ("clean", "occluded"):
+        (tree / half / "a" / "900.gif").touch()
+    assert opened(tree).facts["other_kinds"] == "2 GIF"

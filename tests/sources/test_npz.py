@@ -91,6 +91,13 @@ def test_what_is_no_array_of_images(tmp_path: Path, opened: Open) -> None:
     np.save(tmp_path / "cut.npy", COLOUR)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-1])
     assert "cannot be read" in complaint("cut.npy")
+    np.savez(tmp_path / "one.npz", COLOUR)
+    (tmp_path / "renamed.npy").write_bytes((tmp_path / "one.npz").read_bytes())
+    assert "an .npz file in its place" in complaint("renamed.npy")
+    locked = bytearray((tmp_path / "one.npz").read_bytes())
+    locked[6] = locked[locked.index(b"PK\x01\x02") + 8] = 1
+    (tmp_path / "locked.npz").write_bytes(locked)
+    assert "encrypted" in complaint("locked.npz")
     (tmp_path / "x.mat").write_bytes(b"")
     assert "neither .npy nor .npz" in complaint("x.mat")
     np.save(tmp_path / "empty.npy", COLOUR[:0])

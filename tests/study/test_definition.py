@@ -59,6 +59,7 @@ def test_a_folder_whose_name_is_none_of_a_reference_is_no_study(tmp_path: Path, 
         ({"points": {"96": {}, "48": {}}, "claims": []}, "points must ascend: 96, 48"),
         ({"rows": {"a": {"variants": None}}, "claims": []}, "rows.a.variants: a list of names of variants, not None"),
         ({"rows": {"a": {"variants": "ab"}}, "claims": []}, "rows.a.variants: a list of names of variants, not 'ab'"),
+        ({"points": {"48": {"variants": ["cs-10"]}}, "claims": []}, "points.48: variants cannot be changed here"),
         ({"rows": {"a-48": {}, "a": {}}, "points": {"48": {}, "48-48": {}}, "claims": []}, "two cells are named"),
     ],
 )

@@ -1,10 +1,12 @@
 """The page of a study and that of all claims, from results alone."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cspipe.runtime.errors import UserError
+from cspipe.study.definition import Study
 from cspipe.study.pages import FINDINGS, overview, page, write_pages
 from cspipe.study.results import RESULTS, read_results
 from tests.study.conftest import Make
@@ -45,6 +47,19 @@ def test_every_claim_has_a_row_with_its_verdict_and_the_main_study_stands_first(
     assert [row.split("|")[2].strip() for row in rows] == ["**not held**", "**held**"]
     assert text.index("Found.") < text.index("(few-steps.png)") < text.index("## few-steps") < text.index("## made")
     assert "`uv run cspipe study made --jobs 2`" in text
+
+
+def test_a_bar_in_a_claim_or_its_numbers_begins_no_cell(made: Make) -> None:
+    claim = {**CLAIM, "text": "|bias| falls", "score": "exposure_50"}
+    results = made({("plain", None): [10.0, 10.1], ("cs", None): [9.0, 9.1]}, [CLAIM])
+    for cell in results.cells:
+        cell.variants["ddim-10"].scores["exposure_50"] = 0.1
+    study = Study.model_validate(results.study.model_dump() | {"scores": ["exposure_50"], "claims": [claim]})
+    lines = overview([results.model_copy(update={"study": study})], "").splitlines()
+    (row,) = [line for line in lines if "bias" in line]
+    assert len(re.split(r"(?<!\\)\|", row)) == 5
+    assert r"| \|bias\| falls |" in row
+    assert r"| \|exposure_50\| of cs minus" in row
 
 
 def test_overview_is_made_of_what_lies_in_the_folder_and_damage_is_named(made: Make, tmp_path: Path) -> None:

@@ -87,4 +87,4 @@ def test_best_has_all_that_tie_with_it() -> None:
     lines = [[5.0, 6.0, 7.0], [5.5, 5.6, 7.2], [9.0, 10.0, 11.0]]
     assert best_with_ties(lines, lower=True) == [True, True, False]
     assert best_with_ties(lines, lower=False) == [False, False, True]
-    assert best_with_ties([[5.0], [6.0]], lower=True) == [True, False]
+    assert best_with_ties([[5.0], [6.0], [5.0]], lower=True) == [True, False, True]
