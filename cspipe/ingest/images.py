@@ -1,6 +1,7 @@
 """One image, from a file's bytes to uint8 pixels of the size that is asked for.
 
-A file is either shown rightly or refused with a reason; a damaged one never becomes black or grey pixels.
+A file is either shown rightly or refused with a reason; a damaged one never becomes black or grey pixels. But for what
+is damaged inside of a JPEG: libjpeg fills it in, and Pillow hides its warning.
 """
 
 from __future__ import annotations
