@@ -147,6 +147,17 @@ def test_a_folder_is_complete_without_this_package(stored: Stored, tmp_path: Pat
     torch.testing.assert_close(torch.load(tmp_path / "x.pt") * 2 - 1, expected, rtol=0, atol=1e-4)
 
 
+def test_half_precision_is_autocast(stored: Stored) -> None:
+    folder = export(stored({}), compensated=True)
+    pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+    exact = theirs(pipe, noise(), 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = theirs(pipe, noise(), 5)
+    assert 0 < float((half - exact).abs().max()) < 0.1
+    with pytest.raises(ValueError, match="float32"):
+        theirs(pipe.to(torch.bfloat16), noise(), 5)
+
+
 @pytest.mark.slow
 def test_a_stock_net_with_a_mean_image_is_still_one_of_diffusers(stored: Stored) -> None:
     models = stored({"model": STOCK["adm"], "diffusion.prediction": "eps"}, mean=True)

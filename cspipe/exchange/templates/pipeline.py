@@ -42,8 +42,10 @@ class CompensatedPipeline(DiffusionPipeline):
 
         compensation: factor on w = kappa, 0 for plain DDIM. latents: noise (N, C, H, W) in place of the generator's.
         condition: (N, K, H, W) in [-1, 1] for a net that was trained with one. With a `mean` that image is the
-        estimate at the first step, which is not compensated.
+        estimate at the first step, which is not compensated. Raises ValueError for nets in half precision.
         """
+        if self.unet.dtype != torch.float32:  # which would round their times
+            raise ValueError("the nets are in half precision; load them in float32 and call this under torch.autocast")
         T, size, device = self.config.native_steps, self.unet.config.sample_size, self._execution_device
         steps = min(num_inference_steps, T)
         path = [round(T * (steps - i) / steps) for i in range(steps + 1)]
