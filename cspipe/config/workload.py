@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 
 from cspipe.config.params import Params
 from cspipe.data.conditions import condition_channels
@@ -39,6 +39,9 @@ NOTES = (
     "activations are what autograd keeps for the backward pass, in float32; bfloat16 keeps less",
     "not counted: the module, what single operations need for themselves, CUDA's own and unused parts of its blocks",
 )
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+flop_registry.update({ATTENTION: sdpa_flop, ATTENTION_BACKWARD: sdpa_backward_flop})  # torch 2.12 lacks them
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class FusedAttention(TorchFunctionMode):
     ) -> Any:  # fmt: skip
         """Torch's hook, called in place of every function."""
         if func is scaled_dot_product_attention:
-            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, **(kwargs or {}))[0]
+            return ATTENTION(*args, **(kwargs or {}))[0]
         return func(*args, **(kwargs or {}))
 
 

@@ -53,8 +53,8 @@ def noise(count: int = 2) -> Tensor:
 def theirs(pipe: DiffusionPipeline, x_T: Tensor, steps: int, **options: object) -> Tensor:
     pipe.set_progress_bar_config(disable=True)
     seeds = torch.Generator().manual_seed(5)
-    images = pipe(len(x_T), seeds, num_inference_steps=steps, output_type="pt", **options).images
-    return images * 2 - 1
+    images = pipe(len(x_T), seeds, num_inference_steps=steps, output_type="np", **options).images
+    return torch.from_numpy(images).permute(0, 3, 1, 2) * 2 - 1
 
 
 @pytest.mark.parametrize(
