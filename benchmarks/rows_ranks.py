@@ -36,7 +36,7 @@ def sharing(budget_seconds: float) -> dict[str, Any]:
     batch = _demo(1).train.batch
     alone, shared = (batch / statistics.median(seconds) for seconds in spent.values())
     return {
-        "work": "training step shared by two, 16 px", "unit": "images/s", "ours": shared, "peer": 2 * alone,
+        "work": "training step shared by two processes, 16 px", "unit": "images/s", "ours": shared, "peer": 2 * alone,
         "peer_name": "twice one", "ratio": shared / (2 * alone), "goal": ">= 0.9", "runs": len(spent[1]),
     }  # fmt: skip
 
