@@ -85,8 +85,8 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     assert process.exitcode == 0, (tmp_path / "told.txt").read_text()[-2000:]
     rows = [json.loads(line) for line in told.read_text().splitlines()]
     grown = {key: rows[-1][key] - rows[WARM][key] for key in rows[0]}
-    # gaps between what is used come and go: the least of twenty is what is held
-    grown["memory"] = min(row["memory"] for row in rows[-WARM:]) - min(row["memory"] for row in rows[WARM : 2 * WARM])
+    # gaps between what is used, of 30 MB, are given back now and then: the most of twenty has them, early and late
+    grown["memory"] = max(row["memory"] for row in rows[-WARM:]) - max(row["memory"] for row in rows[WARM : 2 * WARM])
     figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
     assert grown.pop("memory") < 40 * 2**20
     assert grown.pop("used") < 8 * 2**20  # seen: one step of 3.8 MB, and else not a kilobyte
