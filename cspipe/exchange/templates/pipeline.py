@@ -52,8 +52,7 @@ class CompensatedPipeline(DiffusionPipeline):
         shape = (batch_size, self.config.channels, size, size)
         x = randn_tensor(shape, generator=generator, device=device) if latents is None else latents.to(device)
         told = [] if condition is None else [condition.to(x)]
-        signals, noises = self._levels()
-        x0 = torch.zeros_like(x)
+        (signals, noises), x0 = self._levels(), torch.zeros_like(x)
         for t, s in self.progress_bar(list(pairwise(path))):
             signal, noise, time = signals[t], noises[t], torch.tensor(t * (1000 / T) - 1, device=device)
             if given := t == T and self.mean is not None:
