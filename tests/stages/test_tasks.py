@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.data.shards import open_split
+from cspipe.study.collect import scores_of
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage, stages
 
@@ -84,6 +85,8 @@ def test_every_family_is_tried_on_the_same_pictures_and_scored_apart(inpainted: 
         assert set(scores) == {"all", "half", "box", "own"}
         assert set(scores["all"]) == {"psnr", "ssim", "l1", "efflite0_distance"}
         assert all(value["low"] <= value["mean"] <= value["high"] for value in scores["all"].values())
+    metrics = json.loads((inpainted / f"metrics/{VARIANT}.json").read_text())
+    assert set(metrics["truth"]) < set(scores_of(metrics))  # a study may name each
 
 
 def test_report_and_terminal_tell_the_scores_against_the_truth(inpainted: Path) -> None:
