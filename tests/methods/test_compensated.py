@@ -64,6 +64,15 @@ def test_a_net_is_one_step_behind(steps: int, plain: float, compensated: float) 
     assert shares == pytest.approx([plain, compensated], abs=5e-4)
 
 
+def test_c_can_undo_it_in_sampling() -> None:
+    """Fit to the net of compensated training on forward states, C makes its estimates those of plain training."""
+    best, behind = trained(10, VARIANCE)
+    x0 = UNIT * VARIANCE**0.5
+    for t, d in behind.items():
+        x0_hat = d * add_noise(x0, EPS, at(t), cosine_schedule(10))
+        assert d + linear(x0_hat, x0 - x0_hat) * d == pytest.approx(best[t])
+
+
 @pytest.mark.parametrize(
     ("variance", "ten", "hundred", "two_steps"),
     [(0.25, 0.65, 0.10, 1.74), (0.1, 0.75, 0.12, 1.80), (0.04, 0.84, 0.14, 1.59), (0.01, 0.60, 0.11, 0.89)],
