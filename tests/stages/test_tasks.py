@@ -1,6 +1,7 @@
 """Inpainting and de-occlusion by the real stages: what is given stays, what is scored was held out."""
 
 import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from cspipe.config.params_file import parse_params
 from cspipe.data.shards import open_split
 from cspipe.study.collect import scores_of
+from cspipe.study.definition import Cell
 from tests.conftest import Tree, change
 from tests.stages.conftest import new_clone, stage, stages
 
@@ -107,6 +110,23 @@ def test_occluded_pictures_are_held_out_pairs(deoccluded: Path) -> None:
     assert not seen & {picture.tobytes() for picture in (*test.gather(np.arange(len(test))), *inputs)}
     assert set(paired(deoccluded)["result"]) == {"all"}
     assert paired(deoccluded)["input"]["all"]["psnr"]["mean"] < 50
+
+
+def test_error_in_holes_is_variance_and_the_rest(inpainted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path("studies/inpaint/variance.py")
+    monkeypatch.chdir(inpainted)
+    tree = yaml.safe_load(Path("params.yaml").read_text())
+    cell = Cell("a", "cs", None, 0, (VARIANT,), tree, parse_params(tree, "params.yaml"))
+    ((variant, numbers),) = script["measure"](cell, inpainted)
+    assert variant == VARIANT
+    assert numbers["variance"] > 0
+    assert numbers["error"] == pytest.approx(numbers["variance"] + numbers["rest"])
+    assert numbers["psnr_of_mean"] > numbers["psnr"]
+    draws = np.random.Generator(np.random.PCG64(0)).normal(140, 10, (8, 1000, 1, 2, 2)).round().astype(np.uint8)
+    truths, holes = np.full((1000, 1, 2, 2), 120, np.uint8), np.ones((1000, 1, 2, 2), np.bool_)
+    parts = script["split"](draws, truths, holes)
+    assert parts["variance"] == pytest.approx((10 / 127.5) ** 2, rel=0.05)
+    assert parts["rest"] == pytest.approx((20 / 127.5) ** 2, rel=0.05)  # the square of the bias
 
 
 @pytest.mark.slow
