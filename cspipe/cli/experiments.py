@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -53,7 +53,7 @@ def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
     workspace, *rows = json.loads(dvc_output(root, "exp", "show", "--json", "--num", str(commits)))
     groups = [[_experiment(row), *_derived(row)] for row in rows]
     if groups:
-        here, head = _experiment(workspace), groups[0][0]
+        here, head = replace(_experiment(workspace), name="workspace"), groups[0][0]
         groups[0][1:1] = [here] if (here.params, here.scores) != (head.params, head.scores) else []
     return groups
 
@@ -89,7 +89,7 @@ def table(groups: Sequence[Sequence[Experiment]]) -> Table:
     """
     shown = Table(box=SIMPLE_HEAD, show_edge=False)
     shown.add_column("experiment", no_wrap=True)
-    shown.add_column("what differs")
+    shown.add_column("what differs", overflow="fold")  # the value is at the end
     shown.add_column("variant", no_wrap=True)
     for score in ("KID x1000", "Frechet"):
         shown.add_column(score, justify="right", no_wrap=True)

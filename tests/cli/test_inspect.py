@@ -79,6 +79,7 @@ def test_experiments_are_named_whole_without_the_code_that_a_choice_brings(monke
     assert "workspace" in said
     assert "cspipe.nets" in said
     assert "cspipe.sources" not in said
+    assert said.count("b") == 60, "a value is folded, not cut"
 
 
 @pytest.mark.slow

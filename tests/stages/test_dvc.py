@@ -91,6 +91,7 @@ def test_experiments_run_and_queue(clone: Path) -> None:
 def test_experiments_are_compared_in_a_terminal(clone: Path) -> None:
     for name, subsets in (("few", 5), ("more", 7)):
         run_in(clone, "dvc", "exp", "run", "-n", name, "-S", f"evaluate.kid_subsets={subsets}", "evaluate@ddim-100")
+    assert " workspace " in run_in(clone, "cspipe", "experiments").stdout
     run_in(clone, "git", "checkout", "-q", ".")
     lines = run_in(clone, "cspipe", "experiments").stdout.splitlines()
     assert max(map(len, lines)) <= 80
