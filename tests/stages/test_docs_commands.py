@@ -1,4 +1,4 @@
-"""The blocks of the documentation that need neither a server nor files of one's own, run in a finished clone."""
+"""What of the documentation needs neither a server nor files of one's own, run in a finished clone."""
 
 import sys
 from pathlib import Path
@@ -27,3 +27,13 @@ def test_blocks_run_one_after_the_other(page: str, clone: Path) -> None:
         if kind == "python" and "import dnnlib" not in block:  # EDM's own code
             run_in(clone, sys.executable, "-c", block)
     assert ran
+
+
+@pytest.mark.slow
+def test_the_notebook_ends_with_images_of_the_model(clone: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(clone / "docs/tour.ipynb", 4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": clone}}).execute()
+    assert "image/png" in notebook.cells[-1].outputs[0].data
