@@ -28,7 +28,7 @@ from cspipe.runtime.storage_errors import explained
 from cspipe.runtime.wording import printable, readable_seconds
 
 PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
-    "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "compensation module",
+    "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "net C",
     "start_sha256": "main model", "samples_sha256": "samples", "data_sha256": "images",
     "reference_sha256": "reference images",
 }  # fmt: skip

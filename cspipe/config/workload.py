@@ -37,7 +37,7 @@ COPIES = 5
 NOTES = (
     "a multiplication and an addition are 2 FLOP; convolutions, linear layers and attention are counted",
     "activations are what autograd keeps for the backward pass, in float32; bfloat16 keeps less",
-    "not counted: the module, what single operations need for themselves, CUDA's own and unused parts of its blocks",
+    "not counted: C, what single operations need for themselves, CUDA's own and unused parts of its blocks",
 )
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward

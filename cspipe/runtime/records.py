@@ -25,7 +25,7 @@ FOLDER = Path(".cspipe/lineage")
 RECORDED = ("models/", "samples/", "metrics/")
 KINDS = (".safetensors", ".npy", ".json")
 KIND_BY_FACT = {
-    "samples_sha256": "metrics", "variant": "samples", "main_sha256": "compensation module", "data_sha256": "main model"
+    "samples_sha256": "metrics", "variant": "samples", "main_sha256": "net C", "data_sha256": "main model"
 }  # fmt: skip
 LOCAL = LocalFileSystem()
 Facts = Mapping[str, Any]

@@ -30,7 +30,7 @@ FIRST = "few-steps"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
 BAR = r"\|"
 """In a cell of a table, such as that of |exposure_50|."""
-COSTS = ("parameters", "GFLOP/image", "images", "train s", "module s", "sample s")
+COSTS = ("parameters", "GFLOP/image", "images", "train s", "C s", "sample s")
 
 
 def write_pages(results: Results, root: Path) -> Path:
@@ -98,8 +98,8 @@ def notes(results: Results) -> list[str]:
         f"N = {setting.images:,} of each side of a comparison; features of {features}.",
         f"Data: {setting.data}.",
         "GFLOP/image: forward and backward pass of the main net for an image in training, with what the "
-        "path of its method adds on average. Seconds: mean over seeds, of training, of fitting the "
-        "module that the samples need, and of drawing all samples of a cell.",
+        "path of its method adds on average. Seconds: mean over seeds, of training, of fitting the net C "
+        "that the samples need, and of drawing all samples of a cell.",
         f"Command: `{_command(results)}`, commit {setting.commit[:12]}, "
         f"{readable_seconds(setting.wall_seconds)} of wall-clock.",
         *([_on_claims(results)] if study.claims else []),

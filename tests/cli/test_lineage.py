@@ -78,7 +78,7 @@ def test_metrics_lead_back_to_samples_models_images_and_commit(made_at: str) -> 
     main, module, samples, reference = metrics.made_from
     assert (samples.kind, samples.place, samples.facts["images"]) == ("samples", str(SAMPLES), 6)
     assert (main.kind, main.place, main.facts["images_seen"]) == ("main model", str(MAIN), 96)
-    assert (module.kind, module.made_from[1].sha256) == ("compensation module", sha256_file(MAIN))
+    assert (module.kind, module.made_from[1].sha256) == ("net C", sha256_file(MAIN))
     assert (reference.kind, reference.facts["source"], reference.facts["split"]) == (
         "reference images",
         "avatars",
@@ -101,7 +101,7 @@ def test_a_copy_is_found_by_its_hash_or_says_itself(tmp_path: Path) -> None:
     assert (model.kind, model.facts["seed"], model.commits) == ("main model", 3, {"train": ""})
     samples = trace(str(tmp_path / "samples_npy"), Path())  # by the metrics that scored them
     assert [samples.facts["variant"], *(parent.kind for parent in samples.made_from)] == [
-        "cs-10", "main model", "compensation module",
+        "cs-10", "main model", "net C",
     ]  # fmt: skip
     assert "no record of it" in text(samples)
 
