@@ -17,7 +17,6 @@ import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,18 +105,22 @@ def measure_all(root: Path, name: str) -> Iterator[Line]:
 
 
 def summary(lines: Sequence[Line]) -> Iterator[str]:
-    """A Markdown table: means over seeds, and what each line differs from the first one of its point."""
+    """A Markdown table: means over seeds, and what each row differs from the first one at its point."""
     yield f"| | {' | '.join(NUMBERS)} | error - first | variance - first | rest - first |"
     yield "|---|" + "---:|" * (len(NUMBERS) + 3)
-    key = lambda line: (str(line["point"]), str(line["row"]), str(line["variant"]))  # noqa: E731
-    found = {place: list(group) for place, group in groupby(sorted(lines, key=key), key)}
-    firsts = {point: next(k for k in map(key, lines) if k[0] == point) for point in {k[0] for k in found}}
-    for place in dict.fromkeys(map(key, lines)):
-        columns = {number: [float(line[number]) for line in found[place]] for number in NUMBERS}
-        first = {number: [float(line[number]) for line in found[firsts[place[0]]]] for number in NUMBERS}
-        cells = [_text(interval(columns[number])) for number in NUMBERS]
-        cells += [_text(difference(columns[number], first[number])) for number in NUMBERS[:3]]
-        yield f"| {' / '.join(filter(None, place))} | {' | '.join(cells)} |"
+    places: dict[tuple[str, str, str], list[Line]] = {}
+    for line in lines:
+        places.setdefault((str(line["point"]), str(line["row"]), str(line["variant"])), []).append(line)
+    firsts: dict[str, list[Line]] = {}
+    for place, seeds in places.items():
+        first = firsts.setdefault(place[0], seeds)
+        means = [interval(_column(seeds, number)) for number in NUMBERS]
+        gains = [difference(_column(seeds, number), _column(first, number)) for number in NUMBERS[:3]]
+        yield f"| {' / '.join(filter(None, place))} | {' | '.join(map(_text, means + gains))} |"
+
+
+def _column(lines: Sequence[Line], number: str) -> list[float]:
+    return [float(line[number]) for line in lines]
 
 
 def _text(found: Interval) -> str:
