@@ -2,6 +2,7 @@
 
 `uv run python docs/figures.py step`: docs/step.png, from the formulas alone.
 `uv run python docs/figures.py first-step`: docs/first-step.png, from the formulas and docs/results/few-steps.json.
+`uv run python docs/figures.py inpaint-variance`: docs/inpaint-variance.png, from docs/results/inpaint-variance.tsv.
 `uv run python docs/figures.py first-estimate TO_T BELOW`: docs/first-estimate.png, from two models/main: one trained up
 to T, one below it.
 `uv run python docs/figures.py one-step-behind PLAIN COMPENSATED`: docs/one-step-behind.png, from the folders of two
@@ -15,6 +16,7 @@ finished runs, of T = 10, and docs/results/one-step-behind.json.
 from __future__ import annotations
 
 import base64
+import csv
 import itertools
 import json
 import sys
@@ -41,6 +43,14 @@ from cspipe.study.statistics import interval
 
 COLUMNS, ROWS, SCALE, MARGIN, HEADING, NARROWEST = 6, 4, 3, 24, 34, 380
 TASK_ROWS, TASK_VARIANT = 7, "ddim-10"
+FILLED = {
+    ("plain", "ddim-10"): "plain",
+    ("own-step", "ddim-10"): "own steps, no C",
+    ("cs", "ddim-10"): "compensated",
+    ("plain", "ddim-2"): "plain, two steps",
+    ("more", "ddim-10"): "plain, 1.4 times as long",
+}
+"""Rows and variants of the study `inpaint`, in words."""
 
 
 def overview() -> dict[str, Image.Image]:
@@ -182,6 +192,27 @@ def one_step_behind_figure(plain: Path, compensated: Path) -> Figure:
     return figure
 
 
+def inpaint_variance_figure() -> Figure:
+    """The error in holes as bars, split into the variance of results and the rest, with the PSNR."""
+    with Path("docs/results/inpaint-variance.tsv").open(newline="") as file:
+        lines = list(csv.DictReader(file, delimiter="\t"))
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    for axes, point in zip(figure.subplots(1, 2, sharex=True, sharey=True), ("10", "100"), strict=True):
+        for (row, variant), label in FILLED.items():
+            chosen = [line for line in lines if (line["row"], line["point"], line["variant"]) == (row, point, variant)]
+            columns = ([float(line[key]) for line in chosen] for key in ("rest", "variance", "psnr"))
+            rest, variance, psnr = map(np.mean, columns)
+            axes.barh(label, rest, color="C0", label="error of the mean of many results")
+            axes.barh(label, variance, left=rest, color="C1", label="variance of results")
+            axes.text(rest + variance, label, f" {psnr:.2f} dB", va="center")
+        axes.set(title=f"mean square error in the holes, T = {point}", xlim=(0, 0.2), xticks=(0, 0.05, 0.1, 0.15))
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.invert_yaxis()
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[:2], labels[:2], loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
 def serve_page() -> bytes:
     """A screenshot of `cspipe serve`: nine compensated samples in 20 steps, and a stroke over the eyes of one."""
     from tests.cli.browser import browser
@@ -218,7 +249,7 @@ def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image
     return canvas
 
 
-FORMULAS = {"step": step_figure, "first-step": first_step_figure}
+FORMULAS = {"step": step_figure, "first-step": first_step_figure, "inpaint-variance": inpaint_variance_figure}
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in FORMULAS:

@@ -69,6 +69,12 @@ def test_figures_of_nets_are_drawn(small: Tree, tmp_path: Path) -> None:
         assert Image.open(tmp_path / "docs/serve.png").size == (1080, 735)
 
 
+def test_figure_of_committed_results_is_drawn(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
+    start("docs/figures.py", tmp_path, "inpaint-variance")
+    assert min(Image.open(tmp_path / "docs/inpaint-variance.png").size) > 100
+
+
 @pytest.mark.parametrize(
     "script",
     [pytest.param(name, marks=pytest.mark.slow if name == "benchmarks/__main__.py" else ()) for name in SCRIPTS],
