@@ -1,10 +1,10 @@
-"""Where the PSNR of a study of inpainting comes from: the mean square error in the holes, split in two.
+"""Where the PSNR of the study comes from: the mean square error in the holes, split in two.
 
-    uv run cspipe study inpaint && uv run python studies/inpaint/variance.py inpaint
+    uv run cspipe study inpaint && uv run python studies/inpaint/variance.py
 
 Every hole is filled eight times. The mean square error of a result is the variance of these eight, which a method can
 lower without knowing more, and the square error of their mean: what is left unknown, and the net's bias. Writes
-docs/results/NAME-variance.tsv, a line for each cell and variant, and prints the means over seeds with their 95 %
+docs/results/inpaint-variance.tsv, a line for each cell and variant, and prints the means over seeds with their 95 %
 intervals and the differences from the first row. In units of pixels from -1 to 1, in the holes alone.
 
 Written down before it ran on the seeds of the study, from a cell each of seed 2 (T = 10): nine tenths of what the rows
@@ -28,6 +28,7 @@ from cspipe.data.conditions import hole_of
 from cspipe.data.held_out import image_numbers
 from cspipe.evaluation.paired import psnr
 from cspipe.runtime.device import open_device
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.progress import Progress
 from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
@@ -40,12 +41,13 @@ from cspipe.study.definition import Cell, define
 from cspipe.study.results import RESULTS as PAGES
 from cspipe.study.statistics import Interval, difference, interval
 
-RESULTS = 8
-"""For each hole."""
+STUDY, RESULTS = "inpaint", 8
+"""Its name; results for each hole."""
 Measured = dict[str, float]
 Line = dict[str, str | float]
 KEYS = ("row", "point", "variant", "seed")
-NUMBERS = ("error", "variance", "rest", "psnr", "psnr_of_mean")
+ERRORS = ("error", "variance", "rest")
+NUMBERS = (*ERRORS, "psnr")
 
 
 def split(results: NDArray[np.uint8], truths: NDArray[np.uint8], holes: NDArray[np.bool_]) -> Measured:
@@ -54,13 +56,11 @@ def split(results: NDArray[np.uint8], truths: NDArray[np.uint8], holes: NDArray[
     pixels, truth = results / 127.5, truths / 127.5
     variance = pixels.var(0, ddof=1)
     rest = (pixels.mean(0) - truth) ** 2 - variance / len(results)
-    mean = np.rint(results.mean(0)).astype(np.uint8)
     return {
         "error": float(((pixels - truth) ** 2).mean(0)[inside].mean()),
         "variance": float(variance[inside].mean()),
         "rest": float(rest[inside].mean()),
         "psnr": float(np.mean([psnr(each, truths).mean() for each in results])),
-        "psnr_of_mean": float(psnr(mean, truths).mean()),
     }
 
 
@@ -86,11 +86,12 @@ def fill(sampler: Sampler, inputs: NDArray[np.uint8], seed: int, batch: int) -> 
     return np.concatenate([sampler(seeds[span], inputs[span]) for span in spans])
 
 
-def measure_all(root: Path, name: str) -> Iterator[Line]:
+def measure_all(root: Path) -> Iterator[Line]:
     """Lines of the table, cell by cell, of the experiments in this clone."""
-    study, known = define(root, name), experiments(root)
-    cells = [cell for cell in study.cells if cell.name in known]
-    with Progress(f"variance {name}", len(cells), unit="cells") as progress:
+    cells, known = define(root, STUDY).cells, experiments(root)
+    if missing := [cell.name for cell in cells if cell.name not in known]:
+        raise UserError(f"{len(missing)} of {len(cells)} cells are not here; run `uv run cspipe study {STUDY}` first")
+    with Progress(f"variance {STUDY}", len(cells), unit="cells") as progress:
         for cell in cells:
             with TemporaryDirectory() as folder:
                 files = DVCFileSystem(str(root), rev=known[cell.name])
@@ -106,8 +107,8 @@ def measure_all(root: Path, name: str) -> Iterator[Line]:
 
 def summary(lines: Sequence[Line]) -> Iterator[str]:
     """A Markdown table: means over seeds, and what each row differs from the first one at its point."""
-    yield f"| | {' | '.join(NUMBERS)} | error - first | variance - first | rest - first |"
-    yield "|---|" + "---:|" * (len(NUMBERS) + 3)
+    yield f"| | {' | '.join([*NUMBERS, *(f'{name} - first' for name in ERRORS)])} |"
+    yield "|---|" + "---:|" * len(NUMBERS + ERRORS)
     places: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
         places.setdefault((str(line["point"]), str(line["row"]), str(line["variant"])), []).append(line)
@@ -115,7 +116,7 @@ def summary(lines: Sequence[Line]) -> Iterator[str]:
     for place, seeds in places.items():
         first = firsts.setdefault(place[0], seeds)
         means = [interval(_column(seeds, number)) for number in NUMBERS]
-        gains = [difference(_column(seeds, number), _column(first, number)) for number in NUMBERS[:3]]
+        gains = [difference(_column(seeds, number), _column(first, number)) for number in ERRORS]
         yield f"| {' / '.join(filter(None, place))} | {' | '.join(map(_text, means + gains))} |"
 
 
@@ -127,11 +128,11 @@ def _text(found: Interval) -> str:
     return f"{found.mean:.4g} [{found.low:.4g}, {found.high:.4g}]"
 
 
-def main(name: str) -> None:
-    """Measure all cells of a study; write the table, print the summary."""
+def main() -> None:
+    """Measure all cells of the study; write the table, print the summary."""
     root = Path.cwd()
-    lines = list(measure_all(root, name))
-    with whole_file(root / PAGES / f"{name}-variance.tsv") as beside, beside.open("w", newline="") as file:
+    lines = list(measure_all(root))
+    with whole_file(root / PAGES / f"{STUDY}-variance.tsv") as beside, beside.open("w", newline="") as file:
         table = csv.DictWriter(file, (*KEYS, *NUMBERS), delimiter="\t", lineterminator="\n")
         table.writeheader()
         table.writerows(lines)
@@ -139,4 +140,7 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))
