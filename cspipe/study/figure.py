@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cspipe.report.charts import SOFT, png, set_scale
 from cspipe.study.definition import BETTER
@@ -70,6 +71,8 @@ def _dots(drawn: Figure, results: Results, rows: int) -> None:
     panels = drawn.subplots(rows, columns, squeeze=False).flat
     for place, (score, axes) in enumerate(zip(study.scores, panels, strict=False)):
         set_scale(axes, "x", "")
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set(title=f"{score} ({BETTER[score]} is better)", ylim=(len(names) - 0.5, -0.5))
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
