@@ -122,7 +122,7 @@ def card(
     for variant in scores:
         if (grid := Path("samples") / variant / "grid.png").exists():
             shutil.copyfile(grid, out / f"{variant}.png")
-    print(f"{out / 'README.md'}: the model of {MAIN}, {len(scores)} variants scored")
+    print(f"{out / 'README.md'}: the model of {MAIN}; scored: {', '.join(scores) or 'nothing'}")
 
 
 def _as_text(tree: Any) -> Any:
