@@ -14,9 +14,9 @@ Written down before it ran on the seeds of the study, from a cell each of seed 2
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -64,9 +64,8 @@ def split(results: NDArray[np.uint8], truths: NDArray[np.uint8], holes: NDArray[
     }
 
 
-def measure(cell: Cell, folder: Path) -> Iterator[tuple[str, Measured]]:
-    """Each variant of a cell, by name; `folder` has its nets and images, and becomes the current one."""
-    os.chdir(folder)
+def measure(cell: Cell) -> Iterator[tuple[str, Measured]]:
+    """Each variant of a cell, by name; its nets and images are in the current folder."""
     device = open_device(cell.params.compute)
     denoise, config = finished_denoiser(device, MAIN)
     for name in cell.variants:
@@ -98,10 +97,11 @@ def measure_all(root: Path) -> Iterator[Line]:
                 corrected = any(variant.correction for variant in cell.params.variants.values())
                 for output in (PREPARED, MAIN, *[COMPENSATION] * corrected):
                     files.get(str(output), str(Path(folder, output)), recursive=True)
-                for variant, numbers in measure(cell, Path(folder)):
-                    line: Line = dict(zip(KEYS, (cell.row, cell.point or "", variant, cell.seed), strict=True))
-                    yield line | {key: float(f"{value:.6g}") for key, value in numbers.items()}
-                os.chdir(root)
+                with chdir(folder):
+                    measured = list(measure(cell))
+            for variant, numbers in measured:
+                line: Line = dict(zip(KEYS, (cell.row, cell.point or "", variant, cell.seed), strict=True))
+                yield line | {key: float(f"{value:.6g}") for key, value in numbers.items()}
             progress.advance(1)
 
 

@@ -117,7 +117,7 @@ def test_error_in_holes_is_variance_and_the_rest(inpainted: Path, monkeypatch: p
     monkeypatch.chdir(inpainted)
     tree = yaml.safe_load(Path("params.yaml").read_text())
     cell = Cell("a", "cs", None, 0, (VARIANT,), tree, parse_params(tree, "params.yaml"))
-    ((variant, numbers),) = script["measure"](cell, inpainted)
+    ((variant, numbers),) = script["measure"](cell)
     assert variant == VARIANT
     assert numbers["variance"] > 0
     assert numbers["error"] == pytest.approx(numbers["variance"] + numbers["rest"])
