@@ -6,16 +6,19 @@ which takes from the repository's only images that DVC tracks.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import yaml
 
+from cspipe.ingest.settings import SOURCES
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_folder
 from cspipe.runtime.git import git, succeeds
 from cspipe.runtime.provenance import PIPELINE, fill_in, stages_code
+from cspipe.runtime.registry import choice
 from cspipe.runtime.shared_cache import share_dvc_cache
 from cspipe.study.definition import STUDIES, Cell
 
@@ -103,6 +106,20 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
     else:
         share_dvc_cache(home, clone.root, as_remote=True)
     return clone
+
+
+def check_images(clone: Clone, cells: Iterable[Cell]) -> None:
+    """Raise UserError if images that a cell reads are in the repository's folder, but in neither git nor DVC."""
+    for data in (cell.params.data for cell in cells):
+        path = data.path
+        if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False):
+            continue
+        brought = any((clone.root / f"{each}.dvc").exists() for each in (path, *path.parents))
+        if (clone.home / path).exists() and not brought and not (clone.root / path).exists():
+            raise UserError(
+                f"data.path {path} is in neither git nor DVC; cells run in a clone that has only what these have: "
+                f"`dvc add {path}` and commit {path}.dvc"
+            )
 
 
 def _is_clone(root: Path) -> bool:

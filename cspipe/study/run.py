@@ -14,7 +14,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.shared_cache import link_folders
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.clone import FOLDER, Clone, experiments, forget, open_clone
+from cspipe.study.clone import FOLDER, Clone, check_images, experiments, forget, open_clone
 from cspipe.study.collect import cell_result, collect
 from cspipe.study.definition import Cell, Defined
 from cspipe.study.queue import Ended, Queue
@@ -39,6 +39,7 @@ def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path
         clone = open_clone(home, defined.name, folder=folder)
         done = _done(clone, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
+        check_images(clone, todo)
         log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
         failed: dict[str, str] = {}
         try:

@@ -4,10 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import yaml
 
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
-from cspipe.study.clone import Clone, code_of, open_clone
+from cspipe.study.clone import Clone, check_images, code_of, open_clone
 from tests.stages.conftest import commit, new_repository
 
 STAGES = {
@@ -59,3 +61,26 @@ def test_a_clone_that_was_not_finished_is_made_anew_and_the_repository_stays(tmp
     assert (clone.root / "a").read_text() == "old"
     (clone.root / ".git/index.lock").touch()
     assert open_clone(root, "x") == clone
+
+
+def test_images_that_only_the_repository_has_are_refused_before_a_cell_runs(tmp_path: Path) -> None:
+    """In the clone each cell would end with "does not exist", beside images that are there."""
+    root = new_repository(tmp_path.resolve() / "home", {"dvc.yaml": yaml.safe_dump({"stages": STAGES}), "in-git": ""})
+    clone = Clone(root, root.parent, root, git(root, "rev-parse", "HEAD"), code_of(root))
+    git(root, "clone", "--quiet", str(root), str(clone.root))
+
+    def check(path: str | None, source: str = "folder") -> None:
+        data = SimpleNamespace(path=None if path is None else Path(path), source=source)
+        cell: Any = SimpleNamespace(params=SimpleNamespace(data=data))
+        check_images(clone, [cell])
+
+    (root / "mine").mkdir()
+    with pytest.raises(UserError, match=r"data\.path mine .*`dvc add mine`"):
+        check("mine")
+    check("mine", "cifar10")  # is downloaded there
+    check("in-git")
+    check("nowhere")  # its cell fails by itself
+    check(None)
+    check(str(root / "mine"))
+    (clone.root / "mine.dvc").touch()
+    check("mine")
