@@ -23,6 +23,7 @@ SCRIPTS = sorted(
 ARGUMENTS = {
     "benchmarks/gpu.py": ["--smallest", "--out", "results"],
     "docs/figures.py": ["RUN", "RUN"],
+    "docs/forest.py": [],
 }
 """RUN: the folder of a finished run; a script that is not here has an option --smallest."""
 
@@ -45,8 +46,8 @@ def run(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(script: str, folder: Path, *arguments: str) -> None:
-    """Run a script in a folder that has a folder docs."""
-    (folder / "docs").mkdir(exist_ok=True)
+    """Run a script in a folder that has docs/results."""
+    shutil.copytree(ROOT / "docs/results", folder / "docs/results", dirs_exist_ok=True)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     command, environment = [sys.executable, str(ROOT / script), *arguments], {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -58,8 +59,6 @@ def test_figures_of_nets_are_drawn(small: Tree, tmp_path: Path) -> None:
     tree = change(small, {"train.method": "plain", "train.images": 16})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     stages(tmp_path, "prepare", "train", "compensate")
-    (tmp_path / "docs").mkdir()
-    shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     start("docs/figures.py", tmp_path, "first-estimate", "models/main", "models/main")
     start("docs/figures.py", tmp_path, "one-step-behind", ".", ".")
     for name in ("first-estimate", "one-step-behind"):
@@ -70,7 +69,6 @@ def test_figures_of_nets_are_drawn(small: Tree, tmp_path: Path) -> None:
 
 
 def test_figure_of_committed_results_is_drawn(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
     start("docs/figures.py", tmp_path, "inpaint-variance")
     assert min(Image.open(tmp_path / "docs/inpaint-variance.png").size) > 100
 
@@ -85,5 +83,5 @@ def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest
         folder = str(request.getfixturevalue("run"))
         arguments = [folder if argument == "RUN" else argument for argument in arguments]
     start(script, tmp_path, *arguments)
-    if script == "docs/figures.py":
-        assert min(Image.open(tmp_path / "docs/tasks.png").size) > 100
+    for drawn in {"docs/figures.py": ["tasks"], "docs/forest.py": ["forest"]}.get(script, []):
+        assert min(Image.open(tmp_path / f"docs/{drawn}.png").size) > 100

@@ -96,7 +96,7 @@ def _place(tensor: Tensor) -> int:
 
 
 def costs(params: Params) -> tuple[Cost, Cost]:
-    """The cost of the main net and of the module."""
+    """The cost of the main net and of C."""
     image, size = params.data.channels, params.data.size
     condition = condition_channels(params.task, image)
     with_estimate = condition + (image if params.diffusion.self_condition else 0)
@@ -113,7 +113,7 @@ def costs(params: Params) -> tuple[Cost, Cost]:
 def path_flop(params: Params, main: Cost, module: Cost) -> int:
     """FLOP that an image takes on the path of train.method, besides the step itself; averaged over all images seen.
 
-    With the estimate that a self-conditioned net is told of half of them. That the module is fit in its epochs is not
+    With the estimate that a self-conditioned net is told of half of them. That C is fit in its epochs is not
     counted.
     """
     settings, name = params.train.compensation, params.train.method
@@ -159,7 +159,7 @@ def derived(params: Params) -> str:
     lines = [
         "Derived figures, for one image (nothing reads them)",
         f"main net:    {params.model.name}, {_in_words(main)}",
-        f"module:      {_in_words(module)}",
+        f"net C:       {_in_words(module)}",
         f"memory:      {readable_bytes(copies + main.activations)} to train the main net on batch 1 in float32:",
         f"             {readable_bytes(copies)} weights, gradients, AdamW's two states and EMA,",
         f"             {readable_bytes(main.activations)} activations",

@@ -52,7 +52,7 @@ class Variant(Section):
     sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
     steps: Steps = Field(description="reverse steps, evenly spaced, or the timesteps of the net, from T falling")
     eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
-    reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or the module too")
+    reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or C too")
     terminal: Literal["net", "mean"] = Field(description="x0_hat at t = T: the net's, or the mean training image")
     snapshot: Count | None = Field(description="images of train.snapshots: the net that samples; null: the last")
     correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")

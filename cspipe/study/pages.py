@@ -25,8 +25,6 @@ corrected for the number of claims: {decided} differences are decided, and {kept
 their study too. Each study is one command; its page has the table with intervals, the cost of each line, the commits
 and the machine. [What misled us](../misled.md) tells how an earlier verdict went wrong.
 """
-FIRST = "few-steps"
-"""The study whose figure stands on top of the README: score against images and against time."""
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
 BAR = r"\|"
 """In a cell of a table, such as that of |exposure_50|."""
@@ -162,12 +160,9 @@ def _mean(values: Iterable[float | None]) -> str:
 
 def overview(studies: Sequence[Results], findings: str) -> str:
     """The page as Markdown, the findings first; studies without claims are left out."""
-    ordered = sorted((each for each in studies if each.study.claims), key=lambda each: (each.name != FIRST, each.name))
-    decided, kept = (sum(counts) for counts in zip((0, 0), *map(corrected, ordered), strict=True))
-    parts = [TITLE, findings, INTRODUCTION.format(decided=decided, kept=kept)]
-    if ordered and ordered[0].name == FIRST:
-        parts.append(f"![{_seen(ordered[0])}]({FIRST}.png)\n")
-    return "\n".join([*parts, *map(_claims, ordered)])
+    claiming = [each for each in studies if each.study.claims]
+    decided, kept = (sum(counts) for counts in zip((0, 0), *map(corrected, claiming), strict=True))
+    return "\n".join([TITLE, findings, INTRODUCTION.format(decided=decided, kept=kept), *map(_claims, claiming)])
 
 
 def _claims(results: Results) -> str:

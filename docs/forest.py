@@ -1,0 +1,178 @@
+"""Draw docs/forest.png: what compensation changes in every setting that was measured, from docs/results.
+
+`uv run python docs/forest.py`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cspipe.study.claims import UNDECIDED, decide
+from cspipe.study.definition import Claim
+from cspipe.study.results import RESULTS, Results, read_results
+from cspipe.study.statistics import difference
+
+
+class Pair(NamedTuple):
+    """Two lines of a study's table, and where they are compared."""
+
+    label: str
+    study: str
+    line: str
+    than: str
+    point: str | None = None
+
+
+TRAINING = [
+    Pair("faces, T = 10, eps, 16,000 images", "few-steps", "cs / mean-10", "plain / mean-10", "16000"),
+    Pair("… 128,000 images", "few-steps", "cs / mean-10", "plain / mean-10", "128000"),
+    Pair("… 128,000, not trained at T", "t-max", "cs-below / net-10", "plain-below / net-10"),
+    Pair("faces, T = 10, v, 16,000 images", "few-steps", "cs-v / net-10", "plain-v / net-10", "16000"),
+    Pair("… 128,000 images", "few-steps-control", "cs", "plain"),
+    Pair("… 128,000, own step without C", "few-steps-control", "own-step", "plain"),
+    Pair("faces, T = 20, v, 64,000 images", "one-step-behind", "cs-20", "plain-20"),
+    Pair("faces, T = 40, v, 64,000 images", "one-step-behind", "cs-40", "plain-40"),
+    Pair("faces, T = 100, v, 32,000 images", "convergence", "cs-v / net-20", "plain-v / net-20", "32000"),
+    Pair("faces, T = 100, eps, 32,000 images", "convergence", "cs / mean-20", "plain / mean-20", "32000"),
+    Pair("… 256,000 images", "stability", "cs", "plain", "256000"),
+    Pair("… 100 sampling steps", "steps", "cs / mean", "plain / mean", "100"),
+    Pair("… T = 1000, 100 sampling steps", "steps", "cs / mean", "plain / mean", "1000"),
+    Pair("… DDPM's U-Net", "backbone", "ddpm+cs / ddim-20", "ddpm / ddim-20"),
+    Pair("… NCSN++", "backbone", "ncsnpp+cs / ddim-20", "ncsnpp / ddim-20"),
+    Pair("… DiT", "backbone", "dit+cs / ddim-20", "dit / ddim-20"),
+    Pair("faces, EDM, its own levels, capped", "edm-control", "cs-cap", "plain"),
+    Pair("… even levels, capped", "edm", "edm+cs-cap / heun-10", "edm / heun-10"),
+    Pair("… even levels, no cap", "edm", "edm+cs / heun-10", "edm / heun-10"),
+    Pair("faces, T = 10, x0, l1, 64,000 images", "loss", "cs-x0-l1 / net-10", "x0-l1 / net-10"),
+    Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "cs / ddim-20", "plain / ddim-20"),
+    Pair("… other seeds", "cifar10-cap", "cs", "plain"),
+    Pair("CIFAR-10, 16 px, T = 100, v", "cifar10", "cs-v / ddim-20", "plain-v / ddim-20"),
+    Pair("CIFAR-10, 32 px, T = 100, eps", "cifar10-32", "cs", "plain"),
+    Pair("CIFAR-10, 32 px, T = 100, v", "cifar10-32", "cs-v", "plain-v"),
+    Pair("… other seeds", "cifar10-32-v", "cs", "plain"),
+]
+SAMPLING = [
+    Pair("faces, T = 10, eps, 128,000 images", "few-steps", "plain / cs-10", "plain / mean-10", "128000"),
+    Pair("faces, T = 10, v, 128,000 images", "few-steps-whole", "plain / cs-10", "plain / ddim-10"),
+    Pair("… net trained on own steps", "few-steps-whole", "own-step / cs-10", "own-step / ddim-10"),
+    Pair("… net of compensated training", "few-steps-whole", "cs / cs-10", "cs / ddim-10"),
+    Pair("faces, T = 10, x0, l1", "loss", "x0-l1 / cs-10", "x0-l1 / net-10"),
+    Pair("… other seeds", "loss-control", "x0 / cs-10", "x0 / net-10"),
+    Pair("faces, T = 10, v, l1", "loss", "v-l1 / cs-10", "v-l1 / net-10"),
+    Pair("… other seeds", "loss-control", "v / cs-10", "v / net-10"),
+    Pair("faces, T = 10, x0, l2", "loss", "x0-l2 / cs-10", "x0-l2 / net-10"),
+    Pair("faces, T = 10, v, l2", "loss", "v-l2 / cs-10", "v-l2 / net-10"),
+    Pair("faces, T = 100, eps, 32,000 images", "module-architecture", "plain / cs-20", "plain / ddim-20"),
+    Pair("… 100 sampling steps", "steps", "plain / cs", "plain / mean", "100"),
+    Pair("2,000 faces, C in one epoch", "module-epochs", "plain / cs-20", "plain / ddim-20"),
+    Pair("… C in ten epochs", "module-epochs", "plain-10 / cs-20", "plain-10 / ddim-20"),
+    Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "plain / cs-20", "plain / ddim-20"),
+]
+NEITHER = [
+    Pair("a tenth more images (x0, l1)", "loss-control", "x0-longer / net-10", "x0 / net-10"),
+    Pair("1.4 times as many images (EDM)", "edm-control", "longer", "plain"),
+    Pair("not trained at T (eps, ten steps)", "t-max", "plain-below / net-10", "plain / net-10"),
+    Pair("the same (v)", "t-max", "plain-v-below / net-10", "plain-v / net-10"),
+    Pair("EDM's own noise levels", "edm", "lognormal / heun-10", "edm / heun-10"),
+]
+GROUPS = {
+    "compensated training, against plain training": TRAINING,
+    "C in sampling, against none": SAMPLING,
+    "without compensation, for scale": NEITHER,
+}
+COLOURS = {"held": "C0", "not held": "C3", UNDECIDED: "C7"}
+WORDS = {"held": "better", "not held": "worse", UNDECIDED: "undecided"}
+WIDEST = 45
+"""Percent. What is farther out is a triangle at the edge, with its number."""
+
+
+class Change(NamedTuple):
+    """Of the Frechet distance, in percent of that of the second line of a pair."""
+
+    mean: float
+    low: float
+    high: float
+    word: str
+    """The verdict by the rules of all studies."""
+    claimed: bool
+    """Whether a claim on it was committed before the runs."""
+
+
+def forest() -> Figure:
+    """The change for each pair with its 95 % interval."""
+    figure = Figure(figsize=(9, 0.22 * sum(map(len, GROUPS.values())) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    marks = [axes.plot([], [], "o", color=COLOURS[word], label=WORDS[word])[0] for word in COLOURS]
+    marks += axes.plot([], [], "o", color="C7", fillstyle="none", label="open: no claim before the runs, so no verdict")
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def draw(axes: Axes) -> None:
+    """A line for each pair, under the title of its group."""
+    rows: list[tuple[str, Pair | None]] = []
+    for title, pairs in GROUPS.items():
+        rows += [(title, None), *((pair.label, pair) for pair in pairs)]
+    axes.set(xlim=(-WIDEST, WIDEST), yticks=range(len(rows)), yticklabels=[label for label, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    for place, (label, (_, pair)) in enumerate(zip(axes.get_yticklabels(), rows, strict=True)):
+        if pair is None:
+            label.set_fontweight("bold")
+            continue
+        mark(axes, place, change(pair))
+        edge = axes.get_yaxis_transform()
+        axes.text(1.01, place, pair.study, transform=edge, va="center", color="C7", fontsize="small")
+    axes.axvline(0, color="black", linewidth=0.8, zorder=0)
+    axes.set_xlabel("Frechet distance, change in %: left is better")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def mark(axes: Axes, place: int, found: Change) -> None:
+    """A mean with its interval, cut at the edges."""
+    colour = COLOURS[found.word]
+    look = {"color": colour, "markerfacecolor": colour if found.claimed else "white"}
+    axes.plot([max(found.low, -WIDEST), min(found.high, WIDEST)], [place] * 2, color=colour)
+    if abs(found.mean) < WIDEST:
+        axes.plot(found.mean, place, "o", **look)
+        return
+    side = 1 if found.mean > 0 else -1
+    axes.plot(side * WIDEST, place, ">" if side > 0 else "<", clip_on=False, **look)
+    where, aligned = side * (WIDEST - 1.5), "right" if side > 0 else "left"
+    axes.text(where, place - 0.05, f"{found.mean:+.0f} %", ha=aligned, va="bottom", color=colour, fontsize="small")
+
+
+def change(pair: Pair) -> Change:
+    """What is between the two lines of a pair, over the seeds of both."""
+    results = read_results(RESULTS / f"{pair.study}.json")
+    claim = Claim(text="better", kind="lower", row=pair.line, than=pair.than, score="frechet", point=pair.point)
+    point = results.points[-1] if pair.point is None else pair.point
+    ours, others = (results.scores(line, point, "frechet") for line in (pair.line, pair.than))
+    seeds = sorted(ours.keys() & others.keys())
+    found = difference([ours[seed] for seed in seeds], [others[seed] for seed in seeds])
+    scale = 100 * len(seeds) / sum(others[seed] for seed in seeds)
+    word = decide(claim, results).word
+    return Change(found.mean * scale, found.low * scale, found.high * scale, word, claimed(pair, results))
+
+
+def claimed(pair: Pair, results: Results) -> bool:
+    """Whether a claim of the study, written before the runs, compares the two lines there."""
+    last = results.points[-1]
+    return any(
+        (claim.row, claim.than, claim.score) == (pair.line, pair.than, "frechet")
+        and (claim.point or last) == (pair.point or last)
+        and claim.than_point is None
+        and claim.kind in ("lower", "higher")
+        and claim.text not in results.late
+        for claim in results.study.claims
+    )
+
+
+if __name__ == "__main__":
+    forest().savefig(Path("docs/forest.png"), dpi=140, metadata={"Software": None})
