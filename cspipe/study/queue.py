@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ SECONDS_TO_APPEAR = 10.0
 SECONDS_WITHOUT_WORKERS = 20.0
 """After which what has not ended is taken for lost."""
 SECONDS_TO_STOP = 5.0
+SECONDS_BETWEEN_LINES = 60.0
+"""After which the progress of running cells is told again."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,17 @@ class Queue:
         """Start the workers. Raises UserError if DVC refuses."""
         self._dvc("queue", "start", "--jobs", str(jobs))
 
-    def watch(self, cells: Sequence[Cell], jobs: int) -> Iterator[Ended]:
+    def watch(self, cells: Sequence[Cell], jobs: int, running: Callable[[str, str], None]) -> Iterator[Ended]:
         """Yield queued cells as they end: when they are neither queued nor active, or no worker is left.
 
-        Starts again what is missing of `jobs` workers while cells are queued.
+        Starts again what is missing of `jobs` workers while cells are queued. `running` gets the name of each cell that
+        runs and the last line that it printed, every minute.
         """
         queue = self._queue()
         waiting = {cell.name: cell for cell in cells}
         revisions: dict[str, str] = {}
         begun: dict[str, float] = {}
-        last_seen = complete = time.monotonic()
+        last_seen = complete = told = time.monotonic()
         while waiting:
             now, workers = time.monotonic(), len(self._workers())
             last_seen = now if workers else last_seen
@@ -105,6 +108,9 @@ class Queue:
                 complete = now
             revisions |= queued | active
             begun = dict.fromkeys(active, now) | begun
+            if now - told > SECONDS_BETWEEN_LINES:
+                told = now
+                _tell(queue, active, running)
             for name in [name for name in waiting if lost or name not in queued | active]:
                 process = queue.proc.get(revisions.get(name, ""))
                 log = self._worker_log() if process is None else Path(process.stdout)
@@ -163,3 +169,17 @@ class Queue:
         if done.returncode:
             reason = lines[-1] if lines else "no message"
             raise UserError(f"dvc {' '.join(arguments[:3])} in {self.clone.root}: {reason}")
+
+
+def printed(log: Path) -> list[str]:
+    """The lines of a cell's log that are not empty."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def _tell(queue: Any, active: Mapping[str, str], running: Callable[[str, str], None]) -> None:
+    """Tell the last line of each running cell (DVC's revisions by name)."""
+    for name, revision in active.items():
+        process = queue.proc.get(revision)
+        lines = [] if process is None or not Path(process.stdout).is_file() else printed(Path(process.stdout))
+        running(name, lines[-1] if lines else "begins")

@@ -17,7 +17,7 @@ from cspipe.runtime.wording import readable_seconds
 from cspipe.study.clone import FOLDER, Clone, check_images, experiments, forget, open_clone
 from cspipe.study.collect import cell_result, collect
 from cspipe.study.definition import Cell, Defined
-from cspipe.study.queue import Ended, Queue
+from cspipe.study.queue import Ended, Queue, printed
 from cspipe.study.results import Results
 
 LAST_LINES = 5
@@ -73,7 +73,7 @@ def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> di
         log(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
         started = time.monotonic()
         queue.start(jobs)
-        for count, ended in enumerate(queue.watch(cells, jobs), 1):
+        for count, ended in enumerate(queue.watch(cells, jobs, lambda name, line: log(f"    {name}: {line}")), 1):
             if ended.done:
                 line = _summary(ended, clone, score)
             else:
@@ -102,7 +102,7 @@ def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
     if ended.log is None or not ended.log.is_file():
         return "DVC's workers ended before it was run"
     shutil.copyfile(ended.log, kept)
-    lines = [line for line in kept.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    lines = printed(kept)
     for line in lines[-LAST_LINES:]:
         log(f"    {line}")
     log(f"    {kept} has all")

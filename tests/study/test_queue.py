@@ -18,7 +18,7 @@ PIPELINE = """\
 stages:
   evaluate:
     foreach: [v]
-    do: {cmd: "sleep ${seconds} && touch out", params: [seconds], outs: [out]}
+    do: {cmd: "echo sleeps && sleep ${seconds} && touch out", params: [seconds], outs: [out]}
 """
 
 
@@ -54,18 +54,24 @@ def test_what_runs_or_was_killed_is_gone_and_the_same_cells_can_run_again(queue:
     for each in cells:
         queue.put(each)
     queue.start(2)
-    ended = {each.cell.name: each for each in queue.watch(cells, 2)}
+    ended = {each.cell.name: each for each in queue.watch(cells, 2, lambda name, line: None)}
     assert all(each.done and each.log and each.log.is_file() for each in ended.values())
     queue.stop()
 
 
-def test_a_worker_that_is_missing_is_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_missing_is_started_and_what_runs_is_told(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cspipe.study.queue.SECONDS_TO_APPEAR", 1.0)
+    monkeypatch.setattr("cspipe.study.queue.SECONDS_BETWEEN_LINES", 3.0)
     cells = [cell(name, 20) for name in ("one", "two", "three")]
     for each in cells:
         queue.put(each)
     queue.start(1)
-    workers = [(each.done, len(queue._workers())) for each in queue.watch(cells, 2)]
+    told: list[tuple[str, str]] = []
+    running = queue.watch(cells, 2, lambda name, line: told.append((name, line)))
+    workers = [(each.done, len(queue._workers())) for each in running]
     queue.stop()
+    assert ("one", "sleeps") in told
     assert workers[0] == (True, 2)
     assert all(done for done, _ in workers)
