@@ -1,4 +1,4 @@
-"""Draw docs/forest.png: what compensation changes in every setting that was measured, from docs/results.
+"""Draw docs/forest.png: what compensation changes in the settings that were measured, from docs/results.
 
 `uv run python docs/forest.py`
 """
@@ -21,6 +21,7 @@ class Pair(NamedTuple):
     """Two lines of a study's table, and where they are compared."""
 
     label: str
+    """The setting; after "…" what differs from the one above."""
     study: str
     line: str
     than: str
@@ -29,37 +30,49 @@ class Pair(NamedTuple):
 
 TRAINING = [
     Pair("faces, T = 10, eps, 16,000 images", "few-steps", "cs / mean-10", "plain / mean-10", "16000"),
-    Pair("… 128,000 images", "few-steps", "cs / mean-10", "plain / mean-10", "128000"),
-    Pair("… 128,000, not trained at T", "t-max", "cs-below / net-10", "plain-below / net-10"),
+    Pair("faces, T = 10, eps, 128,000 images", "few-steps", "cs / mean-10", "plain / mean-10", "128000"),
+    Pair("… other seeds", "t-max", "cs / mean-10", "plain / mean-10"),
+    Pair("… other seeds, not trained at T", "t-max", "cs-below / net-10", "plain-below / net-10"),
     Pair("faces, T = 10, v, 16,000 images", "few-steps", "cs-v / net-10", "plain-v / net-10", "16000"),
-    Pair("… 128,000 images", "few-steps-control", "cs", "plain"),
-    Pair("… 128,000, own step without C", "few-steps-control", "own-step", "plain"),
+    Pair("faces, T = 10, v, 64,000 images", "one-step-behind", "cs-10", "plain-10"),
+    Pair("faces, T = 10, v, 128,000 images", "few-steps-control", "cs", "plain"),
+    Pair("faces, T = 10, x0, l1, 64,000 images", "loss", "cs-x0-l1 / net-10", "x0-l1 / net-10"),
     Pair("faces, T = 20, v, 64,000 images", "one-step-behind", "cs-20", "plain-20"),
     Pair("faces, T = 40, v, 64,000 images", "one-step-behind", "cs-40", "plain-40"),
     Pair("faces, T = 100, v, 32,000 images", "convergence", "cs-v / net-20", "plain-v / net-20", "32000"),
     Pair("faces, T = 100, eps, 32,000 images", "convergence", "cs / mean-20", "plain / mean-20", "32000"),
-    Pair("… 256,000 images", "stability", "cs", "plain", "256000"),
+    Pair("… C fit after the warm-up, capped", "convergence", "cs-late / mean-20", "plain / mean-20", "32000"),
     Pair("… 100 sampling steps", "steps", "cs / mean", "plain / mean", "100"),
-    Pair("… T = 1000, 100 sampling steps", "steps", "cs / mean", "plain / mean", "1000"),
     Pair("… DDPM's U-Net", "backbone", "ddpm+cs / ddim-20", "ddpm / ddim-20"),
     Pair("… NCSN++", "backbone", "ncsnpp+cs / ddim-20", "ncsnpp / ddim-20"),
     Pair("… DiT", "backbone", "dit+cs / ddim-20", "dit / ddim-20"),
-    Pair("faces, EDM, its own levels, capped", "edm-control", "cs-cap", "plain"),
-    Pair("… even levels, capped", "edm", "edm+cs-cap / heun-10", "edm / heun-10"),
-    Pair("… even levels, no cap", "edm", "edm+cs / heun-10", "edm / heun-10"),
-    Pair("faces, T = 10, x0, l1, 64,000 images", "loss", "cs-x0-l1 / net-10", "x0-l1 / net-10"),
+    Pair("faces, T = 100, eps, 256,000 images", "stability", "cs", "plain", "256000"),
+    Pair("faces, T = 1000, eps, 32,000 images", "steps", "cs / mean", "plain / mean", "1000"),
+    Pair("faces, EDM's own levels, capped", "edm", "lognormal+cs-cap / heun-10", "lognormal / heun-10"),
+    Pair("… other seeds", "edm-control", "cs-cap", "plain"),
+    Pair("faces, EDM, even levels, capped", "edm", "edm+cs-cap / heun-10", "edm / heun-10"),
+    Pair("faces, EDM, even levels, no cap", "edm", "edm+cs / heun-10", "edm / heun-10"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "cs / ddim-20", "plain / ddim-20"),
+    Pair("… after as many operations", "cifar10", "cs-short / ddim-20", "plain / ddim-20"),
     Pair("… other seeds", "cifar10-cap", "cs", "plain"),
+    Pair("… other seeds, capped", "cifar10-cap", "cs-cap", "plain"),
     Pair("CIFAR-10, 16 px, T = 100, v", "cifar10", "cs-v / ddim-20", "plain-v / ddim-20"),
-    Pair("CIFAR-10, 32 px, T = 100, eps", "cifar10-32", "cs", "plain"),
-    Pair("CIFAR-10, 32 px, T = 100, v", "cifar10-32", "cs-v", "plain-v"),
+    Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / ddim-10", "plain / ddim-10"),
+    Pair("CIFAR-10, 32 px, T = 100, eps, capped", "cifar10-32", "cs", "plain"),
+    Pair("CIFAR-10, 32 px, T = 100, v, capped", "cifar10-32", "cs-v", "plain-v"),
     Pair("… other seeds", "cifar10-32-v", "cs", "plain"),
+]
+OWN_STEPS = [
+    Pair("faces, T = 10, v, 128,000 images", "few-steps-control", "own-step", "plain"),
+    Pair("faces, EDM's own levels", "edm-control", "own-step", "plain"),
+    Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "own-step / ddim-10", "plain / ddim-10"),
+    Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10-cap", "own-step", "plain"),
 ]
 SAMPLING = [
     Pair("faces, T = 10, eps, 128,000 images", "few-steps", "plain / cs-10", "plain / mean-10", "128000"),
     Pair("faces, T = 10, v, 128,000 images", "few-steps-whole", "plain / cs-10", "plain / ddim-10"),
-    Pair("… net trained on own steps", "few-steps-whole", "own-step / cs-10", "own-step / ddim-10"),
-    Pair("… net of compensated training", "few-steps-whole", "cs / cs-10", "cs / ddim-10"),
+    Pair("… trained on own steps", "few-steps-whole", "own-step / cs-10", "own-step / ddim-10"),
+    Pair("… compensated training", "few-steps-whole", "cs / cs-10", "cs / ddim-10"),
     Pair("faces, T = 10, x0, l1", "loss", "x0-l1 / cs-10", "x0-l1 / net-10"),
     Pair("… other seeds", "loss-control", "x0 / cs-10", "x0 / net-10"),
     Pair("faces, T = 10, v, l1", "loss", "v-l1 / cs-10", "v-l1 / net-10"),
@@ -68,20 +81,33 @@ SAMPLING = [
     Pair("faces, T = 10, v, l2", "loss", "v-l2 / cs-10", "v-l2 / net-10"),
     Pair("faces, T = 100, eps, 32,000 images", "module-architecture", "plain / cs-20", "plain / ddim-20"),
     Pair("… 100 sampling steps", "steps", "plain / cs", "plain / mean", "100"),
-    Pair("2,000 faces, C in one epoch", "module-epochs", "plain / cs-20", "plain / ddim-20"),
-    Pair("… C in ten epochs", "module-epochs", "plain-10 / cs-20", "plain-10 / ddim-20"),
+    Pair("2,000 faces, C in one epoch", "module-epochs", "1 / cs-20", "1 / ddim-20"),
+    Pair("2,000 faces, C in ten epochs", "module-epochs", "10 / cs-20", "10 / ddim-20"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "plain / cs-20", "plain / ddim-20"),
+    Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "plain / cs-10", "plain / ddim-10"),
+    Pair("… trained on own steps", "cifar10-few-steps", "own-step / cs-10", "own-step / ddim-10"),
+    Pair("… compensated training", "cifar10-few-steps", "cs / cs-10", "cs / ddim-10"),
+]
+WHOLE = [
+    Pair("faces, T = 10, eps, 128,000 images", "few-steps", "cs / cs-10", "plain / mean-10", "128000"),
+    Pair("faces, T = 10, v, 128,000 images", "few-steps-whole", "cs / cs-10", "plain / ddim-10"),
+    Pair("faces, T = 10, x0, l1, 64,000 images", "loss", "cs-x0-l1 / cs-10", "x0-l1 / net-10"),
+    Pair("faces, T = 100, 100 sampling steps", "steps", "cs / cs", "plain / mean", "100"),
+    Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "cs / cs-20", "plain / ddim-20"),
+    Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / cs-10", "plain / ddim-10"),
 ]
 NEITHER = [
     Pair("a tenth more images (x0, l1)", "loss-control", "x0-longer / net-10", "x0 / net-10"),
     Pair("1.4 times as many images (EDM)", "edm-control", "longer", "plain"),
-    Pair("not trained at T (eps, ten steps)", "t-max", "plain-below / net-10", "plain / net-10"),
-    Pair("the same (v)", "t-max", "plain-v-below / net-10", "plain-v / net-10"),
-    Pair("EDM's own noise levels", "edm", "lognormal / heun-10", "edm / heun-10"),
+    Pair("not trained at T (eps, ten steps)", "t-max", "plain-below / net-10", "plain / mean-10"),
+    Pair("not trained at T (v, ten steps)", "t-max", "plain-v-below / net-10", "plain-v / net-10"),
+    Pair("EDM's own noise levels, not even ones", "edm", "lognormal / heun-10", "edm / heun-10"),
 ]
 GROUPS = {
-    "compensated training, against plain training": TRAINING,
-    "C in sampling, against none": SAMPLING,
+    "compensated training, against plain": TRAINING,
+    "the net's own steps without C, against plain": OWN_STEPS,
+    "C in sampling, against none, same net": SAMPLING,
+    "C in training and sampling, against neither": WHOLE,
     "without compensation, for scale": NEITHER,
 }
 COLOURS = {"held": "C0", "not held": "C3", UNDECIDED: "C7"}
