@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.ingest.settings import SOURCES, DataSettings
+from cspipe.config.checks import has_data
+from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.registry import choice
 
 RAW = Path("data/raw")
 
@@ -38,11 +38,9 @@ def _link(source: Path | str, place: Path | str) -> None:
 def check_data(root: Path, data: DataSettings) -> None:
     """Raise UserError, saying how data come to where runs work, if data.path is not there and DVC does not bring it."""
     path = data.path
-    if path is None or path.is_absolute() or getattr(choice(SOURCES, data.source), "DOWNLOADS", False):
-        return
-    if (root / path).exists() or any((root / f"{each}.dvc").exists() for each in [path, *path.parents]):
-        return
-    raise UserError(
-        f"data.path {path} is not in the clone of the cpu worker, and DVC does not track it at this revision; put the "
-        f"images there ({RAW}/README.md), or elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`, `git push`"
-    )
+    if path and not path.is_absolute() and not has_data(root, data):
+        raise UserError(
+            f"data.path {path} is not in the clone of the cpu worker, and DVC does not track it at this revision; put "
+            f"the images there ({RAW}/README.md), or elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`, "
+            "`git push`"
+        )

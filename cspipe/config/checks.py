@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from cspipe.config.params import Params
 from cspipe.evaluation.settings import INCEPTION_WEIGHTS, EvaluateSettings
+from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.registry import find
+from cspipe.runtime.registry import choice, find
 from cspipe.training.settings import METHODS
 
 HEUN_STEPS = 20
@@ -47,6 +49,14 @@ def check_before_training(params: Params, images: int) -> None:
             file=sys.stderr,
         )
     _check_weights(params.evaluate)
+
+
+def has_data(root: Path, data: DataSettings) -> bool:
+    """Whether a repository has the files of data.path, itself or by DVC; true of sources that read or download none."""
+    path = data.path
+    if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False) or (root / path).exists():
+        return True
+    return any((root / f"{each}.dvc").exists() for each in (path, *path.parents))
 
 
 def _check_weights(evaluate: EvaluateSettings) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from cspipe.ingest.settings import SOURCES
+from cspipe.config.checks import has_data
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_folder
 from cspipe.runtime.git import git, succeeds
 from cspipe.runtime.provenance import PIPELINE, fill_in, stages_code
-from cspipe.runtime.registry import choice
 from cspipe.runtime.shared_cache import share_dvc_cache
 from cspipe.study.definition import STUDIES, Cell
 
@@ -112,10 +111,7 @@ def check_images(clone: Clone, cells: Iterable[Cell]) -> None:
     """Raise UserError if images that a cell reads are in the repository's folder, but in neither git nor DVC."""
     for data in (cell.params.data for cell in cells):
         path = data.path
-        if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False):
-            continue
-        brought = any((clone.root / f"{each}.dvc").exists() for each in (path, *path.parents))
-        if (clone.home / path).exists() and not brought and not (clone.root / path).exists():
+        if path and (clone.home / path).exists() and not has_data(clone.root, data):
             raise UserError(
                 f"data.path {path} is in neither git nor DVC; cells run in a clone that has only what these have: "
                 f"`dvc add {path}` and commit {path}.dvc"
