@@ -57,6 +57,8 @@ TRAINING = [
     Pair("… other seeds", "cifar10-cap", "cs", "plain"),
     Pair("… other seeds, capped", "cifar10-cap", "cs-cap", "plain"),
     Pair("CIFAR-10, 16 px, T = 100, v", "cifar10", "cs-v / ddim-20", "plain-v / ddim-20"),
+    Pair("… ten sampling steps, 80,000 images", "cifar10-t100", "cs / ddim-10", "plain / ddim-10"),
+    Pair("… 100 sampling steps", "cifar10-t100", "cs / ddim-100", "plain / ddim-100"),
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / ddim-10", "plain / ddim-10"),
     Pair("CIFAR-10, 32 px, T = 100, eps, capped", "cifar10-32", "cs", "plain"),
     Pair("CIFAR-10, 32 px, T = 100, v, capped", "cifar10-32", "cs-v", "plain-v"),
@@ -67,6 +69,8 @@ OWN_STEPS = [
     Pair("faces, EDM's own levels", "edm-control", "own-step", "plain"),
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "own-step / ddim-10", "plain / ddim-10"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10-cap", "own-step", "plain"),
+    Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "own-step / ddim-10", "plain / ddim-10"),
+    Pair("… 100 sampling steps", "cifar10-t100", "own-step / ddim-100", "plain / ddim-100"),
 ]
 SAMPLING = [
     Pair("faces, T = 10, eps, 128,000 images", "few-steps", "plain / cs-10", "plain / mean-10", "128000"),
@@ -87,6 +91,8 @@ SAMPLING = [
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "plain / cs-10", "plain / ddim-10"),
     Pair("… trained on own steps", "cifar10-few-steps", "own-step / cs-10", "own-step / ddim-10"),
     Pair("… compensated training", "cifar10-few-steps", "cs / cs-10", "cs / ddim-10"),
+    Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "plain / cs-10", "plain / ddim-10"),
+    Pair("… 100 sampling steps", "cifar10-t100", "plain / cs-100", "plain / ddim-100"),
 ]
 WHOLE = [
     Pair("faces, T = 10, eps, 128,000 images", "few-steps", "cs / cs-10", "plain / mean-10", "128000"),
@@ -95,6 +101,8 @@ WHOLE = [
     Pair("faces, T = 100, 100 sampling steps", "steps", "cs / cs", "plain / mean", "100"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "cs / cs-20", "plain / ddim-20"),
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / cs-10", "plain / ddim-10"),
+    Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "cs / cs-10", "plain / ddim-10"),
+    Pair("… 100 sampling steps", "cifar10-t100", "cs / cs-100", "plain / ddim-100"),
 ]
 NEITHER = [
     Pair("a tenth more images (x0, l1)", "loss-control", "x0-longer / net-10", "x0 / net-10"),
@@ -152,12 +160,12 @@ def draw(axes: Axes) -> None:
             continue
         mark(axes, place, change(pair))
         edge = axes.get_yaxis_transform()
-        axes.text(1.01, place, pair.study, transform=edge, va="center", color="C7", fontsize="small")
+        axes.text(1.03, place, pair.study, transform=edge, va="center", color="C7", fontsize="small")
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     axes.set_xlabel("Frechet distance, change in %: left is better")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=9)
 
 
 def mark(axes: Axes, place: int, found: Change) -> None:
