@@ -97,7 +97,7 @@ def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -
 
 
 def card(
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and pictures; outside of models/")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for README.md and images; outside of models/")],
 ) -> None:
     """Write a card of the model in models/main, as model hubs show it: data, training, scores, samples, limits."""
     from cspipe.data.shards import INDEX, read_index
@@ -208,7 +208,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree
         f"| {significant(row.get('frechet'))} | {row['provenance'].get('samples_sha256', '?')[:12]} |"
         for name, row in scores.items()
     ]
-    pictures = [f"![Samples of {name}]({name}.png)\n" for name in scores]
+    grids = [f"![Samples of {name}]({name}.png)\n" for name in scores]
     size, imported = config["size"], config["data_sha256"] is None
     return f"""---
 {yaml.safe_dump(front_matter(config, index, scores), sort_keys=False)}---
@@ -226,7 +226,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree
 {chr(10).join([*head, *rows, ""] if rows else [])}
 {compared([row["provenance"] for row in scores.values()])}
 
-{chr(10).join(pictures)}
+{chr(10).join(grids)}
 **Limits**: the model draws images like its training data only, with the gaps and biases of that data. Do not use it to
 identify or depict real persons. Set `license` above: what you may choose depends on the licence of the images\
 {" and of the model that was imported" if imported else ""}.

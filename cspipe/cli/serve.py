@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("serve.html")
 LARGEST = 20_000_000
-"""Bytes of a request: two pictures and some numbers."""
+"""Bytes of a request: two images and some numbers."""
 MOST = 16
 """Images at a time."""
 STRANGERS = 32
@@ -141,7 +141,7 @@ class Studio:
         return open_variant(variant, denoise, config, device, main, self.models / "compensation")
 
     def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
-        """The condition (1, K, H, W) of the picture and its hole; None for noise alone. Raises UserError."""
+        """The condition (1, K, H, W) of the image and its hole; None for noise alone. Raises UserError."""
         from cspipe.data.conditions import masked
         from cspipe.ingest.images import BadImage, Form, decode
 
@@ -149,13 +149,13 @@ class Studio:
         if task == "generate" and asked.get("hole") is None:
             return None
         try:
-            picture = decode(base64.b64decode(asked.get("picture") or ""), Form(size, channels, "center"))[None]
+            image = decode(base64.b64decode(asked.get("image") or ""), Form(size, channels, "center"))[None]
             if task == "deocclude":
-                return picture
+                return image
             hole = decode(base64.b64decode(asked.get("hole") or ""), Form(size, 1, "center"))[None] >= 128
         except BadImage as error:
-            raise UserError(f"the net needs a picture{' and a hole' if task != 'deocclude' else ''}: {error}") from None
-        return masked(picture, hole)
+            raise UserError(f"the net needs an image{' and a hole' if task != 'deocclude' else ''}: {error}") from None
+        return masked(image, hole)
 
 
 def _watched(sampler: Sampler, emit: Emit, condition: Tensor | None) -> Corrected:

@@ -88,7 +88,7 @@ def collect(
     limit = "all" if data.limit is None else f"{data.limit:,}"
     setting = Setting(
         commit=clone.commit,
-        data=f"{data.source}{style}, {data.size} pixels, {limit} pictures",
+        data=f"{data.source}{style}, {data.size} pixels, {limit} images",
         extractor=params.evaluate.extractor,
         images=params.evaluate.images,
         processor=trained.get("device", "unknown"),

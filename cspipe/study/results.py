@@ -55,7 +55,7 @@ class Setting(Section):
 
     commit: str
     data: str
-    """The set of pictures, in words."""
+    """The set of images, in words."""
     extractor: str
     images: int
     """N, of each side of a comparison."""

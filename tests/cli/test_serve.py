@@ -190,14 +190,14 @@ def test_a_model_trained_anew_is_not_mixed_with_the_one_shown(trained: Path, mon
 @pytest.mark.slow
 def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    given = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     hole = np.zeros((8, 8), np.uint8)
     hole[4:] = 255
     with serving(Path("models")) as server:
-        last = draw(server, picture=png(picture), hole=png(hole))[-1]
+        last = draw(server, image=png(given), hole=png(hole))[-1]
     for image in pixels(last["images"]).transpose(0, 2, 3, 1):
-        assert (image[:4] == picture[:4]).all()
-        assert (image[4:] != picture[4:]).any()
+        assert (image[:4] == given[:4]).all()
+        assert (image[4:] != given[4:]).any()
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: p
     [
         ({"steps": 11}, "11"), ({"steps": "many"}, "integer"), ({"sampler": "../../x"}, "ddim"),
         ({"count": 1000}, "count"), ({"seed": -1}, "seed"), ({"seed": float("inf")}, "not what the page asks"),
-        ({"hole": png(np.zeros((8, 8), np.uint8)), "picture": "AAAA"}, "picture"),
+        ({"hole": png(np.zeros((8, 8), np.uint8)), "image": "AAAA"}, "needs an image"),
         ({"sampler": "ddpm", "eta": 1.0, "compensation": True}, "eta"), ({"eta": None}, "not what the page asks"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`cspipe serve` with a net that is told of its input: a picture with a hole, or with something in front."""
+"""`cspipe serve` with a net that is told of its input: an image with a hole, or with something in front."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from tests.cli.test_serve import ASKED, pixels, png, serving
 from tests.conftest import Tree
 from tests.exchange.conftest import CPU, Stored, slow, stored  # noqa: F401 (a fixture)
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (3, 8, 8), np.uint8)
 HOLE = np.broadcast_to(np.arange(8)[:, None] >= 4, (1, 8, 8))
 TASKS = {"inpaint": {"task": "inpaint"}, "deocclude": {"task": "deocclude", "condition.occluders": ["scarf"]}}
-GIVEN = {"picture": png(PICTURE.transpose(1, 2, 0)), "hole": png(np.uint8(255) * HOLE[0])}
+GIVEN = {"image": png(IMAGE.transpose(1, 2, 0)), "hole": png(np.uint8(255) * HOLE[0])}
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +32,17 @@ def _params_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Tree) -
 
 
 def asked(task: str) -> dict[str, str]:
-    """What the page sends with a picture."""
-    return GIVEN if task == "inpaint" else {"picture": GIVEN["picture"]}
+    """What the page sends with an image."""
+    return GIVEN if task == "inpaint" else {"image": GIVEN["image"]}
 
 
 def condition(task: str) -> NDArray[np.uint8]:
     """What the net is told of it."""
-    return PICTURE[None] if task == "deocclude" else masked(PICTURE[None], HOLE[None])
+    return IMAGE[None] if task == "deocclude" else masked(IMAGE[None], HOLE[None])
 
 
 @pytest.mark.parametrize("task", ["inpaint", slow("deocclude")])
-def test_it_draws_what_the_stage_draws_for_a_picture(stored: Stored, task: str) -> None:  # noqa: F811
+def test_it_draws_what_the_stage_draws_for_an_image(stored: Stored, task: str) -> None:  # noqa: F811
     """And tells of the last call as such: an eps-net is not asked at the first step."""
     models = stored({**TASKS[task], "diffusion.prediction": "eps"}, mean=True)
     studio, lines = Studio(models), []
@@ -56,16 +56,14 @@ def test_it_draws_what_the_stage_draws_for_a_picture(stored: Stored, task: str) 
         drawn = pixels(lines.pop()["images"])
         assert (drawn == expected).all()
     if task == "inpaint":
-        assert (drawn[:, :, :4] == PICTURE[:, :4]).all()
+        assert (drawn[:, :, :4] == IMAGE[:, :4]).all()
     assert [line["t"] for line in lines] == [8, 6, 4, 2] * 2
     assert lines[-1]["done"] == lines[-1]["calls"]
 
 
-@pytest.mark.parametrize(
-    ("task", "wrong"), [*((task, {}) for task in TASKS), ("inpaint", {"picture": GIVEN["picture"]})]
-)
-def test_a_picture_that_is_missing_is_told(stored: Stored, task: str, wrong: dict[str, str]) -> None:  # noqa: F811
-    with pytest.raises(UserError, match="picture"):
+@pytest.mark.parametrize(("task", "wrong"), [*((task, {}) for task in TASKS), ("inpaint", {"image": GIVEN["image"]})])
+def test_an_image_that_is_missing_is_told(stored: Stored, task: str, wrong: dict[str, str]) -> None:  # noqa: F811
+    with pytest.raises(UserError, match="needs an image"):
         Studio(stored(TASKS[task])).draw(ASKED | wrong, lambda line: None)
 
 
@@ -79,9 +77,9 @@ def test_the_page_in_a_browser(stored: Stored, task: str, tmp_path: Path) -> Non
         tab.size(1200, 900)
         tab.until("document.body?.innerText.includes('open an image')")
         assert tab.js("document.getElementById('draw').hidden && fill.disabled")
-        tab.js("again(); new Promise(done => setTimeout(done, 1000))")  # another seed, and no picture yet
+        tab.js("again(); new Promise(done => setTimeout(done, 1000))")  # another seed, and no image yet
         assert "rong" not in tab.js("said.className")
-        tab.js(f"bitmap('{GIVEN['picture']}').then(pick)")
+        tab.js(f"bitmap('{GIVEN['image']}').then(pick)")
         if task == "inpaint":
             left, top, side = tab.js("(box => [box.left, box.top, box.width])(mask.getBoundingClientRect())")
             tab.drag((left + 0.3 * side, top + 0.5 * side), (left + 0.7 * side, top + 0.5 * side))

@@ -11,7 +11,7 @@ from cspipe.study.results import Result, Results, Sampled, Setting
 Scores = Mapping[tuple[str, str | None], Sequence[float]]
 Make = Callable[..., Results]
 SETTING = Setting(
-    commit="a" * 40, data="avatars pixel-art, 8 pixels, 600 pictures", extractor="efficientnet-lite0", images=128,
+    commit="a" * 40, data="avatars pixel-art, 8 pixels, 600 images", extractor="efficientnet-lite0", images=128,
     processor="a processor", cores=2, jobs=2, python="3.11.7", torch="2.15.0", wall_seconds=90.0,
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ STUDY: Tree = {
     "rows": {
         "plain": {"train.method": "plain", "data.source": "npz", "data.path": "data/raw/made.npy"},
         "cs": {"variants": ["cs-10"]},
-        # data/raw has no pictures
+        # data/raw has no images
         "broken": {"data.source": "folder", "data.path": "data/raw/none"},
     },
     "variants": ["ddim-100"],
