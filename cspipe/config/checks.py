@@ -52,7 +52,7 @@ def check_before_training(params: Params, images: int) -> None:
 
 
 def has_data(root: Path, data: DataSettings) -> bool:
-    """Whether a repository has the files of data.path, itself or by DVC; true of sources that read or download none."""
+    """Whether a repository has the files of data.path, or DVC brings them; true if the source needs none there."""
     path = data.path
     if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False) or (root / path).exists():
         return True
