@@ -1,17 +1,22 @@
 """What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email import message_from_bytes
 from email.message import Message
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from trove_classifiers import classifiers
 
 from flows.pins import read_pins
@@ -25,7 +30,8 @@ PROJECT = {".gitignore", ".dvcignore", "data", "dvc.yaml"}
 DOCKERIGNORE = ROOT / "infra/worker.Dockerfile.dockerignore"
 # Templates are for exported folders, beside diffusers.
 IMPORT_ALL = (
-    "import importlib, pkgutil, cspipe\n"
+    "import importlib, importlib.util, pkgutil, cspipe\n"
+    "assert not importlib.util.find_spec('prefect'), 'of flows/, which is not in the wheel'\n"
     "for found in pkgutil.walk_packages(cspipe.__path__, 'cspipe.'):\n"
     "    if not found.name.startswith('cspipe.exchange.templates.'): importlib.import_module(found.name)"
 )
@@ -36,6 +42,17 @@ def built(checkout: Path, target: str, folder: Path) -> Path:
     subprocess.run(build, cwd=checkout, check=True, capture_output=True)
     [file] = folder.iterdir()
     return file
+
+
+def imported(file: Path) -> set[str]:
+    """Top modules of other packages that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {each.name.partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found - sys.stdlib_module_names - {"cspipe", "flows"}
 
 
 def metadata(wheel: Path) -> Message:
@@ -88,6 +105,19 @@ def test_no_version_is_released_that_the_changelog_does_not_have(tmp_path: Path)
     done = subprocess.run(["bash", ".ci/release"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == 'CHANGELOG.md: no heading "## 1.2.3 - DATE"; write it, and tag again\n'
+
+
+@pytest.mark.parametrize("package", ["cspipe", "flows"])
+def test_what_is_imported_is_declared(package: str) -> None:
+    """The wheel needs no package that flows/ alone imports; `cspipe doctor` asks Prefect where it is installed."""
+    tree = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project, own = tree["project"], {"cspipe": ["prefect"], "flows": tree["dependency-groups"]["flows"]}
+    declared = [*project["dependencies"], *project["optional-dependencies"]["export"], *own[package]]
+    names = {canonicalize_name(Requirement(each).name) for each in declared}
+    modules = {module for file in (ROOT / package).rglob("*.py") for module in imported(file)}
+    owners = packages_distributions()
+    unknown = {each for each in modules if not names & {canonicalize_name(name) for name in owners.get(each, ())}}
+    assert unknown == set()
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,6 +144,9 @@ def _s3() -> Found:
 
 
 def _prefect() -> Found:
+    if not find_spec("prefect"):
+        yield "ok", "not installed; only a clone of the repository has workers"
+        return
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
