@@ -124,7 +124,7 @@ def show_samples(root: Path, stage: str, run: str) -> None:
     file = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
     if name in ("sample", "train") and file.exists():
         along = ": samples along training, top to bottom" if name == "train" else ""
-        show_image(file, key("pictures", stage), f"{stage} of {run}{along}")
+        show_image(file, key("images", stage), f"{stage} of {run}{along}")
 
 
 @never_fails

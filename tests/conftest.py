@@ -1,4 +1,4 @@
-"""Parameters of a pipeline that runs in seconds, and pictures to feed it."""
+"""Parameters of a pipeline that runs in seconds, and images to feed it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ MODELS: dict[str, Tree] = {
         },
     },
 }
-"""A narrow section `model` of every main net, for pictures of 8 pixels."""
+"""A narrow section `model` of every main net, for images of 8 pixels."""
 
 
 def change(tree: Tree, changes: Tree) -> Tree:
@@ -135,12 +135,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @dataclass
-class Pictures:
+class Images:
     """A training set in memory, as the loops take it."""
 
     pixels: NDArray[np.uint8]
     sha256: str = "0" * 64
-    paired: Pictures | None = None
+    paired: Images | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -154,7 +154,7 @@ class Pictures:
 
 
 @pytest.fixture
-def pictures() -> Pictures:
-    """40 random pictures of 3x8x8, each with its negative as its pair."""
+def images() -> Images:
+    """40 random images of 3x8x8, each with its negative as its pair."""
     pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (40, 3, 8, 8), np.uint8)
-    return Pictures(pixels, paired=Pictures(255 - pixels))
+    return Images(pixels, paired=Images(255 - pixels))

@@ -10,7 +10,7 @@ from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import TrainingSet
-from tests.conftest import Pictures, Tree
+from tests.conftest import Images, Tree
 
 Make = Callable[..., Params]
 INCEPTION = {"evaluate.extractor": "inception-v3-compat", "evaluate.weights": "nowhere/inception.pth"}
@@ -24,10 +24,10 @@ EDM = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
         (INCEPTION, ["evaluate.weights nowhere/inception.pth", "weights-inception-2015-12-05", "correct the path"]),
     ],
 )
-def test_told_before_any_step(changes: Tree, told: list[str], params: Make, pictures: Pictures) -> None:
+def test_told_before_any_step(changes: Tree, told: list[str], params: Make, images: Images) -> None:
     settings = params(changes)
     with pytest.raises(UserError, match=r"^params\.yaml: ") as error:
-        new_trainer(settings, TrainingSet(pictures), open_device(settings.compute))  # type: ignore[arg-type]
+        new_trainer(settings, TrainingSet(images), open_device(settings.compute))  # type: ignore[arg-type]
     assert all(words in str(error.value) for words in told)
 
 

@@ -47,7 +47,7 @@ def test_step_is_ddims_with_the_noise_divided(base: float, slope: float, schedul
 
 
 def test_estimate_stays_in_range_where_there_is_hardly_any_signal(schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """At t = T a thousandth of the noise is more than the whole picture."""
+    """At t = T a thousandth of the noise is more than the whole image."""
     t = torch.full((8,), 100)
     asked = scaled(lambda x, t: x0, schedule, 1.1)(e, t)
     assert asked.abs().max() == 1

@@ -24,7 +24,7 @@ from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import Batch, TrainingSet
-from tests.conftest import Pictures
+from tests.conftest import Images
 from tests.exchange.conftest import CPU, refused, slow
 from tests.exchange.reference_edm import LEVELS, Precond, fill, inputs
 
@@ -81,14 +81,14 @@ def test_heun_is_their_sampler(arch: str, tmp_path: Path) -> None:
 
 
 def test_training_goes_on_and_leaves_the_frequencies(
-    params: Callable[..., Params], pictures: Pictures, tmp_path: Path
+    params: Callable[..., Params], images: Images, tmp_path: Path
 ) -> None:
     import_model(written(tmp_path / "w.pt", "ncsnpp"), tmp_path / "main", steps=LEVELS)
     denoise, config = finished_denoiser(CPU, tmp_path / "main")
     start = {"folder": str(tmp_path / "main"), "sha256": sha256_file(tmp_path / "main" / FILE)}
     sections = {key: config[key] for key in ("model", "diffusion")}
     p = params({**sections, "data.size": 16, "train.start_from": start, "train.method": "plain", "train.warmup": 0})
-    images = Pictures(np.kron(pictures.pixels, np.ones((2, 2), np.uint8)))
+    images = Images(np.kron(images.pixels, np.ones((2, 2), np.uint8)))
     trainer = new_trainer(p, TrainingSet(images), CPU)
     trainer.step(Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None), 0)
     for net in (trainer.net, trainer.ema.net):

@@ -1,4 +1,4 @@
-"""What is shown in Prefect: pictures small enough for its database, progress from elsewhere."""
+"""What is shown in Prefect: images small enough for its database, progress from elsewhere."""
 
 import base64
 import io

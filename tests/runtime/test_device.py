@@ -15,7 +15,7 @@ from cspipe.runtime.device import Device, claim, open_device
 from cspipe.runtime.errors import UserError
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import Batch, TrainingSet, batches
-from tests.conftest import Pictures
+from tests.conftest import Images
 
 Make = Callable[..., Params]
 CPU = torch.device("cpu")
@@ -56,20 +56,20 @@ def test_more_threads_than_free_cores_are_told_and_kept(
     assert told in heard if told else heard == ""
 
 
-def test_autocast_computes_in_bfloat16_and_keeps_float32_outside(params: Make, pictures: Pictures) -> None:
+def test_autocast_computes_in_bfloat16_and_keeps_float32_outside(params: Make, images: Images) -> None:
     """The GPU's autocast, on the CPU: a step close to the float32 one, with weights and losses in float32."""
     losses = []
     for precision in (torch.float32, torch.bfloat16):
-        trainer = new_trainer(params(), TrainingSet(pictures), Device(CPU, precision, compile=False))  # type: ignore[arg-type]
+        trainer = new_trainer(params(), TrainingSet(images), Device(CPU, precision, compile=False))  # type: ignore[arg-type]
         torch.nn.init.normal_(list(trainer.net.parameters())[-2], std=0.1)
-        batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+        batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
         losses.append(trainer.step(batch, 0)["loss"])
         assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in trainer.net.parameters())
     assert losses[0] != losses[1]
     assert torch.isclose(*losses, rtol=0.05)
 
 
-def test_set_that_fits_into_what_two_steps_leave_gives_the_same_batches(pictures: Pictures) -> None:
+def test_set_that_fits_into_what_two_steps_leave_gives_the_same_batches(images: Images) -> None:
     asked_after = []
 
     class Roomy(Device):
@@ -80,9 +80,9 @@ def test_set_that_fits_into_what_two_steps_leave_gives_the_same_batches(pictures
             return 10**9
 
     seen: list[Batch] = []
-    for batch in itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, Roomy(CPU, torch.float32, False)), 6):
+    for batch in itertools.islice(batches(TrainingSet(images), 16, 3, 0, Roomy(CPU, torch.float32, False)), 6):
         seen.append(batch)
-    host = itertools.islice(batches(TrainingSet(pictures), 16, 3, 0, Device(CPU, torch.float32, compile=False)), 6)
+    host = itertools.islice(batches(TrainingSet(images), 16, 3, 0, Device(CPU, torch.float32, compile=False)), 6)
     assert all(torch.equal(a.x0, b.x0) for a, b in zip(seen, host, strict=True))
     assert asked_after == [2]
 
@@ -143,8 +143,8 @@ def test_ranks_get_a_locked_gpu_each_and_count_the_energy_of_all(
     assert counted == [two_gpus]
 
 
-def test_net_of_a_stage_has_channels_last_and_so_has_its_average(params: Make, pictures: Pictures) -> None:
-    trainer = new_trainer(params(), TrainingSet(pictures), Device(CPU, torch.float32, compile=False))  # type: ignore[arg-type]
+def test_net_of_a_stage_has_channels_last_and_so_has_its_average(params: Make, images: Images) -> None:
+    trainer = new_trainer(params(), TrainingSet(images), Device(CPU, torch.float32, compile=False))  # type: ignore[arg-type]
     assert trainer.fit is not None
     nets = (trainer.net, trainer.ema.net, trainer.fit.net)
     weights = [weight for net in nets for weight in net.parameters() if weight.ndim == 4]

@@ -38,9 +38,9 @@ def read(folder: Path, variant: str = "ddim-100") -> dict[str, np.ndarray]:
     return {column: np.array([float(row[column]) for row in rows]) for column in ("t", "sampled", "forward")}
 
 
-def variances(pictures: np.ndarray) -> np.ndarray:
-    """Of each picture's own pixels, in [-1, 1]."""
-    return (pictures / 127.5 - 1).reshape(len(pictures), -1).var(axis=1, ddof=1)
+def variances(images: np.ndarray) -> np.ndarray:
+    """Of each image's own pixels, in [-1, 1]."""
+    return (images / 127.5 - 1).reshape(len(images), -1).var(axis=1, ddof=1)
 
 
 @pytest.mark.parametrize(("variant", "steps"), [("ddim-100", 10), ("heun-5", 5)])

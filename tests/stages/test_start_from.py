@@ -19,7 +19,7 @@ from cspipe.runtime.stage import state_key
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.train import describe, new_trainer
 from cspipe.training.stream import Batch, TrainingSet
-from tests.conftest import MODELS, Pictures, Tree
+from tests.conftest import MODELS, Images, Tree
 from tests.exchange.conftest import CPU
 from tests.stages.test_nets import stored
 from tests.training.test_training import Killed, new_main_net, train, weights
@@ -40,7 +40,7 @@ def start(params: Make, tmp_path: Path) -> Tree:
     return start_of(tmp_path / "theirs")
 
 
-def test_the_first_loss_is_that_of_the_imported_net(params: Make, pictures: Pictures, tmp_path: Path) -> None:
+def test_the_first_loss_is_that_of_the_imported_net(params: Make, images: Images, tmp_path: Path) -> None:
     """And nets, the moving average among them, have its weights; `theirs` is diffusers' own."""
     torch.manual_seed(0)
     theirs = UNet2DModel(sample_size=8, **MODELS["unet2d"]["config"])
@@ -49,10 +49,10 @@ def test_the_first_loss_is_that_of_the_imported_net(params: Make, pictures: Pict
     diffusion = {"diffusion.steps": 1000, "diffusion.schedule": "linear", "diffusion.prediction": "eps"}
     denoise, config = finished_denoiser(CPU, tmp_path / "main")
     plain = {"model": config["model"], "train.method": "plain"}
-    trainer = new_trainer(params({**plain, **diffusion, **start_of(tmp_path / "main")}), TrainingSet(pictures), CPU)
+    trainer = new_trainer(params({**plain, **diffusion, **start_of(tmp_path / "main")}), TrainingSet(images), CPU)
     for net in (trainer.net, trainer.ema.net):
         assert all(map(torch.equal, net.state_dict().values(), denoise.net.net.state_dict().values()))
-    batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+    batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
     sample = trainer.draw(batch, 0)
     pair = plain_pair("eps", sample.x0, sample.eps, sample.t, denoise.schedule)
     with torch.no_grad():
@@ -61,21 +61,21 @@ def test_the_first_loss_is_that_of_the_imported_net(params: Make, pictures: Pict
 
 
 def test_what_goes_on_from_a_state_is_not_started_anew(
-    params: Make, pictures: Pictures, tmp_path: Path, start: Tree
+    params: Make, images: Images, tmp_path: Path, start: Tree
 ) -> None:
     p = params({**start, "train.method": "plain"})
-    whole, first, second = (new_main_net(p, pictures) for _ in range(3))
+    whole, first, second = (new_main_net(p, images) for _ in range(3))
     before = [weight.clone() for weight in weights(whole)]
-    curve = train(whole, p, pictures, tmp_path / "whole")
+    curve = train(whole, p, images, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(first, p, pictures, tmp_path / "parts", kill_at=24)
-    assert train(second, p, pictures, tmp_path / "parts") == curve
+        train(first, p, images, tmp_path / "parts", kill_at=24)
+    assert train(second, p, images, tmp_path / "parts") == curve
     assert all(map(torch.equal, weights(whole), weights(second)))
     assert not any(map(torch.equal, weights(whole), before))
 
 
 def test_other_weights_are_another_training_and_their_place_says_nothing(
-    params: Make, pictures: Pictures, tmp_path: Path, start: Tree
+    params: Make, images: Images, tmp_path: Path, start: Tree
 ) -> None:
     """Nor does the card tell it, which tells of the weights."""
     (tmp_path / "theirs").rename(tmp_path / "moved")
@@ -84,11 +84,11 @@ def test_other_weights_are_another_training_and_their_place_says_nothing(
     keys = []
     for changes in ({}, moved, start_of(tmp_path)):
         p = params(changes)
-        keys.append(state_key(describe(p, pictures, new_main_net(p, pictures))))  # type: ignore[arg-type]
+        keys.append(state_key(describe(p, images, new_main_net(p, images))))  # type: ignore[arg-type]
     assert len(set(keys)) == 3
     (tmp_path / "moved").rename(tmp_path / "theirs")
     p = params(start)
-    config = describe(p, pictures, new_main_net(p, pictures))  # type: ignore[arg-type]
+    config = describe(p, images, new_main_net(p, images))  # type: ignore[arg-type]
     assert state_key(config) == keys[1]
     assert start["train.start_from"]["sha256"][:12] in card_of(config | {"images_seen": 48}, {}, {}, None)
 
@@ -105,25 +105,25 @@ def test_other_weights_are_another_training_and_their_place_says_nothing(
     ],
 )
 def test_another_net_is_refused_in_a_line(
-    params: Make, pictures: Pictures, start: Tree, changes: Tree, key: str, values: tuple[str, ...]
+    params: Make, images: Images, start: Tree, changes: Tree, key: str, values: tuple[str, ...]
 ) -> None:
     with pytest.raises(UserError) as error:
-        new_trainer(params({**start, **changes}), TrainingSet(pictures), CPU)
+        new_trainer(params({**start, **changes}), TrainingSet(images), CPU)
     said = str(error.value)
     assert "\n" not in said
     assert all(word in said for word in (key, *values))
 
 
-def test_keys_that_no_weight_tells_are_compared(params: Make, pictures: Pictures, tmp_path: Path) -> None:
+def test_keys_that_no_weight_tells_are_compared(params: Make, images: Images, tmp_path: Path) -> None:
     stored(tmp_path, params({"model": MODELS["unet2d"]}))
     config = {**MODELS["unet2d"]["config"], "act_fn": "gelu"}
     p = params({"model": {"name": "unet2d", "config": config}, **start_of(tmp_path)})
     with pytest.raises(UserError, match=r"model\.config\.act_fn gelu.* none"):
-        new_trainer(p, TrainingSet(pictures), CPU)
+        new_trainer(p, TrainingSet(images), CPU)
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(
-    params: Make, pictures: Pictures, start: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    params: Make, images: Images, start: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hash was that of the parameters when it was compared."""
 
@@ -133,4 +133,4 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused(
 
     monkeypatch.setattr("cspipe.stages.train.finished_denoiser", read_late)
     with pytest.raises(UserError, match=r"train\.start_from .*theirs"):
-        new_trainer(params(start), TrainingSet(pictures), CPU)
+        new_trainer(params(start), TrainingSet(images), CPU)

@@ -105,9 +105,9 @@ def test_occluded_pictures_are_held_out_pairs(deoccluded: Path) -> None:
     _, inputs = arrays(deoccluded)
     test, train = (open_split(deoccluded / "data/prepared", split) for split in ("test", "train"))
     np.testing.assert_array_equal(inputs, test.paired.gather(np.arange(len(inputs))))
-    seen = {picture.tobytes() for picture in train.gather(np.arange(len(train)))}
-    seen |= {picture.tobytes() for picture in train.paired.gather(np.arange(len(train)))}
-    assert not seen & {picture.tobytes() for picture in (*test.gather(np.arange(len(test))), *inputs)}
+    seen = {image.tobytes() for image in train.gather(np.arange(len(train)))}
+    seen |= {image.tobytes() for image in train.paired.gather(np.arange(len(train)))}
+    assert not seen & {image.tobytes() for image in (*test.gather(np.arange(len(test))), *inputs)}
     assert set(paired(deoccluded)["result"]) == {"all"}
     assert paired(deoccluded)["input"]["all"]["psnr"]["mean"] < 50
 
@@ -132,7 +132,7 @@ def test_error_in_holes_is_variance_and_the_rest(inpainted: Path, monkeypatch: p
 def test_net_without_conditions_fills_holes_by_repaint_with_and_without_compensation(
     tmp_path: Path, small: Tree
 ) -> None:
-    """As many samples as there are held-out pictures; noise alone gives as many as are asked for."""
+    """As many samples as there are held-out images; noise alone gives as many as are asked for."""
     plain = {**REPAINT, "repaint": None}
     variants = {"re": REPAINT, "re-cs": {**REPAINT, **CORRECTED}, "plain": plain}
     samples = (f"sample {name}" for name in variants)

@@ -24,7 +24,7 @@ from cspipe.stages.nets import finished_denoiser, new_compensator, new_main
 from cspipe.stages.sample import new_sampler
 from cspipe.stages.train import new_trainer
 from cspipe.training.stream import TrainingSet
-from tests.conftest import Pictures, Tree
+from tests.conftest import Images, Tree
 
 Make = Callable[..., Params]
 SEEDS = [0, 1, 2]
@@ -96,13 +96,13 @@ def test_first_estimate_is_the_mean_image(changes: Tree, params: Make, tmp_path:
 def test_a_self_conditioned_net_sees_the_mean_at_the_second_step(params: Make, tmp_path: Path) -> None:
     p = params({"diffusion.self_condition": True, **variant(steps=2, terminal="mean")})
     mean, device = torch.linspace(-1, 1, 192).reshape(3, 8, 8), open_device(p.compute)
-    images = drawn(p, tmp_path, mean, None)
+    samples = drawn(p, tmp_path, mean, None)
     x_T = torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
     t, s, means = torch.full((3,), 10), torch.full((3,), 5), mean.expand(3, 3, 8, 8)
     denoise, _ = finished_denoiser(device, tmp_path / "main")
     x_s = ddim_step(x_T, means, t, s, denoise.schedule)
-    np.testing.assert_array_equal(images, quantise(denoise.with_self_cond(means)(x_s, s)))
-    assert not np.array_equal(images, quantise(denoise(x_s, s)))
+    np.testing.assert_array_equal(samples, quantise(denoise.with_self_cond(means)(x_s, s)))
+    assert not np.array_equal(samples, quantise(denoise(x_s, s)))
 
 
 def test_a_net_stored_without_a_mean_image_samples_from_its_own_estimate_alone(params: Make, tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_a_net_stored_without_a_mean_image_samples_from_its_own_estimate_alone(p
 
 
 @pytest.mark.parametrize("flip", [True, False])
-def test_stored_mean_is_that_of_what_the_net_is_trained_on(flip: bool, params: Make, pictures: Pictures) -> None:
+def test_stored_mean_is_that_of_what_the_net_is_trained_on(flip: bool, params: Make, images: Images) -> None:
     p = params({"train.flip": flip})
-    trainer = new_trainer(p, TrainingSet(pictures), open_device(p.compute))
-    seen = np.concatenate([pictures.pixels, pictures.pixels[..., :: -1 if flip else 1]])
+    trainer = new_trainer(p, TrainingSet(images), open_device(p.compute))
+    seen = np.concatenate([images.pixels, images.pixels[..., :: -1 if flip else 1]])
     np.testing.assert_allclose(trainer.mean_image(), seen.mean(0) / 127.5 - 1, atol=1e-6)
 
 

@@ -18,7 +18,7 @@ from cspipe.stages.train import new_trainer
 from cspipe.training.loop import MetricMeter
 from cspipe.training.settings import METHODS
 from cspipe.training.stream import Batch, TrainingSet
-from tests.conftest import Pictures, Tree
+from tests.conftest import Images, Tree
 
 Make = Callable[..., Params]
 CHANGES: dict[str, Tree] = {
@@ -58,9 +58,9 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
-def test_training_step(changes: Tree, params: Make, pictures: Pictures, meta: Device) -> None:
+def test_training_step(changes: Tree, params: Make, images: Images, meta: Device) -> None:
     p = params({"train.compensation.share": 0.6, "train.compensation.fade": 0.0, **changes})
-    trainer = new_trainer(p, TrainingSet(pictures), meta)
+    trainer = new_trainer(p, TrainingSet(images), meta)
     batch = Batch(torch.empty(p.train.batch, 3, 8, 8, device="meta"), None)
     meter = MetricMeter(meta)
     for seen in (0, 8):

@@ -29,7 +29,7 @@ from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrain
 from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, run
 from cspipe.training.stream import TrainingSet, batches
-from tests.conftest import Pictures, Tree, change
+from tests.conftest import Images, Tree, change
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.training.test_ranks"])
@@ -81,16 +81,14 @@ def limit(net: torch.nn.Module, most: int) -> None:
     net.forward = forward  # type: ignore[method-assign]
 
 
-def train(
-    tree: Tree, pictures: Pictures, folder: Path, new: Callable[..., Any], stop_at: int = 0, most: int = 99
-) -> None:
+def train(tree: Tree, images: Images, folder: Path, new: Callable[..., Any], stop_at: int = 0, most: int = 99) -> None:
     """Train, and leave what came of it in `folder`/<rank>.pt.
 
     Rank 0 is asked to stop after `stop_at` images; the memory of the last has room for `most`.
     """
     torch.set_num_threads(1)
     params, points, seen = parse_params(tree, "test"), dict[int, Any](), [0]
-    data = TrainingSet(pictures, open_conditions(params.task, params.condition, pictures, PREPARED), params.seed)  # type: ignore[arg-type]
+    data = TrainingSet(images, open_conditions(params.task, params.condition, images, PREPARED), params.seed)  # type: ignore[arg-type]
     trainer, settings = new(params, data), params.train
     if rank() == world() - 1:
         limit(trainer.denoise.net.net, most)
@@ -168,9 +166,9 @@ def tree(small: Tree) -> Callable[..., Tree]:
     return lambda changes=None: change(small, {**BASE, **(changes or {})})
 
 
-def test_two_ranks_train_as_one(tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path) -> None:
-    (one,) = on(1, tree(), pictures, tmp_path / "1", new_training)
-    two = on(2, tree(), pictures, tmp_path / "2", new_training)
+def test_two_ranks_train_as_one(tree: Callable[..., Tree], images: Images, tmp_path: Path) -> None:
+    (one,) = on(1, tree(), images, tmp_path / "1", new_training)
+    two = on(2, tree(), images, tmp_path / "2", new_training)
     assert_near(two[0], one, 1e-5)
     assert apart(*two) == 0
     assert [len(ranked["rows"]) for ranked in (one, *two)] == [2, 2, 0]
@@ -181,28 +179,28 @@ def test_two_ranks_train_as_one(tree: Callable[..., Tree], pictures: Pictures, t
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_what_differs_is_the_order_of_sums(
-    changes: Tree, count: int, new: Callable[..., Any], tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+    changes: Tree, count: int, new: Callable[..., Any], tree: Callable[..., Tree], images: Images, tmp_path: Path
 ) -> None:
     """In float64 a billion times less than in float32."""
     for double, tolerance in ((False, 1e-4), (True, 1e-12)):
         folder = tmp_path / str(double)
-        (one,) = on(1, tree(changes), pictures, folder / "one", new, double=double)
-        some = on(count, tree(changes), pictures, folder / "some", new, double=double)
+        (one,) = on(1, tree(changes), images, folder / "one", new, double=double)
+        some = on(count, tree(changes), images, folder / "some", new, double=double)
         assert_near(some[0], one, tolerance)
         assert {apart(some[0], other) for other in some} == {0}
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_as_many_ranks_bit_for_bit_and_with_others_nearly(
-    tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+    tree: Callable[..., Tree], images: Images, tmp_path: Path
 ) -> None:
-    (one,), two = (on(n, tree(), pictures, tmp_path / f"{n}", new_training) for n in (1, 2))
-    whole = {3: on(3, tree(), pictures, tmp_path / "3", new_training)[0], 2: two[0]}
+    (one,), two = (on(n, tree(), images, tmp_path / f"{n}", new_training) for n in (1, 2))
+    whole = {3: on(3, tree(), images, tmp_path / "3", new_training)[0], 2: two[0]}
     for counts, tolerance in (((2, 2), 0.0), ((3, 3), 0.0), ((3, 2), 1e-4), ((2, 1), 1e-4)):
         parts = tmp_path / f"{counts}"
-        stopped = on(counts[0], tree(), pictures, parts, new_training, 12)
+        stopped = on(counts[0], tree(), images, parts, new_training, 12)
         assert {part["seen"] for part in stopped} <= {24}, "a step after the one at which it was asked"
-        ended = on(counts[1], tree(), pictures, parts, new_training)[0]
+        ended = on(counts[1], tree(), images, parts, new_training)[0]
         if tolerance:
             assert_near(ended, one, tolerance)
         else:
@@ -214,20 +212,20 @@ def test_a_run_goes_on_with_as_many_ranks_bit_for_bit_and_with_others_nearly(
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_is_out_of_memory_is_halved_by_all(
-    count: int, tree: Callable[..., Tree], pictures: Pictures, tmp_path: Path
+    count: int, tree: Callable[..., Tree], images: Images, tmp_path: Path
 ) -> None:
     whole = tree({"train.micro_batch": 12})
-    (one,) = on(1, whole, pictures, tmp_path / "1", new_training)
-    some = on(count, whole, pictures, tmp_path / "some", new_training, 0, 2)
+    (one,) = on(1, whole, images, tmp_path / "1", new_training)
+    some = on(count, whole, images, tmp_path / "some", new_training, 0, 2)
     assert {ranked["micro_batch"] for ranked in some} == {1}
     assert_near(some[0], one, 1e-4)
 
 
 def test_memory_that_the_net_C_wants_later_is_looked_for_when_it_starts(
-    tree: Callable[..., Tree], pictures: Pictures
+    tree: Callable[..., Tree], images: Images
 ) -> None:
     params = parse_params(tree({"train.compensation.start": 36}), "test")
-    data = TrainingSet(pictures)
+    data = TrainingSet(images)
     trainer = new_training(params, data)
     assert trainer.fit is not None
     limit(trainer.fit.net, 2)

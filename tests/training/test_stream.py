@@ -11,7 +11,7 @@ from cspipe.data.pixels import normalise, quantise
 from cspipe.runtime.device import Device
 from cspipe.training.stream import Batch, TrainingSet, batches, stream_indices
 from cspipe.training.train_sample import TrainSampler
-from tests.conftest import Pictures
+from tests.conftest import Images
 
 CPU = Device(torch.device("cpu"), torch.float32, compile=False)
 
@@ -34,18 +34,18 @@ def test_passes_differ_in_order() -> None:
     assert not np.array_equal(first, stream_indices(50, 8, 0, 50))
 
 
-def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_stream(pictures: Pictures) -> None:
+def test_conditions_come_with_their_pictures_and_follow_from_the_place_in_the_stream(images: Images) -> None:
     def conditions(numbers, pixels, seeds):
-        assert np.array_equal(pixels, pictures.pixels[numbers])
+        assert np.array_equal(pixels, images.pixels[numbers])
         return np.stack([np.full((2, 8, 8), seed % 256, np.uint8) for seed in seeds])
 
-    examples = TrainingSet(pictures, conditions, 1)
+    examples = TrainingSet(images, conditions, 1)
     first = list(itertools.islice(batches(examples, 16, 3, 0, CPU), 6))
     later = list(itertools.islice(batches(examples, 16, 3, 32, CPU), 4))
     assert all(torch.equal(a.condition, b.condition) for a, b in zip(first[2:], later, strict=True))
     drawn = torch.cat([batch.condition[:, 0, 0, 0] for batch in first])
-    assert len(drawn.unique()) > 60  # 96 draws of 256 values: a picture is told something else in its next pass
-    other = next(batches(TrainingSet(pictures, conditions, 2), 16, 3, 0, CPU))
+    assert len(drawn.unique()) > 60  # 96 draws of 256 values: a image is told something else in its next pass
+    other = next(batches(TrainingSet(images, conditions, 2), 16, 3, 0, CPU))
     assert not torch.equal(other.condition, first[0].condition)
 
 

@@ -28,7 +28,7 @@ from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, run
 from cspipe.training.settings import METHODS
 from cspipe.training.stream import Batch, TrainingSet
-from tests.conftest import Pictures, Tree
+from tests.conftest import Images, Tree
 from tests.data.test_shards import write
 
 Make = Callable[..., Params]
@@ -49,16 +49,16 @@ def weights(trainer: DiffusionTrainer | CompensatorTrainer) -> list[Tensor]:
     return [*trainer.net.state_dict().values(), *trainer.ema.net.state_dict().values()]
 
 
-def examples_of(params: Params, pictures: Pictures) -> TrainingSet:
-    conditions = open_conditions(params.task, params.condition, pictures, PREPARED)  # type: ignore[arg-type]
-    return TrainingSet(pictures, conditions, params.seed)
+def examples_of(params: Params, images: Images) -> TrainingSet:
+    conditions = open_conditions(params.task, params.condition, images, PREPARED)  # type: ignore[arg-type]
+    return TrainingSet(images, conditions, params.seed)
 
 
-def new_main_net(params: Params, pictures: Pictures) -> DiffusionTrainer:
-    return new_trainer(params, examples_of(params, pictures), open_device(params.compute))
+def new_main_net(params: Params, images: Images) -> DiffusionTrainer:
+    return new_trainer(params, examples_of(params, images), open_device(params.compute))
 
 
-def new_fit(params: Params, pictures: Pictures) -> CompensatorTrainer:
+def new_fit(params: Params, images: Images) -> CompensatorTrainer:
     device = open_device(params.compute)
     net, module = new_main(params, device), new_compensator(params, device)
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
@@ -68,7 +68,7 @@ def new_fit(params: Params, pictures: Pictures) -> CompensatorTrainer:
 
 
 def train(
-    trainer: DiffusionTrainer | CompensatorTrainer, params: Params, pictures: Pictures, folder: Path, kill_at: int = 0
+    trainer: DiffusionTrainer | CompensatorTrainer, params: Params, images: Images, folder: Path, kill_at: int = 0
 ) -> list:
     log = []
 
@@ -85,17 +85,17 @@ def train(
 
         trainer.step = dying_step  # type: ignore[method-assign]
     device = open_device(params.compute)
-    run(trainer, examples_of(params, pictures), plan(params), device, Checkpoints(folder, "key"), "test", record)
+    run(trainer, examples_of(params, images), plan(params), device, Checkpoints(folder, "key"), "test", record)
     return log
 
 
 @pytest.fixture
-def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Pictures) -> None:
-    """A working folder with prepared test pictures: before a task is trained, their number is checked."""
+def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Images) -> None:
+    """A working folder with prepared test images: before a task is trained, their number is checked."""
     folder = tmp_path / "data/prepared"
     folder.mkdir(parents=True)
-    shards = write(folder, "test", pictures.pixels)
-    entry = {"images": len(pictures), "sha256": sha256_of(shards), "shards": shards}
+    shards = write(folder, "test", images.pixels)
+    entry = {"images": len(images), "sha256": sha256_of(shards), "shards": shards}
     (folder / INDEX).write_text(json.dumps({"channels": 3, "size": 8, "splits": {"test": entry}}))
     monkeypatch.chdir(tmp_path)
 
@@ -117,17 +117,17 @@ def test_six_steps_equal_three_a_kill_and_three(
     new: Callable[..., DiffusionTrainer | CompensatorTrainer],
     changes: Tree,
     params: Make,
-    pictures: Pictures,
+    images: Images,
     tmp_path: Path,
 ) -> None:
     """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
     task = "deocclude" if "condition.occluders" in changes else "generate"
     p = params({"task": task, "train.snapshots": [10, 40], **changes})
-    whole, first, second = new(p, pictures), new(p, pictures), new(p, pictures)
-    curve = train(whole, p, pictures, tmp_path / "whole")
+    whole, first, second = new(p, images), new(p, images), new(p, images)
+    curve = train(whole, p, images, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(first, p, pictures, tmp_path / "parts", kill_at=24)
-    resumed = train(second, p, pictures, tmp_path / "parts")
+        train(first, p, images, tmp_path / "parts", kill_at=24)
+    resumed = train(second, p, images, tmp_path / "parts")
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
     assert resumed == curve
     assert [seen for seen, _ in curve] == [16, 32, 48]
@@ -136,29 +136,27 @@ def test_six_steps_equal_three_a_kill_and_three(
         assert whole.norms == second.norms
         assert len(whole.rows) == 2
         assert list(second.snapshots) == [10, 40]
-        for images, kept in second.snapshots.items():
-            assert all(torch.equal(kept[name], weight) for name, weight in whole.snapshots[images].items())
+        for seen, kept in second.snapshots.items():
+            assert all(torch.equal(kept[name], weight) for name, weight in whole.snapshots[seen].items())
 
 
-def test_a_training_too_short_for_a_row_of_samples_ends_with_one(
-    params: Make, pictures: Pictures, tmp_path: Path
-) -> None:
+def test_a_training_too_short_for_a_row_of_samples_ends_with_one(params: Make, images: Images, tmp_path: Path) -> None:
     p = params({"train.grid_every": 1000})
-    trainer = new_main_net(p, pictures)
-    train(trainer, p, pictures, tmp_path)
+    trainer = new_main_net(p, images)
+    train(trainer, p, images, tmp_path)
     assert len(trainer.rows) == 1
 
 
 @pytest.mark.parametrize("new", [new_main_net, new_fit])
 def test_run_stopped_after_every_step_equals_an_undisturbed_one(
-    new: Callable[..., DiffusionTrainer | CompensatorTrainer], params: Make, pictures: Pictures, tmp_path: Path
+    new: Callable[..., DiffusionTrainer | CompensatorTrainer], params: Make, images: Images, tmp_path: Path
 ) -> None:
     """Asked to stop between the points of the curves too; neither they nor the states' schedule may move."""
     p = params({"train.log_every": 24, "train.checkpoint_every": 32})
-    whole, device = new(p, pictures), open_device(p.compute)
-    curve = train(whole, p, pictures, tmp_path / "whole")
+    whole, device = new(p, images), open_device(p.compute)
+    curve = train(whole, p, images, tmp_path / "whole")
     for step in range(1, 7):
-        part, log, asked = new(p, pictures), dict[int, dict[str, float]](), iter([False])
+        part, log, asked = new(p, images), dict[int, dict[str, float]](), iter([False])
         checkpoints = Checkpoints(tmp_path / "parts", "key")
 
         def one_step(asked: Iterator[bool] = asked) -> bool:
@@ -166,14 +164,14 @@ def test_run_stopped_after_every_step_equals_an_undisturbed_one(
 
         ends = nullcontext() if step == 6 else pytest.raises(Preempted, match=f"at {8 * step} images")
         with ends:
-            run(part, examples_of(p, pictures), plan(p), device, checkpoints, "test", log.__setitem__, one_step)  # type: ignore[arg-type]
+            run(part, examples_of(p, images), plan(p), device, checkpoints, "test", log.__setitem__, one_step)  # type: ignore[arg-type]
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(part), strict=True))
     assert list(log.items()) == curve
     assert [seen for seen, _ in curve] == [24, 32, 48]
 
 
 @pytest.mark.parametrize("method", names_in(METHODS))
-def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, pictures: Pictures) -> None:
+def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, images: Images) -> None:
     """One step, whole or in four parts: the same gradient up to the order of summation."""
     changes = {
         "train.method": method,
@@ -185,11 +183,11 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
     }
     results = []
     for micro_batch in (8, 2):
-        trainer = new_main_net(params({**changes, "train.micro_batch": micro_batch}), pictures)
+        trainer = new_main_net(params({**changes, "train.micro_batch": micro_batch}), images)
         for parameter in trainer.net.parameters():
             parameter.data += 0.05
         trainer.optimizer = torch.optim.SGD(trainer.net.parameters(), lr=1.0)
-        batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+        batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
         before = [parameter.detach().clone() for parameter in trainer.net.parameters()]
         scalars = trainer.step(batch, 0)
         moved = [after.detach() - b for after, b in zip(trainer.net.parameters(), before, strict=True)]
@@ -202,27 +200,27 @@ def test_accumulated_gradients_equal_the_large_batch(method: str, params: Make, 
 
 @pytest.mark.parametrize(("norm", "expected"), [("l2", 1.0), ("l1", math.sqrt(2 / math.pi))])
 def test_first_loss_is_that_of_a_net_that_says_nothing(
-    norm: str, expected: float, params: Make, pictures: Pictures
+    norm: str, expected: float, params: Make, images: Images
 ) -> None:
     """Of eps ~ N(0, 1): its mean square, or its mean absolute value."""
     changes = {"train.method": "plain", "train.loss": norm, "diffusion.prediction": "eps"}
-    trainer = new_main_net(params(changes), pictures)
-    batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+    trainer = new_main_net(params(changes), images)
+    batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
     assert float(trainer.step(batch, 0)["loss"]) == pytest.approx(expected, rel=0.1)
 
 
-def test_compensated_training_with_no_share_is_plain_training(params: Make, pictures: Pictures, tmp_path: Path) -> None:
+def test_compensated_training_with_no_share_is_plain_training(params: Make, images: Images, tmp_path: Path) -> None:
     none = params({"train.method": "compensated", "train.compensation.share": 0.0})
     plain = params({"train.method": "plain"})
-    one, two = new_main_net(none, pictures), new_main_net(plain, pictures)
-    train(one, none, pictures, tmp_path / "a")
-    train(two, plain, pictures, tmp_path / "b")
+    one, two = new_main_net(none, images), new_main_net(plain, images)
+    train(one, none, images, tmp_path / "a")
+    train(two, plain, images, tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(two), strict=True))
 
 
-def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, pictures: Pictures) -> None:
-    trainer = new_main_net(params({"train.compensation.fade": 0.0}), pictures)
-    batch = Batch(torch.from_numpy(pictures.pixels[:8]).float() / 127.5 - 1, None)
+def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, images: Images) -> None:
+    trainer = new_main_net(params({"train.compensation.fade": 0.0}), images)
+    batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
     module = trainer.fit.net
 
     def moved_by(seen: int) -> bool:
@@ -236,17 +234,17 @@ def test_module_learns_in_its_epoch_and_is_frozen_after_it(params: Make, picture
     assert trainer.share(40) == 1.0
 
 
-def test_path_and_fit_wait_for_their_start(params: Make, pictures: Pictures) -> None:
+def test_path_and_fit_wait_for_their_start(params: Make, images: Images) -> None:
     changes = {"train.images": 100, "train.compensation.start": 40, "train.compensation.fade": 0.5}
-    trainer = new_main_net(params(changes), pictures)
+    trainer = new_main_net(params(changes), images)
     assert [trainer.share(seen) for seen in (0, 39, 40, 65, 90)] == pytest.approx([0.0, 0.0, 1.0, 0.5, 0.0])
     assert [trainer.fits(seen) for seen in (0, 39, 40, 79, 80)] == [False, False, True, True, False]
 
 
 def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
-    params: Make, pictures: Pictures, tmp_path: Path
+    params: Make, images: Images, tmp_path: Path
 ) -> None:
-    flat = Pictures(pictures.pixels // 64 * 10 + 100)
+    flat = Images(images.pixels // 64 * 10 + 100)
     p = params({"train.images": 1200, "train.log_every": 200, "train.checkpoint_every": 1200, "train.grid_every": 1200})
     trainer = new_main_net(p, flat)
     curve = train(trainer, p, flat, tmp_path)
@@ -257,20 +255,18 @@ def test_training_lowers_the_loss_and_the_module_shrinks_the_error(
     assert all(row["norm_ratio"] > 0 and row["error"] > 0 for row in norms)
 
 
-def test_norms_of_an_exact_estimate_are_finite(params: Make, pictures: Pictures) -> None:
+def test_norms_of_an_exact_estimate_are_finite(params: Make, images: Images) -> None:
     """White images, which a net that predicts x0 and adds 1.5 hits by being clipped."""
-    trainer = new_main_net(params({"diffusion.prediction": "x0"}), pictures)
+    trainer = new_main_net(params({"diffusion.prediction": "x0"}), images)
     torch.nn.init.constant_(list(trainer.net.parameters())[-1], 1.5)
-    white = TrainingSet(Pictures(np.full_like(pictures.pixels, 255)))
+    white = TrainingSet(Images(np.full_like(images.pixels, 255)))
     norms = compensator_norms(trainer.denoise, trainer.fit.C, white, 0, 8, "norm")
     assert all(math.isfinite(value) for row in norms for value in row.values())
 
 
-def test_diverged_run_ends_with_place_seed_and_last_good_state(
-    params: Make, pictures: Pictures, tmp_path: Path
-) -> None:
+def test_diverged_run_ends_with_place_seed_and_last_good_state(params: Make, images: Images, tmp_path: Path) -> None:
     p = params({"train.method": "plain"})
-    trainer = new_main_net(p, pictures)
+    trainer = new_main_net(p, images)
     step = trainer.step
 
     def poisoned(batch: Batch, seen: int) -> dict[str, Tensor]:
@@ -278,11 +274,11 @@ def test_diverged_run_ends_with_place_seed_and_last_good_state(
 
     trainer.step = poisoned  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"being finite at 24 images seen \(seed of that step \d+\)") as error:
-        train(trainer, p, pictures, tmp_path)
+        train(trainer, p, images, tmp_path)
     assert "last good state" in str(error.value)
     assert "000000000016-" in str(error.value)
 
 
-def test_fewer_images_than_a_batch_is_an_error(params: Make, pictures: Pictures, tmp_path: Path) -> None:
+def test_fewer_images_than_a_batch_is_an_error(params: Make, images: Images, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5 training images are fewer than a batch of 8"):
-        train(new_main_net(params(), pictures), params(), Pictures(pictures.pixels[:5]), tmp_path)
+        train(new_main_net(params(), images), params(), Images(images.pixels[:5]), tmp_path)
