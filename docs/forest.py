@@ -47,6 +47,8 @@ TRAINING = [
     Pair("… NCSN++", "backbone", "ncsnpp+cs / ddim-20", "ncsnpp / ddim-20"),
     Pair("… DiT", "backbone", "dit+cs / ddim-20", "dit / ddim-20"),
     Pair("faces, T = 100, eps, 256,000 images", "stability", "cs", "plain", "256000"),
+    Pair("faces, T = 100, v, 128,000 images, 100 sampling steps", "t100", "cs / ddim-100", "plain / ddim-100"),
+    Pair("… after as many operations", "t100", "cs / ddim-100", "longer / ddim-100"),
     Pair("faces, T = 1000, eps, 32,000 images", "steps", "cs / mean", "plain / mean", "1000"),
     Pair("faces, EDM's own levels, capped", "edm", "lognormal+cs-cap / heun-10", "lognormal / heun-10"),
     Pair("… other seeds", "edm-control", "cs-cap", "plain"),
@@ -66,6 +68,7 @@ TRAINING = [
 ]
 OWN_STEPS = [
     Pair("faces, T = 10, v, 128,000 images", "few-steps-control", "own-step", "plain"),
+    Pair("faces, T = 100, v, 100 sampling steps", "t100", "own-step / ddim-100", "plain / ddim-100"),
     Pair("faces, EDM's own levels", "edm-control", "own-step", "plain"),
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "own-step / ddim-10", "plain / ddim-10"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10-cap", "own-step", "plain"),
@@ -85,6 +88,9 @@ SAMPLING = [
     Pair("faces, T = 10, v, l2", "loss", "v-l2 / cs-10", "v-l2 / net-10"),
     Pair("faces, T = 100, eps, 32,000 images", "module-architecture", "plain / cs-20", "plain / ddim-20"),
     Pair("… 100 sampling steps", "steps", "plain / cs", "plain / mean", "100"),
+    Pair("faces, T = 100, v, 100 sampling steps", "t100", "plain / cs-100", "plain / ddim-100"),
+    Pair("… trained on own steps", "t100", "own-step / cs-100", "own-step / ddim-100"),
+    Pair("… compensated training", "t100", "cs / cs-100", "cs / ddim-100"),
     Pair("2,000 faces, C in one epoch", "module-epochs", "1 / cs-20", "1 / ddim-20"),
     Pair("2,000 faces, C in ten epochs", "module-epochs", "10 / cs-20", "10 / ddim-20"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "plain / cs-20", "plain / ddim-20"),
@@ -99,6 +105,8 @@ WHOLE = [
     Pair("faces, T = 10, v, 128,000 images", "few-steps-whole", "cs / cs-10", "plain / ddim-10"),
     Pair("faces, T = 10, x0, l1, 64,000 images", "loss", "cs-x0-l1 / cs-10", "x0-l1 / net-10"),
     Pair("faces, T = 100, 100 sampling steps", "steps", "cs / cs", "plain / mean", "100"),
+    Pair("faces, T = 100, v, 100 sampling steps", "t100", "cs / cs-100", "plain / ddim-100"),
+    Pair("… after as many operations", "t100", "cs / cs-100", "longer / ddim-100"),
     Pair("CIFAR-10, 16 px, T = 100, eps", "cifar10", "cs / cs-20", "plain / ddim-20"),
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / cs-10", "plain / ddim-10"),
     Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "cs / cs-10", "plain / ddim-10"),
@@ -107,6 +115,7 @@ WHOLE = [
 NEITHER = [
     Pair("a tenth more images (x0, l1)", "loss-control", "x0-longer / net-10", "x0 / net-10"),
     Pair("1.4 times as many images (EDM)", "edm-control", "longer", "plain"),
+    Pair("1.4 times as many images (T = 100, v)", "t100", "longer / ddim-100", "plain / ddim-100"),
     Pair("not trained at T (eps, ten steps)", "t-max", "plain-below / net-10", "plain / mean-10"),
     Pair("not trained at T (v, ten steps)", "t-max", "plain-v-below / net-10", "plain-v / net-10"),
     Pair("EDM's own noise levels, not even ones", "edm", "lognormal / heun-10", "edm / heun-10"),
