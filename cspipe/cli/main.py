@@ -85,3 +85,9 @@ def main() -> None:
     except UserError as error:
         print(f"cspipe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "prefect":
+            raise
+        fix = "`uv sync` installs it, or `pip install --group flows`"
+        print(f"cspipe: Prefect is not installed; {fix}", file=sys.stderr)
+        raise SystemExit(1) from None

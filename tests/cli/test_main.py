@@ -69,6 +69,16 @@ def test_errors_are_messages_without_a_traceback(tmp_path: Path) -> None:
         assert "Traceback" not in failed.stderr
 
 
+def test_commands_that_need_prefect_say_how_to_install_it() -> None:
+    """In a clone that was installed without its group `flows`."""
+    program = "import sys; sys.modules['prefect'] = None; from cspipe.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "up"]
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "--group flows" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_studies_are_listed_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = json.loads(CliRunner().invoke(main.app, ["study", "--json"], catch_exceptions=False).stdout)
