@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 SHIPPED = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["data"]
 FOLDER = "states/train/key"
 Machine = Callable[..., Checkpoints]
+
+
+def imported(file: Path) -> set[str]:
+    """Modules that a file of Python imports, and what it takes from them, by dotted names."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.fixtures import imported
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OUTSIDE = ("cspipe/__init__.py", "cspipe/runtime/", "cspipe/config/")
@@ -39,13 +40,7 @@ def module_file(name: str) -> str | None:
 
 
 def imports(file: str) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cspipe"):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("cspipe")}
-    return {path for name in found if (path := module_file(name))}
+    return {path for name in imported(ROOT / file) if name.startswith("cspipe") and (path := module_file(name))}
 
 
 def closure(start: set[str]) -> set[str]:

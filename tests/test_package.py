@@ -1,6 +1,5 @@
 """What is built from a checkout: the package alone, whatever else lies in the folder; it needs no checkout to work."""
 
-import ast
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from trove_classifiers import classifiers
 
 from flows.pins import read_pins
 from tests.conftest import ROOT
+from tests.fixtures import imported
 from tests.stages.conftest import new_clone
 
 PRIVATE = ["infra/.env", ".dvc/config.local", "infra/terraform/terraform.tfstate", "notes.txt"]
@@ -42,17 +42,6 @@ def built(checkout: Path, target: str, folder: Path) -> Path:
     subprocess.run(build, cwd=checkout, check=True, capture_output=True)
     [file] = folder.iterdir()
     return file
-
-
-def imported(file: Path) -> set[str]:
-    """Top modules of other packages that a file imports."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {each.name.partition(".")[0] for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add((node.module or "").partition(".")[0])
-    return found - sys.stdlib_module_names - {"cspipe", "flows"}
 
 
 def metadata(wheel: Path) -> Message:
@@ -114,9 +103,10 @@ def test_what_is_imported_is_declared(package: str) -> None:
     project, own = tree["project"], {"cspipe": ["prefect"], "flows": tree["dependency-groups"]["flows"]}
     declared = [*project["dependencies"], *project["optional-dependencies"]["export"], *own[package]]
     names = {canonicalize_name(Requirement(each).name) for each in declared}
-    modules = {module for file in (ROOT / package).rglob("*.py") for module in imported(file)}
+    dotted = {name for file in (ROOT / package).rglob("*.py") for name in imported(file)}
+    others = {name.partition(".")[0] for name in dotted} - sys.stdlib_module_names - {"cspipe", "flows"}
     owners = packages_distributions()
-    unknown = {each for each in modules if not names & {canonicalize_name(name) for name in owners.get(each, ())}}
+    unknown = {each for each in others if not names & {canonicalize_name(name) for name in owners.get(each, ())}}
     assert unknown == set()
 
 

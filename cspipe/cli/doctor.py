@@ -145,7 +145,7 @@ def _s3() -> Found:
 
 def _prefect() -> Found:
     if not find_spec("prefect"):
-        yield "ok", "not installed; only a clone of the repository has workers"
+        yield "ok", "not installed; only workers and their clients need it"
         return
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
