@@ -66,7 +66,9 @@ def test_the_denoiser_is_theirs_at_every_native_step(arch: str, precond: str, fo
         t = torch.arange(1, LEVELS + 1)
         x, sigma = x[:1].expand(LEVELS, -1, -1, -1), (denoise.schedule.half_log_snr(t).neg().exp()).float()
         expected = theirs(x * (1 + sigma**2).sqrt()[:, None, None, None], sigma).clamp(-1, 1)
-        torch.testing.assert_close(denoise(x, t), expected, rtol=1e-5, atol=1e-4)
+        # x0_hat is x - sigma eps there, which multiplies the last digits of eps, and those differ between processors
+        largest = 1e-4 if precond == "edm" else 1e-5 * sigma.clamp(min=10)
+        assert ((denoise(x, t) - expected).abs().amax((1, 2, 3)) < largest).all()
 
 
 @pytest.mark.parametrize("arch", ["ddpmpp", slow("ncsnpp")])
