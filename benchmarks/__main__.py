@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks
+from cspipe.runtime.runlog import processor
 
 SECONDS = 45.0
 """For each row."""
@@ -60,13 +61,6 @@ def picture(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def processor() -> str:
-    """The model's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in (info.read_text().splitlines() if info.exists() else []) if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.machine()
-
-
 def main() -> None:
     """Measure row by row."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -77,8 +71,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": processor(), "cores": os.cpu_count(), "torch": torch.__version__}
-    found: dict[str, Any] = {"machine": machine | {"python": platform.python_version()}, "rows": []}
+    machine = {"processor": processor(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    machine |= {"cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
+    found: dict[str, Any] = {"machine": machine, "rows": []}
     for row in rows():
         start = time.monotonic()
         try:

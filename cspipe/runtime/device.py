@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -59,8 +60,13 @@ class Device:
 
     @property
     def name(self) -> str:
-        """ "cpu", or the name of the GPU; it goes into metrics, so not the processor's model."""
-        return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        """The name of the GPU, or "cpu" with its instruction set: kernels of another give other last digits.
+
+        It goes into metrics, so not the processor's model.
+        """
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which nets compute in `precision`; weights and everything outside stay float32."""

@@ -29,7 +29,7 @@ class RunLog:
 
     def __init__(self, stage: str) -> None:
         self.stage, self.handled, self.device = stage, 0, "cpu"
-        """`device`: name of the GPU, or "cpu", for which the log gives the processor."""
+        """`device`: name of the GPU, or "cpu" and more of it; the log gives the processor's model in place of "cpu"."""
         self._start, self._started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self._commit, self._changed = _revision()
         self._params = sha256_file(PARAMS) if PARAMS.is_file() else "unknown"
@@ -47,7 +47,7 @@ class RunLog:
             "seconds": round(seconds, 1),
             "images": self.handled,
             "images_per_second": round(self.handled / seconds, 1),
-            "device": _processor() if self.device == "cpu" else self.device,
+            "device": processor() + self.device[3:] if self.device.startswith("cpu") else self.device,
             "gpu_joules": energy.joules(),
             "host": platform.node(),
             "commit": self._commit,
@@ -82,7 +82,7 @@ def _revision() -> tuple[str, list[str]]:
         return "unknown", []
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model name where the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

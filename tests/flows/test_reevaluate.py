@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from prefect.client.schemas.objects import State
 from safetensors import safe_open
@@ -133,6 +134,19 @@ def test_calm_nights_learn_a_band_and_change_nothing(project: Project) -> None:
     assert run_in(project.clone, "git", "for-each-ref").stdout == before
     assert run_in(project.clone, "git", "status", "--porcelain").stdout == ""
     assert set(project.bucket.list("dvc/")) == stored
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="there is no other to be had")
+def test_a_night_on_another_processor_is_calm(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of another instruction set change last digits, and so a few samples by a level."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    night = project.night()
+    assert night.is_completed(), night.message
+    [found] = project.variants()
+    assert re.fullmatch(r"cpu \(.*\) then, cpu \(.*, DEFAULT\) now", found["differs"].pop("device"))
+    assert found["differs"] == {}
+    assert found["then"] != found["again"]
 
 
 def test_a_changed_weight_is_found(project: Project) -> None:

@@ -1,6 +1,9 @@
 """Devices: what is refused, and the paths of a GPU run on the CPU where they can be."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -25,9 +28,19 @@ CPU = torch.device("cpu")
 def test_missing_gpu_is_told_and_auto_does_without(params: Make) -> None:
     with pytest.raises(UserError, match=r"compute\.device is cuda, but torch finds no GPU"):
         open_device(params({"compute.device": "cuda"}).compute)
-    assert open_device(params({"compute.device": "auto"}).compute).name == "cpu"
+    assert open_device(params({"compute.device": "auto"}).compute).device == CPU
     with pytest.raises(UserError, match="bfloat16 needs a GPU"):
         open_device(params({"compute.precision": "bfloat16"}).compute)
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="there is no other to be had")
+def test_another_instruction_set_is_another_device() -> None:
+    code = "import torch; from cspipe.runtime.device import Device as D; print(D(torch.device('cpu'), None, 0).name)"
+    names = {
+        subprocess.run([sys.executable, "-c", code], env=os.environ | more, capture_output=True, check=True).stdout
+        for more in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+    }
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize(

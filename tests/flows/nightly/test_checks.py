@@ -65,6 +65,16 @@ def night(scorer: Scorer, variant: str) -> Finding:
     return found
 
 
+@pytest.mark.parametrize(("device", "levels", "drifts"), [("H200", 1, True), ("cpu", 1, False), ("cpu", 2, True)])
+def test_another_device_may_change_samples_of_the_same_seeds_by_a_level(
+    scorer: Scorer, device: str, levels: int, drifts: bool
+) -> None:
+    samples, metrics = scorer.root / "samples" / "a" / "samples.npy", scorer.root / "metrics" / "a.json"
+    np.save(samples, np.load(samples) + np.uint8(levels))
+    metrics.write_text(metrics.read_text().replace("H200", device))
+    assert bool(check_same_seeds(scorer, "a").problems) == drifts
+
+
 def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(scorer: Scorer) -> None:
     known = night(scorer, "a").repeats
     (scorer.root / "broken").touch()
