@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ settings.register_profile("cspipe", deadline=None, derandomize=True, max_example
 settings.load_profile("cspipe")
 
 pytest_plugins = ["tests.fixtures"]
+
+# Without it every command of DVC in a repository that has not said no starts a process that reports it.
+os.environ["DVC_NO_ANALYTICS"] = "1"
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]

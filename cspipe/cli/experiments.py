@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,9 @@ Tree = Mapping[str, Any]
 
 
 def dvc_output(root: Path, *arguments: str) -> str:
-    """What a command of DVC prints. Raises UserError with the last line of its error."""
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True)
+    """What a command of DVC prints, which reports nothing to DVC. Raises UserError with the last line of its error."""
+    command, quiet = [sys.executable, "-m", "dvc", *arguments], os.environ | {"DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(command, cwd=root, env=quiet, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
         raise UserError(f"dvc {' '.join(arguments[:2])} in {root.resolve()}: {reason}")

@@ -103,6 +103,15 @@ def test_a_folder_that_has_the_files_already_is_left_as_it_is(name: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_dvc_reports_nothing_of_a_new_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC keeps what it sends in a file of the temporary folder."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.delenv("DVC_NO_ANALYTICS", raising=False)
+    init(tmp_path / "faces", "demo")
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": "0", "cspipe": {}}'])
 def test_a_lock_of_other_code_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text(content)
