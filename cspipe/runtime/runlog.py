@@ -47,7 +47,7 @@ class RunLog:
             "seconds": round(seconds, 1),
             "images": self.handled,
             "images_per_second": round(self.handled / seconds, 1),
-            "device": processor() + self.device[3:] if self.device.startswith("cpu") else self.device,
+            "device": processor() + self.device.removeprefix("cpu") if self.device.startswith("cpu") else self.device,
             "gpu_joules": energy.joules(),
             "host": platform.node(),
             "commit": self._commit,
