@@ -121,7 +121,7 @@ def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checke
             for variant in variants:
                 found = check_variant(variant, workspace, night, len(variants))
                 checked.variants.append(found)
-                log(f"{checked.models}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'nothing changed'}")
+                log(f"{checked.models}, {variant}: {found.verdict}; {'; '.join(found.problems) or 'no drift'}")
     except (UserError, StageFailed) as error:
         if isinstance(error, StorageError) and not isinstance(error, Damaged):
             raise  # S3 is away, which says nothing about the model
@@ -161,7 +161,9 @@ def conclusion(checked: Sequence[Checked], problems: Sequence[str]) -> str:
     few = " (too few repeats yet)" if any(None in found.bands.values() for found in findings) else ""
     names = ", ".join(group.models for group in checked)
     verdict = worst(found.verdict for found in findings)
-    return f"{names}: the same samples and scores from the same seeds; fresh seeds: {verdict}{few}"
+    equal = all(not found.changed and found.then == found.again for found in findings)
+    same = "the same samples and scores" if equal else "nearly the same samples, on another device,"
+    return f"{names}: {same} from the same seeds; fresh seeds: {verdict}{few}"
 
 
 def table(checked: Sequence[Checked]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ settings.load_profile("cspipe")
 
 pytest_plugins = ["tests.fixtures"]
 
-# Without it every command of DVC in a repository that has not said no starts a process that reports it.
+# Otherwise every DVC command in a repository without `analytics = false` starts a process that reports it.
 os.environ["DVC_NO_ANALYTICS"] = "1"
 
 ROOT = Path(__file__).parent.parent

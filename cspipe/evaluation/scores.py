@@ -34,6 +34,7 @@ from cspipe.evaluation.frechet import frechet
 from cspipe.evaluation.image_sets import ImageSet
 from cspipe.evaluation.precision_recall import precision_recall
 from cspipe.runtime.collectives import all_agree, gathered
+from cspipe.runtime.device import device_name
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.provenance import code_ids
@@ -79,9 +80,10 @@ class Measure:
 
     def cache_name(self, images: ImageSet) -> str:
         """A name for the features of a set: it changes with everything they, and KID of them, depend on."""
-        device = torch.get_num_threads() if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
         versions = [version(name) for name in ("torch", "torch-fidelity")]
-        facts = [images.sha256, len(images), self.extractor.sha256, self.batch, device, *versions]
+        made_by = [self.extractor.sha256, self.batch, device_name(self.device), threads, *versions]
+        facts = [images.sha256, len(images), *made_by]
         return hashlib.sha256(json.dumps([facts, code_ids("cspipe/evaluation")]).encode()).hexdigest()[:32]
 
 

@@ -60,13 +60,8 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The name of the GPU, or "cpu" with its instruction set: kernels of another give other last digits.
-
-        It goes into metrics, so not the processor's model.
-        """
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"cpu ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+        """As `device_name` says."""
+        return device_name(self.device)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which nets compute in `precision`; weights and everything outside stay float32."""
@@ -92,6 +87,16 @@ class Device:
     def generator(self, seed: int) -> torch.Generator:
         """A seeded source of random numbers on the device."""
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the GPU, or "cpu" with the instruction set of torch's kernels: another gives other last digits.
+
+    It goes into metrics, so not the processor's model.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
 
 
 def open_device(compute: ComputeSettings) -> Device:

@@ -80,8 +80,8 @@ def collect(
 ) -> Results:
     """All results of a study: experiments of the cells that are done, reasons of those that failed, by name."""
     cells = [cell_result(clone, cell, done.get(cell.name), failed.get(cell.name)) for cell in defined.cells]
-    trainings = (_training(clone, cell, done.get(cell.name)) for cell in defined.cells)
-    trained = next(filter(None, trainings), {})
+    trainings = [found for cell in defined.cells if (found := _training(clone, cell, done.get(cell.name)))]
+    trained = trainings[0] if trainings else {}
     params = defined.cells[0].params
     data = params.data
     style = f" {data.avatars.style}" if data.source == "avatars" else ""
@@ -91,7 +91,7 @@ def collect(
         data=f"{data.source}{style}, {data.size} pixels, {limit} images",
         extractor=params.evaluate.extractor,
         images=params.evaluate.images,
-        processor=trained.get("device", "unknown"),
+        processor=" and ".join(sorted({str(found.get("device", "unknown")) for found in trainings})) or "unknown",
         cores=len(os.sched_getaffinity(0)),
         jobs=jobs,
         python=trained.get("python", "unknown"),

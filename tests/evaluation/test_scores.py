@@ -119,7 +119,10 @@ def test_the_cache_name_tells_whatever_features_depend_on(
         with monkeypatch.context() as newer:
             newer.setattr(scores, "version", lambda name, package=package: "9" if name == package else version(name))
             others.append(measure.cache_name(images))
-    assert len({measure.cache_name(images), *others}) == 7
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(scores, "device_name", lambda _: "cpu (x86_64, AVX1024)")
+        others.append(measure.cache_name(images))
+    assert len({measure.cache_name(images), *others}) == 8
     assert measure.cache_name(images) == new_measure().cache_name(set_of(blobs(9, 0)))
 
 

@@ -65,13 +65,24 @@ def night(scorer: Scorer, variant: str) -> Finding:
     return found
 
 
-@pytest.mark.parametrize(("device", "levels", "drifts"), [("H200", 1, True), ("cpu", 1, False), ("cpu", 2, True)])
+@pytest.mark.parametrize(
+    ("then", "now", "levels", "drifts"),
+    [
+        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX2)", 1, True),
+        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX512)", 1, False),
+        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX512)", 2, True),
+        ("cpu", "cpu", 1, False),  # versions of before devices told the instruction set
+        ("H200", "H200", 1, True),
+        ("H200", "cpu (x86_64, AVX2)", 1, False),
+    ],
+)
 def test_another_device_may_change_samples_of_the_same_seeds_by_a_level(
-    scorer: Scorer, device: str, levels: int, drifts: bool
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, then: str, now: str, levels: int, drifts: bool
 ) -> None:
     samples, metrics = scorer.root / "samples" / "a" / "samples.npy", scorer.root / "metrics" / "a.json"
     np.save(samples, np.load(samples) + np.uint8(levels))
-    metrics.write_text(metrics.read_text().replace("H200", device))
+    metrics.write_text(metrics.read_text().replace("H200", then))
+    monkeypatch.setitem(FACTS, "device", now)
     assert bool(check_same_seeds(scorer, "a").problems) == drifts
 
 
