@@ -26,8 +26,6 @@ SET = 10**6
 """Seeds from one set of samples to the next: more than a set has images."""
 LEVELS = 1.0
 """Of 255, on average over all values: how much another device may change samples of the same seeds."""
-ANY_CPU = "cpu"
-"""The device in metrics files of before they told the instruction set."""
 CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
 PACKAGES = ("torch", "torchvision", "torch_fidelity")
 MAY_DIFFER = ("device", "code")
@@ -110,7 +108,7 @@ def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
     again = scorer.score(variant, then["provenance"][0]["seed"])
     images = scorer.images(variant)
     changed, levels = compare_images(recorded, images)
-    exact = ANY_CPU != then["provenance"][0]["device"] == again["provenance"][0]["device"]
+    exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]
     found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
     if changed if exact else levels > LEVELS:
         found.problems.append(

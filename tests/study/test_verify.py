@@ -28,9 +28,16 @@ def verified(made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ver
     cells = tuple(SimpleNamespace(row=cell.row, point=cell.point, seed=cell.seed) for cell in committed.cells)
 
     def run(
-        distances: list[float | None], processor: str = "a processor", code: bool = False, count: int | None = None
+        distances: list[float | None],
+        processor: str = "a processor",
+        code: bool = False,
+        count: int | None = None,
+        recall: float = 0.5,
     ) -> list[str]:
         found = made({("plain", None): distances})
+        for cell in found.cells:
+            for sampled in cell.variants.values():
+                sampled.scores["recall"] = recall
         if count is not None:
             found = found.model_copy(update={"cells": found.cells[1:2]})  # the middle one is what a count of 1 takes
         found = found.model_copy(update={"setting": found.setting.model_copy(update={"processor": processor})})
@@ -65,6 +72,13 @@ def test_a_part_of_the_cells_has_to_give_the_same_digits_with_other_code_but_not
     assert len(verified([9.0, 8.1, 8.6], code=True, count=1)) == 1
     assert verified([9.0, 8.1, 8.6], processor="another", count=1) == []
     assert len(verified([9.0, 9.5, 8.6], processor="another", count=1)) == 1
+
+
+def test_only_another_processor_may_reach_another_image(verified: Verify) -> None:
+    """Of 128, where no seed has another recall."""
+    assert verified([9.0, 8.0, 8.6], processor="another", recall=0.5 + 1 / 128) == []
+    assert len(verified([9.0, 8.0, 8.6], processor="another", recall=0.5 + 2 / 128)) == 1
+    assert len(verified([9.0, 8.0, 8.6], code=True, recall=0.5 + 1 / 128)) == 1
 
 
 def test_a_second_verification_leaves_the_first_one_alone(made: Make, tmp_path: Path) -> None:
