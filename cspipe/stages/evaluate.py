@@ -129,6 +129,7 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
         **{key: value for key, value in run.made.items() if key != "images"},
         "samples_sha256": samples.sha256,
         "samples_images": len(samples),
+        "samples_device": run.made.get("device"),
         "reference": settings.reference,
         "reference_sha256": reference.sha256,
         "reference_images": len(reference),

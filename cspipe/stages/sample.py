@@ -76,7 +76,7 @@ def main() -> None:
                 if sampler.rounds is None:  # states that go back up are no measure of one walk down
                     variances = sampled_variances(parts, count)
                     write_exposure(folder, sampler, variances, settings.batch, f"exposure {name}")
-                made = {**facts, "file_sha256": sha256_file(folder / "samples.npy")}
+                made = {**facts, "device": device.name, "file_sha256": sha256_file(folder / "samples.npy")}
                 if inputs is not None:
                     write_inputs(folder, inputs, settings.batch)
                     made["inputs_file_sha256"] = sha256_file(folder / "inputs.npy")

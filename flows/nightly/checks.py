@@ -28,8 +28,8 @@ LEVELS = 1.0
 """Of 255, on average over all values: how much another device may change samples of the same seeds."""
 CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
 PACKAGES = ("torch", "torchvision", "torch_fidelity")
-MAY_DIFFER = ("device", "code")
-"""Keys of a metrics file's provenance; a change of the last two alone is no drift."""
+MAY_DIFFER = ("samples_device", "device", "code")
+"""Keys of a metrics file's provenance; a change of the last three alone is no drift."""
 SHORT = 24
 """Characters of a fact that are shown."""
 Scores = dict[str, float | None]
@@ -108,13 +108,13 @@ def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
     again = scorer.score(variant, then["provenance"][0]["seed"])
     images = scorer.images(variant)
     changed, levels = compare_images(recorded, images)
-    exact = then["provenance"][0]["device"] == again["provenance"][0]["device"]
+    (drawn_then, scored_then), (drawn, scored) = devices(then), devices(again)
     found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
-    if changed if exact else levels > LEVELS:
+    if changed if drawn == drawn_then else levels > LEVELS:
         found.problems.append(
             f"same seeds give other samples: {changed} of {len(images)} differ, by {levels:.2g} of 255 on average"
         )
-    if exact:
+    if (drawn, scored) == (drawn_then, scored_then):
         found.problems += [
             f"{name} of the same seeds {a} then, {b} now"
             for (name, a), b in zip(found.then.items(), found.again.values(), strict=True)
@@ -184,12 +184,18 @@ def compare_images(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[int
     return changed, total / max(then.size, 1)
 
 
+def devices(metrics: Metrics) -> tuple[str, str]:
+    """Where samples were drawn, and where they were scored; earlier metrics tell the second alone."""
+    facts = metrics["provenance"][0]
+    return facts.get("samples_device") or facts["device"], facts["device"]
+
+
 def differences(then: Metrics, now: Metrics) -> dict[str, str]:
     """Recorded facts that differ between two metrics files: content, packages, device, code; then and now of each.
 
     Builds of packages (+cu130) count on the same device alone.
     """
-    a, b = then["provenance"][0], now["provenance"][0]
+    a, b = ({**metrics["provenance"][0], "samples_device": devices(metrics)[0]} for metrics in (then, now))
     found = {}
     for key in (*CONTENT, *PACKAGES, *MAY_DIFFER):
         old, new = (str(facts.get(key)) for facts in (a, b))

@@ -13,7 +13,10 @@ from flows.nightly.checks import Finding, Scorer, check_fresh_seeds, check_same_
 from flows.nightly.drift import BETTER
 from tests.evaluation.tiny import blobs
 
-FACTS = {"torch": "2.15.0+cu130", "torchvision": "0.29", "device": "H200", "model_sha256": "a" * 64, "code": {"a": "1"}}
+FACTS = {
+    "torch": "2.15.0+cu130", "torchvision": "0.29", "samples_device": "H200", "device": "H200",
+    "model_sha256": "a" * 64, "code": {"a": "1"},
+}  # fmt: skip
 
 
 def differing(**changes: Any) -> dict[str, str]:
@@ -82,8 +85,40 @@ def test_another_device_may_change_samples_of_the_same_seeds_by_a_level(
     samples, metrics = scorer.root / "samples" / "a" / "samples.npy", scorer.root / "metrics" / "a.json"
     np.save(samples, np.load(samples) + np.uint8(levels))
     metrics.write_text(metrics.read_text().replace("H200", then))
-    monkeypatch.setitem(FACTS, "device", now)
+    for key in ("samples_device", "device"):
+        monkeypatch.setitem(FACTS, key, now)
     assert bool(check_same_seeds(scorer, "a").problems) == drifts
+
+
+@pytest.mark.parametrize(("levels", "drifts"), [(1, False), (2, True)])
+def test_samples_that_another_device_drew_may_differ_though_one_scored_both(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, levels: int, drifts: bool
+) -> None:
+    samples = scorer.root / "samples" / "a" / "samples.npy"
+    np.save(samples, np.load(samples) + np.uint8(levels))
+    monkeypatch.setitem(FACTS, "samples_device", "H100")
+    found = check_same_seeds(scorer, "a")
+    assert bool(found.problems) == drifts
+    assert found.differs == {"samples_device": "H200 then, H100 now"}
+
+
+def test_samples_that_one_device_drew_are_the_same_wherever_they_are_scored(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = scorer.root / "samples" / "a" / "samples.npy"
+    np.save(samples, np.load(samples) + np.uint8(1))
+    monkeypatch.setitem(FACTS, "device", "cpu")
+    [problem] = check_same_seeds(scorer, "a").problems
+    assert problem.startswith("same seeds give other samples")
+
+
+def test_metrics_of_before_samples_told_their_device_are_compared_by_that_of_the_scores(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = scorer.root / "metrics" / "a.json"
+    metrics.write_text(metrics.read_text().replace('"samples_device": "H200", ', ""))
+    found = check_same_seeds(scorer, "a")
+    assert (found.problems, found.differs) == ([], {})
 
 
 def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(scorer: Scorer) -> None:
