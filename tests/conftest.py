@@ -33,7 +33,16 @@ os.environ["DVC_NO_ANALYTICS"] = "1"
 
 ROOT = Path(__file__).parent.parent
 Tree = dict[str, Any]
-LONGEST = ("tests/cli", "tests/evaluation", "tests/flows", "tests/stages", "tests/test_scripts.py")
+LONGEST = (
+    "tests/stages/test_dvc.py",  # first: it makes the clone that other files wait for
+    "tests/flows",
+    "tests/cli",
+    "tests/stages",
+    "tests/test_scripts.py",
+    "tests/test_one_file.py",
+    "tests/training",
+    "tests/config",
+)
 SMALL = {
     "compute.threads": 1,
     "data.size": 8,
@@ -100,8 +109,12 @@ def change(tree: Tree, changes: Tree) -> Tree:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: one that begins last would leave the other worker nothing to do."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    """The longest files first: one that begins last would leave the other workers nothing to do."""
+
+    def place(item: pytest.Item) -> int:
+        return next((i for i, start in enumerate(LONGEST) if item.nodeid.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from tests.conftest import ROOT
 from tests.flows.machines import write_preset
+from tests.flows.server import prefect_server
 from tests.stages.conftest import finished, new_clone, two_variants  # noqa: F401 (fixtures, for the tests here too)
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    """A real Prefect server with a database of its own."""
-    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}), prefect_test_harness(120):
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real Prefect server, which flows and clients of this process use."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as server, server.client():
         yield
 
 

@@ -13,21 +13,18 @@ from filelock import FileLock
 
 from cspipe.runtime.ends import End
 from tests.conftest import ROOT, Tree, change
+from tests.stages.forked import run_modules
 
-IN_ONE_PROCESS = """
-import sys
-from importlib import import_module
-for line in sys.argv[1:]:
-    sys.argv = line.split()
-    import_module(f"cspipe.stages.{sys.argv[0]}").main()
-"""
+
+def environment(folder: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
 
 
 def run_in(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command in a clone, with this environment's programs and the clone's own cspipe."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    env = environment(folder)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if check:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
@@ -73,12 +70,15 @@ def commit(folder: Path, message: str) -> None:
 
 
 def stage(folder: Path, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return run_in(folder, sys.executable, "-m", f"cspipe.stages.{name}", *arguments, check=check)
+    done = run_modules(folder, environment(folder), [(f"cspipe.stages.{name}", *arguments)])
+    assert done.returncode == 0 or not check, f"{name}\n{done.stdout}\n{done.stderr}"
+    return done
 
 
-def stages(folder: Path, *lines: str) -> subprocess.CompletedProcess[str]:
-    """Run stages such as "sample cs-10" one after the other in one process: importing torch takes seconds."""
-    return run_in(folder, sys.executable, "-c", IN_ONE_PROCESS, *lines)
+def stages(folder: Path, *lines: str) -> None:
+    """Run stages such as "sample cs-10" one after the other in one process."""
+    done = run_modules(folder, environment(folder), [f"cspipe.stages.{line}".split() for line in lines])
+    assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture
