@@ -38,7 +38,7 @@ MOST = 100
 SHOWN = (  # of the facts, in the text; the JSON has all
     "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
     "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
-    "compensation", "reference", "extractor", "source", "split", "torch", "device",
+    "compensation", "reference", "extractor", "source", "split", "torch", "samples_device", "device",
 )  # fmt: skip
 
 
@@ -128,7 +128,10 @@ class _Tracer:
         """What a metrics file of the clone says of these samples; empty if none scores them."""
         metrics = (read_facts(str(path)) for path in self.root.glob("metrics/*.json"))
         facts = next((found for found in metrics if found.get("samples_sha256") == sha256), {})
-        return {key: value for key, value in facts.items() if key not in ("samples_sha256", "reference_sha256")}
+        told = {key: value for key, value in facts.items() if key not in ("samples_sha256", "reference_sha256")}
+        if "samples_device" in told:
+            told["device"] = told.pop("samples_device")
+        return told
 
     def commits(self, facts: Facts) -> dict[str, str]:
         """The newest commit on any branch with the git object ids of each stage's code."""

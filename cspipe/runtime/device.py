@@ -92,7 +92,7 @@ class Device:
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or "cpu" with the instruction set of torch's kernels: another gives other last digits.
 
-    It goes into metrics, so not the processor's model.
+    It goes into samples.json and metrics, so not the processor's model.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

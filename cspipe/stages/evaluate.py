@@ -126,7 +126,7 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
         between = bracket(held_out, reference, noise, measure)
         progress.advance(progress.total)  # features that were cached are not read again
     provenance = {
-        **{key: value for key, value in run.made.items() if key != "images"},
+        **{key: value for key, value in run.made.items() if key not in ("images", "device")},
         "samples_sha256": samples.sha256,
         "samples_images": len(samples),
         "samples_device": run.made.get("device"),

@@ -63,7 +63,7 @@ def main() -> None:
         inputs = open_held_out(params, name)
         facts = describe(name, params, config, inputs)
         settings, count = params.sample, facts["images"]
-        parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.decisive())
+        parts = STATES / "sample" / state_key(facts, settings.batch, params.compute.decisive(), device.name)
         batches = sample_all(sampler, inputs, settings.seed, count, settings.batch, parts, f"sample {name}")
         if rank():
             wait_for_all()

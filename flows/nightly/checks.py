@@ -109,18 +109,19 @@ def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
     images = scorer.images(variant)
     changed, levels = compare_images(recorded, images)
     (drawn_then, scored_then), (drawn, scored) = devices(then), devices(again)
+    own = ("provenance",) if drawn == drawn_then else ("provenance", "exposure")  # what does not follow from the images
     found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
     if changed if drawn == drawn_then else levels > LEVELS:
         found.problems.append(
             f"same seeds give other samples: {changed} of {len(images)} differ, by {levels:.2g} of 255 on average"
         )
-    if (drawn, scored) == (drawn_then, scored_then):
+    if scored == scored_then and (drawn == drawn_then or not changed):
         found.problems += [
             f"{name} of the same seeds {a} then, {b} now"
             for (name, a), b in zip(found.then.items(), found.again.values(), strict=True)
             if a != b
         ]
-        other = [key for key in then if key != "provenance" and repr(then[key]) != repr(again.get(key))]
+        other = [key for key in then if key not in own and repr(then[key]) != repr(again.get(key))]
         if other and not found.problems:
             found.problems.append(f"{', '.join(other)} of the same samples changed")
     return found

@@ -15,7 +15,7 @@ from tests.data.test_shards import write
 from tests.evaluation.tiny import Images, blobs
 
 MADE = {"sampler": "ddim", "steps": 100, "eta": 0.0, "correction": None, "seed": 5, "images": 40, "images_seen": 640}
-MADE |= {"task": "generate", "families": None, "inputs_sha256": None}
+MADE |= {"task": "generate", "families": None, "inputs_sha256": None, "device": "H200"}
 TRAIN, TEST = blobs(60, 0), blobs(30, 1)
 
 
@@ -69,7 +69,9 @@ def test_metrics_and_neighbours_are_written_and_the_same_again(workspace: Path) 
     counts = {key: provenance[f"{key}_images"] for key in ("reference", "samples", "heldout")}
     assert counts == {"reference": 40, "samples": 40, "heldout": 30}
     assert provenance["kid_subset_size"] == 40
-    assert {key: provenance[key] for key in MADE if key != "images"} == {k: v for k, v in MADE.items() if k != "images"}
+    kept = {key: value for key, value in MADE.items() if key not in ("images", "device")}
+    assert {key: provenance[key] for key in kept} == kept
+    assert (provenance["samples_device"], provenance["device"][:3]) == ("H200", "cpu")
     assert {"cspipe/nets", "evaluate"} <= set(provenance["code"])
     assert str(workspace) not in first["ddim-100.json"].decode()
     assert Image.open(workspace / "neighbours/ddim-100.png").size == (9 * 65 + 1, 3 * 65 + 1)

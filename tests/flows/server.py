@@ -19,6 +19,7 @@ import psutil
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.local.parts import answers
@@ -64,6 +65,7 @@ class Server:
         with temporary_settings({PREFECT_API_URL: self.url}), SyncPrefectClient(self.url) as client:
             yield client
             EventsWorker.drain_all(timeout=10)  # while the server is there to take them
+            APILogWorker.drain_all(timeout=10)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
@@ -114,12 +116,19 @@ def write_project(folder: Path, deployments: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 
+def foreign() -> dict[str, str]:
+    """The environment without what it says of Prefect and of this project."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_"))}
+
+
 @cache
 def migrated() -> TemporaryDirectory[str]:
     """Prefect's home with an empty database: making one takes a server longer than the rest of its start."""
     home = TemporaryDirectory()
     command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-    subprocess.run(command, env={**os.environ, "PREFECT_HOME": home.name}, capture_output=True, check=True)
+    env = foreign() | {"PREFECT_HOME": home.name}
+    done = subprocess.run(command, cwd=home.name, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return home
 
 
@@ -127,7 +136,7 @@ def migrated() -> TemporaryDirectory[str]:
 def prefect_server(folder: Path) -> Iterator[Server]:
     """Start a server whose data lie in `folder`/home; the project is `folder`/project. Everything started ends."""
     url = f"http://127.0.0.1:{(port := free_port())}/api"
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_"))} | {
+    env = foreign() | {
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

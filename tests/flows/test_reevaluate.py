@@ -149,6 +149,8 @@ def test_a_night_on_another_processor_is_calm(project: Project, monkeypatch: pyt
         assert re.fullmatch(r"cpu \(.*\) then, cpu \(.*, DEFAULT\) now", found["differs"].pop(key))
     assert found["differs"] == {}
     assert found["then"] != found["again"]
+    recorded = json.loads((project.clone / "metrics/cs-10.json").read_text())["provenance"][0]
+    assert recorded["samples_device"] == recorded["device"]
 
 
 def test_a_changed_weight_is_found(project: Project) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cspipe.data.shards import open_split
+from cspipe.runtime.device import device_name
 from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
@@ -71,6 +72,7 @@ def test_a_snapshot_samples_as_the_net_did_then(trained: Path) -> None:
     assert not all(torch.equal(early[name], last[name]) for name in last)
     facts = json.loads((trained / "samples/at-20/samples.json").read_text())
     assert (facts["images_seen"], facts["model_sha256"]) == (24, sha256_file(files[1]))
+    assert facts["device"] == device_name(torch.device("cpu"))
 
 
 def test_sampling_stops_at_once_and_keeps_its_finished_parts(trained: Path, tmp_path: Path) -> None:

@@ -102,6 +102,20 @@ def test_samples_that_another_device_drew_may_differ_though_one_scored_both(
     assert found.differs == {"samples_device": "H200 then, H100 now"}
 
 
+@pytest.mark.parametrize("off", [0, 1])
+def test_equal_samples_of_two_devices_have_equal_scores(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, off: int
+) -> None:
+    metrics = scorer.root / "metrics" / "a.json"
+    recorded = json.loads(metrics.read_text())
+    recorded["tiny"]["kid"] += off
+    recorded["exposure"] = {"50": 0.1}  # of the walk, which is not that of the other device
+    metrics.write_text(json.dumps(recorded))
+    monkeypatch.setitem(FACTS, "samples_device", "H100")
+    problems = check_same_seeds(scorer, "a").problems
+    assert [problem.partition(" of the same seeds")[0] for problem in problems] == ["kid"] * off
+
+
 def test_samples_that_one_device_drew_are_the_same_wherever_they_are_scored(
     scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
