@@ -91,6 +91,7 @@ def collect(
         data=f"{data.source}{style}, {data.size} pixels, {limit} images",
         extractor=params.evaluate.extractor,
         images=params.evaluate.images,
+        reference_images=_reference_images(clone, defined, done),
         processor=" and ".join(sorted({str(found.get("device", "unknown")) for found in trainings})) or "unknown",
         cores=len(os.sched_getaffinity(0)),
         jobs=jobs,
@@ -100,6 +101,14 @@ def collect(
     )
     claimed, late = _claimed(clone, defined, cells)
     return Results(name=defined.name, study=defined.study, setting=setting, claimed=claimed, late=late, cells=cells)
+
+
+def _reference_images(clone: Clone, defined: Defined, done: dict[str, str]) -> int | None:
+    """As the metrics of the first cell that is done tell it: the data are the same in all."""
+    for cell in defined.cells:
+        if cell.name in done:
+            return int(_metrics(clone, done[cell.name], cell.variants[0])["provenance"][0]["reference_images"])
+    return None
 
 
 def _claimed(clone: Clone, defined: Defined, cells: Sequence[Result]) -> tuple[str, list[str]]:

@@ -11,7 +11,7 @@ from cspipe.runtime.wording import readable_seconds
 from cspipe.study.claims import corrected, decide, in_words, sentence, written
 from cspipe.study.definition import BETTER, NEARER, STUDIES
 from cspipe.study.figure import figure
-from cspipe.study.results import RESULTS, Results, read_results
+from cspipe.study.results import RESULTS, Results, Setting, read_results
 from cspipe.study.statistics import best_with_ties, interval
 
 TITLE = "# Does compensation sampling do what the paper says?\n"
@@ -83,6 +83,14 @@ def table(results: Results) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
+def _compared(setting: Setting) -> str:
+    """How many images stand on each side of a comparison."""
+    reference = setting.reference_images or setting.images
+    if reference == setting.images:
+        return f"{setting.images:,} of each side of a comparison"
+    return f"{setting.images:,} samples, compared with {reference:,} images"
+
+
 def notes(results: Results) -> list[str]:
     """What the numbers are of, and how they were made."""
     setting, study = results.setting, results.study
@@ -93,7 +101,7 @@ def notes(results: Results) -> list[str]:
         f"Scores: mean over seeds {seeds} and its 95 % interval (Student's t); **bold**: the best at its point, and "
         "all whose paired difference from it may be 0. A verdict needs the interval on one side of 0, and a mean "
         "difference above the standard deviation between seeds of the line compared with.",
-        f"N = {setting.images:,} of each side of a comparison; features of {features}.",
+        f"N = {_compared(setting)}; features of {features}.",
         f"Data: {setting.data}.",
         "GFLOP/image: forward and backward pass of the main net for an image in training, with what the "
         "path of its method adds on average. Seconds: mean over seeds, of training, of fitting the net C "

@@ -58,7 +58,9 @@ class Setting(Section):
     """The set of images, in words."""
     extractor: str
     images: int
-    """N, of each side of a comparison."""
+    """N, of each side of a comparison, at most."""
+    reference_images: int | None = None
+    """Images that samples are compared with; earlier results do not tell."""
     processor: str
     cores: int
     jobs: int

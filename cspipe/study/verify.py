@@ -40,7 +40,8 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
     how = "to the printed digits" if exact else "within intervals"
     log(f"compared {how}: {'; '.join(reasons)}" if reasons else f"compared {how}")
     rows = [f"{cell.experiment}, which failed: {cell.failed}" for cell in found.cells if cell.failed is not None]
-    one_image = 1.01 / committed.setting.images if machine else 0.0  # 1 %: rounding of the share
+    fewest = min(committed.setting.images, committed.setting.reference_images or committed.setting.images)
+    one_image = 1.01 / fewest if machine else 0.0  # 1 %: rounding of the share
     rows += differing(committed, found, None if exact else whole, one_image)
     for row in rows:
         log(f"differs: {row}")

@@ -31,6 +31,16 @@ def test_same_results_give_the_same_bytes_and_can_be_read_back(made: Make, tmp_p
     assert read_results(first.with_suffix(".json")) == results
 
 
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [(None, "128 of each side"), (128, "128 of each side"), (60, "128 samples, compared with 60 images")],
+)
+def test_a_small_set_of_images_is_told_beside_the_samples(made: Make, reference: int | None, told: str) -> None:
+    results = made({("plain", None): [9.0, 9.1]})
+    setting = results.setting.model_copy(update={"reference_images": reference})
+    assert f"N = {told}" in page(results.model_copy(update={"setting": setting}))
+
+
 def test_claim_written_after_a_run_is_marked_and_the_commit_of_the_claims_named(made: Make) -> None:
     results = made({("plain", None): [10.0, 10.1], ("cs", None): [9.0, 9.1]}, [CLAIM])
     late = results.model_copy(update={"late": ["It is better."]})
