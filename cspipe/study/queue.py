@@ -30,7 +30,7 @@ from cspipe.study.definition import Cell
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
 """Where DVC keeps the workers' files and the workspaces of running experiments."""
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS = 3.0  # each takes a tenth of one, of a core that cells need
 SECONDS_TO_APPEAR = 10.0
 """After which a missing worker is started again: Celery's ends if it reads a message while it is being written."""
 SECONDS_WITHOUT_WORKERS = 20.0
