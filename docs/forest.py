@@ -65,6 +65,10 @@ TRAINING = [
     Pair("CIFAR-10, 32 px, T = 100, eps, capped", "cifar10-32", "cs", "plain"),
     Pair("CIFAR-10, 32 px, T = 100, v, capped", "cifar10-32", "cs-v", "plain-v"),
     Pair("… other seeds", "cifar10-32-v", "cs", "plain"),
+    Pair("400 photographs, 16 px, T = 100, eps", "orl-faces", "cs / ddim-20", "plain / ddim-20"),
+    Pair("… after as many operations", "orl-faces", "cs-short / ddim-20", "plain / ddim-20"),
+    Pair("400 photographs, 16 px, T = 100, v", "orl-faces", "cs-v / ddim-20", "plain-v / ddim-20"),
+    Pair("… after as many operations", "orl-faces", "cs-v-short / ddim-20", "plain-v / ddim-20"),
 ]
 OWN_STEPS = [
     Pair("faces, T = 10, v, 128,000 images", "few-steps-control", "own-step", "plain"),
@@ -99,6 +103,8 @@ SAMPLING = [
     Pair("… compensated training", "cifar10-few-steps", "cs / cs-10", "cs / ddim-10"),
     Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "plain / cs-10", "plain / ddim-10"),
     Pair("… 100 sampling steps", "cifar10-t100", "plain / cs-100", "plain / ddim-100"),
+    Pair("400 photographs, 16 px, T = 100, eps", "orl-faces", "plain / cs-20", "plain / ddim-20"),
+    Pair("400 photographs, 16 px, T = 100, v", "orl-faces", "plain-v / cs-20", "plain-v / ddim-20"),
 ]
 WHOLE = [
     Pair("faces, T = 10, eps, 128,000 images", "few-steps", "cs / cs-10", "plain / mean-10", "128000"),
@@ -111,6 +117,8 @@ WHOLE = [
     Pair("CIFAR-10, 16 px, T = 10, v", "cifar10-few-steps", "cs / cs-10", "plain / ddim-10"),
     Pair("CIFAR-10, 16 px, T = 100, v, ten sampling steps", "cifar10-t100", "cs / cs-10", "plain / ddim-10"),
     Pair("… 100 sampling steps", "cifar10-t100", "cs / cs-100", "plain / ddim-100"),
+    Pair("400 photographs, 16 px, T = 100, eps", "orl-faces", "cs / cs-20", "plain / ddim-20"),
+    Pair("400 photographs, 16 px, T = 100, v", "orl-faces", "cs-v / cs-20", "plain-v / ddim-20"),
 ]
 NEITHER = [
     Pair("a tenth more images (x0, l1)", "loss-control", "x0-longer / net-10", "x0 / net-10"),
