@@ -13,9 +13,12 @@ from tests.flows.server import prefect_server
 from tests.stages.conftest import finished, new_clone, two_variants  # noqa: F401 (fixtures, for the tests here too)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A real Prefect server, which flows and clients of this process use."""
+    """A real Prefect server, which flows and clients of this process use.
+
+    It ends with the tests of this folder: idle, a server takes a tenth of a core.
+    """
     with prefect_server(tmp_path_factory.mktemp("prefect")) as server, server.client():
         yield
 
