@@ -69,6 +69,7 @@ def made_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     facts = {"variant": "cs-10", "steps": 10, "images": 6, **hashes, "code": {"train": code, "sample": code}}
     write_json(SAMPLES.with_name("samples.json"), facts)
     scored = {**facts, "samples_sha256": sha256_file(SAMPLES), "reference_sha256": "d" * 64}
+    scored |= {"samples_device": "H200", "device": "cpu"}
     write_json(METRICS, {"efflite0": {"kid": 0.1}, "provenance": [scored]})
     return made_at
 
@@ -100,6 +101,7 @@ def test_a_copy_is_found_by_its_hash_or_says_itself(tmp_path: Path) -> None:
     model = trace(str(tmp_path / "model_safetensors"), tmp_path)
     assert (model.kind, model.facts["seed"], model.commits) == ("main model", 3, {"train": ""})
     samples = trace(str(tmp_path / "samples_npy"), Path())  # by the metrics that scored them
+    assert samples.facts["device"] == "H200"
     assert [samples.facts["variant"], *(parent.kind for parent in samples.made_from)] == [
         "cs-10", "main model", "net C",
     ]  # fmt: skip
