@@ -34,7 +34,8 @@ USER 1000:1000
 WORKDIR /srv/cspipe
 COPY --chown=1000:1000 pyproject.toml README.md LICENSE infra/hashes.txt ./
 RUN uv venv --allow-existing /opt/venv \
-    && uv pip install --constraints hashes.txt --build-constraints hashes.txt --requirements pyproject.toml --group flows
+    && uv pip install --compile-bytecode --constraints hashes.txt --build-constraints hashes.txt \
+        --requirements pyproject.toml --group flows
 COPY --chown=1000:1000 cspipe cspipe
 COPY --chown=1000:1000 dvc.yaml .gitignore .dvcignore ./
 COPY --chown=1000:1000 data/raw/README.md data/raw/

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 Verdict = Literal["regressed", "inconclusive", "improved", "same"]
 VERDICTS: tuple[Verdict, ...] = ("regressed", "inconclusive", "improved", "same")
@@ -48,7 +48,7 @@ def new_band(repeats: Sequence[float], images: int, tests: int) -> Band | None:
     if n < FEWEST:
         return None
     spread = max(float(np.std(repeats, ddof=1)), 1 / images) * math.sqrt(1 + 1 / n)
-    return Band(n, float(np.mean(repeats)), float(stats.t.ppf(1 - FALSE_ALARM / tests, n - 1)) * spread)
+    return Band(n, float(np.mean(repeats)), float(stdtrit(n - 1, 1 - FALSE_ALARM / tests)) * spread)
 
 
 def judge(now: float | None, band: Band | None, better: int) -> Verdict:

@@ -1,11 +1,14 @@
 """A temporary clone of the repository with small parameters, and the commands people type in it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -14,6 +17,10 @@ from filelock import FileLock
 from cspipe.runtime.ends import End
 from tests.conftest import ROOT, Tree, change
 from tests.stages.forked import run_modules
+
+IDENTITY = tuple(
+    f"git config {setting}" for setting in ("user.name test", "user.email test@example.org", "commit.gpgsign false")
+)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -42,20 +49,24 @@ def new_clone(folder: Path, params: Tree) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    run_in(folder, "git", "init", "-q", "-b", "main")
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org"), ("commit.gpgsign", "false")):
-        run_in(folder, "git", "config", key, value)
+    for command in ("git init -q -b main", *IDENTITY):
+        run_in(folder, *command.split())
     commit(folder, "start")
     return folder
 
 
+@cache
+def empty_repository() -> TemporaryDirectory[str]:
+    """A repository of git and DVC in which tests can commit, to be copied: DVC needs most of a second to make one."""
+    folder = TemporaryDirectory()
+    for command in ("git init -q -b main", "dvc init -q", *IDENTITY):
+        run_in(Path(folder.name), *command.split())
+    return folder
+
+
 def new_repository(folder: Path, files: Mapping[str, str] | None = None) -> Path:
-    """A repository of git and DVC in which tests can commit, empty or with files in one commit; the folder is made."""
-    folder.mkdir(parents=True)
-    run_in(folder, "git", "init", "-q", "-b", "main")
-    run_in(folder, "dvc", "init", "-q")
-    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
-        run_in(folder, "git", "config", key, value)
+    """A copy of that, as it is or with files in one commit; the folder is made."""
+    shutil.copytree(empty_repository().name, folder)
     for name, text in (files or {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
