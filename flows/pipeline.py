@@ -111,7 +111,8 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
     with open_workspace(clone, commit, name, bucket) as workspace:
         params = write_params(workspace.root, preset, overrides or {})
         for path in link_raw_files(clone, workspace.root):
-            log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
+            if path.suffix != ".dvc":
+                log(f"{path}: this clone's own; for runs elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`")
         check_data(workspace.root, params.data)
         nodes = read_graph(workspace.root)
         slots = {node.pool: Semaphore(max(1, len(visible_gpus())) if node.pool == "gpu" else 1) for node in nodes}

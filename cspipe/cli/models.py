@@ -39,7 +39,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as
         kids = "\n".join(kid(row.get("kid"), row.get("kid_std")) for row in rows)
         frechets = "\n".join(significant(row.get("frechet")) for row in rows)
         names = (printable(name) + ": damaged" * ("damaged" in row) for name, row in each["scores"].items())
-        version = each["version"] or "this folder"
+        version = each["version"] or ("this folder" if Path(each["path"]).exists() else "not made yet")
         shown.add_row(each["name"], version, each["commit"][:7], "\n".join(names), kids, frechets)
     Console(markup=False).print(shown)
 

@@ -64,6 +64,7 @@ def plan(
     """Estimate memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
     from cspipe.config.overlays import read_preset
     from cspipe.config.params_file import parse_params
+    from cspipe.report.numbers import significant
 
     params = parse_params(read_preset(preset).tree, f"preset {preset}")
     card = CARDS[device] if device != "measured" else measured(params)
@@ -73,8 +74,8 @@ def plan(
         return
     print(f"{'stage':20}{'memory GB':>10}{'images/s':>10}{'hours':>9}{'kWh':>9}{'S3 GB':>8}{'$':>9}")
     for row in rows:
-        energy, cost = ("-" if row[key] is None else f"{row[key]:.3g}" for key in ("kwh", "dollars"))
-        speed = f"{row['memory'] / 1e9:>10.2f}{row['images_per_s']:>10,.0f}{row['hours']:>9.3g}"
+        hours, energy, cost = (significant(row[key]) for key in ("hours", "kwh", "dollars"))
+        speed = f"{row['memory'] / 1e9:>10.2f}{row['images_per_s']:>10,.0f}{hours:>9}"
         print(f"{row['stage']:20}{speed}{energy:>9}{row['stored'] / 1e9:>8.2f}{cost:>9}")
     if "compensate" not in [row["stage"] for row in rows]:
         print(f"compensate: not known, as how many images {params.data.source} has is seen when they are prepared")

@@ -27,7 +27,8 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     config = read_json(unet / "config.json")
     name = config.pop("_class_name", None)
     if name != "UNet2DModel":
-        raise UserError(f"{unet / 'config.json'}: _class_name is {_told(name)}; only UNet2DModel can be imported")
+        ours = "a model of this project needs no import: train.start_from takes its folder"
+        raise UserError(f"{unet / 'config.json'}: _class_name is {_told(name)}, not UNet2DModel; {ours}")
     for key in ("num_class_embeds", "class_embed_type"):
         if config.get(key) is not None:
             what = f"{key} {_told(config[key])}"

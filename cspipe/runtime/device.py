@@ -179,8 +179,7 @@ def _tell_crowd(threads: int) -> None:
         return
     print(
         f"params.yaml: compute.threads is {threads}, but about {free:.1f} of this machine's cores are free: this may "
-        "take several times as long; wait for what else runs, or set fewer, which is faster here and changes the last "
-        "digits of weights",
+        "take several times as long (fewer threads would be faster now; they change last digits)",
         file=sys.stderr,
         flush=True,
     )

@@ -45,6 +45,7 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder / FILE)) from None
     (folder / "config.json").write_text(text)
+    (folder / FILE).chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read it
 
 
 def read_config(folder: Path, stage: str) -> dict[str, Any]:

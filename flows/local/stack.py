@@ -188,7 +188,7 @@ def _ready(stack: Stack, detach: bool) -> str:
     if others or any(os.environ.get(name, value) != value for name, value in wanted.items()):
         why = "this folder has another prefect.toml" if others else "the environment names another server"
         lines.append(f"first  export {' '.join(f'{name}={value}' for name, value in wanted.items())}    ({why})")
-    lines.append("next  uv run prefect deployment run train-demo    (in this folder, another terminal)")
+    lines.append("next  uv run prefect deployment run train-demo --watch    (in this folder, another terminal)")
     return "\n".join([*lines, "stop  uv run cspipe down" if detach else "stop  Ctrl-C"])
 
 

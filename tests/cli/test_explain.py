@@ -70,6 +70,7 @@ def test_nothing_changed_means_that_every_stage_is_up_to_date(finished: Path) ->
         ("params.yaml", "images: 100", "images: 200", "train", "train.images 100 -> 200"),
         ("params.yaml", "b: {steps: 4}", "b: {steps: 5}", "sample@b", "variants.b.steps 4 -> 5"),
         ("code/scale.py", "2", "3", "prepare", "code modified (scale.py)"),
+        ("dvc.yaml", "deps: [prepared]", "deps: [prepared, .gitignore]", "train", ".gitignore is read now"),
         ("dvc.yaml", "cat raw/*", "cat ./raw/*", "prepare", "changed command"),
     ],
 )

@@ -67,6 +67,9 @@ def test_versions_keep_the_scores_of_their_commit_and_the_folder_those_of_its_we
     assert kids[("main", "v1.0.0")] == {"plain": 0.5, "both": 0.4}
     assert found[("main", "v1.0.0")]["path"] == "models/main"
     assert kids[("compensation", "")] == {}  # there is none
+    rows = [line.split() for line in cspipe("models").splitlines()]
+    assert ["main", "this", "folder"] in [row[:3] for row in rows]
+    assert ["compensation", "not", "made", "yet"] in rows
     assert "v1.0.0" in cspipe("models")
 
 

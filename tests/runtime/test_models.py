@@ -18,6 +18,7 @@ def test_weights_and_configuration_come_back(tmp_path: Path) -> None:
     raw, ema = (nn.Linear(3, 2) for _ in range(2))
     save_model(tmp_path, {"raw": raw, "ema": ema}, {"size": 16, "names": ["a"]})
     assert torch.equal(load_net(partial(nn.Linear, 3, 2), tmp_path, "ema").weight, ema.weight)
+    assert (tmp_path / FILE).stat().st_mode == (tmp_path / "config.json").stat().st_mode, "as umask says"
     (tmp_path / "config.json").unlink()
     assert read_config(tmp_path, "train") == {"size": 16, "names": ["a"]}
 
