@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cspipe.exchange.bundle import bundle
@@ -17,6 +16,7 @@ from cspipe.exchange.source import Part, Source
 from cspipe.exchange.unet2d import as_unet2d
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_folder
+from cspipe.runtime.models import save_tensors
 
 PIPELINE = Path(__file__).parent / "templates" / "pipeline.py"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -115,7 +115,7 @@ def _write_own(folder: Path, part: Part, size: int) -> list[str]:
 
 def _write_net(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
     _write_json(folder / "config.json", config)
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
+    save_tensors({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS, {"format": "pt"})
 
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:

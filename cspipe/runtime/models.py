@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -38,14 +39,22 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
     }
     text = json.dumps({**config, DIGEST: _digest(config, sorted(tensors.items()))}, indent=2) + "\n"
     try:
-        save_file(tensors, folder / FILE, metadata={"cspipe": text})
+        save_tensors(tensors, folder / FILE, {"cspipe": text})
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))  # a full disk, say, which only its text tells
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder / FILE)) from None
     (folder / "config.json").write_text(text)
-    (folder / FILE).chmod((folder / "config.json").stat().st_mode)  # safetensors lets nobody else read it
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Write a safetensors file with the permissions of any new file: safetensors lets its owner alone read it."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(tensors, file, metadata)
+    with suppress(OSError):  # of a disk that keeps no permissions
+        file.chmod(mode)
 
 
 def read_config(folder: Path, stage: str) -> dict[str, Any]:
