@@ -17,6 +17,8 @@ PYPROJECT = "pyproject.toml"
 FULL_ID = re.compile("[0-9a-f]{40}")
 LABEL = "cspipe.commit"
 """Of a flow run: the commit that its first attempt found."""
+RESULTS = ("dvc.lock", "curves", "metrics")
+"""What `dvc repro` writes of what git keeps: other digits on another processor, which are nobody's edit."""
 
 
 def first_commit() -> str | None:
@@ -44,10 +46,11 @@ def run_commit(clone: Path, revision: str | None, *, pushed: bool) -> str:
 def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
     """Commit id of `revision`, or of HEAD when the clone has no changes; with `pushed`, its origin must have it too.
 
-    Raises UserError for uncommitted changes, an unknown revision, or one that other machines cannot fetch.
+    Raises UserError for uncommitted changes but RESULTS, an unknown revision, or one that other machines cannot fetch.
     """
     if revision is None:
-        changed = git(clone, "diff", "--name-only", "HEAD").splitlines()
+        others = [f":!{name}" for name in RESULTS]
+        changed = git(clone, "diff", "--name-only", "HEAD", "--", ".", *others).splitlines()
         if changed:
             few = ", ".join(changed[:3])
             raise UserError(f"{clone}: {len(changed)} uncommitted changes ({few}); commit them, or name a revision")

@@ -28,7 +28,7 @@ PYPROJECT = '[project]\nversion = "1"\n[tool.uv]\nconstraint-dependencies = ["nu
 def clone(tmp_path: Path) -> Path:
     """A small repository with flows, pins and a DVC pipeline, cloned from its origin."""
     files = {"pyproject.toml": PYPROJECT, "flows/a.py": "1", "params.yaml": "a: 1", "dvc.yaml": "stages: {}"}
-    origin = new_repository(tmp_path / "origin", {**files, ".gitignore": "/.cspipe/\n"})
+    origin = new_repository(tmp_path / "origin", {**files, "metrics/a.json": "1", ".gitignore": "/.cspipe/\n"})
     return cloned(origin, tmp_path / "clone")
 
 
@@ -95,11 +95,12 @@ def test_a_revision_is_no_option_of_git(clone: Path, revision: str) -> None:
 
 
 def test_what_cannot_be_run_is_named(clone: Path) -> None:
+    (clone / "metrics/a.json").write_text("1.0000001")  # of a `dvc repro` on another processor
     assert resolve_revision(clone, None, pushed=True) == head(clone)
     with pytest.raises(UserError, match="'v9'"):
         resolve_revision(clone, "v9", pushed=True)
     (clone / "params.yaml").write_text("a: 2")
-    with pytest.raises(UserError, match=r"uncommitted .*params\.yaml"):
+    with pytest.raises(UserError, match=r"1 uncommitted .*params\.yaml"):
         resolve_revision(clone, None, pushed=False)
     mine = changed(clone, "a: 2", "mine")
     assert resolve_revision(clone, None, pushed=False) == mine
