@@ -6,7 +6,6 @@ import base64
 import functools
 import io
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from prefect.exceptions import PrefectException
 from cspipe.report.results import Metrics
 from cspipe.runtime.storage import QUICK, Bucket
 from cspipe.runtime.storage_errors import StorageError
+from flows.artifact_keys import key
 from flows.command import Step
 from flows.scores import about, score_rows
 from flows.workspace import Workspace
@@ -49,11 +49,6 @@ def never_fails(show: Callable[P, None]) -> Callable[P, None]:
             log.warning("not shown in Prefect (%s): %s", show.__name__, type(error).__name__)
 
     return shown
-
-
-def key(*words: str) -> str:
-    """An artifact key: lower case, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
 class StageProgress:

@@ -23,7 +23,8 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage_errors import StorageError
 from cspipe.study.clone import FOLDER
 from cspipe.study.results import RESULTS
-from flows.artifacts import key, never_fails, show_image
+from flows.artifact_keys import key
+from flows.artifacts import never_fails, show_image
 from flows.command import Ended, run_command
 from flows.dvc_stage import end_earlier_attempt
 from flows.experiment import push_experiments

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cspipe.runtime.wording import printable
-from flows.artifacts import key
+from flows.artifact_keys import key
 
 TAG = "cspipe"
 """Of this project's deployments (prefect.yaml), and so of their runs."""

@@ -13,6 +13,8 @@ import pytest
     [
         ("cspipe.ingest.files", ["pydantic"]),  # of each worker process of prepare
         ("cspipe.stages.train", ["botocore", "torch.distributed.launcher"]),
+        ("flows.watch", ["torch"]),
+        ("flows.local.status", ["torch"]),
     ],
 )
 def test_a_start_leaves_out(module: str, unneeded: list[str]) -> None:

@@ -99,8 +99,9 @@ def _changes(
                 for changed, *values in differences(old.get(key, MISSING), _value(new, key), key):
                     yield f"{changed} {' -> '.join(str(one) if one is MISSING else json.dumps(one) for one in values)}"
         elif not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
-            known = state == "deleted" or any(each["path"] == name for each in (locked or {}).get("deps", []))
-            yield f"{name} {state}{_files_changed(root, name)}" if known else f"{name} is read now"
+            read_before = any(each["path"] == name for each in (locked or {}).get("deps", []))
+            changed = f"{state}{_files_changed(root, name)}"
+            yield f"{name} {changed if read_before or state == 'deleted' else 'is read now'}"
 
 
 def _value(tree: Any, key: str) -> Any:

@@ -27,8 +27,9 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
     config = read_json(unet / "config.json")
     name = config.pop("_class_name", None)
     if name != "UNet2DModel":
-        ours = "a model of this project needs no import: train.start_from takes its folder"
-        raise UserError(f"{unet / 'config.json'}: _class_name is {_told(name)}, not UNet2DModel; {ours}")
+        ours = "a model of this project is not imported: its models/main goes into train.start_from"
+        told = f"_class_name is {_told(name)}; only UNet2DModel can be imported"
+        raise UserError(f"{unet / 'config.json'}: {told} ({ours})")
     for key in ("num_class_embeds", "class_embed_type"):
         if config.get(key) is not None:
             what = f"{key} {_told(config[key])}"

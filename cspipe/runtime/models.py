@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IMODE
 from threading import get_ident
 from typing import Any
 
@@ -54,7 +55,7 @@ def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str
     mode = file.stat().st_mode
     save_file(tensors, file, metadata)
     with suppress(OSError):  # of a disk that keeps no permissions
-        file.chmod(mode)
+        file.chmod(S_IMODE(mode))
 
 
 def read_config(folder: Path, stage: str) -> dict[str, Any]:

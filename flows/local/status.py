@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
+from flows.artifact_keys import key
 from flows.local.parts import answers, use_bucket
 from flows.local.record import Stack, read
 from flows.local.stack import clone
@@ -165,8 +166,6 @@ def _stages(
     tasks: Sequence[TaskRun], run: FlowRun, stages: Sequence[FlowRun], bars: dict[tuple[UUID, str], Artifact]
 ) -> list[str]:
     """The stages of a run that are at work, each in a few words."""
-    from flows.artifacts import key  # brings torch, for seconds
-
     sent = {one.parameters["node"]["name"]: one for one in stages if one.parameters["driver"] == str(run.id)}
     stand_ins = {one.parent_task_run_id for one in stages}  # Prefect's, for a flow run that a task has queued
     words = []
