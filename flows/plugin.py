@@ -6,11 +6,7 @@ pyproject.toml, so it works in this folder. Imports stay few here: every process
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +39,6 @@ def setup_environment(*, ctx: HookContext) -> None:
         from flows.watch import install
 
         install()
-    if "worker" in sys.argv:
-        _leave_what_still_ends()
-        _use_own_temporary_folder()
     start = next((place for place, word in enumerate(sys.argv, 1) if word in {"deployment", "deployments"}), None)
     arguments = {} if start is None else _arguments(sys.argv[start:])
     if "name" not in arguments:
@@ -60,31 +53,6 @@ def setup_environment(*, ctx: HookContext) -> None:
     except UserError as error:
         print(f"cspipe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def _leave_what_still_ends() -> None:
-    """Have a worker begin with a run that is scheduled again only when the process of the attempt before has ended.
-
-    Prefect's own asks for a second slot under the run's id at once, which ends the worker with all that it runs: "this
-    borrower is already holding one of this CapacityLimiter's tokens".
-    """
-    from prefect.workers.base import BaseWorker
-
-    submit = BaseWorker._submit_scheduled_flow_runs
-
-    async def submit_others(worker: Any, flow_run_response: list[Any]) -> Any:
-        """Submit the runs whose slot is free."""
-        held = worker._limiter.statistics().borrowers if worker._limiter else ()
-        return await submit(worker, [entry for entry in flow_run_response if entry.flow_run.id not in held])
-
-    BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[assignment, method-assign]
-
-
-def _use_own_temporary_folder() -> None:
-    """For this process and all that it starts, until it ends: Prefect's in /tmp is for the first user there alone."""
-    folder = tempfile.mkdtemp(prefix="cspipe-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 def _check_request(arguments: Mapping[str, Any], name: str) -> None:

@@ -50,7 +50,6 @@ class Pods:
         image = dict(part.split("=", 1) for word, rest in instructions() if word == "ENV" for part in rest.split())
         env = {name: value.replace("/home/cspipe", str(home)) for name, value in image.items()}
         env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
-        env |= {"TMPDIR": str(home)}  # Prefect's folder in /tmp may be another user's
         env |= {"CSPIPE_HOME": str(self.folder / pod), "CSPIPE_PINS": str(self.folder / "pins.toml")}
         env |= self.secrets if "envFrom" in container else {}
         for variable in container.get("env", []):

@@ -1,13 +1,10 @@
 """Which workers a machine gets. tests/flows/local/test_stack.py starts them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from flows.local import workers
-from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(("variable", "gpus"), [("", []), ("0,2", ["0", "2"]), ("GPU-7a", ["GPU-7a"])])
@@ -24,13 +21,3 @@ def test_each_gpu_gets_a_worker_that_sees_all_that_were_chosen(tmp_path: Path) -
     assert all(program.command[-2:] == ["1", "--no-create-pool-if-not-found"] for program in programs)
     [without] = workers.programs("gpu", tmp_path, {}, [])
     assert without.environment["CUDA_VISIBLE_DEVICES"] == ""
-
-
-def test_a_worker_has_a_temporary_folder_of_its_own_while_it_runs() -> None:
-    """Prefect's is /tmp/runner_storage: whoever comes first owns it, and nobody else can start a worker."""
-    show = "import os, tempfile; print(oct(os.stat(tempfile.gettempdir()).st_mode)[-3:], os.environ['TMPDIR'])"
-    script = f"from flows import plugin; plugin._use_own_temporary_folder(); {show}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    mode, folder = done.stdout.split()
-    assert mode == "700"
-    assert not Path(folder).exists()
