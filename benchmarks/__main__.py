@@ -1,7 +1,7 @@
-"""Speeds beside those of others, on two CPU cores in under 15 minutes: `python -m benchmarks --out DIR`.
+"""Compare speeds with other libraries, on two CPU cores in under 15 minutes: `python -m benchmarks --out DIR`.
 
-Each row is of a function in ROWS of a module `benchmarks.rows_*`. DIR/table.json has all, DIR/table.md the table,
-DIR/table.png the picture; each is written anew after every row. `--smallest` tries the command: numbers of no use.
+Each row is measured by a function in ROWS of a module `benchmarks.rows_*`. DIR/table.json has all numbers, DIR/table.md
+the table, DIR/table.png a chart; each is rewritten after every row. `--smallest` tries the command: numbers of no use.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ import benchmarks
 from cspipe.runtime.runlog import processor
 
 SECONDS = 45.0
-"""For each row."""
+"""Time budget of each row, in seconds."""
 
 
 def rows() -> list[Callable[[float], dict[str, Any]]]:
-    """The row functions of all modules, in the order of their names."""
+    """Return the row functions of all modules, in the order of the names of modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__) if module.name[:5] == "rows_")
     return [row for name in names for row in import_module(f"benchmarks.{name}").ROWS]
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The table, under a line with the machine."""
+    """Return the table as Markdown, under a line on the machine."""
     facts = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
     lines = [f"Made by `python -m benchmarks` on: {facts}.\n", "| work | ours | peer | ratio | goal |"]
     lines.append("|---|---|---|---|---|")
@@ -46,7 +46,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
-    """A bar for the ratio of each row, a mark at its goal."""
+    """Draw a bar for the ratio of each row, with a mark at its goal, to a file."""
     from matplotlib.figure import Figure
 
     shown = [row for row in found["rows"] if "failed" not in row]
@@ -62,7 +62,7 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure row by row."""
+    """Measure row by row, and write the results after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("table"), help="folder of the results")
     parser.add_argument("--smallest", action="store_true", help="a try")

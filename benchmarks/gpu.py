@@ -1,10 +1,10 @@
-"""Everything that a GPU has to show, in one command: `python -m benchmarks.gpu --minutes 25 --out DIR`.
+"""Measure everything that needs a GPU, in one command: `python -m benchmarks.gpu --minutes 25 --out DIR`.
 
-Needs torch 2.7 or newer, the package and its group dev (the tests, diffusers); no network. The parts stand in order of
-worth: the tests of tests/gpu, speeds, the costs of one step, two trainings of CIFAR-10's shape, plain and compensated,
-of the real images where --cifar names cifar-10-python.tar.gz, and the slow tests. Each result is in DIR/results.json as
-soon as it is there, and on the page DIR/results.md; the same command goes on with what is missing or has failed.
-`--smallest` tries it all on the CPU: numbers of no use.
+Needs torch 2.7 or newer, the package and its group dev (the tests, diffusers); no network. The parts, most important
+first: the tests of tests/gpu, speeds, the costs of one step, two trainings in the shape of CIFAR-10, plain and
+compensated, on the real images where --cifar names cifar-10-python.tar.gz, and the slow tests. Each result is written
+at once to DIR/results.json and to the page DIR/results.md; the same command resumes with results that are missing or
+have failed. `--smallest` tries it all on the CPU: numbers of no use.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from cspipe.runtime.files import whole_file
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = {"tests": 0.15, "speed": 0.4, "step": 0.05, "training": 0.3, "slow tests": 0.1}
-"""Of the time, for each part; what one leaves is the next one's."""
+"""Share of the time for each part; the next part can use what a part leaves."""
 NEEDED = ("diffusers", "dvclive", "pytest", "torch_fidelity")
-"""Packages that are imported by processes of their own, or after minutes."""
+"""Packages to check for at the start, as they are imported only by child processes, or after minutes."""
 PRESETS = ["cifar10", "celeba64", "ffhq256"]
-"""Nets of 57, 295 and 553 M parameters, with the batches of the presets: the last two in bfloat16 and compiled."""
+"""Presets of nets of 57, 295 and 553 M parameters, with their batches: the last two in bfloat16 and compiled."""
 IMAGES = 256
-"""Of a batch of samples."""
+"""Batch size of sampling, in images."""
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"train.method": "plain"},
     "compensated": {"train.compensation.fade": 0.0},
@@ -59,23 +59,23 @@ Case = Callable[[], dict[str, Any]]
 
 @dataclass
 class Results:
-    """What was measured, by part and name; in a file at once."""
+    """Measurements by part and name, each written to a file at once."""
 
     file: Path
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def once(self, part: str, name: str, measure: Callable[[], Any]) -> None:
-        """Measure what is not there yet, or has failed. That it fails is a result too."""
+        """Measure and store a result that is missing or has failed. A failure is stored as a result too."""
         found = self.found.setdefault(part, {}).get(name)
         if found is not None and not (isinstance(found, dict) and "failed" in found):
             return
         start = time.monotonic()
-        torch.compiler.reset()  # else nets beyond dynamo's limit of graphs are not compiled, without a word here
-        with suppress(RuntimeError):  # of a GPU that is lost to this process
-            torch.cuda.empty_cache()  # stages have processes of their own
+        torch.compiler.reset()  # else nets beyond dynamo's limit of graphs are silently not compiled
+        with suppress(RuntimeError):  # raised if this process has lost the GPU
+            torch.cuda.empty_cache()  # other processes, of stages, need the memory
         try:
             value = measure()
-        except Exception as error:  # what fails stops no other
+        except Exception as error:  # a failure stops no other measurement
             value = {"failed": f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"}
         self.found[part][name] = value
         with whole_file(self.file) as beside:
@@ -85,7 +85,7 @@ class Results:
 
 
 def run_tests(marks: str, log: Path, seconds: float) -> dict[str, Any]:
-    """Tests of tests/gpu with these marks: pytest's status and last lines; all it says goes to `log` at once."""
+    """Run the tests of tests/gpu with these marks; return pytest's status and last lines. `log` gets all its output."""
     command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-o", "addopts=", "-p", "no:cacheprovider"]
     result: dict[str, Any] = {}
     with log.open("w") as said:
@@ -100,7 +100,7 @@ def run_tests(marks: str, log: Path, seconds: float) -> dict[str, Any]:
 
 
 def speed_cases(clock: Clock, matrices: dict[torch.dtype, float], smallest: bool) -> Iterator[tuple[str, Case]]:
-    """What is timed, the most telling first: the net of CIFAR-10 in all modes, then larger ones in two."""
+    """Yield names and cases to time, the most informative first: CIFAR-10's net in all modes, larger nets in two."""
     tiny = TINY if smallest else {}
     for preset_name in PRESETS[: 1 if smallest else None]:
         modes = [name for name in MODES if preset_name == PRESETS[0] or name in ("bfloat16", "bfloat16 compiled")]
@@ -118,7 +118,7 @@ def speed_cases(clock: Clock, matrices: dict[torch.dtype, float], smallest: bool
 
 
 def speed(results: Results, clock: Clock, smallest: bool, deadline: float) -> None:
-    """Matrix products, training steps, sampling; until the deadline."""
+    """Measure matrix products, training steps and sampling, until the deadline."""
     side, matrices = 256 if smallest else 8192, {}
     for precision in (torch.bfloat16, torch.float32):
         name = f"matrices, {str(precision).removeprefix('torch.')}"
@@ -130,13 +130,13 @@ def speed(results: Results, clock: Clock, smallest: bool, deadline: float) -> No
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers are from."""
+    """Return the device, versions and cores that the numbers are from."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {"device": name, "torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
 
 
 def main() -> None:
-    """Measure part by part."""
+    """Measure part by part, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--minutes", type=float, default=25.0, help="for all of it")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
@@ -150,7 +150,7 @@ def main() -> None:
     if chosen.cifar and not chosen.cifar.is_file():
         raise SystemExit(f"{chosen.cifar}: no file; correct --cifar, or leave it out")
     device = torch.device("cpu" if chosen.smallest else "cuda")
-    torch.set_num_threads(1 if chosen.smallest else min(8, os.cpu_count() or 1))  # nets begin on the CPU
+    torch.set_num_threads(1 if chosen.smallest else min(8, os.cpu_count() or 1))  # nets are made on the CPU
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # as with compute.deterministic: false, which the presets have
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -159,12 +159,12 @@ def main() -> None:
     results.once("machine", "facts", lambda: machine(device))
 
     def until(part: str) -> float:
-        """When a part should end, with what those before have left."""
+        """Return the time at which a part should end; it may use what earlier parts have left."""
         shares = list(SHARES)
         return start + 60 * chosen.minutes * sum(SHARES[name] for name in shares[: shares.index(part) + 1])
 
     def tests(name: str, marks: str) -> None:
-        """The tests with these marks, on a GPU."""
+        """Run the tests with these marks, on a GPU."""
         left, log = until(name) - time.monotonic(), chosen.out / f"{name}.log"
         if not chosen.smallest:
             results.once("tests", name, partial(run_tests, marks, log, left))

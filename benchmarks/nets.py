@@ -1,7 +1,7 @@
-"""Ratios of time on this machine's CPU; run as `OMP_NUM_THREADS=1 python benchmarks/nets.py`.
+"""Compare times of nets on this machine's CPU; run as `OMP_NUM_THREADS=1 python benchmarks/nets.py`.
 
-Prints, for the demo's nets (16 x 16 pixels, 64 images): channels_last over contiguous for a training step, and each
-compensation net over the main net for a forward pass. Variants take turns, so a busy machine slows all alike.
+Prints ratios of time for the demo's nets (16 x 16 pixels, 64 images): channels_last over contiguous in a training step,
+and each compensation net over the main net in a forward pass. Variants take turns, so a busy machine slows all alike.
 `--smallest` takes 4 images and fewer rounds: seconds, and numbers of no use.
 """
 
@@ -18,11 +18,11 @@ from cspipe.nets.unet import UNet
 from cspipe.runtime.registry import find, names_in
 
 WARM_UP = 2
-"""Rounds whose times do not count."""
+"""Number of warm-up rounds, whose times do not count."""
 
 
 def main_net(channels: int) -> UNet:
-    """The demo's main net at this width."""
+    """Return the demo's main net with a first level of this width."""
     return UNet(
         in_channels=3,
         out_channels=3,
@@ -37,7 +37,7 @@ def main_net(channels: int) -> UNet:
 
 
 def seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median processor time of each action."""
+    """Return the median processor time of each action, in seconds."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(WARM_UP + rounds):
         for name, action in actions.items():
@@ -48,20 +48,20 @@ def seconds(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def training_step(net: torch.nn.Module, x: torch.Tensor, memory_format: torch.memory_format) -> Callable[[], object]:
-    """Forward and backward of a batch (N, 3, 16, 16) in a memory format."""
+    """Return a function that runs forward and backward on a batch (N, 3, 16, 16) in a memory format."""
     net, x = net.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
     t = 1000 * torch.rand(len(x))
     return lambda: net(x, t).square().mean().backward()
 
 
 def forward(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], object]:
-    """Forward of a batch, without gradient."""
+    """Return a function that runs the forward pass on a batch, without gradient."""
     t = 1000 * torch.rand(len(x))
     return torch.no_grad()(lambda: net(x, t))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure the ratios and print them."""
     smallest = "--smallest" in sys.argv
     x, rounds = torch.randn(4 if smallest else 64, 3, 16, 16), 1 if smallest else 7
     for channels in (32, 48):

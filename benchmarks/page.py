@@ -1,4 +1,4 @@
-"""The page made of the results of `python -m benchmarks.gpu`."""
+"""Write the page with the results of `python -m benchmarks.gpu`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_page(found: dict[str, dict[str, Any]], path: Path) -> None:
-    """A heading with the machine, a table of speeds, the costs of a step, tests, and scores."""
+    """Write a heading with the machine, a table of speeds, the costs of a step, tests, and scores."""
     facts = ", ".join(f"{name} {value}" for name, value in found.get("machine", {}).get("facts", {}).items())
     lines = [f"# Performance on a GPU\n\nMade by `python -m benchmarks.gpu` on: {facts}.\n", "## Speed\n"]
     lines += ["| what | images/s | peak GB | share of matrix speed |", "|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""The same work by other libraries, as their users do it."""
+"""Training and sampling with other libraries, as their users do it, to compare with."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Sample(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (N, C, H, W), t (N,): what it predicts, in the same shape."""
+        """Return the prediction for x (N, C, H, W) and t (N,), in the shape of x."""
         out: Tensor = self.net(x, t).sample
         return out
 
 
 def diffusers_training(params: Params, mode: Mode, clock: Clock, matrices: float) -> dict[str, Any]:
-    """A step of diffusers' example of unconditional training."""
+    """Measure a step of diffusers' example of unconditional training."""
     net = Sample(params).to(clock.device)
     if mode.other_layout:
         net.to(memory_format=torch.channels_last)
@@ -57,7 +57,7 @@ def diffusers_training(params: Params, mode: Mode, clock: Clock, matrices: float
 
 
 def diffusers_step(net: Sample, mode: Mode, batch: Tensor, micro_batch: int) -> Callable[[], None]:
-    """Of that training on images (N, C, H, W): gradients added up, AdamW, clipping, diffusers' EMA of the weights."""
+    """Return diffusers' training step on images (N, C, H, W): accumulated gradients, AdamW, clipping, EMA."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
@@ -66,7 +66,7 @@ def diffusers_step(net: Sample, mode: Mode, batch: Tensor, micro_batch: int) -> 
     optimizer, ema = torch.optim.AdamW(net.parameters(), fused=True), EMAModel(net.parameters())
 
     def step() -> None:
-        """One optimizer step."""
+        """Run one optimizer step."""
         for x0 in batch.split(micro_batch):
             noise = torch.randn_like(x0)
             t = torch.randint(0, 1000, (len(x0),), device=x0.device)
@@ -82,7 +82,7 @@ def diffusers_step(net: Sample, mode: Mode, batch: Tensor, micro_batch: int) -> 
 
 
 def diffusers_sampling(net: Sample, shape: tuple[int, ...], steps: int) -> Callable[[], Tensor]:
-    """Images (N, C, H, W) of that shape by diffusers' DDIM, as its pipeline does it."""
+    """Return a function that samples images of `shape` (N, C, H, W) by diffusers' DDIM, as its pipeline does."""
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2")
@@ -90,7 +90,7 @@ def diffusers_sampling(net: Sample, shape: tuple[int, ...], steps: int) -> Calla
 
     @torch.no_grad()
     def sample() -> Tensor:
-        """One batch."""
+        """Sample one batch."""
         x = torch.randn(shape)
         for t in scheduler.timesteps:
             x = scheduler.step(net.net(x, t).sample, t, x).prev_sample
@@ -100,9 +100,9 @@ def diffusers_sampling(net: Sample, shape: tuple[int, ...], steps: int) -> Calla
 
 
 def lucidrains(params: Params, x0: Tensor, steps: int) -> tuple[nn.Module, Callable[[], None], Callable[[], Tensor]]:
-    """Denoising-diffusion-pytorch: its U-Net in our widths, and its step of training and DDIM sampling.
+    """Return denoising-diffusion-pytorch's U-Net with our widths, its training step and its DDIM sampling.
 
-    As its Trainer does them: Adam, clipping, and an EMA of the weights every ten steps.
+    The training step is that of its Trainer: Adam, clipping, and an EMA of the weights every ten steps.
     """
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
@@ -118,7 +118,7 @@ def lucidrains(params: Params, x0: Tensor, steps: int) -> tuple[nn.Module, Calla
     ema, images = EMA(diffusion, beta=0.995, update_every=10), (x0 + 1) / 2
 
     def step() -> None:
-        """One optimizer step."""
+        """Run one optimizer step."""
         diffusion(images).backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
         optimizer.step()
@@ -126,7 +126,7 @@ def lucidrains(params: Params, x0: Tensor, steps: int) -> tuple[nn.Module, Calla
         ema.update()
 
     def sample() -> Tensor:
-        """One batch, without its bar."""
+        """Sample one batch, without the progress bar."""
         with redirect_stderr(StringIO()):
             images: Tensor = diffusion.sample(batch_size=len(x0))
         return images

@@ -1,7 +1,7 @@
 """Rows of the table of speeds for data: scores of given features, feature extraction, prepare, an idle `dvc repro`.
 
-Each function takes seconds to measure for and returns a row. What is compared takes turns on one thread; medians of
-processor time count, so that a busy machine slows all alike.
+Each function takes its time budget in seconds and returns a row. The compared actions take turns on one thread; medians
+of processor time count, so that a busy machine slows all alike.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from cspipe.ingest.settings import AvatarSettings, DataSettings
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES, CLASSES, BATCH = 1280, 1000, 64
 FFHQ_FILES = 210
-"""Shards of 64 MiB that hold 70,000 images of 256 pixels: 13.8 GB."""
+"""Number of shards of 64 MiB that hold 70,000 images of 256 pixels: 13.8 GB."""
 SECONDS_FOR_ALL = 60
-"""With this much time a row is of its full size; with less, of a part."""
+"""Time budget in seconds from which a row is measured at its full size; with less, only a part of it."""
 
 
 def scores(budget_seconds: float) -> dict[str, Any]:
-    """FID, KID, IS, precision and recall of 50,000 float64 features, from the times of `count` and of half of them."""
+    """Time FID, KID, IS, precision and recall of 50,000 float64 features, from the times of `count` and of half."""
     count, subsets = _part(8000, budget_seconds, least=1200), _part(5, budget_seconds, least=1)
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(count, FEATURES, generator=generator).double() * scale for scale in (1.0, 1.01))
@@ -54,7 +54,7 @@ def scores(budget_seconds: float) -> dict[str, Any]:
     blocks = {"save_cpu_ram": True, "prc_batch_size": 2000, "verbose": False}
 
     def published(x: Tensor, y: Tensor) -> None:
-        """The Frechet distance by torch-fidelity."""
+        """Compute the Frechet distance by torch-fidelity."""
         fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), verbose=False)
 
     kid = partial(kid_features_to_metric, x, y, **sizes, verbose=False)  # torch-fidelity's for both
@@ -71,7 +71,7 @@ def scores(budget_seconds: float) -> dict[str, Any]:
     times, runs = alternate(actions, budget_seconds, fewest=1, uncounted=0)
 
     def of_all(work: str, power: int) -> float:
-        """Seconds of 50,000, as those of n are (a + b n) n^power."""
+        """Extrapolate the seconds of 50,000 features; those of n are (a + b n) n^power."""
         half, whole = (times[f"{part} {work}"] * shrunk**power for part, shrunk in (("half", 2), ("whole", 1)))
         return (whole + 2 * (whole - half) * (50_000 / count - 1)) * (50_000 / count) ** power
 
@@ -84,7 +84,7 @@ def scores(budget_seconds: float) -> dict[str, Any]:
 
 
 def extraction(budget_seconds: float) -> dict[str, Any]:
-    """Features of images at the demo's extractor, against the same net as torch-fidelity would run it."""
+    """Time the features of images by the demo's extractor, against the same net as torch-fidelity would run it."""
     weights = str(find_extractor("efficientnet-lite0", None).weights)
     net = EfficientNetLite0("efficientnet-lite0", ["features"], weights).eval()
     peer = EfficientNet.from_name("efficientnet-lite0", image_size=INPUT_SIDE).eval()
@@ -93,7 +93,7 @@ def extraction(budget_seconds: float) -> dict[str, Any]:
 
     @torch.no_grad()
     def plain() -> Tensor:
-        """A batch, with the net as its package makes it."""
+        """Return the features of a batch by the net as its package makes it."""
         side = (INPUT_SIDE, INPUT_SIDE)
         x = (torch.nn.functional.interpolate(images.float(), side, mode="bilinear", antialias=True) - 127) / 128
         found: Tensor = peer.extract_features(x).mean((2, 3))
@@ -104,7 +104,7 @@ def extraction(budget_seconds: float) -> dict[str, Any]:
 
 
 def prepared(budget_seconds: float) -> dict[str, Any]:
-    """JPEG files of CelebA's size to 64 pixels, against Pillow's decoding and resizing alone, both on all cores."""
+    """Time `prepare` on JPEG files of CelebA's size at 64 pixels, against Pillow's work alone, both on all cores."""
     count = _part(16_000, budget_seconds, least=100)
     coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)
     avatars = AvatarSettings(style="pixel-art", paired="none")
@@ -119,7 +119,7 @@ def prepared(budget_seconds: float) -> dict[str, Any]:
         )
 
         def bare() -> None:
-            """Decode and resize, keep nothing."""
+            """Decode and resize all files, and keep nothing."""
             with multiprocessing.get_context("fork").Pool(CORES) as pool:
                 pool.map(_decoded, raw.iterdir(), CHUNK_IMAGES)
                 pool.close()
@@ -134,7 +134,7 @@ def _decoded(file: Path) -> None:
 
 
 def idle(budget_seconds: float) -> dict[str, Any]:
-    """`dvc repro` of a stage that is done, with as many files as FFHQ has at 256 pixels, against the start of DVC."""
+    """Time `dvc repro` of a finished stage with as many files as FFHQ at 256 pixels, against the start of DVC."""
     with tempfile.TemporaryDirectory() as place:
         clone = Path(place, "clone")
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
@@ -144,7 +144,7 @@ def idle(budget_seconds: float) -> dict[str, Any]:
         params.write_text(params.read_text().replace("limit: 4608", "limit: 64"))
 
         def dvc(*arguments: str) -> None:
-            """One command in the clone."""
+            """Run a DVC command in the clone. Raises RuntimeError if it fails."""
             command = [sys.executable, "-m", "dvc", *arguments]
             done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
             if done.returncode:
@@ -160,14 +160,14 @@ def idle(budget_seconds: float) -> dict[str, Any]:
 
 
 def _part(count: int, budget_seconds: float, least: int) -> int:
-    """Of a row's full size, what there is time for."""
+    """Return the part of a row's full size `count` that there is time for, at least `least`."""
     return max(least, int(count * min(1.0, budget_seconds / SECONDS_FOR_ALL)))
 
 
 def _row(
     work: str, ours: Callable[[], object], peer: Callable[[], object], peer_name: str, goal: float, seconds: float
 ) -> dict[str, Any]:
-    """The row of two actions, and how much less ours takes."""
+    """Time two actions and return their row, with the ratio of the peer's time to ours."""
     times, runs = alternate({"ours": ours, "peer": peer}, seconds, fewest=1, uncounted=0)
     row = {"work": work, **times, "peer_name": peer_name, "ratio": times["peer"] / times["ours"], "goal": goal}
     return {**row, "unit": "core seconds", "runs": runs}

@@ -1,8 +1,8 @@
 """Rows of the table of speeds for nets on a CPU: training, memory, compensation, sampling, a stage's start.
 
-Each function takes seconds to measure for and returns a row. What is compared takes turns on one thread; medians of
-processor time count, so that a busy machine slows all alike. Nets of ours and of others have equal widths, and speeds
-count the FLOP of each, which differ a little; memory is compared at equal parameters.
+Each function takes its time budget in seconds and returns a row. The compared actions take turns on one thread; medians
+of processor time count, so that a busy machine slows all alike. Nets of ours and of others have equal widths, and
+speeds count the FLOP of each, which differ a little; memory is compared at equal parameters.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from cspipe.stages.sample import new_sampler
 
 CPU, PLAIN = torch.device("cpu"), Mode(torch.float32)
 FEWEST = 3
-"""Rounds, whatever the time."""
+"""Minimum number of rounds, whatever the time budget."""
 POINTS = 12
-"""Places of a training at which its steps are timed."""
+"""Number of places in a training at which its steps are timed."""
 STEPS, BATCH = 100, 16
-"""Of sampling."""
+"""Steps and batch size of sampling."""
 SAME_PARAMETERS = 36
 """Width at which diffusers' net has the parameters of ours at 32 (1.40 M, 1.37 M); the CPU's kernels are slow at it."""
 STAGES = ("train", "sample", "evaluate")
@@ -43,7 +43,7 @@ Actions = dict[str, Callable[[], object]]
 def alternate(
     actions: Actions, budget_seconds: float, fewest: int | None = None, uncounted: int = 1
 ) -> tuple[dict[str, float], int]:
-    """Median processor time of each action, and how many rounds there were after the first, which do not count."""
+    """Return the median processor time of each action, and the number of rounds after the `uncounted` first ones."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     end, rounds = time.monotonic() + budget_seconds, -uncounted
     while rounds < (fewest or FEWEST) or time.monotonic() < end:
@@ -56,18 +56,18 @@ def alternate(
 
 
 def _processor_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """Return the processor time, in seconds, of this process and of the children that it has waited for."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + spent.ru_utime + spent.ru_stime
 
 
 def training_16(budget_seconds: float) -> dict[str, Any]:
-    """A training step of the demo's net at 16 pixels."""
+    """Time a training step of the demo's net at 16 pixels."""
     return _training(budget_seconds, _demo())
 
 
 def training_32(budget_seconds: float) -> dict[str, Any]:
-    """A training step of the demo's net at 32 pixels."""
+    """Time a training step of the demo's net at 32 pixels."""
     return _training(budget_seconds, _demo({"data.size": 32, "train.batch": 16, "train.micro_batch": 16}))
 
 
@@ -87,7 +87,7 @@ def _training(budget_seconds: float, params: Params) -> dict[str, Any]:
 
 
 def sampling(budget_seconds: float) -> dict[str, Any]:
-    """A batch of samples of the demo's net by 100 steps of DDIM."""
+    """Time a batch of samples of the demo's net by 100 steps of DDIM."""
     params = _demo({"diffusion.steps": 1000})
     trainer, x0 = new_training(params, PLAIN, CPU), new_batch(params, CPU).x0[:BATCH]
     trainer.net.eval().requires_grad_(False)
@@ -106,7 +106,7 @@ def sampling(budget_seconds: float) -> dict[str, Any]:
 
 
 def compensated(budget_seconds: float) -> dict[str, Any]:
-    """A compensated training over a plain one, per image, at places that are even over the demo's training."""
+    """Compare compensated with plain training, per image, at places spaced evenly over the demo's training."""
     params = _demo()
     trainers = {
         method: new_training(_demo({"train.method": method}), PLAIN, CPU) for method in ("compensated", "plain")
@@ -126,7 +126,7 @@ def compensated(budget_seconds: float) -> dict[str, Any]:
 
 
 def memory(budget_seconds: float) -> dict[str, Any]:
-    """Peak memory of a training step beyond that of the process before its net was made; in processes of their own."""
+    """Compare what training steps add to the peak memory of a process, each net in a process of its own."""
     del budget_seconds  # a peak is the same each time
     found = []
     for whose in ("ours", "diffusers"):
@@ -139,10 +139,10 @@ def memory(budget_seconds: float) -> dict[str, Any]:
 
 
 def step_bytes(whose: str) -> int:
-    """Of a process that has done nothing yet: what two steps of `ours`, or of diffusers', added to its peak."""
+    """Return what two steps of `ours`, or of diffusers, add to the peak memory of a fresh process, in bytes."""
     params = _demo({"data.size": 32, "train.batch": 64, "train.micro_batch": 64})
     batch = new_batch(params, CPU)
-    small = _demo({"train.batch": 2, "train.micro_batch": 2})  # what libraries take once is not the step's
+    small = _demo({"train.batch": 2, "train.micro_batch": 2})  # memory that libraries take once does not count
     _step(whose, small, new_batch(small, CPU).x0)()
     before = peak_bytes()
     step = _step(whose, params, batch.x0)
@@ -152,10 +152,10 @@ def step_bytes(whose: str) -> int:
 
 
 def peak_bytes() -> int:
-    """Peak memory of this process. Linux counts its parent's in getrusage: that was the size when it was started."""
+    """Return the peak memory of this process, in bytes. On Linux, getrusage includes its parent's size at the start."""
     if sys.platform == "linux":
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # of macOS, in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on macOS, in bytes
 
 
 def _step(whose: str, params: Params, x0: torch.Tensor) -> Callable[[], object]:
@@ -166,10 +166,10 @@ def _step(whose: str, params: Params, x0: torch.Tensor) -> Callable[[], object]:
 
 
 def start(budget_seconds: float) -> dict[str, Any]:
-    """The imports of a stage, the mean of three, over those of torch alone."""
+    """Compare the time of a stage's imports, the mean of three stages, with that of importing torch alone."""
 
     def run(code: str) -> Callable[[], object]:
-        """A process of its own, in the folder of the project."""
+        """Return a function that runs code in a process of its own, in the folder of the project."""
         return lambda: subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[1], check=True)
 
     actions = {name: run(f"from cspipe.stages.{name} import main") for name in STAGES}
@@ -182,14 +182,14 @@ def start(budget_seconds: float) -> dict[str, Any]:
 
 
 def _demo(changes: dict[str, Any] | None = None) -> Params:
-    """The demo's parameters on one thread, trained without compensation, with changes by dotted key."""
+    """Return the demo's parameters on one thread, trained without compensation, with changes by dotted key."""
     params = preset("demo", {"compute.threads": 1, "train.method": "plain", **(changes or {})})
     open_device(params.compute)
     return params
 
 
 def _costs(params: Params, diffusers: nn.Module, other: nn.Module) -> dict[str, Cost]:
-    """Counted for an image, by the names of who is timed."""
+    """Return the counted costs for one image of our net and of those of other libraries, by name."""
     image, t = torch.randn(1, params.data.channels, params.data.size, params.data.size), torch.ones(1)
     theirs = {"diffusers": diffusers, "denoising-diffusion-pytorch": other}
     return {"ours": costs(params)[0], **{name: cost_of(net, image, t) for name, net in theirs.items()}}
@@ -198,7 +198,7 @@ def _costs(params: Params, diffusers: nn.Module, other: nn.Module) -> dict[str, 
 def _row_by_flop(
     work: str, flops: dict[str, int], images: int, spent: dict[str, float], rounds: int, goal: float
 ) -> dict[str, Any]:
-    """The row of a speed, beside the best of the others: flops, of an image, over seconds, of a batch."""
+    """Return the row of a speed beside the best of the others: `flops` are of an image, seconds `spent` of a batch."""
     rates = {name: images * flops[name] / spent[name] / 1e9 for name in spent}
     ours = rates.pop("ours")
     best = max(rates, key=lambda name: rates[name])

@@ -20,13 +20,13 @@ from cspipe.stages.train import new_trainer
 from cspipe.training.stream import TrainingSet
 
 UNCOUNTED, STEPS, FEWEST = 5, 40, 3
-"""Steps before those that are timed, these, and rounds whatever the time."""
+"""Number of warm-up steps and of timed steps, and minimum number of rounds, whatever the time budget."""
 
 
 def sharing(budget_seconds: float) -> dict[str, Any]:
-    """A training step of the demo's batch by the clock, half of it in each of two ranks of one thread: at best half.
+    """Compare a training step of the demo's batch in one rank and in two, which share it, each of one thread.
 
-    Of no use on a busy machine, or with fewer than two cores.
+    The time is by the clock, in two ranks half at best. Of no use on a busy machine, or with fewer than two cores.
     """
     spent: dict[int, list[float]] = {1: [], 2: []}
     end = time.monotonic() + budget_seconds
@@ -42,12 +42,12 @@ def sharing(budget_seconds: float) -> dict[str, Any]:
 
 
 def _demo(count: int) -> Params:
-    """The demo's parameters for so many ranks of one thread, trained without compensation."""
+    """Return the demo's parameters for `count` ranks of one thread, trained without compensation."""
     return preset("demo", {"compute.gpus": count, "compute.threads": 1, "train.method": "plain"})
 
 
 def _in_ranks(count: int) -> float:
-    """Seconds of a step in so many ranks, started as a stage starts them."""
+    """Return the seconds of a step in `count` ranks, started as a stage starts them."""
     config = LaunchConfig(
         1, 1, count, run_id=uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
         max_restarts=0,
@@ -61,7 +61,7 @@ def _in_ranks(count: int) -> float:
 
 
 def step_seconds(count: int) -> float:
-    """In a rank: the median over its training steps."""
+    """Run training steps in this rank; return their median time, in seconds."""
     params = _demo(count)
     start_ranks("train", params.compute)
     device = open_device(params.compute)

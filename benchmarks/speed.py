@@ -1,4 +1,4 @@
-"""Speeds of training and sampling on one device: images/s, peak memory, share of the device's matrix speed."""
+"""Measure training and sampling on one device: images/s, peak memory, share of the device's matrix speed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.stream import Batch, TrainingSet
 
 WARM_UP, ROUNDS, LONG = 3, 5, 0.5
-"""Calls before the clock counts (kernels are chosen, nets compiled), and timed spans, whose median counts; one warm-up
-and two spans where a call takes over LONG seconds."""
+"""Number of calls before the clock counts (kernels are chosen, nets compiled), and of timed spans, whose median counts;
+one warm-up and two spans where a call takes over LONG seconds."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How the nets compute."""
+    """Precision, compilation and memory layout of nets."""
 
     precision: torch.dtype
     compile: bool = False
     other_layout: bool = False
-    """Not as their libraries have them: ours contiguous, diffusers' with the channels last."""
+    """Whether nets have another layout than in their libraries: ours contiguous, diffusers' with the channels last."""
 
 
 MODES = {
@@ -56,42 +56,42 @@ class Noise:
         return len(self.pixels)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
+        """Return the images at `indices`, uint8 (len(indices), C, H, W)."""
         return self.pixels[indices]
 
 
 def preset(name: str, changes: dict[str, Any]) -> Params:
-    """A preset that is scored without weights of its own, with changes by dotted key."""
+    """Return a preset with changes by dotted key, scored by an extractor that needs no weights file."""
     free = {"evaluate.extractor": "efficientnet-lite0", "evaluate.weights": None}
     return parse_params(set_keys(read_preset(name).tree, free | changes, "benchmarks"), "benchmarks")
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Times calls on a device."""
+    """Measures time and memory of calls on a device."""
 
     device: torch.device
     least: float
-    """Seconds that a timed span takes."""
+    """Minimum length of a timed span, in seconds."""
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def seconds(self, action: Callable[[], object]) -> float:
-        """Median seconds of a call."""
+        """Return the median seconds of a call."""
         self._span(action, 1)
         if (once := self._span(action, 1)) > LONG:
             return statistics.median([once, self._span(action, 1)])
         self._span(action, WARM_UP - 1)
         calls = 1
-        while min(self._span(action, calls), self._span(action, calls)) < self.least:  # a stall makes one of them long
+        while min(self._span(action, calls), self._span(action, calls)) < self.least:  # a stall may lengthen one
             calls *= 2
         return statistics.median(self._span(action, calls) for _ in range(ROUNDS)) / calls
 
     def _span(self, action: Callable[[], object], calls: int) -> float:
-        """Seconds of so many calls."""
+        """Return the seconds that `calls` calls take."""
         self.wait()
         start = time.perf_counter()
         for _ in range(calls):
@@ -100,7 +100,7 @@ class Clock:
         return time.perf_counter() - start
 
     def peak_bytes(self, action: Callable[[], object]) -> int | None:
-        """Most memory that torch had taken of the GPU during a call; None on the CPU."""
+        """Return the peak GPU memory that torch allocated during a call, in bytes; None on the CPU."""
         if self.device.type != "cuda":
             return None
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -109,19 +109,19 @@ class Clock:
 
 
 def matrix_flops(clock: Clock, precision: torch.dtype, side: int) -> float:
-    """FLOP/s of a product of square matrices: what the device reaches at its best."""
+    """Measure the FLOP/s of a product of square matrices: what the device reaches at its best."""
     a, b = (torch.randn(side, side, device=clock.device, dtype=precision) for _ in range(2))
     return 2 * side**3 / clock.seconds(lambda: a @ b)
 
 
 def new_batch(params: Params, device: torch.device) -> Batch:
-    """A batch of random images that is on the device already."""
+    """Return a batch of random images that is on the device already."""
     size = params.data.size
     return Batch(torch.randn(params.train.batch, params.data.channels, size, size, device=device), None)
 
 
 def figures(params: Params, clock: Clock, step: Callable[[], object], cost: Cost, matrices: float) -> dict[str, Any]:
-    """Of a training step: the share of matrix speed counts the net's forward and backward pass, no other work."""
+    """Measure a training step; its share of matrix speed counts the net's forward and backward pass, no other work."""
     spent = clock.seconds(step)
     rate = params.train.batch / spent
     return {
@@ -134,7 +134,7 @@ def figures(params: Params, clock: Clock, step: Callable[[], object], cost: Cost
 
 
 def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionTrainer:
-    """The trainer of the train stage, in a mode."""
+    """Return the trainer of the train stage, in a mode."""
     trainer = new_trainer(params, TrainingSet(noise(params)), Device(device, mode.precision, mode.compile))
     if mode.other_layout:
         for net in (trainer.net, trainer.ema.net):
@@ -143,24 +143,24 @@ def new_training(params: Params, mode: Mode, device: torch.device) -> DiffusionT
 
 
 def training_speed(params: Params, mode: Mode, clock: Clock, matrices: float) -> dict[str, Any]:
-    """A step of the train stage."""
+    """Measure a step of the train stage."""
     return figures(params, clock, training_step(params, mode, clock.device), costs(params)[0], matrices)
 
 
 def training_step(params: Params, mode: Mode, device: torch.device) -> Callable[[], object]:
-    """A step in the middle of a training: the method's path has begun, and C is fit."""
+    """Return a step in the middle of a training: the method's path has begun, and C is fit."""
     trainer, batch = new_training(params, mode, device), new_batch(params, device)
     return lambda: trainer.step(batch, params.train.images // 2)
 
 
 def noise(params: Params) -> Noise:
-    """Enough random images for the checks that are made before a training."""
+    """Return enough random images for the checks that are made before a training."""
     count = max(params.compensation.batch, params.train.batch)
     return Noise((params.data.channels, params.data.size, params.data.size), count)
 
 
 def sampling_speed(params: Params, variant: str, mode: Mode, clock: Clock) -> dict[str, Any]:
-    """A batch of a variant's samples, from seeds to images on the CPU."""
+    """Measure the sampling of a variant's batch, from seeds to images on the CPU."""
     trainer = new_training(params, mode, clock.device)
     trainer.net.eval().requires_grad_(False)
     config = {"channels": params.data.channels, "size": params.data.size, "task": params.task}

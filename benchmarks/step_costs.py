@@ -1,4 +1,4 @@
-"""Where the time of one training step goes."""
+"""Profile one training step: where its time goes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = 3
 
 
 def step_costs(params: Params, mode: Mode, clock: Clock) -> dict[str, Any]:
-    """The operations that took most of a step, with their shares of its time on the device."""
+    """Return the operations that took most of a step, with their shares of its time on the device."""
     step = training_step(params, mode, clock.device)
     for _ in range(WARM_UP):
         step()

@@ -1,4 +1,4 @@
-"""Two trainings of CIFAR-10's shape by the stages themselves, plain and compensated, with their scores."""
+"""Run two trainings in the shape of CIFAR-10 by the pipeline's stages, plain and compensated, and score them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cspipe.config.overlays import read_preset, set_keys
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("compensated", "plain")
 SHARE_OF_TRAINING = 0.75
-"""Of the time of a method; the rest is for C, samples and scores."""
+"""Share of a method's time for its training; the rest is for C, samples and scores."""
 COUNT = 4096
-"""Images drawn where there are no real ones."""
+"""Number of synthetic images where no real ones are given."""
 VARIANT: dict[str, Any] = {
     "sampler": "ddim", "eta": 0.0, "reads": "models/main", "terminal": "mean", "snapshot": None, "correction": None,
     "repaint": None,
@@ -47,7 +47,7 @@ SMALLEST = {
 
 @dataclass(frozen=True)
 class Trainings:
-    """Runs the stages in folders below `out`."""
+    """Trainings that run the stages in folders below `out`."""
 
     out: Path
     cifar: Path | None
@@ -55,7 +55,7 @@ class Trainings:
     smallest: bool
 
     def run(self, once: Callable[[str, str, Callable[[], Any]], None], deadline: float) -> None:
-        """Both methods with the same images seen, which follow from the speed and the time that is left."""
+        """Run both methods for the same number of images seen, which follows from the speed and the time left."""
         methods = METHODS[: 1 if self.smallest else None]
         once("training", "images", lambda: self._images(deadline, len(methods)))
         found = json.loads((self.out / "results.json").read_text())["training"]["images"]
@@ -70,13 +70,13 @@ class Trainings:
         return {"cs-10": VARIANTS["cs-10"]} if self.smallest else VARIANTS
 
     def _folder(self, method: str) -> Path:
-        """A working folder with the data of both."""
+        """Return the working folder of a method, with a folder for data in it."""
         folder = self.out / method
         (folder / "data").mkdir(parents=True, exist_ok=True)
         return folder
 
     def _images(self, deadline: float, methods: int) -> dict[str, int]:
-        """Prepare the data, and find how many images each training may see until then: by one of a few steps."""
+        """Prepare the data; return how many images each training may see before the deadline, by a short training."""
         folder = self._folder(METHODS[0])
         self._data(folder)
         few = 16 if self.smallest else 25_600
@@ -94,7 +94,7 @@ class Trainings:
         return {"images": images}
 
     def _train(self, method: str, images: int, seconds: float) -> dict[str, Any]:
-        """The stages of a method, a variant after the other, and its scores; those that there are if time is up."""
+        """Run the stages of a method, one variant after another; return its scores, or those so far if time is up."""
         folder, end = self._folder(method), time.monotonic() + seconds
         if not (folder / "data/prepared").exists():
             shutil.copytree(self._folder(METHODS[0]) / "data/prepared", folder / "data/prepared")
@@ -116,7 +116,7 @@ class Trainings:
         return {**found, "scores": {name: json.loads(file.read_text())["efflite0"] for name, file in files.items()}}
 
     def _changes(self, method: str, images: int) -> dict[str, Any]:
-        """Of the preset cifar10."""
+        """Return the changes to the preset cifar10, by dotted key."""
         source = {"data.source": "npz", "data.path": "data/images.npy", "data.held_out": 0.12}
         return {
             **({} if self.cifar else source),
@@ -141,7 +141,7 @@ class Trainings:
         }
 
     def _data(self, folder: Path) -> None:
-        """CIFAR-10's archive where the preset expects it, or images of two random discs on a shaded ground."""
+        """Copy CIFAR-10's archive to where the preset expects it, or make images: two random discs on shaded ground."""
         if self.cifar is not None:
             place = folder / "data/raw/cifar10"
             place.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ class Trainings:
         np.save(folder / "data/images.npy", images)
 
     def _stage(self, folder: Path, name: str, *arguments: str, seconds: float = 600.0) -> None:
-        """A stage; raises RuntimeError with its last line."""
+        """Run a stage. Raises RuntimeError with the last line of its errors if it fails."""
         command = [sys.executable, "-m", f"cspipe.stages.{name}", *arguments]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         done = subprocess.run(
@@ -168,6 +168,6 @@ class Trainings:
 
 
 def write_params(folder: Path, changes: dict[str, Any]) -> None:
-    """params.yaml of a folder: the preset with its changes."""
+    """Write params.yaml to a folder: the preset cifar10 with changes by dotted key."""
     tree = set_keys(read_preset("cifar10").tree, changes, "benchmarks")
     (folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))

@@ -29,7 +29,7 @@ Compensator = Callable[[Tensor, Tensor], Tensor]
 
 
 class Weighting(Section):
-    """How C enters a reverse step: x_s = DDIM(x_t, x0_hat) + scale * min(w, cap * sqrt(1-ab_s)) * C(x0_hat, t)."""
+    """Weight of C in a reverse step: x_s = DDIM(x_t, x0_hat) + scale * min(w, cap * sqrt(1-ab_s)) * C(x0_hat, t)."""
 
     weight: Literal["kappa", "signal", "cold"] | Scale = Field(
         description="w(t, s): kappa (exact), signal = sqrt(ab_s), cold = sqrt(ab_s) - sqrt(ab_t), or a constant"
@@ -39,9 +39,9 @@ class Weighting(Section):
 
 
 def compensation_weight(t: Tensor, s: Tensor, schedule: Schedule, weighting: Weighting) -> Tensor:
-    """w(t, s) for s < t, in the shape of t.
+    """Return the factor on C(x0_hat, t), scale * min(w(t, s), cap * sqrt(1-ab_s)), for s < t, in the shape of t.
 
-    The cap keeps w C small beside the noise of step s; it is not applied at s = 0, where there is none.
+    The cap keeps w C small beside the noise of step s; it is not applied at s = 0, where there is no noise.
     """
     signal = schedule.sqrt_alpha_bar
     if weighting.weight == "kappa":
@@ -66,21 +66,21 @@ class Compensation:
     weighting: Weighting
 
     def __call__(self, x_s: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """x_s + w(t, s) C(x0_hat, t); images (N, C, H, W), timesteps (N,)."""
+        """Return x_s + w(t, s) C(x0_hat, t); images (N, C, H, W), timesteps (N,)."""
         return self.add(x_s, self.C(x0_hat, t), t, s)
 
     def add(self, x_s: Tensor, c: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """x_s + w(t, s) c, for any c."""
+        """Return x_s + w(t, s) c, for any c (N, C, H, W)."""
         return x_s + per_image(compensation_weight(t, s, self.schedule, self.weighting)) * c
 
 
 def compensated_pair(
     x0: Tensor, x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, prediction: Prediction, compensation: Compensation
 ) -> TrainingPair:
-    """What the main net is trained on: the state that its own compensated step reaches, and the target there.
+    """Return the state that the main net's own compensated step reaches, and the training target there.
 
-    x_t = add_noise(x0, eps, t), and x0_hat is the net's estimate at x_t; all of it without gradient. If C were perfect,
-    C = x0 - x0_hat, this would be the plain pair at s with the same eps.
+    x_t = add_noise(x0, eps, t), and x0_hat is the net's estimate at x_t; all tensors are without gradient. If C were
+    perfect, C = x0 - x0_hat, this would be the plain pair at s with the same eps.
     """
     schedule = compensation.schedule
     x_s = ddim_step(x_t, x0_hat, t, s, schedule)
@@ -89,7 +89,7 @@ def compensated_pair(
 
 
 class CompensationSettings(Section):
-    """The net C, and its fit against the finished main net."""
+    """Settings of the net C and of its fit."""
 
     net: Annotated[str, file_of(COMPENSATORS)] = Field(description="architecture of C")
     channels: Count = Field(description="width of C")
@@ -100,7 +100,7 @@ class CompensationSettings(Section):
     states: Literal["forward", "reverse"] = Field(description="x_t of its fit: forward, or after the net's DDIM step")
 
     def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
-        """C, which starts as C = 0: in_channels are the image's and the condition's, out_channels the image's."""
+        """Build C, which starts as C = 0; in_channels counts image and condition, out_channels the image alone."""
         net: nn.Module = find(COMPENSATORS, self.net, "build")(in_channels, out_channels, size, self.channels)
         return net
 
@@ -112,7 +112,7 @@ class CompensationSettings(Section):
 
 
 def compensator_loss(c: Tensor, x0: Tensor, x0_hat: Tensor, norm: Literal["l1", "l2"]) -> Tensor:
-    """Mean distance between C(x0_hat, t) and what it should be, x0 - x0_hat; images (N, C, H, W) -> scalar."""
+    """Return the mean distance of C(x0_hat, t) from its target x0 - x0_hat; images (N, C, H, W) -> scalar."""
     error = c - (x0 - x0_hat)
     return error.abs().mean() if norm == "l1" else error.square().mean()
 
@@ -120,10 +120,10 @@ def compensator_loss(c: Tensor, x0: Tensor, x0_hat: Tensor, norm: Literal["l1", 
 def estimate_to_fit(
     denoise: Denoiser, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule, states: Literal["forward", "reverse"]
 ) -> Tensor:
-    """The x0_hat (N, C, H, W) that C is fit to: the net's estimate at x_t.
+    """Return the main net's estimate x0_hat (N, C, H, W) at x_t, whose error C is fitted to.
 
-    x_t is `forward`, add_noise(x0, eps, t), or `reverse`, as sampling meets it: the net's own DDIM step from the
-    forward state at t + 1 (at T the forward state).
+    With `states` "forward", x_t = add_noise(x0, eps, t). With "reverse", as in sampling, x_t is the state after the
+    net's own DDIM step from the forward state at t + 1 (at T, the forward state itself).
     """
     if states == "forward":
         return denoise(add_noise(x0, eps, t, schedule), t)

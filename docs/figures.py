@@ -50,11 +50,11 @@ FILLED = {
     ("plain", "ddim-2"): "plain, two steps",
     ("more", "ddim-10"): "plain, 1.4 times as long",
 }
-"""Rows and variants of the study `inpaint`, in words."""
+"""Labels of the rows and variants of the study `inpaint` that are shown."""
 
 
 def overview() -> dict[str, Image.Image]:
-    """Data, plain samples and compensated samples."""
+    """Return grids of training images, plain samples and compensated samples, by title."""
     count = COLUMNS * ROWS
     panels = {
         "training images": open_split(Path("data/prepared"), "train").gather(np.arange(count)),
@@ -65,7 +65,7 @@ def overview() -> dict[str, Image.Image]:
 
 
 def task(run: Path) -> Image.Image:
-    """Some results of a run beside inputs and truths."""
+    """Draw some results of a run beside inputs and truths."""
     folder = run / "samples" / TASK_VARIANT
     families = len(json.loads((folder / "samples.json").read_text())["families"])
     chosen = np.arange(TASK_ROWS) * (families + 1 if families > 1 else 1)  # another image and family in each row
@@ -75,7 +75,7 @@ def task(run: Path) -> Image.Image:
 
 
 def step_figure() -> Figure:
-    """Kappa along trajectories, and one pixel in ten steps with an estimate that is always 0.5 too high."""
+    """Plot kappa along trajectories, and one pixel in ten steps with an estimate that is always 0.5 too high."""
     schedule, figure = cosine_schedule(100), Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for steps in (100, 10, 5):
@@ -99,7 +99,7 @@ def step_figure() -> Figure:
 
 
 def first_step_figure() -> Figure:
-    """What random signs at t = T add to the first state, and what that does to scores."""
+    """Plot what random signs at t = T add to the first state, and their effect on scores."""
     schedule, figure = cosine_schedule(100), Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = torch.tensor([5, 10, 20, 50, 100])
@@ -124,7 +124,7 @@ def first_step_figure() -> Figure:
 
 
 def first_estimate(model: Path) -> Image.Image:
-    """x0_hat(T) of a net, from the same noise for every net of its kind."""
+    """Draw x0_hat(T) of a net, from the same noise for every net with its shape of images."""
     denoise, config = finished_denoiser(open_device(load_params().compute), model)
     shape = (COLUMNS * ROWS, config["channels"], config["size"], config["size"])
     x_T = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -134,7 +134,7 @@ def first_estimate(model: Path) -> Image.Image:
 
 @torch.no_grad()
 def errors(plain: Path, compensated: Path) -> dict[str, list[float]]:
-    """Mean square error of x0_hat on held-out images for s = 1..T - 1; the reverse step is without C."""
+    """Return mean square errors of x0_hat on held-out images for s = 1..T - 1; the reverse step is without C."""
     device, split = open_device(load_params().compute), open_split(plain / "data/prepared", "test")
     x0 = torch.from_numpy(split.gather(np.arange(len(split)))).float() / 127.5 - 1
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
@@ -151,7 +151,7 @@ def errors(plain: Path, compensated: Path) -> dict[str, list[float]]:
 
 
 def missing(steps: int, variance: float, compensated: bool) -> float:
-    """Variance that sampling misses at T / 2, of Gaussian data and linear nets (docs/METHOD.md)."""
+    """Return the variance that sampling misses at T / 2, for Gaussian data and linear nets (docs/METHOD.md)."""
     schedule = cosine_schedule(steps)
     ab = schedule.sqrt_alpha_bar**2
     best = schedule.sqrt_alpha_bar * variance / (ab * variance + 1 - ab)
@@ -164,7 +164,7 @@ def missing(steps: int, variance: float, compensated: bool) -> float:
 
 
 def one_step_behind_figure(plain: Path, compensated: Path) -> Figure:
-    """What a net knows on the states of its own steps, and what that costs in sampling."""
+    """Plot errors of x0_hat on true states and on those of own steps, and the variance that sampling misses."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     curves = errors(plain, compensated)
@@ -193,7 +193,7 @@ def one_step_behind_figure(plain: Path, compensated: Path) -> Figure:
 
 
 def inpaint_variance_figure() -> Figure:
-    """The error in holes as bars, split into the variance of results and the rest, with the PSNR."""
+    """Plot the error in holes as bars, split into the variance of results and the rest, with the PSNR."""
     with Path("docs/results/inpaint-variance.tsv").open(newline="") as file:
         lines = list(csv.DictReader(file, delimiter="\t"))
     figure = Figure(figsize=(9, 2.8), layout="constrained")
@@ -214,7 +214,7 @@ def inpaint_variance_figure() -> Figure:
 
 
 def serve_page() -> bytes:
-    """A screenshot of `cspipe serve`: nine compensated samples in 20 steps, and a stroke over the eyes of one."""
+    """Take a screenshot of `cspipe serve`: nine compensated samples in 20 steps, and a stroke over the eyes of one."""
     from tests.cli.browser import browser
     from tests.cli.test_serve import serving
 
@@ -237,7 +237,7 @@ def serve_page() -> bytes:
 
 
 def side_by_side(panels: Mapping[str, Image.Image], narrowest: int = 0) -> Image.Image:
-    """Panels of one size under their titles."""
+    """Paste panels of one size side by side, under their titles, each at least `narrowest` pixels wide."""
     width, height = next(iter(panels.values())).size
     width = max(width, narrowest)
     canvas = Image.new("RGB", (len(panels) * (width + MARGIN) + MARGIN, height + HEADING + MARGIN), "white")

@@ -18,10 +18,10 @@ from cspipe.study.statistics import difference
 
 
 class Pair(NamedTuple):
-    """Two lines of a study's table, and where they are compared."""
+    """Two lines of a study's table to compare, and the point of the study at which."""
 
     label: str
-    """The setting; after "…" what differs from the one above."""
+    """Description of the setting; after "…" its difference from the one above."""
     study: str
     line: str
     than: str
@@ -138,23 +138,23 @@ GROUPS = {
 COLOURS = {"held": "C0", "not held": "C3", UNDECIDED: "C7"}
 WORDS = {"held": "better", "not held": "worse", UNDECIDED: "undecided"}
 WIDEST = 45
-"""Percent. What is farther out is a triangle at the edge, with its number."""
+"""Largest change on the axis, in percent; a larger one is drawn as a triangle at the edge, with its number."""
 
 
 class Change(NamedTuple):
-    """Of the Frechet distance, in percent of that of the second line of a pair."""
+    """Change of the Frechet distance with its interval, in percent of that of the second line of a pair."""
 
     mean: float
     low: float
     high: float
     word: str
-    """The verdict by the rules of all studies."""
+    """Verdict on the change by the rules of all studies."""
     claimed: bool
-    """Whether a claim on it was committed before the runs."""
+    """Whether a claim on the change was committed before the runs."""
 
 
 def forest() -> Figure:
-    """The change for each pair with its 95 % interval."""
+    """Plot the change for each pair with its 95 % interval."""
     figure = Figure(figsize=(9, 0.22 * sum(map(len, GROUPS.values())) + 1.5), layout="constrained")
     axes = figure.subplots()
     draw(axes)
@@ -165,7 +165,7 @@ def forest() -> Figure:
 
 
 def draw(axes: Axes) -> None:
-    """A line for each pair, under the title of its group."""
+    """Draw a line for each pair, under the title of its group."""
     rows: list[tuple[str, Pair | None]] = []
     for title, pairs in GROUPS.items():
         rows += [(title, None), *((pair.label, pair) for pair in pairs)]
@@ -186,7 +186,7 @@ def draw(axes: Axes) -> None:
 
 
 def mark(axes: Axes, place: int, found: Change) -> None:
-    """A mean with its interval, cut at the edges."""
+    """Draw a mean change with its interval, cut at the edges."""
     colour = COLOURS[found.word]
     look = {"color": colour, "markerfacecolor": colour if found.claimed else "white"}
     axes.plot([max(found.low, -WIDEST), min(found.high, WIDEST)], [place] * 2, color=colour)
@@ -200,7 +200,7 @@ def mark(axes: Axes, place: int, found: Change) -> None:
 
 
 def change(pair: Pair) -> Change:
-    """What is between the two lines of a pair, over the seeds of both."""
+    """Return the change from the second line of a pair to the first, over the seeds that both have."""
     results = read_results(RESULTS / f"{pair.study}.json")
     claim = Claim(text="better", kind="lower", row=pair.line, than=pair.than, score="frechet", point=pair.point)
     point = results.points[-1] if pair.point is None else pair.point
@@ -213,7 +213,7 @@ def change(pair: Pair) -> Change:
 
 
 def claimed(pair: Pair, results: Results) -> bool:
-    """Whether a claim of the study, written before the runs, compares the two lines there."""
+    """Whether a claim of the study, written before the runs, compares the two lines of a pair at its point."""
     last = results.points[-1]
     return any(
         (claim.row, claim.than, claim.score) == (pair.line, pair.than, "frechet")

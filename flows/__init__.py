@@ -1,1 +1,1 @@
-"""The Prefect side: flows, their workers and the servers they need. It imports cspipe, never the other way round."""
+"""Prefect flows, their workers and the servers they need. This package imports cspipe, never the other way round."""

@@ -1,4 +1,4 @@
-"""Names of Prefect's artifacts, for those that make them and those that only look: these need no torch."""
+"""Keys of Prefect's artifacts, apart from flows/artifacts.py so that code which only reads them imports no torch."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def key(*words: str) -> str:
-    """An artifact key: lower case, digits and dashes."""
+    """Return an artifact key made of `words`: lower case, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")

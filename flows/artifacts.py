@@ -1,4 +1,4 @@
-"""What people see in Prefect's UI without leaving it: progress, sample grids, scores, and what will run."""
+"""Artifacts of runs in Prefect's UI: progress bars, sample grids, scores, the report, and which stages will run."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from flows.workspace import Workspace
 P = ParamSpec("P")
 log = logging.getLogger("prefect.cspipe")
 LARGEST = 300_000
-"""Bytes of an image in an artifact: it is kept in the server's database."""
+"""Largest PNG in an artifact, in bytes: the server keeps it in its database."""
 LONG = 30
-"""Seconds left from which a stage is worth a bar."""
+"""Seconds that a stage must have left at a step for it to get a progress bar."""
 LOOKED_EVERY = 15.0
-"""Seconds between two looks at the progress of a stage on a worker."""
+"""Seconds between two reads of the progress of a stage on a worker."""
 
 
 def never_fails(show: Callable[P, None]) -> Callable[P, None]:
-    """What only shows a run must not end it: a server or S3 that does not answer is noted in the log."""
+    """Make a display function log errors of the server or S3 instead of raising them: it must not end the run."""
 
     @functools.wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
-        """Show it, or note in the log that it is not shown."""
+        """Call `show`, or log a warning if it fails."""
         try:
             show(*args, **kwargs)
         except (httpx.HTTPError, PrefectException, StorageError, OSError) as error:
@@ -52,7 +52,7 @@ def never_fails(show: Callable[P, None]) -> Callable[P, None]:
 
 
 class StageProgress:
-    """The progress bar of a long stage: made at the first sign that it takes long."""
+    """Progress bar of a long stage; created at the first step with LONG or more seconds left."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -60,7 +60,7 @@ class StageProgress:
 
     @never_fails
     def __call__(self, step: Step) -> None:
-        """Show a step."""
+        """Set the bar to a step, or create it if the step has long left."""
         percent = 100 * step.done / max(step.total, 1)
         text = f"{step.what}: {step.done} of {step.total}, {step.rate} images/s, {step.left} s left"
         if self._artifact is not None:
@@ -70,25 +70,25 @@ class StageProgress:
 
     @never_fails
     def end(self) -> None:
-        """The stage is done."""
+        """Set the bar to 100 %, if there is one: the stage is done."""
         if self._artifact is not None:
             ui.update_progress_artifact(self._artifact, progress=100, description=f"{self._stage}: done")
 
 
 class ProgressElsewhere(StageProgress):
-    """The bar of a stage that runs on a worker, which leaves its steps at `place` in the bucket."""
+    """Progress bar of a stage on a worker, which writes its latest step to the key `place` of the bucket."""
 
     def __init__(self, stage: str, bucket: Bucket, place: str) -> None:
         super().__init__(stage)
-        self._bucket, self._place = replace(bucket, config=QUICK), place  # the driver has more to do than to show it
+        self._bucket, self._place = replace(bucket, config=QUICK), place  # short retries: the driver has other work
         self._looked, self._last = time.monotonic(), Step("", 0, 0, 0, 0)
 
     def look(self) -> None:
-        """Show the step that the worker is at; call it often, it looks every 15 s."""
+        """Show the worker's latest step. May be called often: it reads the bucket every 15 s at most."""
         if time.monotonic() - self._looked < LOOKED_EVERY:
             return
         self._looked = time.monotonic()
-        with suppress(StorageError):  # it only shows
+        with suppress(StorageError):  # a bar must not end the run
             found = self._bucket.get_json(self._place)
             step = Step(**found[0]) if found else self._last
             if step != self._last:
@@ -97,7 +97,7 @@ class ProgressElsewhere(StageProgress):
 
 
 def data_uri(file: Path) -> str:
-    """An image file as a data URI of at most 300 kB; links into a bucket would expire."""
+    """Return an image file as the data URI of a PNG of at most 300 kB; links into a bucket would expire."""
     image = Image.open(file).convert("RGB")
     while True:
         buffer = io.BytesIO()
@@ -109,12 +109,12 @@ def data_uri(file: Path) -> str:
 
 @never_fails
 def show_image(file: Path, name: str, title: str) -> None:
-    """An image as an artifact of this key; in markdown, as Prefect writes the whole URI below an image artifact."""
+    """Show an image as an artifact of key `name`: in Markdown, as Prefect prints the URI below an image artifact."""
     ui.create_markdown_artifact(f"![{title}]({data_uri(file)})", key=name, description=title)
 
 
 def show_samples(root: Path, stage: str, run: str) -> None:
-    """The sample grid of a sample stage, the samples along the way of train."""
+    """Show the sample grid of a stage sample@VARIANT, or the samples along training of the stage train."""
     name, _, variant = stage.partition("@")
     file = root / (f"samples/{variant}/grid.png" if name == "sample" else "models/main/progress.png")
     if name in ("sample", "train") and file.exists():
@@ -124,14 +124,14 @@ def show_samples(root: Path, stage: str, run: str) -> None:
 
 @never_fails
 def show_plan(plan: Iterable[str], run: str) -> None:
-    """Which stages will run, and why; as code, whose lines the page wraps and where no name is taken for Markdown."""
+    """Show which stages will run, and why; as code, which the page wraps and does not take for Markdown."""
     lines = [f"- `{line.replace('`', chr(39))}`" for line in plan]
     ui.create_markdown_artifact("\n".join(lines), key="plan", description=f"what {run} will run")
 
 
 @never_fails
 def show_report(workspace: Workspace, run: str) -> None:
-    """Where the finished report is."""
+    """Show where the finished report is, and copy it to the bucket, if there is one."""
     lines = [f"In the worker's clone `dvc exp apply {run}` brings the results; then open `report/report.html`."]
     report = workspace.root / "report" / "report.html"
     if workspace.bucket is not None and report.exists():
@@ -143,5 +143,5 @@ def show_report(workspace: Workspace, run: str) -> None:
 
 @never_fails
 def show_scores(now: Mapping[str, Metrics], before: Mapping[str, Metrics], run: str) -> None:
-    """The table of scores, with their changes against the last recorded run's where there is one."""
+    """Show the table of scores, with their changes from the recorded ones (`before`), where there are any."""
     ui.create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {about(now, before)}")

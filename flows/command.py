@@ -1,4 +1,4 @@
-"""Running a command of hours under Prefect: its lines as they come, its progress, a time limit, and all of it ended."""
+"""Run a long command under Prefect: pass on its lines and progress, limit its time, end all processes it started."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from flows.local.processes import stop
 SECONDS_BETWEEN_PROGRESS = 30.0
 SECONDS_BETWEEN_LOOKS = 2.0
 GRACE = 25.0
-"""Seconds that a process gets to store its state after SIGTERM; Prefect's own limit is 30."""
+"""Seconds from SIGTERM to SIGKILL, in which a process stores its state; Prefect's own limit is 30."""
 SHORT_GRACE = 7.0
-"""The same when nobody waits for the stage any more: what was stored before then has to do."""
+"""Seconds from SIGTERM to SIGKILL if the result is no longer needed; a state stored earlier has to suffice."""
 PROGRESS = re.compile(
     r"(?P<what>.+): (?P<done>\d+)/(?P<total>\d+) \(\d+ %\)(, (?P<rate>\d+) \w+/s)?(, (?P<left>\d+) s left)?"
 )
@@ -31,7 +31,7 @@ PROGRESS = re.compile(
 
 @dataclass(frozen=True)
 class Step:
-    """How far a command is: images done of total, images per second, seconds left."""
+    """Progress of a command: name of the work, images done of total, images per second, seconds left."""
 
     what: str
     done: int
@@ -40,22 +40,22 @@ class Step:
     left: int
 
     def reached(self, stage: str) -> int:
-        """Images of the stage's own work; 0 for the work around it, such as train-norm, whose images are others."""
+        """Return the images done in the stage's own work; 0 for its other work, such as train-norm, on other images."""
         return self.done if self.what.partition(" ")[0] == stage.partition("@")[0] else 0
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """End of a command: its exit status (negative: the signal that ended it) and last lines."""
 
     status: int
     lines: tuple[str, ...]
-    """The last 200 that it printed."""
+    """Last 200 lines that the command printed, without those of progress."""
     timed_out: bool = False
 
 
 def as_step(line: str) -> Step | None:
-    """The progress in a line of a stage (runtime/progress.py), or None for any other line."""
+    """Return the progress in a line of a stage (runtime/progress.py), or None for any other line."""
     found = PROGRESS.match(line)
     if found is None:
         return None
@@ -72,13 +72,13 @@ def run_command(
     unwanted: Callable[[], bool] = lambda: False,
     environment: dict[str, str] | None = None,
 ) -> Ended:
-    """Run a command in `folder`, calling `tell` with each line, and at most every 30 s with a line of progress.
+    """Run a command in `folder`, calling `tell` with each line; lines of progress at most every 30 s.
 
-    It stays in the flow's process group, which Prefect signals at a cancellation. After `hours`, when `unwanted` (asked
-    every 2 s) says so, or at an interrupt, all that it started gets SIGTERM, and SIGKILL 25 s later, 7 s if unwanted.
+    It stays in the flow's process group, which Prefect signals at a cancellation. After `hours`, at an interrupt, or if
+    `unwanted` (called every 2 s), it and all its descendants get SIGTERM, and SIGKILL after 25 s, 7 s if unwanted.
     """
     process = _start(command, folder, environment or {})
-    top = psutil.Process(process.pid)  # nobody has waited for it yet, so it is there
+    top = psutil.Process(process.pid)  # exists until its status is collected below
     deadline, done, stopped = time.monotonic() + hours * 3600, threading.Event(), list[bool]()
 
     def watch() -> None:
@@ -95,7 +95,7 @@ def run_command(
         last = _follow(map(str.rstrip, process.stdout), tell, progress)
         status = process.wait()
         if stopped:
-            status = status or -signal.SIGTERM  # subprocess takes it for 0 if another waited first
+            status = status or -signal.SIGTERM  # subprocess reports 0 if another thread waited first
             watcher.join()  # until all that the command started is gone
     finally:
         done.set()
@@ -105,7 +105,7 @@ def run_command(
 
 
 def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A process with both its outputs in one pipe and this interpreter first: dvc.yaml's commands say `python`."""
+    """Start a process: its outputs in one pipe, this interpreter first in PATH, as dvc.yaml's commands say `python`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return subprocess.Popen(
         command, cwd=folder,
@@ -119,7 +119,7 @@ def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) ->
 
 
 def _follow(lines: Iterable[str], tell: Callable[[str], None], progress: Callable[[Step], None]) -> deque[str]:
-    """Pass lines on as they come, those of progress rarely; returns the last 200 others."""
+    """Pass lines on as they come, progress lines at most every 30 s; return the last 200 other lines."""
     last, shown = deque[str](maxlen=200), -SECONDS_BETWEEN_PROGRESS
     for line in lines:
         step = as_step(line)

@@ -1,4 +1,4 @@
-"""S3 credentials of a worker: its environment's, boto3's own places, or a Secret block, encrypted on the server."""
+"""S3 credentials of a worker: from its environment, boto3's own places, or a Secret block on Prefect's server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from prefect.blocks.system import Secret
 from cspipe.runtime.errors import UserError
 
 BLOCK = "cspipe-s3"
-"""Name of the block: a JSON object of variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."""
+"""Name of the Secret block, a JSON object of variables such as AWS_ACCESS_KEY_ID; the server keeps it encrypted."""
 
 
 def take_from_block() -> None:
-    """Put the block's variables into the environment, for stages too, unless it has credentials or there is no block.
+    """Put the Secret block's variables into the environment, which stages inherit, unless AWS_ACCESS_KEY_ID is set.
 
-    Raises UserError if the block holds something else. Its values are never printed.
+    Does nothing if there is no block. Raises UserError if the block holds anything but AWS_ variables. Its values are
+    never printed.
     """
     if "AWS_ACCESS_KEY_ID" in os.environ:
         return
     try:
         block: Secret[Any] = Secret.load(BLOCK, _sync=True)  # type: ignore[call-arg, assignment]
-    except ValueError:  # there is none: a profile or the machine's role has them
+    except ValueError:  # no block: the credentials come from a profile or the machine's role
         return
     variables = block.get()
     if not isinstance(variables, Mapping) or not all(str(name).startswith("AWS_") for name in variables):

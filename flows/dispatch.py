@@ -32,23 +32,24 @@ from flows.watch import one_line
 from flows.workspace import Workspace
 
 POLL, SLOW_POLL = 0.5, 2.0
-"""Seconds between two looks at a flow run, and after the first minute: the server has a core of the training's."""
+"""Seconds between two polls of a flow run, in the first minute and later: polls take CPU time from the training."""
 QUEUED_TOO_LONG = 60.0
 """Seconds after which waiting for a worker is logged."""
 WAITING = (StateType.SCHEDULED, StateType.PENDING)
+"""State types of a flow run that no worker has begun."""
 
 
 def queue_after(
     threads: Executor, upstream: Sequence[PrefectFuture[Any]], queue: Callable[[], UUID]
 ) -> PrefectFuture[UUID | Exception]:
-    """A future of a stage's flow run: queued when the stages upstream are done, done itself when a worker has begun.
+    """Queue a stage's flow run when the upstream stages are done; return a future, done when a worker has begun it.
 
-    So the stage's task, which depends on it, is pending until then. An error is a result too, for the task to raise.
-    In Prefect's graph this future is the last of those upstream.
+    The stage's task depends on this future and is pending until then. An error becomes the future's result, which the
+    task raises. In Prefect's graph the future stands for the last upstream stage.
     """
 
     def work() -> State[UUID | Exception]:
-        """Run `queue` if all upstream completed; else Prefect skips the stage, and nobody reads the error."""
+        """Run `queue` if all upstream stages completed; else Prefect skips this stage, and the error is not read."""
         for future in upstream:
             future.wait()
         try:
@@ -62,9 +63,9 @@ def queue_after(
 
 
 def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> UUID:
-    """Queue a stage for a worker of its pool; the flow run once a worker has begun.
+    """Queue a stage for a worker of its pool, and return the id of its flow run once a worker has begun it.
 
-    Raises UserError if nothing is deployed there, Unreachable without S3, StageFailed if this run is cancelled.
+    Raises UserError if the pool has no deployment, Unreachable without S3, StageFailed if this run has ended.
     """
     for key in (place.result, place.progress):
         place.bucket.delete(key)
@@ -91,7 +92,7 @@ def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], 
 
 
 def cancel_queued(name: str) -> None:
-    """Cancel what an attempt before has queued under this name and no worker has begun: its driver was stopped."""
+    """Cancel flow runs of this name that no worker has begun: an earlier attempt of the driver queued them."""
     wanted = FlowRunFilter.model_validate({"name": {"like_": name}, "state": {"type": {"any_": list(WAITING)}}})
     with get_client(sync_client=True) as client:
         for left in client.read_flow_runs(flow_run_filter=wanted):
@@ -99,7 +100,7 @@ def cancel_queued(name: str) -> None:
 
 
 def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable[[str], None]) -> UUID:
-    """The flow run once a worker has begun; cancelled, with StageFailed, when the flow run `driver` no longer runs."""
+    """Wait until a worker has begun the flow run. If `driver` no longer runs, cancel it and raise StageFailed."""
     with get_client(sync_client=True) as client:
         for now in looks(client, queued, name, pool, tell):
             if begun(now):
@@ -111,9 +112,9 @@ def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable
 
 
 def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> Outcome:
-    """The result of a stage that a worker has begun, taken over here; its progress is shown meanwhile.
+    """Wait for a stage that a worker has begun, showing its progress, and take its result over into the workspace.
 
-    Raises StageFailed, or Transient as its worker found, and if that was lost.
+    Raises StageFailed or Transient, according to the end that the worker reported; Transient if the worker is lost.
     """
     shown = ProgressElsewhere(node.name, place.bucket, place.progress)
     ended = wait(queued, node.name, node.pool, tell, shown.look)
@@ -126,7 +127,7 @@ def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: C
 
 
 def failed(state: State[Any] | None, place: Place) -> Exception:
-    """The exception for a stage whose flow run on a worker did not complete; a failed state has the name of its End."""
+    """Return the exception for a stage whose flow run did not complete; a failed state is named after an End."""
     if state is None or state.is_cancelled():
         return StageFailed(f"{place.stage}: cancelled by a person")
     found = place.bucket.get_json(place.progress)
@@ -140,7 +141,7 @@ def failed(state: State[Any] | None, place: Place) -> Exception:
 def wait(
     queued: UUID, name: str, pool: str, tell: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
 ) -> FlowRun:
-    """A flow run once it has ended; `meanwhile` is called again and again until then."""
+    """Wait until a flow run has ended, and return it; `meanwhile` is called after each poll before that."""
     with get_client(sync_client=True) as client:
         for now in looks(client, queued, name, pool, tell):
             if now.state is not None and now.state.is_final():
@@ -152,7 +153,7 @@ def wait(
 def looks(
     client: SyncPrefectClient, queued: UUID, name: str, pool: str, tell: Callable[[str], None]
 ) -> Iterator[FlowRun]:
-    """A flow run as it is, again and again; a server that is away is waited for. A long wait is logged once."""
+    """Poll a flow run and yield it, without end. An unreachable server is waited for; a long queue is logged once."""
     start, warned, away = time.monotonic(), False, False
     while True:
         waited = time.monotonic() - start
@@ -172,14 +173,14 @@ def looks(
 
 
 def begun(run: FlowRun) -> bool:
-    """Whether a worker has begun with a flow run; one that has ended counts too."""
+    """Whether a worker has begun a flow run; also true for a flow run that has ended."""
     return run.state is not None and run.state.type not in WAITING
 
 
 def has_ended(client: SyncPrefectClient, driver: UUID) -> bool:
-    """Whether a driver was cancelled, lost or deleted: nobody waits for its stages.
+    """Whether the flow run `driver` no longer runs or was deleted, so that its stages are no longer needed.
 
-    A server that is away decides nothing.
+    False while the server does not answer.
     """
     try:
         state = client.read_flow_run(driver).state

@@ -1,4 +1,4 @@
-"""One stage in one workspace: fetch what it reads, let DVC decide whether it runs, push what it made."""
+"""Run one stage in one workspace: pull its inputs, let DVC decide whether it has to run, push its outputs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ How = Literal["ran", "restored from the run cache, not run", "up to date, not ru
 UP_TO_DATE: How = "up to date, not run"
 RESTORED: How = "restored from the run cache, not run"
 PATIENCE = (5, 10, 20, 40, *[60] * 29)
-"""Seconds between tries while S3 cannot be reached: half an hour."""
+"""Seconds before each new try while S3 cannot be reached; half an hour in all."""
 AWAY = ("connect", "timed out", "timeout", "slowdown", "reduce your request rate", "internalerror")
-"""Signs in DVC's messages, which have no status for it, that S3 did not answer, or was too busy to."""
+"""Parts of DVC's messages (it has no exit status for this) if S3 did not answer or was overloaded; lower case."""
 HINTS = ("To track the changes", "git add", "To enable auto staging", "dvc config", "Use `dvc push`")
-"""DVC's advice to a person at a terminal; a run ends with an experiment instead."""
+"""Beginnings of DVC's hints to a person at a terminal, which are not logged: a run ends with an experiment."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How DVC dealt with a stage."""
+    """How DVC handled a stage (ran, restored or up to date), and in how many seconds."""
 
     stage: str
     how: How
@@ -43,10 +43,10 @@ class Outcome:
 
 @dataclass
 class StageRunner:
-    """Runs stages of one run in a workspace.
+    """Runs stages of one pipeline run in a workspace.
 
-    `tell` gets each line, `progress` how far a stage is, `warn` what it waits for. It stops when `unwanted` says that
-    nobody waits for the stage any more.
+    `tell` gets each line of output, `progress` each Step, `warn` a message before each wait for S3. A stage is stopped
+    when `unwanted` returns true: its result is no longer needed.
     """
 
     workspace: Workspace
@@ -59,14 +59,14 @@ class StageRunner:
     _how: How = field(default=UP_TO_DATE, init=False)
 
     def __call__(self, node: Node) -> Outcome:
-        """Run a stage. Raises StageFailed, or Transient for causes that pass."""
+        """Run a stage. Raises StageFailed, or Transient for a cause that may pass by itself."""
         start, reached, self._how = time.monotonic(), 0, UP_TO_DATE
         left = self._steps(node)
         end_earlier_attempt(self.run, node.name, self.tell)
         forget_end(self.workspace.root, node.name)
 
         def on_step(step: Step) -> None:
-            """Keep how far the stage is, and pass it on."""
+            """Keep the largest number of images reached, and pass the step on."""
             nonlocal reached
             reached = max(reached, step.reached(node.name))
             self.progress(step)
@@ -87,7 +87,7 @@ class StageRunner:
         return Outcome(node.name, self._how, time.monotonic() - start)
 
     def _steps(self, node: Node) -> list[list[str]]:
-        """What DVC is to do: fetch what the stage reads, run it or restore what was run anywhere, push what it made."""
+        """Return DVC's commands: pull the inputs, run the stage or restore it from the run cache, push the outputs."""
         repro = ["repro", "--single-item", node.name]
         if self.workspace.bucket is None:
             return [repro]
@@ -110,7 +110,7 @@ class StageRunner:
         )
 
     def _on_line(self, line: str) -> None:
-        """Learn from a line how far DVC is, and pass it on unless it is for a person at a terminal."""
+        """Update step and outcome from a line of output, and pass it on unless it is one of HINTS."""
         if line.startswith(BEGINS):
             self._step = int(line.removeprefix(BEGINS))
         elif not line.strip().startswith(HINTS):
@@ -118,7 +118,7 @@ class StageRunner:
             self.tell(line)
 
     def _outage(self, step: Sequence[str], node: Node, ended: Ended, reached: int) -> str:
-        """One line if the step failed because S3 is away. Raises for every other reason."""
+        """Return a one-line message if the step failed because S3 is away; raise StageFailed or Transient otherwise."""
         bucket, ran = self.workspace.bucket, step[0] == "repro" and self._how == "ran"
         problem = outage(bucket, ended.lines) if bucket is not None and not ran and not ended.timed_out else None
         if problem is not None:
@@ -130,14 +130,14 @@ class StageRunner:
 
 
 def how(line: str) -> How | None:
-    """What a line of DVC's says about the stage; it has no other way to tell a restored stage from one that ran."""
+    """Return what a line of DVC's output says about the stage: its only sign whether a stage ran or was restored."""
     if "is cached - skipping run" in line:
         return RESTORED
     return "ran" if line.startswith("Running stage") else None
 
 
 def outage(bucket: Bucket, lines: Sequence[str]) -> str | None:
-    """One line if a transfer failed because S3 is away, None if for any other reason."""
+    """Return a one-line message if a transfer failed because S3 is away, None if for any other reason."""
     try:
         bucket.check()
     except Unreachable as error:
@@ -147,9 +147,9 @@ def outage(bucket: Bucket, lines: Sequence[str]) -> str | None:
 
 
 def end_earlier_attempt(run: str, stage: str, tell: Callable[[str], None]) -> None:
-    """End processes of an earlier attempt at this stage that outlived their flow: two trainings must not share a card.
+    """End processes of an earlier attempt at this stage that outlived their flow: two trainings must not share a GPU.
 
-    They are known by the names that StageRunner puts into their environment.
+    They are found by CSPIPE_FLOW_RUN and CSPIPE_STAGE in their environment, which are set where a stage is started.
     """
     for process in psutil.process_iter():
         if variable(process, "CSPIPE_FLOW_RUN") == run and variable(process, "CSPIPE_STAGE") == stage:

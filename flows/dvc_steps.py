@@ -1,7 +1,7 @@
-"""DVC commands one after the other in one process: each start of DVC costs one to two seconds of a core.
+"""Run DVC commands one after the other in one process: each start of DVC takes one to two seconds of CPU time.
 
 `python -m flows.dvc_steps '[["pull", "prepare"], ["repro", "--single-item", "train"]]'`, run by flows/dvc_stage.py in
-a workspace. Ends with the status of the first that fails.
+a workspace. The exit status is that of the first command that fails, and 0 if none does.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
     from flows.graph import Node
 
 BEGINS = "== step "
-"""Printed before each command with its place in the list, so that the caller knows which one failed."""
+"""Start of the line printed before each command, with its index in the list: the caller sees which one failed."""
 PUSH_KEPT = "push-kept"
+"""Name of the step that calls push_kept_by_git; all other steps are DVC's commands."""
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 ENTRY = re.compile("runs/[0-9a-f]{2}/[0-9a-f]{64}/[0-9a-f]{64}")
+"""Path of an entry of the run cache, relative to a cache or remote."""
 ALTERED = "of DVC's cache or remote was altered and is not used; delete it there"
 
 
 def steps_command(steps: Sequence[Sequence[str]]) -> list[str]:
-    """The command that runs steps."""
+    """Return the command that runs the steps in a process of its own."""
     return ["python", "-m", "flows.dvc_steps", json.dumps(steps)]
 
 
 def push_steps(*nodes: Node) -> list[list[str]]:
-    """What pushes the results of stages, and those of their files that git keeps: a restore needs them too."""
+    """Return the steps that push the results of stages, and their outputs that git keeps: a restore needs both."""
     kept_by_git = [[PUSH_KEPT, node.name] for node in nodes if node.files]
     return [["push", "--run-cache", *(node.name for node in nodes)], *kept_by_git]
 
 
 def run(steps: Sequence[Sequence[str]]) -> int:
-    """Run the steps in the current folder, DVC's commands and those below; 0 or the status that ended them."""
-    from dvc.cli import main as dvc  # here: the constants above are wanted by processes that leave DVC to this one
+    """Run the steps in the current folder: DVC's commands and PUSH_KEPT. Returns 0, or the first other status."""
+    from dvc.cli import main as dvc  # here: importers of the constants above do without DVC
     from dvc.stage.cache import StageCache
 
     _refuse_altered()
@@ -52,10 +54,10 @@ def run(steps: Sequence[Sequence[str]]) -> int:
 
 
 def _refuse_altered() -> None:
-    """Name what S3 has in the place of what was stored, and use nothing of it: DVC drops a file without a word.
+    """Make DVC report and reject objects that were altered in S3; DVC itself drops such a file without a message.
 
-    The list of a folder's files and an entry of the run cache it takes as they come, and makes paths of the names and
-    hashes in them: whoever can write to S3 could have it write any file of this machine, or read or remove it.
+    DVC does not check the list of a folder's files and entries of the run cache, and makes paths of the names and
+    hashes in them: with write access to S3 one could make it write, read or remove any file of this machine.
     """
     from dvc.stage.cache import StageCache, _get_cache_hash
     from dvc_data.hashfile.db import HashFileDB
@@ -65,7 +67,7 @@ def _refuse_altered() -> None:
     check, load, load_entry = HashFileDB.check, Tree.load, StageCache._load_cache
 
     def named(oid: str, read: Callable[[], Any]) -> Any:
-        """What `read` finds, or its name told and an error."""
+        """Return the object that `read` loads; if it is altered, print its name and raise ObjectFormatError."""
         try:
             found = read()
             if isinstance(found, Tree) and not _is_list(found, oid):
@@ -76,7 +78,7 @@ def _refuse_altered() -> None:
             raise
 
     def entry(cache: Any, key: str, value: str) -> Any:
-        """An entry of the run cache, None if it is another than its name says."""
+        """Return an entry of the run cache, None if its content does not match its name."""
         found = load_entry(cache, key, value)
         sound = found is None or all(MD5.fullmatch(str(out.get("md5"))) for out in found.get("outs", ()))
         if found is None or (sound and _get_cache_hash(found) == value):
@@ -85,7 +87,7 @@ def _refuse_altered() -> None:
         return None
 
     def tree(db: Any, info: Any, **names: Any) -> Any:
-        """The list of a folder's files."""
+        """Return the list of a folder's files."""
         return named(info.value, lambda: load(db, info, **names))
 
     HashFileDB.check = lambda db, oid, *more: named(oid, lambda: check(db, oid, *more))  # type: ignore[method-assign]
@@ -93,18 +95,18 @@ def _refuse_altered() -> None:
 
 
 def _transfer(cache: Any, source: Any, target: Any, force: bool = True) -> list[tuple[str, str]]:
-    """Copy the entries of the run cache that the target has not, and raise for one that fails.
+    """Copy the entries of the run cache that the target lacks, and raise if a copy fails.
 
-    DVC copies all of them, one by one, at every pull and push, and goes on without those that fail.
+    In place of DVC's function, which copies all entries one by one at every pull and push, and ignores failures.
     """
     from dvc_objects.fs.generic import copy
 
     def entries(db: Any) -> set[str]:
-        """Paths, relative to a cache or remote; an entry's name is the hash of what it says."""
+        """Return paths of entries, relative to a cache or remote; an entry's name is the hash of its content."""
         runs = db.fs.join(db.path, "runs")
         found = db.fs.find(runs) if db.fs.exists(runs) else ()
         names = (db.fs.as_posix(db.fs.relpath(path, db.path)) for path in found)
-        return {name for name in names if ENTRY.fullmatch(name)}  # no other may lead out of the cache
+        return {name for name in names if ENTRY.fullmatch(name)}  # other names could lead out of it
 
     missing = sorted(entries(source) - entries(target))
     if missing:
@@ -114,14 +116,14 @@ def _transfer(cache: Any, source: Any, target: Any, force: bool = True) -> list[
 
 
 def _is_list(files: Any, oid: str) -> bool:
-    """Whether a list of a folder's files has the hash that it is named by, and no name or hash leads elsewhere."""
+    """Whether a list of a folder's files has the hash in its name, and nothing in it leads out of the folder."""
     return md5(files.as_bytes()).hexdigest() == oid.removesuffix(".dir") and all(
         MD5.fullmatch(str(file.value)) and not {"", ".", ".."} & {*path} for path, _, file in files
     )
 
 
 def push_kept_by_git(name: str) -> int:
-    """Push a stage's outputs that git keeps too: `dvc push --run-cache` leaves them out, but a restore needs them."""
+    """Push a stage's outputs that git keeps: `dvc push --run-cache` leaves them out, but a restore needs them."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -130,7 +132,7 @@ def push_kept_by_git(name: str) -> int:
             [stage] = repo.stage.collect(name)
             for out in stage.outs:
                 if not out.use_cache:
-                    out.use_cache = True  # of this object alone; the run cache has kept a copy
+                    out.use_cache = True  # on this object, not in dvc.yaml; the run cache has a copy
                     for objects in out.get_used_objs().values():
                         if failed := repo.cloud.push(objects).failed:
                             print(f"ERROR: {len(failed)} files of {name} were not pushed", flush=True)

@@ -1,4 +1,4 @@
-"""The end of a run: DVC agrees that nothing is left to do, and the result is an experiment that anyone can apply."""
+"""The end of a pipeline run: check that DVC has nothing left to run, and save the result as a DVC experiment."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[
     if not names or workspace.bucket is None or not git(workspace.root, "remote"):
         return
     pushed = _dvc(workspace, ["exp", "push", "--force", "origin", *names], hours=24)
-    if pushed.status:  # a clone of somebody else's repository; the results are safe all the same
+    if pushed.status:  # for instance no write access to origin; the results are in this clone
         tell(f"not pushed, so this clone alone has what it made ({reason(pushed.lines)})")
     else:
         tell(f"pushed: elsewhere, `dvc exp pull origin {names[0] if len(names) == 1 else 'NAME'}` first")
@@ -63,13 +63,13 @@ def _dvc(workspace: Workspace, arguments: list[str], hours: float = 1.0) -> Ende
 
 
 def scores_now(root: Path) -> dict[str, Metrics]:
-    """The scores of a finished workspace, by variant, in the order of its params.yaml."""
+    """Return the scores of a finished workspace, by variant, in the order of its params.yaml."""
     files = {name: root / "metrics" / f"{name}.json" for name in load_params(root / "params.yaml").variants}
     return {name: Metrics.model_validate_json(file.read_text()) for name, file in files.items() if file.exists()}
 
 
 def scores_recorded(workspace: Workspace) -> dict[str, Metrics]:
-    """The scores committed at the workspace's revision, by variant, of those that are measured as in the workspace."""
+    """Return the scores committed at the workspace's revision, by variant, if measured as those in the workspace."""
     found: dict[str, Metrics] = {}
     for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
         text, now = git(workspace.root, "show", f"{workspace.revision}:{name}"), workspace.root / name

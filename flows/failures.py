@@ -1,4 +1,4 @@
-"""Why a stage did not end well: a cause that goes away by itself, or one that a person must put right."""
+"""Errors of stages: causes that may pass by themselves and are retried, and causes that a person must fix."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from cspipe.runtime.storage_errors import StorageError
 from flows.command import Ended
 
 RETRIES = 4
-"""Attempts after the first, as long as each gets further."""
+"""Largest number of retries of a stage; each attempt must get further than those before."""
 AWAY_SECONDS = 30 * 60.0
-"""How long S3 is waited for, at the start of an attempt and at each transfer, whatever the progress."""
+"""Seconds that an attempt waits for S3 at its start, however far earlier attempts got."""
 DELAYS = [15.0, 30.0, *[60.0] * 18]
-"""Seconds before each new attempt."""
+"""Seconds before each new attempt at a stage."""
 
 
 PASSING = (End.PREEMPTED, End.TAKEN_OVER, End.S3_AWAY, End.KILLED)
-"""Ends after which the same stage may well end otherwise."""
+"""Ends after which another attempt at the same stage may succeed."""
 
 
 class StageFailed(Exception):
-    """The stage will fail again: a bad parameter, a loss that is not finite, a bug. Never retried."""
+    """The stage would fail again, as with a bad parameter, a loss that is not finite, a bug. Never retried."""
 
     end = End.FAILED
 
 
 class Transient(Exception):
-    """The same stage again may well end: preempted, also by the loss of its worker, or another of the ends above.
+    """The stage may succeed when run again: preempted, also by the loss of its worker, or another end of PASSING.
 
-    `reached` is how many images the attempt had done, as far as it could tell.
+    `reached`: images that the attempt had done, as far as is known.
     """
 
     def __init__(self, reason: str, end: End = End.PREEMPTED, reached: int = 0) -> None:
@@ -44,7 +44,7 @@ class Transient(Exception):
 
 
 def failure(stage: str, ended: Ended, written: StageEnd | None, hours: float, reached: int) -> StageFailed | Transient:
-    """The exception for a `dvc repro` of the stage that failed; `written`: what the stage itself wrote, if it began."""
+    """Return the exception for a failed `dvc repro` of a stage; `written`: the end that the stage recorded, if any."""
     if ended.timed_out:
         return StageFailed(f"{stage}: not done after {hours:g} hours (meta.hours in dvc.yaml); its state is kept")
     if written is None or written.end is End.DONE:
@@ -60,7 +60,7 @@ def failure(stage: str, ended: Ended, written: StageEnd | None, hours: float, re
 
 
 def pause(seconds: float, unwanted: Callable[[], bool]) -> None:
-    """Wait. Raises StageFailed when `unwanted`, asked every 2 s, says that nobody waits for the stage any more."""
+    """Wait for `seconds`. Raises StageFailed once `unwanted`, called every 2 s, is true: the stage is not needed."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if unwanted():
@@ -69,12 +69,12 @@ def pause(seconds: float, unwanted: Callable[[], bool]) -> None:
 
 
 def stage_error(message: str, end: End, reached: int) -> StageFailed | Transient:
-    """The exception for an end."""
+    """Return the exception for an end: Transient if it is one of PASSING, else StageFailed."""
     return Transient(message, end, reached) if end in PASSING else StageFailed(message)
 
 
 def reason(lines: Sequence[str]) -> str:
-    """The line that says what went wrong: the stage's own message, else the last error, else the last line."""
+    """Return the line that says what went wrong: the stage's own message, else the last error, else the last line."""
     ours = [line for line in lines if line.startswith("cspipe ")]
     errors = [line for line in lines if "error" in line.lower() and not line.startswith("ERROR: failed to reproduce")]
     printed = [line for line in lines if line]
@@ -82,16 +82,16 @@ def reason(lines: Sequence[str]) -> str:
 
 
 def worth_another_attempt() -> Callable[[Task[Any, Any], TaskRun, State[Any]], bool]:
-    """A retry condition for one stage.
+    """Return a retry condition for one stage, which counts its attempts.
 
-    After S3 was away always: the next attempt begins by waiting for it. After signal 9 once. After another cause that
-    passes as long as each attempt gets further than those before, a few times.
+    If S3 was away it always retries: the next attempt begins by waiting for S3. After signal 9 it retries once. After
+    another cause that may pass it retries up to RETRIES times, if each attempt gets further than those before.
     """
     reached: list[int] = []
     kills = 0
 
     def condition(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
-        """Whether to try again after this end."""
+        """Whether to try again after the end in `state`."""
         nonlocal kills
         try:
             state.result()

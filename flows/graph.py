@@ -1,4 +1,4 @@
-"""The task graph: dvc.yaml's stages, their edges and the pool each wants. No stage is listed in Python."""
+"""The task graph, read from dvc.yaml: its stages, their edges and their pools. No stage is listed in Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 HOURS = 240.0
-"""Longest that a stage may take when its `meta.hours` in dvc.yaml says nothing: ten days."""
+"""Time limit in hours of a stage without `meta.hours` in dvc.yaml: ten days."""
 
 
 @dataclass(frozen=True)
@@ -22,23 +22,23 @@ class Node:
     name: str
     pool: str
     hours: float
-    """Longest that it may take, transfers included."""
+    """Time limit of the stage, in hours, transfers included."""
     upstream: tuple[str, ...]
-    """The stages whose outputs it reads."""
+    """Names of the stages whose outputs this stage reads."""
     data: tuple[str, ...]
-    """The .dvc files of tracked data that it reads."""
+    """Paths of the .dvc files of tracked data that this stage reads."""
     files: tuple[str, ...]
-    """Its outputs that git keeps, not DVC's cache: metrics and curves."""
+    """Paths of the stage's outputs that git keeps instead of DVC's cache: metrics and curves."""
     gpus: int = 1
-    """That its job asks for, where jobs are given GPUs: its `meta.gpus`; of `all`, what the pool gives to a job."""
+    """GPUs of the stage's job on Kubernetes, from `meta.gpus`; 1, also for `all`, leaves the number to the pool."""
 
 
 def read_graph(root: Path) -> list[Node]:
-    """The stages of `root`/dvc.yaml with its params.yaml, each after those it reads from.
+    """Return the stages of `root`/dvc.yaml with its params.yaml, each after its upstream stages.
 
     Raises UserError if dvc.yaml cannot be read, or a stage has no `meta.pool`.
     """
-    import networkx as nx  # here, with DVC: a stage's worker is given its node, and they take a second to import
+    import networkx as nx  # here, like DVC: both take a second to import, and importers of Node alone do not need them
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

@@ -1,6 +1,7 @@
-"""What a worker gives back: its stage's entry of dvc.lock and the small files that git keeps. The rest is in S3.
+"""Hand-over of a stage from worker to driver: its entry of dvc.lock and its small files that git keeps, as JSON.
 
-Several workers finish at once; each hands over its own stage, so that their results meet in one dvc.lock.
+All other outputs are in DVC's remote on S3. Several workers may finish at once: each hands over its own stage alone,
+and the driver merges the entries into one dvc.lock.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from flows.graph import Node
 
 LOCK = "dvc.lock"
 _one_at_a_time = threading.Lock()
-"""For dvc.lock in the driver, whose threads read it while others write."""
+"""Lock for dvc.lock in the driver, whose threads read and write it concurrently."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the worker of a stage and the run's driver leave things for each other."""
+    """Keys of the bucket through which the worker of a stage passes its result and progress to the run's driver."""
 
     bucket: Bucket
     run: str
@@ -36,29 +37,29 @@ class Place:
 
     @property
     def result(self) -> str:
-        """Key of what the worker hands over."""
+        """Key of the result that the worker hands over."""
         return f"runs/{self.run}/{self.stage}.json"
 
     @property
     def progress(self) -> str:
-        """Key of how far the worker is."""
+        """Key of the worker's latest progress, a Step."""
         return f"runs/{self.run}/{self.stage}.progress.json"
 
 
 class Result(BaseModel):
-    """What a worker hands over, as JSON. Anybody who can write to the bucket can put something else there."""
+    """The result that a worker hands over, as JSON; checked, as anybody with access to the bucket can write another."""
 
     lock: dict[str, Any]
     """The stage's entry of dvc.lock."""
     files: dict[str, str]
-    """Texts by path."""
+    """Content of the outputs that git keeps, by path relative to the workspace."""
     how: How
     seconds: float
 
 
 def lock_entries(root: Path) -> dict[str, Any]:
-    """The entries of dvc.lock by stage; empty if there is none."""
-    from dvc.utils.serialize import load_yaml  # DVC is imported where it is used: a worker's start counts
+    """Return the entries of `root`/dvc.lock by stage; {} if there is no such file."""
+    from dvc.utils.serialize import load_yaml  # DVC is imported where it is used, so that a worker starts fast
 
     return dict(load_yaml(str(root / LOCK)).get("stages", {})) if (root / LOCK).exists() else {}
 
@@ -66,7 +67,7 @@ def lock_entries(root: Path) -> dict[str, Any]:
 def check_entry(entry: Any, where: str) -> None:
     """Raise UserError unless an entry of dvc.lock has DVC's form and the hashes of files in it are hashes.
 
-    DVC makes paths of them, reads and links what is there, and removes it if its content is another.
+    DVC makes paths of the hashes, reads and links the files there, and removes those with another content.
     """
     from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
     from voluptuous import Invalid
@@ -83,7 +84,7 @@ def check_entry(entry: Any, where: str) -> None:
 
 
 def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) -> None:
-    """Put the stage's lock entry and its files that git keeps where the driver finds them."""
+    """Write the stage's entry of dvc.lock and its files that git keeps to the bucket, for the driver."""
     files: list[Path] = []
     for output in (root / name for name in node.files):
         files += sorted(file for file in output.rglob("*") if file.is_file()) if output.is_dir() else [output]
@@ -93,10 +94,10 @@ def hand_over(place: Place, root: Path, node: Node, how: str, seconds: float) ->
 
 
 def take_over(place: Place, root: Path, node: Node) -> tuple[How, float]:
-    """Put what a worker handed over in the place of the stage's earlier results; returns (how it was done, seconds).
+    """Replace the stage's results in `root` by those that a worker handed over; return (how it was done, seconds).
 
     As DVC does before a run, the stage's outputs that git keeps are removed first: another training method may make
-    fewer curves. Raises UserError if there is nothing, something else, or a file that is none of these outputs.
+    fewer curves. Raises UserError if the result is missing or invalid, or has a file outside of these outputs.
     """
     source, found = f"{place.bucket.url}/{place.result}", place.bucket.get_json(place.result)
     if found is None:
@@ -107,7 +108,7 @@ def take_over(place: Place, root: Path, node: Node) -> tuple[How, float]:
         raise UserError(f"{source}: {first_problem(error)}; no result of a worker, start the run again") from None
     check_entry(result.lock, source)
     outputs = [(root / name).resolve() for name in node.files]
-    inside = [output for output in outputs if output.is_relative_to(root.resolve())]  # no link leads elsewhere
+    inside = [output for output in outputs if output.is_relative_to(root.resolve())]  # no link out of `root`
     for name in result.files:
         if "\0" in name or not any((root / name).resolve().is_relative_to(output) for output in inside):
             raise UserError(f"{source}: {name!r} is no output of {place.stage} that git keeps")
@@ -124,13 +125,13 @@ def take_over(place: Place, root: Path, node: Node) -> tuple[How, float]:
 
 
 def lock_text(root: Path) -> str:
-    """The content of dvc.lock, "" if there is none; whole, whatever other threads of the driver do."""
+    """Return the content of dvc.lock, "" if there is no such file; waits for threads of the driver that write it."""
     with _one_at_a_time:
         return (root / LOCK).read_text() if (root / LOCK).exists() else ""
 
 
 def merge_lock(root: Path, stage: str, entry: dict[str, Any]) -> None:
-    """Set one stage's entry of dvc.lock, under DVC's own lock as a stage may be finishing here too."""
+    """Set one stage's entry of dvc.lock, under DVC's own lock, as a stage in this workspace may be writing it too."""
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 

@@ -1,4 +1,4 @@
-"""Where a worker works: the pull step of all deployments (prefect.yaml), run on the worker before each flow."""
+"""The pull step of all deployments (prefect.yaml): it sets the working folder of a worker before each flow run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cspipe.runtime.errors import UserError
 
 
 def enter() -> dict[str, str]:
-    """Make the worker's CSPIPE_HOME the working folder; {"directory": it} for Prefect.
+    """Make the worker's CSPIPE_HOME the working folder, and return {"directory": that folder} for Prefect.
 
-    Prefect's own `set_working_directory` with `{{ $CSPIPE_HOME }}` would be filled in where `prefect deploy` is typed,
-    if the variable is set there. Raises UserError if it is not set on the worker, or names no clone.
+    Prefect's own `set_working_directory` does not do: `{{ $CSPIPE_HOME }}` would be replaced by the value on the
+    machine of `prefect deploy`, if it is set there. Raises UserError if the worker has none, or it names no clone.
     """
     home = os.environ.get("CSPIPE_HOME", "")
     if not home or not (Path(home) / "prefect.yaml").is_file():

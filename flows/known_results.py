@@ -1,4 +1,4 @@
-"""Stages whose results exist already, settled by the driver at once: no worker is started to find that out."""
+"""Restore stages whose results exist already, in the driver and before any task: no worker is started for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from flows.graph import HOURS, Node
 from flows.workspace import Workspace
 
 RUN_NOTHING = {"SHELL": "false"}
-"""DVC runs commands of stages by $SHELL: with this one they fail at once, and what was done before is restored."""
+"""Environment in which DVC restores stages but runs none: their commands, run by $SHELL, fail at once."""
 
 
 def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> dict[str, Outcome]:
-    """Let DVC restore into the workspace what need not run. Returns how each of these stages was settled.
+    """Let DVC restore the stages that need not run into the workspace, and return their outcomes by name.
 
-    What only this machine has is pushed, so that the workers of other stages find it. If S3 fails, that is told and
-    the stages are left to their workers, which can do the same.
+    Results that only this machine has are pushed, so that the workers of other stages find them. If S3 fails, this is
+    logged and {} returned: workers then restore these stages.
     """
     try:
         if workspace.bucket is not None:
@@ -39,19 +39,22 @@ def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], No
 
 
 def _restore(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> list[Node]:
-    """The stages that DVC had or restored from its caches, here or in the bucket. Raises UserError."""
+    """Return the stages that are up to date after DVC restored what its caches have, here or in the bucket.
+
+    Raises UserError if `dvc status` fails.
+    """
     pull = ["--pull"] if workspace.bucket is not None else []
     command = steps_command([["repro", "--keep-going", *pull]])
 
     def log_altered(line: str) -> None:
-        """A line of DVC's, told if it names what was altered."""
+        """Log a line of DVC's output if it names an altered object."""
         if ALTERED in line:
             tell(line)
 
     run_command(command, workspace.root, tell=log_altered, hours=HOURS, environment=RUN_NOTHING)
     left = json.loads(dvc_output(workspace.root, "status", "--json"))
     known: dict[str, Node] = {}
-    for node in nodes:  # each after those that it reads from
+    for node in nodes:  # each after its upstream stages
         if node.name not in left and known.keys() >= set(node.upstream):
             known[node.name] = node
     return list(known.values())

@@ -1,4 +1,4 @@
-"""The exact versions of packages that a revision pins."""
+"""Read the exact package versions that a revision pins in its pyproject.toml."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import tomllib
 
 
 def read_pins(pyproject: str) -> list[str]:
-    """Requirements (`numpy==2.5.5 ; python_full_version >= '3.12'`) that uv holds to, from a pyproject.toml's text."""
+    """Return the requirements (`numpy==2.5.5 ; python_full_version >= '3.12'`) that a pyproject.toml sets for uv."""
     return list(tomllib.loads(pyproject).get("tool", {}).get("uv", {}).get("constraint-dependencies", []))

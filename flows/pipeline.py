@@ -1,6 +1,20 @@
-"""The pipeline flow: dvc.yaml's stages as tasks, here or on the workers of their pools, ending in a DVC experiment.
+"""The flow `pipeline`: dvc.yaml's stages as tasks, run here or on workers of their pools; saves a DVC experiment.
 
 `python -m flows.pipeline --preset demo` runs it in this process; `prefect deployment run train-demo` on a worker.
+
+What happens, in order (files of flows/):
+
+1. Driver, a flow run of `pipeline`: find the commit (revision.py), open a git worktree of it (workspace.py), write
+   params.yaml (settings.py), read the stages (graph.py), restore results that exist already (known_results.py).
+2. One task run per stage, `stage_task`, when its upstream stages are done. Restored stages end at once. Stages of the
+   pool cpu, and all stages of a run without a deployment, run in the driver's worktree: step 4.
+3. Other stages: the driver queues a flow run of `run_stage` (dispatch.py); a worker of the stage's pool runs it
+   (stage_run.py) in a worktree of its own, with the driver's params.yaml and dvc.lock.
+4. In the worktree (dvc_stage.py): `dvc pull` of the inputs, `dvc repro` of this one stage, `dvc push` of the results,
+   in one process (dvc_steps.py, command.py). Without a bucket only `dvc repro`.
+5. Hand-over (handover.py): the worker writes the stage's entry of dvc.lock and its small files to the bucket; the
+   driver merges them into its worktree. A failed attempt is retried if its cause may pass (failures.py).
+6. Driver: `dvc repro --dry` has nothing left; save the experiment (experiment.py), show the scores (artifacts.py).
 """
 
 from __future__ import annotations
@@ -49,33 +63,33 @@ from flows.settings import write_params
 from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
 DRIVER_POOL = "cpu"
-"""Pool of the pipeline itself: its stages run in the driver's workspace."""
+"""Pool of the driver, the flow run of `pipeline`. Stages of this pool run in the driver's workspace."""
 THREADS = 16
-"""Stages that run, or wait for a worker, at once."""
+"""Largest number of stages that run, or wait for a worker, at the same time."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the pipeline."""
+    """One run of the pipeline: what the tasks of its stages share."""
 
     name: str
     workspace: Workspace
     shared: Bucket | None
-    """Where stages of other pools hand over what their workers made; None: all stages run here."""
+    """Bucket through which workers of other pools hand over their results; None if all stages run in the driver."""
     slots: dict[str, Semaphore]
-    """How many stages of each pool run at once in this process: one per GPU, or one for all without any."""
+    """Limit of stages that the driver runs at once, by pool: for gpu one per visible GPU (at least 1), else 1."""
     known: dict[str, Outcome]
-    """How stages were settled before any was started."""
+    """By name, outcomes of the stages whose results existed before any stage was started."""
 
     def place(self, node: Node) -> Place | None:
-        """Where a worker of another pool hands a stage over; None for one that is done here."""
+        """Return where a worker hands the stage over; None if the driver runs it, or its results existed before."""
         if self.shared is None or node.pool == DRIVER_POOL or node.name in self.known:
             return None
         return Place(self.shared, self.name, node.name)
 
 
 def run_name() -> str:
-    """Preset, revision and the start of the flow run's id: the run's name in Prefect and as a DVC experiment."""
+    """Return the run's name in Prefect and as a DVC experiment: preset, revision, start of the flow run's id."""
     parameters = flow_run.parameters
     revision = str(parameters.get("revision") or "HEAD")[:12]
     with suppress(UserError):  # no clone, or no such revision yet: the flow itself says so
@@ -128,7 +142,7 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
 
 
 def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
-    """What will run and why, before it does."""
+    """Log which stages will run and why, and show it as an artifact."""
     plan = [printable(str(each)) for each in explain(root)]
     for line in plan:
         log(line)
@@ -136,7 +150,7 @@ def show_what_runs(root: Path, run: str, log: Callable[[str], None]) -> None:
 
 
 def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
-    """Every stage as a task that starts when those it reads from are done. Raises for the first that failed."""
+    """Run every stage as a task, started when its upstream stages are done. Raises the first failed stage's error."""
     futures: dict[str, PrefectFuture[Any]] = {}
     tell = get_run_logger().info
     threads = ThreadPoolExecutor(THREADS)
@@ -162,9 +176,9 @@ def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def stage_task(node: Node, run: Run, queued: UUID | Exception | None) -> State[Outcome]:
-    """One stage, as DVC names it: here, or on a worker of its pool. Its state is Cached if nothing had to run.
+    """Run one stage: here, or on a worker of its pool. The task's state is Cached if nothing had to run.
 
-    `queued`: its first attempt on a worker, which has begun, or why it could not be queued.
+    `queued`: id of the first attempt's flow run, which a worker has begun, or the error for which there is none.
     """
     log, place = get_run_logger().info, run.place(node)
     if node.name in run.known:
@@ -184,7 +198,7 @@ def stage_task(node: Node, run: Run, queued: UUID | Exception | None) -> State[O
 
 
 def run_here(node: Node, run: Run, log: Callable[[str], None]) -> Outcome:
-    """A stage in the driver's workspace, in a free slot of its pool."""
+    """Run a stage in the driver's workspace, once its pool has a free slot."""
     shown = StageProgress(node.name)
     with run.slots[node.pool]:
         outcome = StageRunner(run.workspace, run.name, log, shown, warn=get_run_logger().warning)(node)

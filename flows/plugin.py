@@ -1,7 +1,7 @@
-"""Bare deployment names, as in `prefect deployment run train-demo`; overrides checked, and runs watched in our words.
+"""Prefect plugin: accepts bare deployment names (`prefect deployment run train-demo`), checks parameters, watches runs.
 
-Prefect calls this plugin before its own command line. It is enabled under `[tool.prefect.plugins]` in
-pyproject.toml, so it works in this folder. Imports stay few here: every process that imports prefect loads this module.
+Prefect calls it before its own command line. It is enabled under `[tool.prefect.plugins]` in pyproject.toml, so it
+works only in this folder. It imports little at first: every process that imports prefect loads this module.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 FLOWS = {"pipeline", "sweep"}
 """Flows that take a preset, a revision and overrides."""
 TIMEOUT = 10.0
-"""Seconds to wait for the server."""
+"""Seconds to wait for an answer of the server."""
 
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> None:
-    """Put `flow/deployment` in the place of a bare deployment name; leave every other command as it is.
+    """Replace a bare deployment name in Prefect's command by `flow/deployment`; leave other commands as they are.
 
-    A run whose parameters cannot be used is refused, and one of this project is watched by flows/watch.py.
-    Exits with status 1 and one line on stderr if the server does not answer, if none or several have the name, or if
-    a run is refused.
+    A run with unusable parameters is refused; flows/watch.py watches the runs of this project.
+    Exits with status 1 and one line on stderr if the server does not answer, if none or several deployments have the
+    name, or if a run is refused.
     """
     if not _is_prefect(sys.argv, sys.orig_argv):
         return
@@ -65,7 +65,7 @@ def _check_request(arguments: Mapping[str, Any], name: str) -> None:
 
 
 def _deployed_parameters(name: str) -> dict[str, Any]:
-    """The parameters of a deployment; none if the server does not answer, as Prefect is to say why."""
+    """Return the parameters of a deployment; {} if the server does not give them, which Prefect reports later."""
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
@@ -79,15 +79,15 @@ def _deployed_parameters(name: str) -> dict[str, Any]:
 
 def _is_prefect(argv: Sequence[str], original: Sequence[str]) -> bool:
     """Whether this process is Prefect's command: `prefect ...` or `python -m prefect ...`."""
-    if argv[:1] == ["-m"]:  # what runpy leaves there until the module is found
+    if argv[:1] == ["-m"]:  # runpy sets argv[0] to "-m" until the module is found
         return "-m" in original and original[original.index("-m") + 1] == "prefect"
     return bool(argv) and Path(argv[0]).stem == "prefect"
 
 
 def _arguments(words: Sequence[str]) -> dict[str, Any]:
-    """The arguments of `prefect deployment run` and `inspect`, as Prefect's own command line reads these words.
+    """Return the arguments of `prefect deployment run` or `inspect`, as Prefect's own command line reads these words.
 
-    Empty for other commands, and for what Prefect refuses, which it says itself.
+    Empty for other commands, and for words that Prefect refuses with a message of its own.
     """
     from cyclopts import CycloptsError
     from prefect.cli.deployment import deployment_app
@@ -100,14 +100,14 @@ def _arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _replaced(words: Sequence[str], name: str, full: str) -> list[str]:
-    """The words with the deployment's name replaced, and no option's value that happens to be the same."""
+    """Return the words with the deployment's name replaced by `full`, but not an equal value of an option."""
     places = (place for place, word in enumerate(words) if word == name)
     tried = ([*words[:place], full, *words[place + 1 :]] for place in places)
     return next(each for each in tried if _arguments(each).get("name") == full)
 
 
 def _full_name(name: str, api_url: str | None) -> str:
-    """`flow/deployment` of the one deployment with this name. Raises UserError with what exists."""
+    """Return `flow/deployment` of the only deployment with this name. Raises UserError that lists the existing ones."""
     import httpx
     from prefect.client.orchestration import get_client
 
@@ -132,7 +132,7 @@ def _full_name(name: str, api_url: str | None) -> str:
 
 
 def _names(client: SyncPrefectClient, name: str | None = None) -> list[str]:
-    """`flow/deployment` of the deployments with this name, or of the first 200 on the server; sorted."""
+    """Return `flow/deployment` of the deployments with this name, or of the first 200 on the server; sorted."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterId
 
     wanted = None if name is None else DeploymentFilter(name=DeploymentFilterName(any_=[name]))

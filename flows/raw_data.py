@@ -1,4 +1,4 @@
-"""What people bring into data/raw, in a run's workspace: the clone's own files, or what DVC tracks at the revision."""
+"""Own images in data/raw of a run's workspace: the clone's files, or those that DVC tracks at the revision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ RAW = Path("data/raw")
 
 
 def link_raw_files(clone: Path, root: Path) -> list[Path]:
-    """Link what the clone has in data/raw and the revision has not, in git or DVC, into a workspace; returns what.
+    """Link into a workspace the entries of the clone's data/raw that the revision lacks in git and DVC; return them.
 
-    DVC follows links to files, not to folders, so a folder becomes a folder of links. What a `.dvc` file of the
-    revision names is left to DVC, which checks its hash.
+    DVC follows links to files, not to folders, so a folder becomes a folder of links. An entry that has a `.dvc` file
+    at the revision is left to DVC, which checks its hash.
     """
     linked = []
     for entry in sorted((clone / RAW).glob("*")):
@@ -36,7 +36,7 @@ def _link(source: Path | str, place: Path | str) -> None:
 
 
 def check_data(root: Path, data: DataSettings) -> None:
-    """Raise UserError, saying how data come to where runs work, if data.path is not there and DVC does not bring it."""
+    """Raise UserError, saying how to provide data, if data.path is not in the workspace and DVC does not track it."""
     path = data.path
     if path and not path.is_absolute() and not has_data(root, data):
         raise UserError(

@@ -1,4 +1,4 @@
-"""The nightly re-evaluation: does every registered model still give what it gave? It never changes one."""
+"""The flow `reevaluate`, run nightly: does each registered model still give the same samples? It changes no model."""
 
 from __future__ import annotations
 
@@ -26,28 +26,29 @@ from flows.nightly.restore import isolate, needed, read_lock, restore, variants_
 from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
 FOLDER = "reevaluation/"
+"""Prefix of the keys of the nights' records in the bucket."""
 NIGHTS = 60
-"""How far back repeats are read."""
+"""Number of newest records from which repeats (scores of fresh seeds) are read."""
 NOTHING = "nothing registered: no version tag of a model; `gto register main` and `git push --tags` register one"
 UNKNOWN = "nothing that is recorded; other packages, a driver or the machine may"
 CALM = ("same", "improved", "inconclusive")
-"""Verdicts of rows without drift."""
+"""Verdicts of table rows without drift."""
 COLUMNS = ("model", "variant", "metric", "recorded", "same seeds", "fresh seeds", "band", "verdict")
-"""Of the table: Prefect's page takes the columns of the first row for those of all."""
+"""Columns of the table. Every row has all of them: Prefect's page shows only the columns of the first row."""
 
 
 @dataclass
 class Checked:
-    """The models of one revision after their checks; as JSON, their record."""
+    """Result of the checks of one revision's models; stored as JSON in the night's record."""
 
     models: str
     revision: str
     problem: str | None = None
-    """Why they could not be checked, in one line."""
+    """Why the models could not be checked, in one line; None if they were."""
     variants: list[Finding] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """Everything that is wrong, one line per variant."""
+        """Return everything that is wrong: a line for the models, if any, and one per variant."""
         lines = [f"{self.models}: {self.problem}"] if self.problem else []
         for found in self.variants:
             if found.problems:
@@ -58,23 +59,23 @@ class Checked:
 
 @dataclass(frozen=True)
 class Night:
-    """What all checks of a night share."""
+    """Bucket, settings and log that all checks of a night share."""
 
     bucket: Bucket
     repeats: int
-    """Scores that a band is wanted from; those that are missing are made now."""
+    """Repeats (scores of fresh seeds) wanted for a noise band; missing ones are made in this night."""
     seed: int
-    """First of its fresh seeds: no night that starts in another second has one of them."""
+    """First fresh seed of the night; nights that start in different seconds have no seed in common."""
     log: Callable[[str], None]
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
 def run_name() -> str:
-    """The day that the run is for, and the start of the flow run's id."""
+    """Return the run's name: the day for which it is scheduled, and the start of the flow run's id."""
     return f"nightly-{(flow_run.scheduled_start_time or now()).date()}-{str(flow_run.id)[:6]}"
 
 
@@ -82,7 +83,7 @@ def run_name() -> str:
 def reevaluate(repeats: int = 6) -> State[Any]:
     """Check every registered model at its tagged revision, from S3 alone.
 
-    `repeats`: scores that a noise band is wanted from; the first nights make those that are missing.
+    `repeats`: scores of fresh seeds wanted for a noise band; the first nights make the missing ones.
     Ends as Drifted with one line if a model, a score, an artifact or the environment changed.
     Raises UserError if nothing can be checked.
     """
@@ -106,7 +107,7 @@ def reevaluate(repeats: int = 6) -> State[Any]:
 
 
 def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checked:
-    """The checks of all variants that the models of one commit drew. What stops them becomes the problem."""
+    """Check all variants sampled from the models of one commit; an error ends the checks and becomes their problem."""
     commit, name, log = models[0].commit, run_name(), night.log
     checked = Checked(" + ".join(map(str, models)), commit)
     log(f"{checked.models}: revision {commit[:12]}")
@@ -130,7 +131,7 @@ def check_revision(models: Sequence[Model], clone: Path, night: Night) -> Checke
 
 
 def check_variant(variant: str, workspace: Workspace, night: Night, variants: int) -> Finding:
-    """Both checks of a variant, one of `variants` of its revision."""
+    """Run both checks of a variant; its revision has `variants` of them."""
     scorer = Scorer(workspace.root, run_name(), night.log)
     found = check_same_seeds(scorer, variant)
     calm, known = not found.problems, known_repeats(night.bucket, workspace.revision, variant)
@@ -141,7 +142,7 @@ def check_variant(variant: str, workspace: Workspace, night: Night, variants: in
 
 
 def known_repeats(bucket: Bucket, commit: str, variant: str) -> list[Scores]:
-    """Scores of fresh seeds that nights without drift have left, one per set of seeds, the oldest first."""
+    """Return the scores of fresh seeds recorded by earlier nights without drift, one per set, the oldest first."""
     found: dict[int, Scores] = {}
     for record in sorted(bucket.list(FOLDER))[-NIGHTS:]:
         night = bucket.get_json(record)
@@ -153,7 +154,7 @@ def known_repeats(bucket: Bucket, commit: str, variant: str) -> list[Scores]:
 
 
 def conclusion(checked: Sequence[Checked], problems: Sequence[str]) -> str:
-    """The night in one line."""
+    """Return the result of the night in one line."""
     if problems:
         more = f" (and {len(problems) - 1} more, see the table reevaluation)" if len(problems) > 1 else ""
         return problems[0] + more
@@ -167,7 +168,7 @@ def conclusion(checked: Sequence[Checked], problems: Sequence[str]) -> str:
 
 
 def table(checked: Sequence[Checked]) -> list[dict[str, Any]]:
-    """A row per variant and score, and one for its images; what drifted comes first."""
+    """Return the table: a row for a variant's images and one per score; rows with drift come first."""
     rows: list[dict[str, Any]] = []
     for group in checked:
         if group.problem:

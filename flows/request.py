@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked before it is created; what only a worker can tell is left to it."""
+"""Check the parameters of a run before it is created, as far as this clone can; the worker checks the rest."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from flows.workspace import home
 
 
 def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's parameters among the arguments of `prefect deployment run`.
+    """Return the run's parameters from the arguments of `prefect deployment run`.
 
-    Empty for what Prefect refuses, which it says itself, and for parameters from stdin, which can be read once.
+    Empty for arguments that Prefect itself refuses, and for parameters from stdin, which can be read only once.
     """
     from prefect.cli._utilities import load_json_key_values
 
@@ -38,7 +38,7 @@ def typed_parameters(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def check(flow: str, parameters: Mapping[str, Any]) -> None:
     """Raise UserError for a preset, an override or a point of a grid that the run would fail with.
 
-    Says nothing where this clone cannot tell: it has not the revision, or other code, which reads other parameters.
+    Checks nothing if this clone lacks the revision, or has other code, which may accept other parameters.
     """
     preset, overrides = parameters.get("preset", "demo"), parameters.get("overrides") or {}
     found = presets(parameters.get("revision"))
@@ -46,7 +46,7 @@ def check(flow: str, parameters: Mapping[str, Any]) -> None:
         return  # Prefect checks the types
     points: list[dict[str, Any]] = [{}]
     if flow == "sweep" and "grid" in parameters:
-        from flows import sweep  # its imports take most of a second
+        from flows import sweep  # imported here, as that takes most of a second
 
         points = sweep.points(parameters["grid"])
     with TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(found)) as archive:
@@ -56,10 +56,10 @@ def check(flow: str, parameters: Mapping[str, Any]) -> None:
 
 
 def presets(revision: str | None) -> bytes | None:
-    """The presets of a revision as a tar file, HEAD if not given; None if this clone cannot tell for it.
+    """Return the presets of a revision (None: HEAD) as a tar file; None if this clone does not have them for sure.
 
-    A tag or a commit is the same everywhere. HEAD and branches are those of the workers' clone: this clone knows them
-    if the server is that of its own `cspipe up`.
+    A tag or a commit is the same everywhere. HEAD and branches are those of the workers' clone, which is this clone
+    only if the server is that of its own `cspipe up`. None too if the code in cspipe/ is not the revision's.
     """
     try:
         clone = home()

@@ -1,4 +1,4 @@
-"""The commit that a run works at: found once, kept for every later attempt, and that of this clone's code."""
+"""The commit of a run: found once and kept for later attempts; and whether this clone's code is that commit's."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from flows.pins import read_pins
 PYPROJECT = "pyproject.toml"
 FULL_ID = re.compile("[0-9a-f]{40}")
 LABEL = "cspipe.commit"
-"""Of a flow run: the commit that its first attempt found."""
+"""Label of a flow run that holds the commit which its first attempt found."""
 RESULTS = ("dvc.lock", "curves", "metrics")
-"""What `dvc repro` writes of what git keeps: other digits on another processor, which are nobody's edit."""
+"""Paths in git that `dvc repro` writes; changes there are not edits, as last digits depend on the processor."""
 
 
 def first_commit() -> str | None:
-    """The commit of this flow run, which its first attempt has kept; None until then."""
+    """Return the commit that the first attempt of this flow run stored in its label; None if none has."""
     context = FlowRunContext.get()
     kept = None if context is None or context.flow_run is None else context.flow_run.labels.get(LABEL)
     return None if kept is None else str(kept)
 
 
 def run_commit(clone: Path, revision: str | None, *, pushed: bool) -> str:
-    """The commit of this flow run: that of `revision` at its first attempt, whatever was committed since.
+    """Return the commit of this flow run: that of `revision` at its first attempt, whatever was committed since.
 
     Raises UserError as resolve_revision does.
     """
@@ -44,9 +44,10 @@ def run_commit(clone: Path, revision: str | None, *, pushed: bool) -> str:
 
 
 def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
-    """Commit id of `revision`, or of HEAD when the clone has no changes; with `pushed`, its origin must have it too.
+    """Return the commit id of `revision`, or of HEAD for None. With `pushed`, the clone's origin must have it too.
 
-    Raises UserError for uncommitted changes but RESULTS, an unknown revision, or one that other machines cannot fetch.
+    Raises UserError for an unknown revision, for one that other machines cannot fetch and, if it is None, for
+    uncommitted changes outside of RESULTS.
     """
     if revision is None:
         others = [f":!{name}" for name in RESULTS]
@@ -68,9 +69,9 @@ def resolve_revision(clone: Path, revision: str | None, *, pushed: bool) -> str:
 
 
 def find_commit(clone: Path, revision: str | None) -> str | None:
-    """Commit id of a revision (None: HEAD) as the clone has it, None if it has none of this name.
+    """Return the commit id of a revision (None: HEAD) in the clone, None if the clone has no such revision.
 
-    Origin's branch goes before the clone's own, which may be as old as the clone.
+    Origin's branch goes before the clone's own, which may not have moved since the clone was made.
     """
     for name in ["HEAD"] if revision is None else [f"refs/remotes/origin/{revision}", revision]:
         with suppress(UserError):
@@ -80,7 +81,7 @@ def find_commit(clone: Path, revision: str | None) -> str | None:
 
 def _fetch(clone: Path) -> None:
     if git(clone, "remote"):
-        git(clone, "fetch", "--quiet", "--tags", "--force", "origin")  # a tag may have moved there
+        git(clone, "fetch", "--quiet", "--tags", "--force", "origin")  # --force: a tag may have moved in origin
 
 
 def check_code(clone: Path, commit: str) -> None:

@@ -1,4 +1,4 @@
-"""The table of a finished run's scores, in the words and digits of the report's, with what changed since the record."""
+"""The table of a finished run's scores, in the words and digits of the report, with changes from recorded scores."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ YARDSTICK = (
     "task", "families", "inputs_sha256", "masks_sha256", "samples_images", "reference_sha256", "reference_images",
     "extractor", "extractor_weights_sha256",
 )  # fmt: skip
-"""Entries of a metrics file's provenance that say what its scores are measured against."""
+"""Keys of a metrics file's provenance that determine whether its scores can be compared with another file's."""
 Row = dict[str, tuple[float, str]]
-"""By column: the number, and as people read it."""
+"""A table row, by column: the score as a number and as text."""
 
 
 def yardstick(text: str) -> dict[str, Any]:
-    """What two metrics files must share for their scores to be compared: task, images, counts, extractor."""
+    """Return the facts that two metrics files must share for their scores to be compared (see YARDSTICK)."""
     provenance: dict[str, Any] = json.loads(text)["provenance"][0]
     return {name: provenance.get(name) for name in YARDSTICK}
 
 
 def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> list[dict[str, str]]:
-    """A row per variant between real images and noise, with what costs nothing above them where there is a truth.
+    """Return a row per variant, between one for real images and one for noise.
 
-    A score that is not that of the record has its change behind it: two columns a score would not fit a terminal.
+    For tasks with a ground truth, rows of trivial rivals (input, mean image, nearest image) stand above the variants.
+    A score that differs from the recorded one is followed by its change: separate columns would not fit a terminal.
     """
     first = next(iter(now.values()), None)
     if first is None:
@@ -52,7 +53,7 @@ def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> lis
 
 
 def about(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> str:
-    """What the scores are measured by, and what they are compared with."""
+    """Return the table's caption: what the scores are measured with, and whether they are compared with a record."""
     facts = [metrics.provenance[0] for metrics in now.values()][:1]
     measured = [f"{fact.extractor} features, N = {fact.samples_images} samples" for fact in facts]
     compared = before.keys() & now.keys()
@@ -70,7 +71,7 @@ def _cell(now: tuple[float, str] | None, old: tuple[float, str] | None) -> str:
 
 
 def _row(metrics: Metrics) -> Row:
-    """The scores of a variant: against the truth first, where there is one."""
+    """Return the scores of a variant; those against the ground truth, if the task has one, come first."""
     scores = metrics.scores
     row = (_paired(metrics.paired[0][RESULT]) if metrics.paired else {}) | _distances(scores.kid, scores.frechet)
     row[KID] = (1000 * scores.kid, kid(scores.kid, scores.kid_std))
@@ -83,7 +84,7 @@ def _distances(kernel: float, frechet: float) -> Row:
 
 
 def _paired(scores: PairedScores) -> Row:
-    """Against the truth, over all families; the words of the report's table."""
+    """Return the scores against the ground truth, over all families, named as in the report's table."""
     return {
         MEASURES.get(name, f"{name.replace('_', ' ')} ↓"): (value.mean, interval(value, name))
         for name, value in scores.get(ALL, {}).items()

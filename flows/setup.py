@@ -1,6 +1,6 @@
-"""What a Prefect server and a bucket need before work can be sent: for `cspipe up` and infra/setup.py.
+"""Set up a Prefect server and a bucket for this project's runs: used by `cspipe up` and infra/setup.py.
 
-Everything here creates what is missing, sets what is there as it should be, and may be run again.
+Every function creates what is missing, updates what exists, and may be called again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from prefect.workers.process import ProcessWorker
 from cspipe.runtime.errors import UserError
 
 SLOTS = {"cpu": 4, "gpu": 1}
-"""The work pools, and the flow runs at a time of one worker. A pipeline holds a cpu slot while stages run on gpu."""
+"""Work pools, and how many flow runs a worker runs at once. A pipeline holds a cpu slot while stages run on gpu."""
 SWEEPS = "sweeps"
-"""Work queue of the pool cpu that runs at most one sweep less than a worker has slots: their points need one too."""
+"""Work queue of the pool cpu, limited to one sweep less than a worker has slots, as points of sweeps need one too."""
 JOB_TEMPLATE = Path(__file__).parent.parent / "infra" / "kubernetes" / "gpu-job-template.json"
 
 
@@ -59,11 +59,11 @@ def create_pools(client: SyncPrefectClient, gpu_type: str = "process") -> None:
 
 
 def deploy(client: SyncPrefectClient, folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """Register the deployments of `folder`/prefect.yaml; their names. Raises UserError with those that are missing."""
+    """Register the deployments of `folder`/prefect.yaml, return their names. Raises UserError, listing missing ones."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     listed = [entry["name"] for entry in yaml.safe_load((folder / "prefect.yaml").read_text())["deployments"]]
-    ours = DeploymentFilter.model_validate({"name": {"any_": listed}})  # of all, the server lists 200
+    ours = DeploymentFilter.model_validate({"name": {"any_": listed}})  # the server lists 200 at most
     there = {deployment.name for deployment in client.read_deployments(deployment_filter=ours)}
     missing = [name for name in listed if name not in there]
     if done.returncode or missing:
@@ -73,7 +73,7 @@ def deploy(client: SyncPrefectClient, folder: Path, environment: Mapping[str, st
 
 
 def set_up(gpu_type: str) -> None:
-    """The bucket of $CSPIPE_S3, and pools and deployments on the server of $PREFECT_API_URL, from the clone here.
+    """Create the bucket of $CSPIPE_S3, and on the server of $PREFECT_API_URL the pools and this clone's deployments.
 
     Raises KeyError for a variable that is not set, and what boto3, httpx and Prefect raise.
     """

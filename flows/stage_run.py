@@ -1,4 +1,4 @@
-"""The flow that a worker runs for one stage of a pipeline whose driver is elsewhere."""
+"""The flow `run-stage`: a worker runs one stage for a driver (flows/pipeline.py) in another process or machine."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from flows.workspace import home, open_workspace, shared_bucket
 def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lock: str) -> State[None]:
     """Run one stage of `run` at an exact revision, with the driver's params.yaml and dvc.lock, and hand it over.
 
-    `driver` is the pipeline's flow run: when it no longer runs, the stage stops, its state kept, and ends as cancelled.
-    Reads and writes S3 alone: this worker and the driver need not share a disk. A failed state has the name of an End.
-    It fails before any work if the clone cannot get the revision, has other flows, if S3 cannot be used, or if `node`
-    is not a stage of dvc.yaml at the revision as it stands there: whoever reaches the server can send anything.
+    `driver`: id of the pipeline's flow run. When that no longer runs, the stage stops, keeps its state and ends as
+    cancelled. Only S3 is read and written: worker and driver need not share a disk. A failed state is named after an
+    End. Fails before any work if the clone cannot get the revision or has other flows, if S3 cannot be used, or if
+    `node` is not exactly a stage of dvc.yaml at the revision: anybody with access to the server can send parameters.
     """
     with get_client(sync_client=True) as client:
         unwanted = partial(has_ended, client, driver)
@@ -49,7 +49,7 @@ def run_stage(run: str, driver: UUID, node: Node, revision: str, params: str, lo
 
 
 def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: Callable[[], bool]) -> Outcome:
-    """Run the stage in a workspace, show how far it is, and leave its result for the driver."""
+    """Run the stage in a workspace, show its progress, and put its result into the bucket for the driver."""
     log, clone = get_run_logger(), home()
     bucket = shared_bucket(log.warning, unwanted=unwanted)
     if bucket is None:
@@ -59,9 +59,9 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
     place, shown = Place(bucket, run, node.name), StageProgress(node.name)
 
     def progress(step: Step) -> None:
-        """Show a step, and leave it where the driver finds it after a loss."""
+        """Show a step, and write it to the bucket, where the driver finds it if this worker is lost."""
         shown(step)
-        with suppress(StorageError):  # only a retry would miss it
+        with suppress(StorageError):  # only a retry and the driver's progress bar read it
             bucket.put_json(place.progress, asdict(step))
 
     with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
@@ -74,7 +74,10 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
 
 
 def put(root: Path, node: Node, params: str, lock: str) -> None:
-    """Put what was sent into a workspace. Raises UserError if it has no such stage then, or dvc.lock is none."""
+    """Write params.yaml and dvc.lock into a workspace.
+
+    Raises UserError if the workspace then has no stage equal to `node`, or dvc.lock has an invalid entry.
+    """
     (root / "params.yaml").write_text(params)
     if lock:
         (root / LOCK).write_text(lock)

@@ -1,4 +1,4 @@
-"""The study flow: `cspipe study NAME` on a worker, its table and figure as artifacts.
+"""The flow `study`: run `cspipe study NAME` on a worker, and show its page and figure as artifacts.
 
 `prefect deployment run study -p name=convergence -p jobs=2 --watch`.
 """
@@ -33,27 +33,27 @@ from flows.revision import check_code, run_commit
 from flows.workspace import Workspace, home, open_workspace, shared_bucket
 
 PROGRAM = "import os; os.setsid(); from cspipe.cli.main import main; main()"
-"""`cspipe` of the folder it runs in. In a session of its own, a cancelled run reaches it with one SIGTERM, from
-run_command; a second one, from Prefect to the group, would interrupt it while it stops its workers."""
+"""Python code of `cspipe` of the working folder, in a session of its own: at a cancellation it gets one SIGTERM,
+from run_command; a second one, from Prefect to the process group, would interrupt it while it stops its workers."""
 HOURS = 24.0 * 14
-"""After which a study is taken for stuck."""
+"""Time limit of a study, in hours; after two weeks it counts as stuck."""
 FIGURE = re.compile(r"!\[[^\]]*\]\([^)]*\)\n*")
-"""The figure in a page, a link to a file that Prefect does not have."""
+"""Markdown of the figure in a study's page, removed for Prefect: it links to a file that Prefect does not have."""
 
 
 def run_name() -> str:
-    """Study, and the start of the flow run's id."""
+    """Return the run's name: that of the study, and the start of the flow run's id."""
     return key("study", str(flow_run.parameters.get("name")), str(flow_run.id)[:6])
 
 
 @flow(name="study", flow_run_name=run_name, persist_result=False)
 def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
-    """Run a study of studies/ at a revision, `jobs` cells at a time, or go on with it.
+    """Run a study of studies/ at a revision, `jobs` cells at a time, or continue it.
 
-    Finished cells stay in the worker's clone, as experiments and below .cspipe/study, whatever becomes of the run;
-    another run there, at the same code, takes them as they are. A run that ends pushes them to the clone's origin, and
-    what they made to the bucket, where there are both. Raises UserError before anything runs if revision, bucket or
-    this clone's code cannot be used, StageFailed if the command refuses, or at the end if a cell failed.
+    Finished cells stay in the worker's clone, as experiments and below .cspipe/study, even if the run fails; another
+    run there, with the same code, reuses them. At its end a run pushes the cells to the clone's origin and their
+    results to the bucket, where there are both. Raises UserError before anything runs if revision, bucket or this
+    clone's code cannot be used, StageFailed if the command refuses, or at the end if a cell failed.
     """
     log, clone, run = get_run_logger().info, home(), run_name()
     bucket = shared_bucket(log)
@@ -78,7 +78,7 @@ def study(name: str, jobs: int = 1, revision: str | None = None) -> State[Any]:
 
 
 def keep_cells(clone: Path, root: Path) -> None:
-    """Have a workspace, which is thrown away, keep what is done of its studies in the clone; results are made anew."""
+    """Link a workspace's folder of finished cells to the clone's, which outlives it; remove its committed results."""
     kept = clone / FOLDER
     kept.mkdir(parents=True, exist_ok=True)
     (root / FOLDER).symlink_to(kept.resolve())
@@ -86,7 +86,7 @@ def keep_cells(clone: Path, root: Path) -> None:
 
 
 def run_study(workspace: Workspace, run: str, name: str, jobs: int, log: Callable[[str], None]) -> Ended:
-    """The command. It sees no bucket: a cell that went on with a state from there would be timed too short."""
+    """Run `cspipe study`, without the bucket: a cell resumed from a state there would be timed too short."""
     return run_command(
         ["python", "-c", PROGRAM, "study", "--jobs", str(jobs), "--", name],
         workspace.root,
@@ -97,7 +97,7 @@ def run_study(workspace: Workspace, run: str, name: str, jobs: int, log: Callabl
 
 
 def read_cells(root: Path, name: str, ended: Ended) -> list[dict[str, Any]]:
-    """The cells that the command has written down. Raises StageFailed in its words if it did not come so far."""
+    """Return the cells that the command recorded. Raises StageFailed with its message if there is no record."""
     file = root / RESULTS / f"{name}.json"
     if ended.timed_out:
         raise StageFailed(f"{name}: not done after {HOURS:g} hours")
@@ -109,12 +109,12 @@ def read_cells(root: Path, name: str, ended: Ended) -> list[dict[str, Any]]:
 
 
 def keep_page(clone: Path, workspace: Workspace, run: str, name: str, log: Callable[[str], None]) -> None:
-    """Copies of what was written to docs/results, in the clone and the bucket: the workspace is thrown away."""
+    """Copy the study's files in docs/results to the clone and the bucket, as the workspace is removed."""
     kept = clone / FOLDER / name
     for file in sorted((workspace.root / RESULTS).glob(f"{name}.*")):
         shutil.copyfile(file, kept / file.name)
         if workspace.bucket is not None:
-            with suppress(StorageError):  # the clone has them
+            with suppress(StorageError):  # the clone has copies
                 workspace.bucket.put_file(file, f"runs/{run}/{file.name}")
     there = "" if workspace.bucket is None else f" and {workspace.bucket.url}/runs/{run}"
     log(f"page, figure and numbers, made for {RESULTS}: {kept}{there}")
@@ -122,7 +122,7 @@ def keep_page(clone: Path, workspace: Workspace, run: str, name: str, log: Calla
 
 @never_fails
 def show_page(folder: Path, name: str, run: str) -> None:
-    """The page of a study, and its figure."""
+    """Show the page of a study and its figure as artifacts."""
     text = FIGURE.sub("", (folder / f"{name}.md").read_text(encoding="utf-8"))
     create_markdown_artifact(text, key=key("study", name), description=f"results of {run}")
     figure = folder / f"{name}.png"

@@ -1,12 +1,13 @@
-"""Watch over flow runs whose worker may vanish: `python -m flows.supervise`, a part of the stack.
+"""The supervisor of flow runs whose worker may be lost: `python -m flows.supervise`, a part of the stack.
 
-A run that gives no sign of life for a window of time is marked CRASHED; a crashed training, sweep or study is scheduled
-again, a few times, and one that `cspipe down` has stopped each time; of a nightly re-evaluation that did not run it
-warns. What it knows is on the server, so it can be restarted.
+It marks a run without a heartbeat for a window of time as CRASHED. It schedules a crashed training, sweep or study
+again, up to ATTEMPTS times, and whenever `cspipe down` stopped it. It warns of a nightly re-evaluation that did not
+run. All that it needs to know is on the server, so it can be restarted.
 
 Prefect's documented automation for zombie runs marks lost runs as well, but counts the time in which the server itself
-was away: after an outage of its window it crashes healthy runs. It also never sees a run that gave no heartbeat, or one
-that stays pending. A cancelled run whose worker is lost is ended by Prefect's server, five minutes later.
+was away: after an outage as long as its window it crashes healthy runs. It also never sees a run that gave no
+heartbeat, or one that stays pending. Prefect's server itself ends a cancelled run whose worker is lost, after five
+minutes.
 """
 
 from __future__ import annotations
@@ -35,19 +36,20 @@ from cspipe.runtime.errors import UserError
 from flows.local.stopping import STOPPED
 
 TAG = "cspipe"
-"""On all deployments of prefect.yaml."""
+"""Tag of all deployments of prefect.yaml."""
 ATTEMPTS = 3
-"""How often a training, sweep or study is scheduled again after a crash."""
+"""Largest number of times that a training, sweep or study is scheduled again after a crash."""
 AGAIN = "scheduled again after a crash"
+"""Start of the message of a state that schedules a run again; such states are counted against ATTEMPTS."""
 MEMORY = timedelta(days=1)
-"""Crashes older than this are left alone: what was given up last week does not come back."""
+"""Age above which a crash is ignored: a run that was given up last week is not scheduled again."""
 PENDING = 600.0
-"""Seconds after which a run that was taken but has not started is lost; a cluster may fetch an image meanwhile."""
+"""Seconds after which a pending run, taken by a worker but not started, is lost; a cluster may fetch an image first."""
 NIGHTLY, MISSED = "nightly-reevaluation", "nightly-missed"
 NIGHTS = ["Completed", "Drifted", "Running"]
-"""States of a night that ran, or does; one that was skipped, failed or crashed has found out nothing."""
+"""Names of states of a re-evaluation that ran or runs; one that was skipped, failed or crashed has checked nothing."""
 DRIVERS = {"like_": "train-"}, {"any_": ["sweep", "study"]}
-"""Names of the deployments whose runs are scheduled again."""
+"""Filters of names: the deployments whose runs are scheduled again."""
 
 Filter = dict[str, Any]
 
@@ -56,18 +58,19 @@ log = logging.getLogger("cspipe.supervise")
 
 @dataclass
 class Watch:
-    """The supervisor's view of the server. Times in seconds, except where they are datetimes."""
+    """The supervisor: its time limits, and when it has seen the server."""
 
     window: float
-    """Without a sign of life for so long, a run counts as lost."""
+    """Seconds without a heartbeat after which a run counts as lost."""
     nightly: timedelta = timedelta(hours=26)
-    """Without a run for so long, the nightly re-evaluation counts as missed."""
+    """Time without a run after which the nightly re-evaluation counts as missed."""
     seeing: datetime | None = None
-    """Since when the server has answered without a gap. Only what was missing in this time is held against a run."""
+    """When the server began to answer without a gap; no run is marked as lost before a window has passed since then."""
     last: datetime | None = None
+    """When the last complete round began."""
 
     def look(self, client: SyncPrefectClient, now: datetime | None = None) -> None:
-        """One round. Raises what the client raises if the server does not answer."""
+        """Do one round of all checks. Raises what the client raises if the server does not answer."""
         now = now or datetime.now(UTC)
         if self.seeing is None or self.last is None or (now - self.last).total_seconds() > self.window / 2:
             self.seeing = now  # started, or the server or this machine was away
@@ -86,7 +89,7 @@ class Watch:
 
 
 def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window: float) -> None:
-    """CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
+    """Mark a run CRASHED if neither the start of this attempt nor a heartbeat is newer than the window."""
     started = run.state.timestamp if run.state else run.start_time
     signs = [time for time in (started, _heartbeat(client, run)) if time is not None]
     silent = (now - max(signs)).total_seconds() if signs else window
@@ -95,10 +98,10 @@ def _mark_if_lost(client: SyncPrefectClient, run: FlowRun, now: datetime, window
 
 
 def watch(window: float = 120.0, every: float = 30.0) -> None:
-    """Watch, for ever.
+    """Supervise the flow runs of this project until the process is ended.
 
-    window: seconds without a sign of life after which a run is lost. every: seconds between two looks. Raises UserError
-    if the window is shorter than three heartbeats.
+    window: seconds without a heartbeat after which a run is lost. every: seconds between two rounds. Raises UserError
+    if the window is shorter than three intervals between heartbeats.
     """
     beat = get_current_settings().flows.heartbeat_frequency or 0
     if window < 3 * beat or not beat:
@@ -118,7 +121,7 @@ def watch(window: float = 120.0, every: float = 30.0) -> None:
 
 
 def _runs(client: SyncPrefectClient, of: Filter, runs: Filter) -> list[FlowRun]:
-    """Flow runs of our deployments, by Prefect's filters."""
+    """Return the flow runs of this project's deployments that match Prefect's filters `of` and `runs`."""
     return client.read_flow_runs(deployment_filter=_ours(of), flow_run_filter=FlowRunFilter.model_validate(runs))
 
 
@@ -127,7 +130,7 @@ def _ours(more: Filter) -> DeploymentFilter:
 
 
 def _heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
-    """When the server received the run's newest heartbeat: its clock, not the worker's, which may be wrong."""
+    """Return when the server received the run's newest heartbeat, by its own clock: the worker's may be wrong."""
     now = datetime.now(UTC)
     wanted = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
@@ -140,7 +143,7 @@ def _heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
 
 
 def _schedule_again(client: SyncPrefectClient, run: FlowRun) -> None:
-    """The same run once more, unless a person cancelled it or it crashed too often; one that was stopped goes on."""
+    """Schedule a run again, unless it was cancelled or crashed too often; one that `cspipe down` stopped goes on."""
     states = client.read_flow_run_states(run.id)
     again = sum((state.message or "").startswith(AGAIN) for state in states)
     cause = run.state.message if run.state else "unknown"
@@ -153,13 +156,13 @@ def _schedule_again(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _set(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
-    """Propose a state. Not forced: a run that has just ended keeps its end."""
+    """Propose a new state for a run, without force: a run that has just ended keeps its state."""
     if client.set_flow_run_state(run.id, state).status == SetStateStatus.ACCEPT:
         log.warning("%s: %s: %s", run.name, state.name, state.message)
 
 
 def _warn_of_missed(client: SyncPrefectClient, now: datetime, limit: timedelta) -> None:
-    """A warning and an artifact, once per `limit`, if the nightly re-evaluation has a schedule but did not run well."""
+    """Log a warning and create an artifact, once per `limit`, if a scheduled nightly re-evaluation did not run well."""
     name = {"name": {"any_": [NIGHTLY]}}
     ran = {"start_time": {"after_": now - limit}, "state": {"name": {"any_": NIGHTS}}}
     for deployment in client.read_deployments(deployment_filter=_ours(name)):

@@ -1,4 +1,4 @@
-"""The sweep flow: one pipeline run per point of a grid of parameters, and one table of their scores."""
+"""The flow `sweep`: one pipeline run per point of a grid of parameters, and a table of how the points ended."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from flows.watch import one_line
 from flows.workspace import home
 
 POINT = "pipeline/train-demo"
-"""The deployment that runs a point, with the sweep's preset."""
+"""Deployment that runs a point; the sweep's preset replaces its own."""
 ATTEMPTS = 3
-"""How often a point is started whose worker is lost; `cspipe down` does not count."""
+"""Largest number of starts of a point whose worker is lost; stops by `cspipe down` are not counted."""
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the values, as overrides. Raises UserError if there is none."""
+    """Return every combination of the grid's values, as overrides. Raises UserError for a grid without values."""
     lists = isinstance(grid, Mapping) and all(isinstance(values, list) and values for values in grid.values())
     if not lists or not grid:
         raise UserError('grid: give each key a list of values, as {"train.compensation.scale": [0.1, 0.3]}')
@@ -42,13 +42,13 @@ def points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def point_name(point: Mapping[str, Any]) -> str:
-    """A point in a line, its braces doubled: Prefect takes it for a format."""
+    """Return a point in one line, with braces doubled, as Prefect takes a task run's name for a format string."""
     return ", ".join(f"{key}={value}" for key, value in point.items()).replace("{", "{{").replace("}", "}}")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def point_task(parameters: dict[str, Any]) -> str:
-    """One point: a pipeline run of its own, on a worker where there are workers. Returns what its end says."""
+    """Run the pipeline for one point, on a worker if the sweep has a deployment. Returns the message of its end."""
     state: State[Any] = pipeline(**parameters, return_state=True) if deployment.id is None else on_a_worker(parameters)
     message = state.message or "no message"
     if not state.is_completed():
@@ -57,10 +57,10 @@ def point_task(parameters: dict[str, Any]) -> str:
 
 
 def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
-    """How the pipeline run of a point ended; one whose worker is lost is started again.
+    """Run the pipeline of a point on a worker, again if that is lost, and return the state in which it ended.
 
-    The sweep, the point and the attempt are the run's key on the server: a sweep that is itself started again finds
-    the runs that it had started.
+    The run's idempotency key on the server is made of sweep, point and attempt: a sweep that is itself started again
+    finds the runs that it had started.
     """
     point = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
     attempt = lost = 0
@@ -70,7 +70,7 @@ def on_a_worker(parameters: dict[str, Any]) -> State[Any]:
         sent: FlowRun = run_deployment(POINT, parameters=parameters, timeout=0, idempotency_key=once)  # type: ignore[assignment]
         ended = wait_for_run(sent.id, sent.name, DRIVER_POOL, get_run_logger().info)
         assert ended.state is not None
-        lost += ended.state.name != STOPPED  # by a person, who starts it again
+        lost += ended.state.name != STOPPED  # a stop by `cspipe down` is not counted
         if not ended.state.is_crashed() or lost == ATTEMPTS:
             return ended.state
 
@@ -84,10 +84,10 @@ def sweep(
 ) -> State[Any]:
     """Run the pipeline at every point of `grid`, at most three at a time; a point that fails does not stop the others.
 
-    Each point ends as a DVC experiment. Raises StageFailed at the end if any failed.
+    Each point ends as a DVC experiment. Raises StageFailed at the end if any point failed.
     """
     chosen, futures = points(grid), []
-    commit = run_commit(home(), revision, pushed=False)  # once: the points are of the same code
+    commit = run_commit(home(), revision, pushed=False)  # once, so that all points have the same code
     for point in chosen:
         named = point_task.with_options(task_run_name=point_name(point))
         parameters = {"preset": preset, "revision": commit, "overrides": {**(overrides or {}), **point}}

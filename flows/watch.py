@@ -1,7 +1,7 @@
-"""What `--watch` shows of this project's runs: stages as they come, how far the running ones are, scores or the reason.
+"""What `--watch` prints of this project's runs: stages, their progress, and at the end the scores or the reason.
 
-Prefect's own watching prints every event, heartbeats among them, and ends without a reason. It offers no hook, so
-`install` puts a function in the place of its `watch_flow_run`; runs of other projects are still watched by that.
+Prefect's own function prints every event, including heartbeats, and gives no reason at the end. It offers no hook, so
+`install` replaces its `watch_flow_run`; runs of other projects are still watched by the original.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from cspipe.runtime.wording import printable
 from flows.artifact_keys import key
 
 TAG = "cspipe"
-"""Of this project's deployments (prefect.yaml), and so of their runs."""
+"""Tag of this project's deployments (prefect.yaml), and so of their runs."""
 EVERY, PROGRESS_EVERY = 3.0, 30.0
-"""Seconds between two looks, and between two lines about how far a stage is."""
+"""Seconds between two polls of the server, and between two lines about the progress of a stage."""
 WARNING, ENDED = 30, "Finished in state "
-"""Level from which lines of the log are shown, and how Prefect begins those about an end, which is shown anyway."""
+"""Level from which log lines are shown; start of Prefect's lines about an end, left out as the end is shown anyway."""
 PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
+"""Prefect's words before the reason in the message of a failed state, once per nested run."""
 RUNNING, WAITING = "running", "waiting for a worker of pool {} (`cspipe status` shows them)"
 
 
 def install() -> None:
-    """Have Prefect's command line watch this project's runs with `watch`, and all others as before."""
-    from prefect.cli import flow_runs_watching  # with all of Prefect's commands
+    """Make Prefect's command line watch this project's runs with `watch`, and all others as before."""
+    from prefect.cli import flow_runs_watching  # imported here, as it imports all of Prefect's commands
 
     prefects = flow_runs_watching.watch_flow_run
 
     async def watch_flow_run(flow_run_id: UUID, console: Console, timeout: int | None = None) -> FlowRun:
-        """The flow run once it has ended. Raises FlowRunWaitTimeout after `timeout` seconds."""
+        """Watch a flow run and return it once it has ended. Raises FlowRunWaitTimeout after `timeout` seconds."""
         async with get_client() as client:
             if TAG in (await client.read_flow_run(flow_run_id)).tags:
                 return await watch(client, flow_run_id, console, timeout)
@@ -55,7 +56,7 @@ def install() -> None:
 
 
 async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int | None) -> FlowRun:
-    """Show a run until it has ended; Ctrl-C ends the watching alone, with status 130.
+    """Show a run until it has ended. Ctrl-C ends only the watching, with exit status 130.
 
     Raises FlowRunWaitTimeout after `timeout` seconds, FlowRunWatchError if the run was deleted.
     """
@@ -75,18 +76,19 @@ async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int
 
 @dataclass
 class Watch:
-    """Prints what changes about a run from one look at the server to the next."""
+    """Prints what has changed about a run at each poll of the server."""
 
     client: PrefectClient
     id: UUID
     console: Console
     _start: float = field(default_factory=time.monotonic)
     _printed: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """The last phase of each stage, and when something was last printed of it."""
+    """By stage, its last phase and the time (of time.monotonic) of the last line about it."""
     _logs: set[UUID] = field(default_factory=set)
+    """Ids of the log lines read so far."""
 
     async def until_it_ends(self) -> FlowRun:
-        """Look every 3 s, and once more after the end, as logs come late; the server may be away for a while."""
+        """Poll every 3 s, and once more after the end, as logs come late; an unreachable server is waited for."""
         away = ended = False
         while True:
             try:
@@ -102,7 +104,7 @@ class Watch:
             await anyio.sleep(EVERY)
 
     async def _look(self) -> FlowRun:
-        """Print what is new; returns the run, which is read before everything else."""
+        """Print what is new, and return the run, which is read before its stages and logs."""
         run = await self.client.read_flow_run(self.id)
         if run.start_time is None:
             self._print_stage("", WAITING.format(run.work_pool_name))
@@ -124,7 +126,7 @@ class Watch:
         return run
 
     def _print_stage(self, name: str, now: str, bar: Artifact | None = None) -> None:
-        """A stage's change of phase, and now and then how far it is."""
+        """Print a stage's change of phase, or its progress every 30 s while it runs."""
         before, since = self._printed.get(name, ("", 0.0))
         text = now if now != before else ""
         if now == before == RUNNING and bar is not None and time.monotonic() - since >= PROGRESS_EVERY:
@@ -134,23 +136,23 @@ class Watch:
             self._print(f"{name:<18} {text}" if name else text)
 
     def _print(self, text: str) -> None:
-        """A line, after the minutes and seconds of watching."""
+        """Print a line, preceded by the minutes and seconds since the watching began."""
         minutes, seconds = divmod(round(time.monotonic() - self._start), 60)
         line = printable(f"{minutes:3}:{seconds:02}  {text}")
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 async def artifacts(client: PrefectClient, kind: str, runs: Sequence[UUID]) -> list[Artifact]:
-    """The artifacts of one type that flow runs made, the newest first."""
+    """Return the artifacts of type `kind` that flow runs made, the newest first."""
     wanted = ArtifactFilter.model_validate({"type": {"any_": [kind]}, "flow_run_id": {"any_": list(runs)}})
     found: list[Artifact] = await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.UPDATED_DESC)
     return found
 
 
 def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
-    """What a stage does or how it ended; `children` are the flow runs that do the work of stages elsewhere.
+    """Return what a stage does or how it ended; `children`: the flow runs of stages that run on workers.
 
-    Empty for a stage that waits for those upstream.
+    Empty for a stage that waits for upstream stages.
     """
     state = task.state
     if state is None:  # it has just been made
@@ -169,13 +171,13 @@ def phase(task: TaskRun, children: Sequence[FlowRun]) -> str:
 
 
 def one_line(message: str | None) -> str:
-    """The first line of a message, without Prefect's words before the reason, once for each run on its way."""
+    """Return the first line of a message, without Prefect's words before the reason (see PREFECTS)."""
     first = printable(next(iter((message or "").strip().splitlines()), "no message"))
     return PREFECTS.sub("", first) or first
 
 
 async def print_end(client: PrefectClient, run: FlowRun, console: Console) -> None:
-    """Tables, then how to get the experiment, or the reason in one line. Reads everything before it prints."""
+    """Print a run's tables, then how to get its experiment, or the reason of its end. Reads all before it prints."""
     assert run.state is not None
     tables = await artifacts(client, "table", [run.id])
     flow = await client.read_flow(run.flow_id)
@@ -194,7 +196,7 @@ async def print_end(client: PrefectClient, run: FlowRun, console: Console) -> No
 
 
 def table(artifact: Artifact) -> Table:
-    """A table artifact as a table of a terminal."""
+    """Convert a table artifact to a table for the terminal."""
     rows: list[dict[str, object]] = json.loads(str(artifact.data))
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(dict.fromkeys(column for row in rows for column in row)):

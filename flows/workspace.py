@@ -1,6 +1,6 @@
 """Workspaces: each run works in a git worktree of its own at an exact revision, with the clone's DVC cache.
 
-A person may go on editing the clone while a run takes days; nothing of it reaches the run.
+The clone can be edited during a run of days; the edits do not reach the run.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from flows.failures import AWAY_SECONDS, pause
 
 RUNS = Path(".cspipe/runs")
 NAME = re.compile(r"[a-zA-Z0-9][\w.@-]*", re.ASCII)
-"""Of a run or its stage: it becomes a folder, keys in the bucket, an experiment."""
+"""Form of the name of a run or its stage: it becomes part of a folder, of keys in the bucket, of an experiment."""
 SECONDS_BETWEEN_CHECKS = 10.0
 SHARED_FOLDERS = (".cspipe/states", ".cspipe/features", ".cspipe/lineage", ".cspipe/wandb")
-"""They outlive a workspace: they are the clone's."""
+"""Folders of the clone that its workspaces link to, so that their files outlive a workspace."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A checkout of `revision` in which stages run."""
+    """A git worktree of `revision`, in which stages run."""
 
     root: Path
     revision: str
     """Full commit id."""
     bucket: Bucket | None
-    """What the machines share; None: this machine works alone."""
+    """Bucket that the machines share; None if this machine works alone."""
 
 
 def home() -> Path:
-    """The clone that flows work from: $CSPIPE_HOME, else the current folder. Raises UserError outside a clone."""
+    """Return the clone that flows work from: $CSPIPE_HOME, else the current folder. Raises UserError if it is none."""
     start = Path(os.environ.get("CSPIPE_HOME", "."))
     try:
         return Path(git(start, "rev-parse", "--show-toplevel"))
@@ -55,9 +55,9 @@ def home() -> Path:
 def shared_bucket(
     tell: Callable[[str], None], patience: float = AWAY_SECONDS, unwanted: Callable[[], bool] = lambda: False
 ) -> Bucket | None:
-    """The bucket of $CSPIPE_S3, checked, or None. Raises UserError if it cannot be used.
+    """Return the bucket of $CSPIPE_S3 after a check, None if that is not set. Raises UserError if it cannot be used.
 
-    One that does not answer is waited for, `patience` seconds at most, or until StageFailed as it is `unwanted`.
+    A bucket that does not answer is waited for, `patience` seconds at most. StageFailed if `unwanted` is true by then.
     """
     url = os.environ.get("CSPIPE_S3")
     if not url:
@@ -79,17 +79,17 @@ def shared_bucket(
 
 @contextmanager
 def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -> Iterator[Workspace]:
-    """A worktree of the commit under the clone's .cspipe/runs, removed afterwards; the DVC cache is the clone's.
+    """Open a worktree of the commit under the clone's .cspipe/runs, with the clone's DVC cache; remove it afterwards.
 
-    Training states live in the clone too, so that a later run of the same stage finds them. The folder ends in this
-    process's id: an earlier attempt that still ends removes its own; what a killed one left is removed here. Raises
-    UserError for a name that is none of a folder.
+    Training states are kept in the clone, so that a later run of the same stage finds them. The folder's name ends in
+    this process's id: an earlier attempt that is still ending removes its own; folders of killed ones are removed here.
+    Raises UserError if `name` does not have the form NAME.
     """
     if not NAME.fullmatch(name):
         raise UserError(f"run {name!r}: a name has letters, digits and . _ @ - alone; correct what it is made of")
     root = clone / RUNS / f"{name}.{os.getpid()}"
     for left in (clone / RUNS).glob("*.*"):
-        process = re.fullmatch(r"\.([0-9]{1,9})", left.suffix)  # what somebody else put there is left alone
+        process = re.fullmatch(r"\.([0-9]{1,9})", left.suffix)  # other folders there are left alone
         if left == root or (process and not psutil.pid_exists(int(process[1]))):
             _remove(clone, left)
     git(clone, "worktree", "prune")
@@ -102,7 +102,7 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
 
 
 def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
-    """Share the clone's cache, states and downloaded weights; the bucket is DVC's remote, without credentials."""
+    """Share the clone's cache, states and weights with `root`; make the bucket DVC's remote, without credentials."""
     from dvc.config import Config
 
     link_folders(clone, root, *SHARED_FOLDERS)
@@ -111,7 +111,7 @@ def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
         local["core"]["autostage"] = False
         if bucket is not None:
             local["core"]["remote"] = DVC_REMOTE
-            # not verified, what was altered there would be used as it is
+            # without `verify`, DVC would use objects that were altered there
             local["remote"][DVC_REMOTE] = {"url": f"{bucket.url}/dvc", "verify": True}
 
 

@@ -1,4 +1,4 @@
-"""Pin the whole environment and base images: `python infra/pins.py` takes the newest that the versions named allow.
+"""Pin the whole environment and base images: `python infra/pins.py` takes the newest that the named versions allow.
 
 uv.lock would pin as well, but records the address of the package index it was made with. The pins at the end of
 pyproject.toml are names, versions and markers alone, so `uv run` installs the same versions from whatever index a
@@ -18,28 +18,28 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "pyproject.toml"
 PINS = "constraint-dependencies = ["
-"""The line of pyproject.toml where the pins begin; they go on to its end."""
+"""Line of pyproject.toml where the pins begin; they run to the end of the file."""
 HASHES = ROOT / "infra" / "hashes.txt"
 EXPORT = "uv export --locked --all-groups --no-emit-project --no-header --no-annotate"
-"""Prints what uv.lock holds as requirements, each with lines of hashes after it, and no address."""
+"""Command that prints uv.lock as requirements, each followed by lines of hashes, without addresses."""
 IMAGE = re.compile(r"^(\s*(?:FROM|image:) )([\w./-]+:[\w.-]+)(@\S+)?", re.MULTILINE)
-"""What stands before an image of somebody else, the image and its digest; ours have no version there."""
+"""Groups: the text before a third-party image, the image, its digest. Own images have no version in these files."""
 IMAGE_FILES = ("worker.Dockerfile", "compose.yaml", "kubernetes/*.yaml")
 
 
 def without_hashes(export: str) -> list[str]:
-    """The requirements of what EXPORT prints."""
+    """Return the requirements in the output of EXPORT, without hashes."""
     return [line.removesuffix(" \\") for line in export.splitlines() if not line.startswith(" ")]
 
 
 def with_digests(text: str) -> str:
-    """A Dockerfile or manifest with the digests that its base images have now."""
+    """Return a Dockerfile or manifest with the current digests of its base images."""
     return IMAGE.sub(lambda found: f"{found[1]}{found[2]}{digest(found[2]) or found[3] or ''}", text)
 
 
 @cache
 def digest(image: str) -> str:
-    """Such as "@sha256:..."; "" if Docker cannot tell."""
+    """Return the digest of an image now, such as "@sha256:..."; "" if Docker cannot tell."""
     command = ["docker", "buildx", "imagetools", "inspect", image, "--format", "{{.Manifest.Digest}}"]
     if shutil.which("docker"):
         printed = subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -1,7 +1,7 @@
-"""Make a new server usable: `python infra/setup.py process|kubernetes` creates what is missing, and may be run again.
+"""Set up a new server: `python infra/setup.py process|kubernetes` creates what is missing, and may be run again.
 
-The bucket of $CSPIPE_S3, the work pools `cpu` and `gpu` (the latter of the given type) and the deployments of
-prefect.yaml, on the server of $PREFECT_API_URL. Typed in a clone. Ends with 1 and one line if something fails.
+That is the bucket of $CSPIPE_S3 and, on the server of $PREFECT_API_URL, the work pools `cpu` and `gpu` (the latter of
+the given type) and the deployments of prefect.yaml. Run it in a clone. Exits with 1 and one line if something fails.
 """
 
 from __future__ import annotations

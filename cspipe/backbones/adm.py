@@ -12,7 +12,7 @@ from cspipe.runtime.settings import Count
 
 
 class Settings(LevelSettings):
-    """Those of every U-Net, and the size of its heads."""
+    """Settings of ADM's U-Net: those of every U-Net, and the size of the attention heads."""
 
     head_channels: Count = Field(description="channels per attention head")
 
@@ -27,5 +27,5 @@ class Settings(LevelSettings):
         return self
 
     def build(self, in_channels: int, out_channels: int, size: int) -> UNet:
-        """57.1 M parameters for CIFAR-10 with the keys of the preset."""
+        """Build the U-Net: 57.1 M parameters for CIFAR-10 with the settings of the preset."""
         return UNet(**self.arguments(in_channels, out_channels, size))

@@ -16,27 +16,27 @@ from cspipe.nets.time_added import EPS, TimeAddedBlock, TimeAddedStage
 
 
 class Halve(nn.Module):
-    """A convolution at every second pixel; the border of zeros is on the right and below alone, as in the source."""
+    """Downsampling by a convolution of stride 2; zeros are padded on the right and below alone, as in the source."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = xavier(nn.Conv2d(width, width, 3, stride=2))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, width, H, W) to (N, width, H / 2, W / 2); time is not used."""
+        """Map x (N, width, H, W) to (N, width, H / 2, W / 2); the time embedding is not used."""
         out: Tensor = self.conv(pad(x, (0, 1, 0, 1)))
         return out
 
 
 class Double(nn.Module):
-    """Every pixel four times, then a convolution."""
+    """Upsampling by nearest neighbours to twice the resolution, then a convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = xavier(nn.Conv2d(width, width, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, width, H, W) to (N, width, 2 H, 2 W); time is not used."""
+        """Map x (N, width, H, W) to (N, width, 2 H, 2 W); the time embedding is not used."""
         out: Tensor = self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
@@ -44,7 +44,7 @@ class Double(nn.Module):
 class DDPM(Levels):
     """DDPM's U-Net; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
 
-    Its stages stand as in ADM's U-Net. Attention has one head; it is always there in the middle.
+    Its stages are arranged as in ADM's U-Net. Attention has one head; the middle always has attention.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DDPM(Levels):
         widths = [channels * multiplier for multiplier in multipliers]
         heads = [width if size >> level in attention else None for level, width in enumerate(widths)]
         stage = partial(_stage, embedding=4 * channels, dropout=dropout)
-        # 10000^(-i / (half - 1)): the source's last frequency is 1/10000, Vaswani's falls a little short of it.
+        # 10000^(-i / (half - 1)): the source's last frequency is 1/10000, that of Vaswani et al. is a little above it.
         self.time = TimeEmbedding(torch.logspace(0, -4, channels // 2), 4 * channels)
         xavier_linears(self.time)
         self.stem = xavier(nn.Conv2d(in_channels, channels, 3, padding=1))
@@ -92,8 +92,11 @@ def _stage(
 
 
 class Settings(LevelSettings):
-    """The source's for CIFAR-10: channels 128, blocks 2, multipliers [1, 2, 2, 2], attention [16], dropout 0.1."""
+    """Settings of DDPM's U-Net.
+
+    The source's for CIFAR-10 are channels 128, blocks 2, multipliers [1, 2, 2, 2], attention [16], dropout 0.1.
+    """
 
     def build(self, in_channels: int, out_channels: int, size: int) -> DDPM:
-        """35.7 M parameters for CIFAR-10."""
+        """Build the U-Net: 35.7 M parameters for CIFAR-10 with the source's settings."""
         return DDPM(**self.arguments(in_channels, out_channels, size))

@@ -14,13 +14,13 @@ from cspipe.nets.blocks import TimeEmbedding, frequencies, grid_waves, modulate,
 from cspipe.runtime.settings import Count, Number
 
 TIME_WAVES = 256
-"""Numbers that t becomes before its layers, in nets of every width."""
+"""Width of the sinusoidal embedding of t, before its MLP; the same for nets of every width."""
 EPS = 1e-6
-"""Of the norms."""
+"""Epsilon of the layer norms."""
 
 
 class GatedBlock(nn.Module):
-    """Attention, then an MLP; time scales and shifts the norm before each, and gates what each adds, at first by 0."""
+    """Attention, then an MLP; time scales and shifts the norm before each and gates its output; gates start at 0."""
 
     def __init__(self, width: int, head_channels: int, dropout: float) -> None:
         """width: channels of a token and of the embedding; dropout: probability, in the MLP (the source has none)."""
@@ -33,7 +33,7 @@ class GatedBlock(nn.Module):
         )
 
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
-        """tokens (N, L, width), embedding (N, width) already through SiLU: the shape of the tokens."""
+        """Map tokens (N, L, width), embedding (N, width) after SiLU to tokens of the same shape."""
         attending, mixing = self.modulation(embedding)[:, None].chunk(2, dim=2)
         for norm, branch, parameters in zip(self.norms, (self.attention, self.mlp), (attending, mixing), strict=True):
             width = tokens.shape[2]
@@ -43,7 +43,7 @@ class GatedBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """Blocks on patches of the image, with fixed positions; the last layer starts at 0, so the output does."""
+    """Transformer on patches of the image with fixed position embeddings; the last layer and the output start at 0."""
 
     positions: Tensor
 
@@ -59,7 +59,7 @@ class DiT(nn.Module):
         patch: int,
         dropout: float,
     ) -> None:
-        """size: pixels, a multiple of patch; channels: of a token, a multiple of 4 and of head_channels."""
+        """size: pixels, a multiple of patch; channels: width of a token, a multiple of 4 and of head_channels."""
         super().__init__()
         self.patch = patch
         self.time = TimeEmbedding(frequencies(TIME_WAVES), channels)
@@ -72,10 +72,10 @@ class DiT(nn.Module):
         self._start()
 
     def _start(self) -> None:
-        """Weights as in the source: uniform by fan in and fan out, but for those of time, and for what starts at 0."""
+        """Initialise weights as in the source: Xavier uniform; normal for the time MLP; 0 for modulations and head."""
         xavier_linears(self)
         nn.init.xavier_uniform_(self.patches.weight.view(len(self.patches.weight), -1))
-        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]  # a convolution has one unless told otherwise
+        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]  # a convolution has a bias by default
         for layer in self.time.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)
@@ -84,7 +84,7 @@ class DiT(nn.Module):
                 zeroed(layer)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (N, in_channels, size, size), t (N,) in 0..1000: (N, out_channels, size, size) in x's type."""
+        """Map x (N, in_channels, size, size), t (N,) in 0..1000 to (N, out_channels, size, size) in x's type."""
         embedding = silu(self.time(t))
         patches = self.patches(x)
         tokens = patches.flatten(2).transpose(1, 2) + self.positions
@@ -96,7 +96,7 @@ class DiT(nn.Module):
 
 
 class Settings(BackboneSettings):
-    """The source's DiT-S/2: channels 384, depth 12, head_channels 64, patch 2, dropout 0."""
+    """Settings of DiT; the source's DiT-S/2 has channels 384, depth 12, head_channels 64, patch 2, dropout 0."""
 
     channels: Count = Field(description="width: channels of a token")
     depth: Count = Field(description="blocks of attention and MLP")
@@ -113,10 +113,10 @@ class Settings(BackboneSettings):
         return self
 
     def check_size(self, size: int) -> None:
-        """Patches must fill the image. Raises ValueError."""
+        """Check that whole patches fill the image. Raises ValueError."""
         if size % self.patch:
             raise ValueError(f"data.size {size} must be a multiple of model.patch {self.patch}")
 
     def build(self, in_channels: int, out_channels: int, size: int) -> DiT:
-        """(size / patch)^2 tokens: attention takes the fourth power of the size."""
+        """Build DiT with (size / patch)^2 tokens: the cost of attention grows with the fourth power of the size."""
         return DiT(**self.arguments(in_channels, out_channels, size))

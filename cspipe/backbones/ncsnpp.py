@@ -1,7 +1,7 @@
 """NCSN++ (Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", 2021).
 
-It is the form that Karras et al. (2022) trained anew: a residual pyramid of the input on the way down, attention after
-the last stage alone of a level on the way up.
+This is the form that Karras et al. (2022) retrained: a residual pyramid of the input in the encoder, and in the decoder
+attention after the last stage alone of a level.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cspipe.nets.levels import Levels, decoder, encoder
 from cspipe.nets.time_added import EPS, TimeAddedBlock, TimeAddedStage
 
 SCALE = math.sqrt(0.5)
-"""Of every sum of two paths, which keeps its variance."""
+"""Factor on every sum of two paths, which keeps its variance."""
 FOURIER = 16.0
-"""Standard deviation of the Fourier frequencies, in turns per unit."""
+"""Standard deviation of the Fourier frequencies, in turns per unit of t / 1000."""
 
 
 def fourier(count: int) -> Tensor:
-    """Angular frequencies (count,) of t in 0..1000: the absolute values of a normal distribution, by its quantiles.
+    """Return angular frequencies (count,) of t in 0..1000: quantiles of the absolute value of a normal variable.
 
     The source draws them once and stores them with the net; quantiles have the same distribution and need no storing.
-    Its unit is log sigma, which spans 8.5; ours is t / 1000, which spans 1, as the net sees t whatever the schedule.
+    The source's unit is log sigma, which spans 8.5; here it is t / 1000, which spans 1: the net gets t in any schedule.
     """
     shares = (torch.arange(count) + 0.5) / count
     quantiles: Tensor = torch.special.ndtri(0.5 + shares / 2)
@@ -40,7 +40,7 @@ def fourier(count: int) -> Tensor:
 class Smooth(nn.Module):
     """Filter every channel by [1, 3, 3, 1] along rows and columns, and halve or double the resolution, or do neither.
 
-    "same" leaves a pixel more than it takes, for the convolution without border that follows it in the pyramid.
+    "same" makes H and W one pixel larger, for the convolution without padding that follows it in the pyramid.
     """
 
     kernel: Tensor
@@ -52,7 +52,7 @@ class Smooth(nn.Module):
         self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) to (N, C, H', W'), H' = H + 1, H/2 or 2H."""
+        """Map x (N, C, H, W) to (N, C, H', W'), H' = H + 1, H/2 or 2H."""
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, 1, 4, 4)
         if self.resample == "up":
@@ -65,7 +65,7 @@ class Smooth(nn.Module):
 class NCSNpp(Levels):
     """NCSN++; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
 
-    Its stages stand as in ADM's U-Net, with one head of attention, always there in the middle.
+    Its stages are arranged as in ADM's U-Net. Attention has one head; the middle always has attention.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class NCSNpp(Levels):
         self.head = nn.Sequential(group_norm(widths[0], EPS), nn.SiLU(), last)
 
     def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """The way down, where every halving is joined by the halved input, or by the sum that stood there before."""
+        """Run the encoder; the pyramid adds the halved input to the first halving, then each halved sum to the next."""
         skips = [self.stem(x)]
         joined = x
         for place, stage in enumerate(self.encoder, start=1):
@@ -109,7 +109,7 @@ class NCSNpp(Levels):
 
 
 def _pyramid(widths: list[int]) -> nn.ModuleList:
-    """For every halving: from the width of the sum before it to that of the stage that halves."""
+    """Build a smoothing convolution per halving, from the width of the sum before to that of the halving stage."""
     steps = nn.ModuleList()
     for in_channels, out_channels in pairwise(widths):
         steps.append(nn.Sequential(Smooth("same"), xavier(nn.Conv2d(in_channels, out_channels, 3, stride=2))))
@@ -131,8 +131,11 @@ def _stage(
 
 
 class Settings(LevelSettings):
-    """Karras et al.'s for CIFAR-10: channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13."""
+    """Settings of NCSN++.
+
+    Those of Karras et al. for CIFAR-10 are channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13.
+    """
 
     def build(self, in_channels: int, out_channels: int, size: int) -> NCSNpp:
-        """56.4 M parameters for CIFAR-10."""
+        """Build the U-Net: 56.4 M parameters for CIFAR-10 with the source's settings."""
         return NCSNpp(**self.arguments(in_channels, out_channels, size))

@@ -1,7 +1,7 @@
 """SongUNet of EDM (Karras et al. 2022): DDPM++ and NCSN++ (Song et al. 2021) as EDM's files hold them.
 
-What sets it apart from the other nets here: it is told the noise level of t, and the Fourier frequencies of NCSN++,
-which its source draws at random, are stored with its weights.
+Unlike the other nets here, it takes the noise level of t as its input, and the Fourier frequencies of NCSN++, which
+the source draws at random, are stored with its weights.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from cspipe.nets.levels import Levels, decoder, encoder
 from cspipe.nets.time_added import EPS, TimeAddedBlock, TimeAddedStage
 
 SCALE = math.sqrt(0.5)
-"""Of every sum of two paths, which keeps its variance."""
+"""Factor on every sum of two paths, which keeps its variance."""
 TAPS = {"ddpmpp": (1.0, 1.0), "ncsnpp": (1.0, 3.0, 3.0, 1.0)}
-"""Of the filters that resample, but for a factor."""
+"""Taps of the resampling filters by architecture, up to a constant factor."""
 FOURIER = 16.0
 """Standard deviation of the Fourier frequencies, in turns per unit of the noise label."""
 BETA_MIN, BETA_D, LAST = 0.1, 19.9, 999
-"""VP's process (Song et al. 2021), and its last timestep."""
+"""beta_min and beta_d of the VP process (Song et al. 2021), and its last timestep."""
 
 
 def noise_labels(precond: str, levels: int) -> Tensor:
-    """c_noise (levels,) of EDM's noise levels, the least first (Karras et al. 2022, table 1)."""
+    """Return c_noise (levels,) of EDM's noise levels, the lowest first (Karras et al. 2022, table 1)."""
     log_sigma = -karras_schedule(levels).half_log_snr(torch.arange(1, levels + 1))
     if precond == "edm":
         return (log_sigma / 4).float()
@@ -43,12 +43,12 @@ def noise_labels(precond: str, levels: int) -> Tensor:
 
 
 class NoiseEmbedding(TimeEmbedding):
-    """Native step t (N,), in 0..1000 whatever their number, to an embedding (N, width) of its noise label."""
+    """Embedding (N, width) of the noise label of native step t (N,), in 0..1000 whatever the number of steps."""
 
     labels: Tensor
 
     def __init__(self, angular: Tensor, width: int, labels: Tensor, drawn: bool) -> None:
-        """angular: frequencies (half,); labels: of native steps 1..T; drawn: at random, so that they are stored."""
+        """angular: frequencies (half,); labels: noise labels of steps 1..T; drawn: random frequencies, to be stored."""
         super().__init__(angular, width)
         self.register_buffer("labels", labels, persistent=False)
         if drawn:
@@ -56,7 +56,7 @@ class NoiseEmbedding(TimeEmbedding):
             self.frequencies = nn.Parameter(angular, requires_grad=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        """t (N,) to (N, width)."""
+        """Map t (N,) to the embedding (N, width)."""
         step = (t * (len(self.labels) / 1000)).round().long().clamp(1, len(self.labels))
         return super().forward(self.labels[step - 1])
 
@@ -67,14 +67,14 @@ class Filter(nn.Module):
     kernel: Tensor
 
     def __init__(self, taps: Sequence[float], resample: Resample, padding: int | None = None) -> None:
-        """padding: zeros around the image; None: as many as keep it in its place."""
+        """padding: zeros on each side of the image; None: as many as keep the image in place."""
         super().__init__()
         self.resample, self.padding = resample, (len(taps) - 1) // 2 if padding is None else padding
         row = torch.tensor(taps) / sum(taps) * (2 if resample == "up" else 1)
         self.register_buffer("kernel", torch.outer(row, row)[None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, C, H, W) to (N, C, H', W'), H' = H/2 or 2H."""
+        """Map x (N, C, H, W) to (N, C, H', W'), H' = H/2 or 2H."""
         channels = x.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)
         convolve = conv_transpose2d if self.resample == "up" else conv2d
@@ -84,7 +84,7 @@ class Filter(nn.Module):
 class SongUNet(Levels):
     """SongUNet; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
 
-    One head of attention, always there in the middle, and on the way up after the last stage alone of a level.
+    Attention has one head; the middle always has attention, a decoder level after its last stage alone.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class SongUNet(Levels):
         self.head = nn.Sequential(group_norm(widths[0], EPS), nn.SiLU(), last)
 
     def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """The way down; NCSN++ joins every halving with the halved input, or with the sum that stood there before."""
+        """Run the encoder; NCSN++'s pyramid adds the halved input to the first halving, each halved sum to the next."""
         skips = [self.stem(x)]
         joined = x
         for place, stage in enumerate(self.encoder, start=1):
@@ -134,7 +134,7 @@ class SongUNet(Levels):
 
 
 def _halving(in_channels: int, out_channels: int) -> nn.Sequential:
-    """A step of NCSN++'s pyramid."""
+    """Build a step of NCSN++'s pyramid: a convolution and a filter that halves the resolution."""
     return nn.Sequential(xavier(nn.Conv2d(in_channels, out_channels, 3, padding=2)), Filter(TAPS["ncsnpp"], "down", 0))
 
 
@@ -154,7 +154,10 @@ def _stage(
 
 
 class Settings(LevelSettings):
-    """EDM's for CIFAR-10: channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13."""
+    """Settings of SongUNet.
+
+    EDM's for CIFAR-10 are channels 128, blocks 4, multipliers [2, 2, 2], attention [16], dropout 0.13.
+    """
 
     arch: Literal["ddpmpp", "ncsnpp"] = Field(description="DDPM++, or NCSN++ with its pyramid and wider filters")
     precond: Literal["edm", "vp"] = Field(description="what the net is told of sigma: ln(sigma) / 4, or VP's timestep")
@@ -163,10 +166,10 @@ class Settings(LevelSettings):
     )
 
     def check_steps(self, steps: int) -> None:
-        """With other steps it would be told other noise levels than the state's. Raises ValueError."""
+        """Check that steps is model.levels, else noise labels would be wrong for the states. Raises ValueError."""
         if steps != self.levels:
             raise ValueError(f"model.levels {self.levels} must be diffusion.steps, which is {steps}")
 
     def build(self, in_channels: int, out_channels: int, size: int) -> SongUNet:
-        """55.7 M (DDPM++) or 56.4 M (NCSN++) parameters for CIFAR-10."""
+        """Build the U-Net: 55.7 M (DDPM++) or 56.4 M (NCSN++) parameters for CIFAR-10 with EDM's settings."""
         return SongUNet(**self.arguments(in_channels, out_channels, size))

@@ -1,4 +1,4 @@
-"""`cspipe inpaint` and `cspipe deocclude`: a trained model under a person's own image."""
+"""`cspipe inpaint` and `cspipe deocclude`: apply a trained model to an image of your own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 
-if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that use it: other commands are quicker
+if TYPE_CHECKING:  # functions import modules that need torch or numpy, so that other commands start faster
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
@@ -23,10 +23,10 @@ if TYPE_CHECKING:  # what needs torch or numpy is imported by the functions that
     from cspipe.sampling.settings import Variant
 
 ROUNDS = 10
-"""Of each step, where an unconditional net fills holes and its variant says nothing: as many as RePaint takes.
+"""Rounds of each step where an unconditional net fills holes and its variant has no `repaint`: RePaint's number.
 
-Seen with the demo's net, the masks `half`, 32 images, 50 steps: 13.4 dB in the hole with 1 round, 13.8 with 2, 14.7
-with 5, 14.8 with 10, 14.4 with 20. Time is in proportion.
+Measured with the demo's net, the masks `half`, 32 images, 50 steps: 13.4 dB in the hole with 1 round, 13.8 with 2, 14.7
+with 5, 14.8 with 10, 14.4 with 20. The time is proportional to the rounds.
 """
 
 ImageFile = Annotated[Path, typer.Argument(help="image: PNG, JPEG or WebP, any size")]
@@ -56,7 +56,7 @@ def deocclude(
 
 
 def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | None, seed: int, model: Path) -> None:
-    """Read, check, sample, write; says what begins, as it may take minutes, and what came of it. Raises UserError."""
+    """Check the arguments, sample, write the result; print the start too, as it may take minutes. Raises UserError."""
     from cspipe.cli.own_image import apply, as_pixels, square_around
 
     check_png(out)
@@ -78,13 +78,13 @@ def _apply(task: str, image: Path, mask: Path | None, out: Path, variant: str | 
 
 
 def check_png(out: Path) -> None:
-    """Whether a PNG file can have that name: other formats would change pixels. Raises UserError."""
+    """Check that `out` names a PNG file: other formats would change pixels. Raises UserError if not."""
     if out.suffix.lower() != ".png" or out.is_dir():
         raise UserError(f"{out}: not the name of a PNG file, and no other format is written; try -o {out.stem}.png")
 
 
 def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
-    """Write uint8 (C, H, W) to a PNG file, whole or not at all. Raises UserError."""
+    """Write pixels, uint8 (C, H, W), to a PNG file, whole or not at all. Raises UserError."""
     from cspipe.cli.own_image import as_image
     from cspipe.data.grid import save_png
 
@@ -94,7 +94,7 @@ def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
 
 @contextmanager
 def explained(out: Path) -> Iterator[None]:
-    """A place that cannot be written is told as a UserError."""
+    """Turn an OSError while `out` is written into a UserError."""
     try:
         yield
     except OSError as error:
@@ -102,7 +102,7 @@ def explained(out: Path) -> Iterator[None]:
 
 
 def read_hole(path: Path) -> NDArray[np.bool_]:
-    """The hole that a mask's file shows, bool (H, W). Raises UserError."""
+    """Read the hole from a mask file, bool (H, W): True where the mask is at least WHITE. Raises UserError."""
     from cspipe.cli.own_image import as_pixels
     from cspipe.ingest.user_masks import WHITE
 
@@ -111,7 +111,7 @@ def read_hole(path: Path) -> NDArray[np.bool_]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """A file's image, of mode L or RGB, upright, on white where it is transparent. Raises UserError."""
+    """Read an image file as mode L or RGB, upright, with white behind transparent pixels. Raises UserError."""
     from cspipe.ingest.files import read_file
     from cspipe.ingest.images import BadImage, read
 
@@ -124,9 +124,10 @@ def read_image(path: Path) -> Image.Image:
 
 
 def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sampler]:
-    """The variant of a name, or the first of params.yaml that suits, on the nets in `models`. Raises UserError.
+    """Return the name and the sampler of a variant on the nets in `models`. Raises UserError.
 
-    Any net of the task can do it, and an unconditional one can inpaint.
+    The variant is the one called `name`, or the first of params.yaml that suits the net. The net has to be one of the
+    task; for inpainting, an unconditional net will do too.
     """
     from cspipe.config.params_file import load_params
     from cspipe.exchange.draw import open_variant
@@ -136,7 +137,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
 
     params = load_params()
     main, compensation = models / MAIN.name, models / COMPENSATION.name
-    device = open_device(params.compute.model_copy(update={"compile": False}))  # takes longer than one image
+    device = open_device(params.compute.model_copy(update={"compile": False}))  # compiling takes longer than one image
     denoise, config = finished_denoiser(device, main)
     trained = config["task"]
     if trained != task and (task, trained) != ("inpaint", "generate"):
@@ -156,7 +157,7 @@ def open_sampler(task: str, models: Path, name: str | None) -> tuple[str, Sample
 
 
 def _choose(variants: dict[str, Variant], name: str | None, config: dict[str, Any], main: Path) -> str:
-    """The named variant, else the first that suits the net, one with repaint before others. Raises UserError."""
+    """Return `name`, or the first variant that suits the net, those with repaint first. Raises UserError if none."""
     if name is not None and name not in variants:
         raise UserError(f"--variant {name}: params.yaml has none of that name; it has {', '.join(variants)}")
     from cspipe.runtime.registry import find

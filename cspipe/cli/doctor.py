@@ -1,4 +1,4 @@
-"""`cspipe doctor`: whether this machine and folder have what the pipeline needs, by trying it."""
+"""`cspipe doctor`: check by trials that this machine and folder have what the pipeline needs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from cspipe.runtime.git import succeeds
 from cspipe.runtime.wording import printable
 
 SECONDS = 10
-"""That a server is waited for."""
+"""Timeout of a server's answer, in seconds."""
 PROJECT = "project"
 LITTLE_DISK, NO_DISK = 10.0, 1.0
-"""GB: the environment takes 7, the demo's results less than one."""
+"""Free disk space in GB below which to warn, or to report a problem.
+
+The environment takes 7 GB, the demo's results less than one.
+"""
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="print a list of findings as JSON")] = False) -> None:
@@ -47,20 +50,20 @@ def _findings(name: str, check: Callable[[], Found], fix: str) -> Iterator[dict[
         for each in check():
             yield finding(name, *each)
     except Exception as error:  # whatever a library raises, the other checks go on
-        if isinstance(error, ParamsError) and name != PROJECT:  # which says so
+        if isinstance(error, ParamsError) and name != PROJECT:  # reported by the check PROJECT
             return
         words = str(error).split("; ", 1) if isinstance(error, UserError) else (f"{type(error).__name__}: {error}", fix)
         yield finding(name, "problem", *words)
 
 
 def finding(name: str, state: str, text: str, fix: str = "") -> dict[str, str]:
-    """What a check found: ok, warning or problem. No password of an address is shown."""
+    """Return a finding, of state ok, warning or problem; user names and passwords are removed from addresses in it."""
     text, fix = (re.sub(r"(?<=://)[^/@\s]*@", "", each) for each in (text, fix))
     return {"name": name, "state": state, "text": text, "fix": fix}
 
 
 Found = Iterable[tuple[Any, ...]]
-"""(state, text, fix); no fix if it is well."""
+"""Findings of a check as tuples (state, text, fix); without a fix if the state is ok."""
 
 
 def _python() -> Found:
@@ -170,12 +173,12 @@ def _wandb() -> Found:
     import wandb
 
     os.environ["WANDB_SILENT"] = "true"
-    known = wandb.login(timeout=SECONDS, verify=True)  # it finds the key; one given here it would store in ~/.netrc
+    known = wandb.login(timeout=SECONDS, verify=True)  # wandb finds the key; one passed here it stores in ~/.netrc
     yield ("ok", "the key is valid") if known else ("problem", "no key for Weights & Biases", CHECKS["W&B"][1])
 
 
 def _params() -> Any:
-    """The params.yaml here. Raises UserError."""
+    """Return the parameters of params.yaml in this folder. Raises UserError."""
     from cspipe.config.params_file import load_params
 
     return load_params()
@@ -192,4 +195,4 @@ CHECKS: dict[str, tuple[Callable[[], Found], str]] = {
     "Prefect": (_prefect, "start the server (`cspipe up`), or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING"),
     "W&B": (_wandb, "set WANDB_API_KEY, or tracking.wandb: offline"),
 }
-"""By name: the check, and the fix where a library says only what failed."""
+"""Checks by name, each with the fix to show where the error of a library names none."""

@@ -20,7 +20,7 @@ STEPS_HELP = "number of steps (heun calls the net twice in each), or timesteps s
 
 
 def read_steps(text: object) -> int | list[int]:
-    """A number, or several with commas between them. Raises ValueError."""
+    """Parse a number of steps, or several timesteps with commas between them. Raises ValueError."""
     numbers = [int(part) for part in str(text).split(",")]
     return numbers if len(numbers) > 1 else numbers[0]
 
@@ -104,7 +104,7 @@ def import_model(
 
 
 def tell_settings(values: dict[str, Any], start: Path | None) -> None:
-    """Print what params.yaml needs of a model that is taken as trained, or that training starts from."""
+    """Print the values that params.yaml needs for an imported model; `start`: its folder if training starts from it."""
     from cspipe.runtime.files import sha256_file
     from cspipe.runtime.models import FILE
 
@@ -116,6 +116,6 @@ def tell_settings(values: dict[str, Any], start: Path | None) -> None:
 
 
 def check_new(out: Path) -> None:
-    """Whether nothing is there yet: a folder of somebody's would be replaced. Raises UserError."""
+    """Check that nothing exists at `out` yet: writing would replace it. Raises UserError if something does."""
     if out.exists():
         raise UserError(f"{out} already exists; remove it, or name another place with -o")

@@ -1,6 +1,6 @@
-"""DVC's experiments in a table as narrow as a terminal: what differs, and the scores of each variant.
+"""A table of DVC's experiments as narrow as a terminal: changed parameters, and the scores of each variant.
 
-`dvc exp show` has a column for each of 50 parameters and for each number of each metrics file.
+`dvc exp show` instead has a column for each of 50 parameters and for each number of each metrics file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tree = Mapping[str, Any]
 
 
 def dvc_output(root: Path, *arguments: str) -> str:
-    """What a command of DVC prints, which reports nothing to DVC. Raises UserError with the last line of its error."""
+    """Run a DVC command, without analytics, and return its output. Raises UserError with the last line of an error."""
     command, quiet = [sys.executable, "-m", "dvc", *arguments], os.environ | {"DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(command, cwd=root, env=quiet, capture_output=True, text=True)
     if done.returncode:
@@ -37,20 +37,20 @@ def dvc_output(root: Path, *arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A commit, one of its experiments, or the workspace."""
+    """Parameters and scores of a commit, of one of its experiments, or of the workspace."""
 
     name: str
     state: str
-    """Queued, Running or Failed; empty if it is none of these."""
+    """State that DVC gives (queued, running, success), or Failed if it has an error; empty if DVC gives none."""
     params: Tree
     scores: dict[str, Tree]
-    """By variant: kid, kid_std, frechet and others, for those that were evaluated."""
+    """Scores by variant, for the evaluated variants: kid, kid_std, frechet and others."""
 
 
 def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
-    """The last commits of a clone, each followed by its experiments; the workspace follows the first if it differs.
+    """Read the last commits of a clone, each followed by its experiments.
 
-    Raises UserError with DVC's words if it has none to show.
+    The workspace follows the first commit if it differs from it. Raises UserError with the message of DVC if DVC fails.
     """
     workspace, *rows = json.loads(dvc_output(root, "exp", "show", "--json", "--num", str(commits)))
     groups = [[_experiment(row), *_derived(row)] for row in rows]
@@ -75,23 +75,23 @@ def _experiment(row: Tree, state: str = "") -> Experiment:
 
 
 def scores_in(metrics: Tree) -> Tree:
-    """Those of a metrics file, whatever extractor they are named after."""
+    """Return the scores in a metrics file, which stand below the name of their extractor; empty if there are none."""
     return next((part for part in metrics.values() if isinstance(part, dict) and "kid" in part), {})
 
 
 def change(key: str, old: Any, new: Any) -> str:
-    """What differs, as `dvc exp run -S` takes it: "train.images=96000"."""
+    """Describe a changed parameter, a new value as `dvc exp run -S` takes it: "train.images=96000"."""
     return f"{key} left out" if new is MISSING else f"{key} added" if old is MISSING else f"{key}={json.dumps(new)}"
 
 
 def table(groups: Sequence[Sequence[Experiment]]) -> Table:
-    """A row per experiment and variant; what differs, from the commit above.
+    """Return a table with a row per experiment: what differs from the commit above, and a line of scores per variant.
 
-    Code in cspipe.lock that one alone uses is not named: it is that of a choice in params.yaml.
+    Code in cspipe.lock that only one of the two uses is left out: it belongs to a choice in params.yaml.
     """
     shown = Table(box=SIMPLE_HEAD, show_edge=False)
     shown.add_column("experiment", no_wrap=True)
-    shown.add_column("what differs", overflow="fold")  # the value is at the end
+    shown.add_column("what differs", overflow="fold")  # the value is at the end of a line
     shown.add_column("variant", no_wrap=True)
     for score in ("KID x1000", "Frechet"):
         shown.add_column(score, justify="right", no_wrap=True)

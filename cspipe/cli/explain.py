@@ -17,9 +17,9 @@ from cspipe.config.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import said
 
-SHOWN = 3  # reasons in the line of a stage
+SHOWN = 3  # maximum number of reasons in the line of a stage
 STATES = {"deleted": "is missing", "not in cache": "is missing, here and in the cache (`dvc pull` may bring it)"}
-"""DVC's words for the state of an output."""
+"""States of an output in DVC's words, and in those of a reason."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Explanation:
     stage: str
     runs: bool
     reasons: tuple[str, ...]
-    """What changed or is missing."""
+    """What the stage needs that changed or is missing."""
     upstream: tuple[str, ...]
-    """Stages that it reads from and that would run."""
+    """Stages that would run and whose outputs this stage reads."""
     downstream: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line, with the first reasons."""
+        """Format the explanation as one line, with the first SHOWN reasons."""
         more = [f"and {len(self.reasons) - SHOWN} more"] if self.reasons[SHOWN:] else []
         reasons = ", ".join([*self.reasons[:SHOWN], *more])
         if not self.runs:
@@ -46,7 +46,7 @@ class Explanation:
 
 
 def explain(root: Path) -> list[Explanation]:
-    """What `dvc repro` would do with each stage of `root`, each after those that it reads from.
+    """Explain what `dvc repro` would do with each stage of `root`; a stage comes after those that it reads from.
 
     Raises UserError if DVC cannot tell, for instance while it runs a stage, or if there are no stages.
     """
@@ -74,7 +74,7 @@ def explain(root: Path) -> list[Explanation]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A YAML file as DVC reads it (1e-5 is a number); empty if there is none."""
+    """Read a YAML file as DVC does (1e-5 is a number); empty if there is no such file."""
     return dict(YAML(typ="safe").load(path) or {}) if path.exists() else {}
 
 
@@ -86,7 +86,7 @@ def _entries(entries: list[Any], kind: str) -> Iterator[tuple[str, Any]]:
 def _changes(
     root: Path, entries: list[Any], locked: Mapping[str, Any] | None, made: list[PurePosixPath]
 ) -> Iterator[str]:
-    """What changed of a stage's command, parameters and files; not of files `made` by stages that come first."""
+    """Yield changes of a stage's command, parameters and files; files in `made`, outputs of stages, are left out."""
     if locked is None and entries:
         yield "it has not run yet"
         return
@@ -111,7 +111,7 @@ def _value(tree: Any, key: str) -> Any:
 
 
 def _files_changed(root: Path, folder: str) -> str:
-    """Names of the files of a folder that differ from the commit of dvc.lock; "" if git does not tell."""
+    """Format the names of the files in a folder that changed since dvc.lock's last commit; "" if git cannot tell."""
     commit = said(root, "log", "-1", "--format=%H", "--", "dvc.lock").strip()
     if not commit or not (root / folder).is_dir() or said(root, "status", "--porcelain", "--", "dvc.lock"):
         return ""

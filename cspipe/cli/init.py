@@ -33,7 +33,7 @@ def init(
 
     anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}
     once = {PARAMS: read_preset(preset).text(), **{name: shipped(name).read_text("utf-8") for name in COPIED}}
-    made = (folder / LOCK).exists()  # the first to be written: the same command goes on with what was stopped
+    made = (folder / LOCK).exists()  # written first: the same command resumes one that was interrupted
     for name in () if made else (*anew, *once, ".dvc"):
         if (folder / name).exists():
             raise UserError(f"{folder / name} exists, but no {LOCK} of a project; name another folder")
@@ -52,7 +52,7 @@ def init(
     if made and succeeds(folder, "rev-parse", "HEAD"):
         print(f"{folder}: now uses cspipe {VERSION}; `cspipe explain` lists what runs again")
         return
-    # DVCLive and DVC's experiments need a commit; a machine on which git knows no name gets one too.
+    # DVCLive and DVC's experiments need a commit, so one is made even where git has no name of the user.
     known = succeeds(folder, "var", "GIT_COMMITTER_IDENT")
     author = () if known else ("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost")
     git(folder, *author, "commit", "--quiet", "--message", f"A project of cspipe {VERSION}", "--", *files)
@@ -60,7 +60,7 @@ def init(
 
 
 def pipeline() -> str:
-    """The shipped dvc.yaml, with keys of cspipe.lock in place of the package's files: cspipe.data of cspipe/data."""
+    """Return the shipped dvc.yaml with keys of cspipe.lock in place of package files: cspipe.data for cspipe/data."""
     from ruamel.yaml import YAML
 
     yaml = YAML()

@@ -1,4 +1,4 @@
-"""`cspipe explain`, `lineage` and `experiments`: questions about stages, files and scores, which change nothing."""
+"""`cspipe explain`, `lineage` and `experiments`: reports on stages, files and scores, which change nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def experiments(
     commits: Annotated[int, typer.Option("--num", "-n", min=1, help="last commits whose experiments are shown")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Compare DVC's experiments: what differs, and the scores of each variant."""
+    """Compare DVC's experiments: changed parameters, and the scores of each variant."""
     from rich.console import Console
 
     from cspipe.cli.experiments import read_experiments, table

@@ -1,4 +1,4 @@
-"""Where a file comes from: what it says of itself, who made it, and the files that it was made from."""
+"""Trace where a file comes from: its own metadata, the record of the run that made it, and its parent files."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from cspipe.runtime.storage import Bucket
 from cspipe.runtime.storage_errors import explained
 from cspipe.runtime.wording import printable, readable_seconds
 
-PARENTS = {  # facts that are the sha256 of what a file was made from, and its kind
+PARENTS = {  # facts that are the sha256 of a file's parent, and the kind of that parent
     "model_sha256": "main model", "main_sha256": "main model", "module_sha256": "net C",
     "start_sha256": "main model", "samples_sha256": "samples", "data_sha256": "images",
     "reference_sha256": "reference images",
 }  # fmt: skip
 SHA256 = re.compile("[0-9a-f]{64}")
 MOST = 100
-"""Files of a tree, each counted wherever it stands; records that name each other would have no end."""
-SHOWN = (  # of the facts, in the text; the JSON has all
+"""Maximum number of files in a tree, with repetitions: records that name each other would make it endless."""
+SHOWN = (  # facts in the text; the JSON has all
     "variant", "sampler", "steps", "eta", "correction", "seed", "images", "images_seen", "training", "size",
     "parameters", "train.method", "train.batch", "train.learning_rate", "diffusion.schedule", "diffusion.prediction",
     "compensation", "reference", "extractor", "source", "split", "torch", "samples_device", "device",
@@ -44,27 +44,27 @@ SHOWN = (  # of the facts, in the text; the JSON has all
 
 @dataclass(frozen=True)
 class Origin:
-    """One file of the tree."""
+    """One file of the lineage tree."""
 
     kind: str
     place: str  # where it is, or was when it was made; "" if unknown
     sha256: str
     facts: Facts
-    commits: Mapping[str, str]  # by stage, the newest one here that has its code, else the package; "" if none has
-    record: Mapping[str, Any] | None  # who made these bytes first, as `keep_records` writes it
+    commits: Mapping[str, str]  # newest commit here with the code of each stage, else the package; "" if none has it
+    record: Mapping[str, Any] | None  # of the run that made these bytes first, by `keep_records`
     made_from: tuple[Origin, ...]
 
 
 def trace(target: str, root: Path) -> Origin:
-    """Where a model, samples or metrics come from; `target` is a path or an s3:// address, `root` a clone to look in.
+    """Return the origin of a model, samples or metrics: `target`, a path or s3:// address; `root` is a clone to search.
 
-    Raises UserError if the file is missing or damaged, or says nothing of itself and nobody has a record of it.
+    Raises UserError if the file is missing or damaged, or has no metadata and no record of it is found.
     """
     try:
         with explained("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
             fs, path = url_to_fs(target)
             facts = read_facts(path, fs)
-            with fs.open(path) as file:  # what S3's metadata say may be that of other bytes
+            with fs.open(path) as file:  # the hash in S3's metadata may be of other bytes
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"{target}: cannot be read ({error}); give a model, samples or metrics") from None
@@ -84,7 +84,7 @@ class _Tracer:
     files: int = 0
 
     def origin(self, sha256: str, kind: str, place: str = "", facts: Facts | None = None) -> Origin:
-        """The origin of a file of which the hash is known, and perhaps more. Raises ValueError if it is none."""
+        """Return the origin of the file with this hash. Raises ValueError for no sha256 or for more than MOST files."""
         if not SHA256.fullmatch(sha256):  # it becomes a path
             raise ValueError(f"{sha256!r} is no sha256")
         self.files += 1
@@ -100,7 +100,7 @@ class _Tracer:
         return Origin(kind_of(facts) or kind, place, sha256, facts, self.commits(facts), record, made_from)
 
     def record(self, sha256: str) -> Mapping[str, Any] | None:
-        """This machine's record, or the bucket's, which is asked no more once it failed."""
+        """Return the record of a file on this machine, else in the bucket, which is not asked again after an error."""
         record = find_here(sha256, self.root)
         if record is None and self.bucket is not None:
             try:
@@ -112,7 +112,7 @@ class _Tracer:
 
     @cached_property
     def known(self) -> dict[str, tuple[str, Facts]]:
-        """(place, facts) by hash of the models, samples and images in the clone."""
+        """Models, samples and images in the clone: (place, facts) by the hash of the file."""
         found: dict[str, tuple[str, Facts]] = {}
         index = self.root / "data/prepared/index.json"
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -125,7 +125,7 @@ class _Tracer:
         return found
 
     def scored(self, sha256: str) -> Facts:
-        """What a metrics file of the clone says of these samples; empty if none scores them."""
+        """Return the facts about samples from a metrics file in the clone that scores them; empty if there is none."""
         metrics = (read_facts(str(path)) for path in self.root.glob("metrics/*.json"))
         facts = next((found for found in metrics if found.get("samples_sha256") == sha256), {})
         told = {key: value for key, value in facts.items() if key not in ("samples_sha256", "reference_sha256")}
@@ -134,7 +134,7 @@ class _Tracer:
         return told
 
     def commits(self, facts: Facts) -> dict[str, str]:
-        """The newest commit on any branch with the git object ids of each stage's code."""
+        """Return, by stage, the newest commit on any branch with the object ids of its code, else `_package`."""
         code = facts.get("code", {})
         if not all(isinstance(ids, dict) for ids in code.values()):
             code = {"compensate" if "main_sha256" in facts else "train": code}
@@ -150,14 +150,14 @@ class _Tracer:
         return newest
 
     def _package(self, ids: Mapping[str, str]) -> str:
-        """The package in use here, if it has this code; a project of `cspipe init` has none of its own."""
+        """Return "cspipe VERSION" in a project of `cspipe init`, if the installed package has this code; else ""."""
         known = {str(path.relative_to(ROOT)) for path in ROOT.glob("cspipe/**/*")}
         installed = ids and known.issuperset(ids) and code_ids(*ids) == ids and (self.root / LOCK).exists()
         return f"cspipe {VERSION}" if installed else ""
 
 
 def text(origin: Origin) -> str:
-    """A short tree: some lines per file, what it was made from below it and further in; nothing twice."""
+    """Format a lineage tree: some lines per file, its parents indented below it, repeated files in one line."""
     return "\n".join(map(printable, _lines(origin, set())))
 
 

@@ -1,6 +1,6 @@
-"""The `cspipe` command: params.yaml, questions about stages and files, own images, and the local stack.
+"""The `cspipe` command: its subcommands for params.yaml, stages, files, models, own images and the local stack.
 
-The work itself is run by `dvc repro`, or by the flows. What only some commands need is imported by them.
+The pipeline itself is run by `dvc repro`, or by the flows. Modules that only some commands need are imported in those.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COMMANDS = (
 
 
 def tell_version(asked: bool) -> None:
-    """Print the version and end, if asked for it."""
+    """Print the version and exit, if asked for it."""
     if asked:
         print(f"cspipe {version('cspipe')}")
         raise typer.Exit
@@ -49,7 +49,7 @@ def options(
         bool, typer.Option("--version", callback=tell_version, is_eager=True, help="show the version")
     ] = False,
 ) -> None:
-    """Of every command, before its name. `quiet` sets a variable, which also reaches what a command starts."""
+    """Options of all commands, before their names. `quiet` sets an environment variable, for child processes too."""
     if quiet:
         os.environ["CSPIPE_QUIET"] = "1"
 
@@ -61,9 +61,9 @@ app.add_typer(params.app, name="params")
 
 
 def add_offered(app: typer.Typer) -> None:
-    """Add the commands that others offer as entry points of `cspipe.commands`.
+    """Add the commands that are registered as entry points in the group `cspipe.commands`.
 
-    One whose module is not there is left out: flows is code of the repository, not of the wheel.
+    A command whose package is missing is left out: `flows` is in the repository, but not in the wheel.
     """
     for entry in sorted(entry_points(group="cspipe.commands"), key=lambda entry: entry.name):
         try:
@@ -79,7 +79,7 @@ add_offered(app)
 
 
 def main() -> None:
-    """Entry point: errors that people can put right are one message, not a traceback."""
+    """Run the command line; errors that users can correct become one message and exit status 1, not a traceback."""
     try:
         app()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""`cspipe models` and `cspipe card`: the models of a clone with their scores, and a page on the one in its folder."""
+"""`cspipe models` and `cspipe card`: list the models of a clone with their scores, and write a card of its main net."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="print a list as
 
 
 def list_models() -> Iterator[dict[str, Any]]:
-    """The models of this folder, then each with its versions, the newest first: those of `artifacts:` in dvc.yaml.
+    """Yield the models in this folder (`artifacts:` in dvc.yaml), then registered versions by model, newest first.
 
-    `version` and `commit` are "" for this folder's; `scores` are by variant: kid, kid_std, frechet and others with
-    their `provenance`, or `damaged`, why a file of the commit cannot be read. Outside of git there are no versions.
-    Raises UserError outside of a project, or for such a file of it.
+    `version` and `commit` are "" for models in this folder; `scores` are by variant: kid, kid_std, frechet and others
+    with their `provenance`, or `damaged`: why a metrics file of the commit cannot be read. Outside of git there are no
+    versions. Raises UserError outside of a project, or if a metrics file of this folder cannot be read.
     """
     import gto.api
     from gto.constants import VersionSort
@@ -74,7 +74,10 @@ def list_models() -> Iterator[dict[str, Any]]:
 
 
 def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -> dict[str, Tree]:
-    """Of the variants that a model drew, by the texts of their metrics files; with its folder, of its very weights."""
+    """Return the scores of the variants that a model drew, by variant, from the texts of their metrics files.
+
+    With `folder` they are those of exactly the weights in it, and a damaged file raises UserError.
+    """
     from cspipe.cli.experiments import scores_in
 
     key = "module_sha256" if name == "compensation" else "model_sha256"
@@ -89,7 +92,7 @@ def _scores(name: str, metrics: Mapping[str, str], folder: Path | None = None) -
         except (ValueError, LookupError, TypeError) as error:
             if folder is not None:
                 raise UserError(f"metrics/{variant}.json: damaged ({error!r}); `dvc repro` makes it anew") from None
-            found[variant] = {"damaged": repr(error)}  # in a commit, where nothing can mend it
+            found[variant] = {"damaged": repr(error)}  # in a commit, where it cannot be repaired
             continue
         if drawn_with and (folder is None or drawn_with == made):
             found[variant] = {**scores_in(tree), "provenance": origin}
@@ -126,14 +129,14 @@ def card(
 
 
 def _as_text(tree: Any) -> Any:
-    """A tree whose texts, perhaps a stranger's, are a line each and no HTML."""
+    """Return a tree whose strings, perhaps from untrusted files, are made printable in a line and HTML-escaped."""
     if isinstance(tree, dict):
         return {key: _as_text(value) for key, value in tree.items()}
     return escape(printable(tree), quote=False) if isinstance(tree, str) else tree
 
 
 def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
-    """What hubs read of a card."""
+    """Return the YAML metadata of a card, which model hubs read."""
     data = {"name": index.get("source", "unknown"), "type": index.get("source", "images")}
     task = {"type": {"generate": "unconditional-image-generation"}.get(config["task"], "image-to-image")}
     metrics = [
@@ -148,13 +151,13 @@ def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
 
 
 def drawn(origin: Tree) -> str:
-    """Sampler, steps and correction of a variant."""
+    """Describe a variant by its sampler, steps and correction."""
     correction = (origin.get("correction") or {}).get("name", "no correction")
     return f"{origin.get('sampler')}, {origin.get('steps')} steps, {correction}"
 
 
 def compared(origins: Sequence[Tree]) -> str:
-    """What the scores are: samples, references, extractor, versions; a sentence for each that variants differ in."""
+    """Describe what the scores compare: samples, references, extractor, versions; a sentence for each distinct set."""
     sets = {
         f"{origin.get('samples_images')} samples against {origin.get('reference_images')} images of the split "
         f"{origin.get('reference')} (sha256 {str(origin.get('reference_sha256'))[:12]}), in the features of "
@@ -168,7 +171,7 @@ def compared(origins: Sequence[Tree]) -> str:
 
 
 def energy(record: Tree | None) -> str:
-    """What is known of the energy of a training, its time and its device, by the record of this machine."""
+    """Describe the energy, as far as known, the time and the device of a training, by the record of this machine."""
     if record is None:
         return "not measured, and no record of the training is here; `cspipe plan PRESET` estimates the kWh on a GPU"
     time = f"Training took {readable_seconds(record['seconds'])} on {record['device']}, counted from its last start"
@@ -179,7 +182,7 @@ def energy(record: Tree | None) -> str:
 
 
 def training(config: Tree, index: Tree, record: Tree | None) -> str:
-    """What a model was trained on, and how."""
+    """Describe the training data, training and energy of a model, as Markdown."""
     train = config["train"]
     start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
     return f"""\
@@ -192,14 +195,14 @@ the images: {index.get("licence", "unknown")}; sha256 {config["data_sha256"][:12
 
 
 def origin_of_import(config: Tree) -> str:
-    """What is known of a model that was trained elsewhere."""
+    """Describe the origin of an imported model, of whose training nothing else is known, as Markdown."""
     return f"""\
 - **Origin**: {config["train"]["method"]} from `{config["source"]}`, weights of sha256 {config["source_sha256"][:12]}
 - **Data**, **training**, **energy**: unknown here, as is the licence of the images and of the model: see its source"""
 
 
 def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree | None) -> str:
-    """The card of a main net: what hubs read (YAML), then what people read. The same model gives the same text."""
+    """Return the card of a main net: metadata for hubs (YAML), then Markdown. The same model gives the same text."""
     from cspipe.report.numbers import kid, significant
 
     head = ["| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |", "|---|---|---|---|---|"]

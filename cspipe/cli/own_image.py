@@ -1,4 +1,4 @@
-"""A person's own image, of any size, under a trained net: the square that the net sees, and what of it goes back."""
+"""Apply a trained net to a user's image of any size: choose the square that the net sees, paste its result back."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cspipe.sampling.batches import Sampler
 
 Square = tuple[slice, slice]
-"""Rows and columns of an image, as many of each."""
+"""Rows and columns of a square in an image."""
 
 
 def apply(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None, sampler: Sampler, seed: int) -> NDArray[np.uint8]:
-    """`image` (C, H, W), C 1 or 3, with its `hole` (H, W) filled by a sampler that fills; all else is as it was.
+    """Return `image` (C, H, W), C 1 or 3, with its `hole` (H, W) filled by a sampler; other pixels stay as they are.
 
     The net sees one square (`square_around`) at its own size, and nothing of what lies in the hole. Without a hole the
     sampler is that of a net of task deocclude, and its result replaces the square. Raises UserError.
@@ -42,10 +42,10 @@ def apply(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None, sampler: Sam
 
 
 def square_around(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None) -> Square:
-    """The largest square of `image` (C, H, W), in the middle, or as near to it as contains the `hole` (H, W).
+    """Return the largest square of `image` (C, H, W): centred, or as near to that as contains the `hole` (H, W).
 
-    Nets are trained on squares; a squeezed face would be none that they know. Raises UserError if no square contains
-    the hole, or if the hole is that of an image of another size.
+    Nets are trained on squares; a squeezed face would be unlike their training images. Raises UserError if no square
+    contains the hole, or if the hole is that of an image of another size.
     """
     height, width = image.shape[1:]
     hole = np.zeros((height, width), np.bool_) if hole is None else hole
@@ -60,7 +60,7 @@ def square_around(image: NDArray[np.uint8], hole: NDArray[np.bool_] | None) -> S
 
 
 def _span(places: NDArray[np.intp], length: int, side: int, direction: str) -> slice:
-    """`side` of `length` places in the middle, or as near to it as has all of `places`. Raises UserError."""
+    """Return `side` of `length` positions: centred, or as near to that as contains all `places`. Raises UserError."""
     start = (length - side) // 2
     if len(places):
         first, last = int(places[0]), int(places[-1])
@@ -74,9 +74,9 @@ def _span(places: NDArray[np.intp], length: int, side: int, direction: str) -> s
 
 
 def _means_in_hole(square: NDArray[np.uint8], hole: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
-    """`square` (C, S, S) with the colours around its hole in it, as means over boxes that hold something known.
+    """Return `square` (C, S, S) with its hole filled by colours around it: means over boxes that hold known pixels.
 
-    The reduction to the net's `size` mixes neighbours: so nothing that lies in the hole is mixed into known pixels.
+    The reduction to the net's `size` mixes neighbours; after this, nothing from the hole is mixed into known pixels.
     """
     filling = np.zeros_like(square)
     for boxes in sorted({max(size >> halvings, 1) for halvings in range(size.bit_length())}):  # the smallest box wins
@@ -90,17 +90,17 @@ def _means_in_hole(square: NDArray[np.uint8], hole: NDArray[np.bool_], size: int
 
 
 def _boxes(values: NDArray[np.generic], size: int) -> NDArray[np.float32]:
-    """Means of (S, S) over the pixels of a net of `size`, float32 (size, size); above 0 where any value is."""
+    """Average `values` (S, S) over boxes, to float32 (size, size); above 0 where any value in a box is."""
     whole = Image.fromarray(values.astype(np.float32))
     return np.asarray(whole.resize((size, size), Image.Resampling.BOX))
 
 
 def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
-    """uint8 (C, H, W), C 1 or 3, for Pillow."""
+    """Convert pixels, uint8 (C, H, W), C 1 or 3, to an image of Pillow."""
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
 def as_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """An image of mode L or RGB as uint8 (C, H, W)."""
+    """Convert an image of mode L or RGB to pixels, uint8 (C, H, W)."""
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -30,7 +30,7 @@ def list_presets(as_json: Json = False) -> None:
 def show(
     name: Name, as_json: Annotated[bool, typer.Option("--json", help="values and origins alone, as JSON")] = False
 ) -> None:
-    """Print every value of a preset with the file it is from, and what follows: sizes, work, memory, passes."""
+    """Print every value of a preset with its source file, and what follows from them: sizes, work, memory, passes."""
     preset = read_preset(name)
     if as_json:
         print(json.dumps({"values": preset.tree, "origins": preset.origins}, indent=2))
@@ -44,7 +44,7 @@ def show(
 
 @app.command()
 def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
-    """Make a preset the params.yaml of this folder, complete and with comments."""
+    """Write a preset to params.yaml in this folder, complete and with comments."""
     text = read_preset(name).text()
     presets = (read_preset(each).text().encode() for each in preset_names())
     if PARAMS.exists() and not force and PARAMS.read_bytes() not in presets:

@@ -1,4 +1,4 @@
-"""`cspipe plan`: what a preset will take, from counted work and the speed of a device, before anything runs."""
+"""`cspipe plan`: estimate time, memory and cost of a preset, from counted work and the speed of a device."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from cspipe.config.params import Params
 
 EXTRACTOR_FLOP = {"efficientnet-lite0": 2e8, "inception-v3-compat": 1.15e10}
-"""Of an image, at the extractor's own size."""
+"""FLOP of each extractor for one image, at the extractor's own size."""
 WARM_UP, TIMED = 2, 7
-"""Steps of training that are run to measure a machine."""
+"""Training steps that are run to measure a machine: first untimed, then timed ones."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a device does and takes; None where this is not known."""
+    """Speed, power and price of a device; None where unknown."""
 
     flops: float
     """FLOP/s that nets reach: the published dense bfloat16 peak times a utilisation, or measured."""
     said_of: str
     watts: float | None = None
     per_hour: float | None = None
-    """Dollars: a price that clouds ask, assumed."""
+    """Dollars per hour: an assumed price in a cloud."""
 
 
 ASSUMED = "published peak x 0.3, a utilisation that is assumed until a run on this card was measured; price assumed"
@@ -44,16 +44,16 @@ CARDS = {  # the SXM cards, by NVIDIA's data sheets; h100: 80 GB at 3.35 TB/s, h
 
 @dataclass(frozen=True)
 class Work:
-    """What one stage has to do."""
+    """Computation, memory and storage that one stage needs."""
 
     stage: str
     images: int
     flop: float
-    """Of all images."""
+    """FLOP for all images of the stage."""
     memory: float
-    """Bytes."""
+    """Memory on the device, in bytes."""
     stored: float
-    """Bytes of its outputs, and of its training state while it runs."""
+    """Bytes of the stage's outputs, and of its training state while it runs."""
 
 
 def plan(
@@ -83,7 +83,7 @@ def plan(
 
 
 def on_card(work: Work, card: Card) -> dict[str, float | None]:
-    """Time, energy and cost of a stage on a card."""
+    """Return hours, images/s, kWh and dollars of a stage on a card."""
     hours = work.flop / card.flops / 3600
     rates = {"kwh": card.watts and card.watts / 1000, "dollars": card.per_hour}
     known = {key: None if rate is None else hours * rate for key, rate in rates.items()}
@@ -91,16 +91,16 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
 
 
 def works(params: Params) -> Iterator[Work]:
-    """The stages that nets take part in, but compensate where the number of training images is not known yet."""
+    """Yield the work of the stages that run nets; no compensate if the number of training images is still unknown."""
     from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, sample_flop, training_images
 
     main, module = costs(params)
     train, fit, half = params.train, params.compensation, params.compute.precision == "bfloat16"
-    narrow = 0.5 if half else 1.0  # what autograd keeps in bfloat16
+    narrow = 0.5 if half else 1.0  # of the activations that autograd keeps, in bfloat16
 
     flop: float = train.images * (main.training + path_flop(params, main, module))
     memory = copies_memory(main) + narrow * train.micro_batch * main.activations
-    copies = 2 + COPIES - 1 + 2 * len(train.snapshots)  # in the model and in a state
+    copies = 2 + COPIES - 1 + 2 * len(train.snapshots)  # of the weights, in the model and in the training state
     yield Work("train", train.images, flop, memory, copies * FLOAT32 * main.parameters)
 
     if (count := training_images(params.data)) is not None:
@@ -120,7 +120,7 @@ def works(params: Params) -> Iterator[Work]:
 
 
 def measured(params: Params) -> Card:
-    """This machine, by a few steps of the preset's training without its path, at the median step."""
+    """Measure this machine by a few plain training steps of the preset, without a method's path, at the median step."""
     import numpy as np
     import torch
 

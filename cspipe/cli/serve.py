@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("serve.html")
 LARGEST = 20_000_000
-"""Bytes of a request: two images and some numbers."""
+"""Maximum size of a request, in bytes: two images and some numbers."""
 MOST = 16
-"""Images at a time."""
+"""Maximum number of images of a request."""
 STRANGERS = 32
-"""Connections that have not shown the token, at a time."""
+"""Maximum number of open connections that have not shown the token."""
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -63,16 +63,16 @@ def serve(
 
 @dataclass
 class Studio:
-    """A trained model, and one who samples from it at a time."""
+    """A trained model that answers one sampling request at a time."""
 
     models: Path
     alone: Lock = field(default_factory=Lock)
     shown: tuple[int, int] = (0, 0)
-    """Of the main net that is in memory."""
+    """Inode and modification time (ns) of the weights file of the main net in memory."""
 
     @cached_property
     def net(self) -> Any:
-        """(device, denoise, config). Raises UserError."""
+        """The opened main net as (device, denoise, config). Raises UserError."""
         from cspipe.config.params_file import load_params
         from cspipe.runtime.device import open_device
         from cspipe.stages.nets import finished_denoiser
@@ -82,7 +82,7 @@ class Studio:
         return device, *finished_denoiser(device, self.models / "main")
 
     def _file(self) -> tuple[int, int]:
-        """What tells the file of the main net's weights from another in its place, or none."""
+        """Return inode and modification time (ns) of the weights file of the main net; (0, 0) if it is missing."""
         from cspipe.runtime.models import FILE
 
         with suppress(OSError):
@@ -92,7 +92,7 @@ class Studio:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What the page has to know of the model. Raises UserError if C is damaged."""
+        """Facts about the model that the page needs. Raises UserError if C is damaged."""
         from cspipe.runtime.files import sha256_file
         from cspipe.runtime.models import FILE, read_config
         from cspipe.runtime.registry import find, names_in
@@ -109,9 +109,9 @@ class Studio:
         }  # fmt: skip
 
     def draw(self, asked: dict[str, Any], emit: Emit) -> None:
-        """Sample what the page asks for, and emit the estimate of every call of the net, then the images.
+        """Sample what the page asks for; emit state and estimate at every call of the net, then the images.
 
-        Raises UserError, or ValueError for what the page does not ask.
+        Raises UserError, or ValueError for values that the page does not send.
         """
         seed, images = int(asked["seed"]), int(asked["count"])
         if not (0 <= seed < 2**62 and 1 <= images <= MOST):
@@ -124,7 +124,7 @@ class Studio:
         emit({"images": _png(made)})
 
     def _sampler(self, asked: dict[str, Any]) -> Sampler:
-        """The sampler that the page describes. Raises UserError."""
+        """Return the sampler for the settings that the page sent. Raises UserError."""
         from cspipe.cli.apply import ROUNDS
         from cspipe.exchange.draw import open_variant, variant_of
         from cspipe.stages.nets import usual_terminal
@@ -141,7 +141,7 @@ class Studio:
         return open_variant(variant, denoise, config, device, main, self.models / "compensation")
 
     def _inputs(self, asked: dict[str, Any], sampler: Sampler) -> NDArray[np.uint8] | None:
-        """The condition (1, K, H, W) of the image and its hole; None for noise alone. Raises UserError."""
+        """Return the condition (1, K, H, W) made of the image and its hole; None for noise alone. Raises UserError."""
         from cspipe.data.conditions import masked
         from cspipe.ingest.images import BadImage, Form, decode
 
@@ -159,14 +159,14 @@ class Studio:
 
 
 def _watched(sampler: Sampler, emit: Emit, condition: Tensor | None) -> Corrected:
-    """A sampler's net that emits the state and the estimate of each of its calls, of `calls` (heun makes more)."""
+    """Wrap a sampler's net to emit state and estimate at each call, counted up to `calls` (heun makes more)."""
     from cspipe.data.pixels import quantise
 
     denoise, correction = sampler.net(condition)
     calls, done = (sampler.steps - (sampler.terminal is not None)) * (sampler.rounds or 1), count(1)
 
     def watched(x_t: Tensor, t: Tensor) -> Tensor:
-        """The estimate at (x_t, t)."""
+        """Return the estimate at (x_t, t), and emit it."""
         x0_hat = denoise(x_t, t)
         state, estimate = (_png(quantise(x).cpu().numpy()) for x in (x_t, x0_hat))
         emit({"done": min(next(done), calls), "calls": calls, "t": int(t[0]), "state": state, "estimate": estimate})
@@ -176,7 +176,7 @@ def _watched(sampler: Sampler, emit: Emit, condition: Tensor | None) -> Correcte
 
 
 def _png(images: NDArray[np.uint8]) -> str:
-    """Images (N, C, H, W) side by side, as a PNG in base64."""
+    """Encode images (N, C, H, W), side by side, as a PNG in base64."""
     from cspipe.data.grid import grid
 
     file = io.BytesIO()
@@ -185,7 +185,7 @@ def _png(images: NDArray[np.uint8]) -> str:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one studio to whom has the token."""
+    """HTTP server on 127.0.0.1 that gives clients with the token access to one studio."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -197,41 +197,41 @@ class Server(ThreadingHTTPServer):
         self.strangers: deque[Any] = deque()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection; of too many strangers the oldest is shut out, so that idle ones keep nobody out."""
+        """Serve a connection; above STRANGERS, close the oldest without token, so that idle ones block no others."""
         self.strangers.append(request)
         if len(self.strangers) > STRANGERS:
-            with suppress(OSError, IndexError):  # it ends just now
+            with suppress(OSError, IndexError):  # it has just been closed
                 self.strangers.popleft().shutdown(SHUT_RDWR)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
+        """Close a connection, and remove it from those without token."""
         self.admit(request)
         super().shutdown_request(request)
 
     def admit(self, request: Any) -> None:
-        """It is no stranger's, or no longer."""
+        """Remove a connection from those that have not shown the token."""
         with suppress(ValueError):
             self.strangers.remove(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing where a connection broke: the page has gone, or wants something else."""
+        """Ignore a broken connection: the page was closed, or gave up the request. Report other errors as usual."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / is the page, which holds no secret; GET /model and POST /draw ask for the token in a header.
+    """Handler of requests: GET / is the page, without secrets; GET /model and POST /draw need the token in a header.
 
-    Another site's page cannot send that header without being asked for it first (CORS), which nothing here answers.
+    The page of another site cannot send that header without a CORS preflight request, which nothing here answers.
     """
 
     server: Server
     server_version, sys_version = "cspipe", ""
-    timeout = 30.0  # seconds of silence
+    timeout = 30.0  # seconds without data from the client
 
     def do_GET(self) -> None:
-        """The page, or what it has to know."""
+        """Answer with the page, or with the facts about the model."""
         if self.path == "/" and self._ours():
             nonce = secrets.token_urlsafe(16)
             inside = f"style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'"
@@ -243,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse()
 
     def do_POST(self) -> None:
-        """Lines of JSON while it samples; the last one has the images, or an error."""
+        """Answer with lines of JSON while sampling; the last one has the images, or an error."""
         length = self.headers.get("Content-Length") or ""
         fits = length.isdecimal() and len(length) < 9 and int(length) <= LARGEST
         if self.path != "/draw" or not self._allowed() or not fits:
@@ -259,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps(line).encode() + b"\n")
 
     def _ours(self) -> bool:
-        """Whether the request names this server, not another name that leads here, and comes from no other site."""
+        """Whether Host is this server's address, not another name that resolves to it, and Origin is no other site."""
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
         return f"http://{host}" == self.server.url and origin in (None, self.server.url)
 
@@ -284,4 +284,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *arguments: Any) -> None:
-        """Nothing: a line per request helps nobody."""
+        """Log nothing: a line per request would not help."""

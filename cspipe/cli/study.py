@@ -40,7 +40,7 @@ def study(
         for each, cells, question in () if as_json else rows:
             print(f"{each:20} {cells:4} cells  {question}")
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # workers are stopped then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops the workers too
     from cspipe.study.pages import table, write_pages
     from cspipe.study.run import run_study
     from cspipe.study.verify import verify as compare

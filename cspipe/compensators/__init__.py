@@ -1,4 +1,4 @@
-"""The compensator C(x0_hat, t), close to x0 - x0_hat; `compensation.net` in params.yaml names a file of this folder.
+"""Nets C(x0_hat, t) that estimate x0 - x0_hat, a file each; `compensation.net` in params.yaml is the file's name.
 
 To add one, add a file with `build(in_channels, out_channels, size, width) -> nn.Module`. The net is called as
 C(x0_hat, t), with x0_hat (N, in_channels, size, size) in [-1, 1], the channels of a condition after those of the image,

@@ -1,4 +1,4 @@
-"""A net that works at full resolution throughout."""
+"""Net C of residual blocks at full resolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cspipe.nets.blocks import ResidualBlock, TimeEmbedding, frequencies, group_
 
 
 def build(in_channels: int, out_channels: int, size: int, width: int) -> ResNet:
-    """Any size will do, so `size` is not used."""
+    """Build the ResNet; it takes images of any size, so `size` is not used."""
     return ResNet(in_channels, out_channels, width)
 
 
@@ -25,7 +25,7 @@ class ResNet(nn.Module):
         self.head = nn.Sequential(group_norm(width), nn.SiLU(), last)
 
     def forward(self, x0_hat: Tensor, t: Tensor) -> Tensor:
-        """x0_hat (N, in_channels, H, W), t (N,): (N, out_channels, H, W) in the type of x0_hat."""
+        """Map x0_hat (N, in_channels, H, W), t (N,) to (N, out_channels, H, W) in the type of x0_hat."""
         embedding = silu(self.time(t))
         h = self.stem(x0_hat)
         for block in self.blocks:

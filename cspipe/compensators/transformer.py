@@ -1,4 +1,4 @@
-"""A net of attention over patches."""
+"""Net C of self-attention over patches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cspipe.nets.blocks import TimeEmbedding, frequencies, grid_waves, modulate,
 
 
 def build(in_channels: int, out_channels: int, size: int, width: int) -> Transformer:
-    """`size` fixes the grid of positions."""
+    """Build the transformer; `size` fixes the grid of position embeddings."""
     return Transformer(in_channels, out_channels, size, width)
 
 
 class TokenBlock(nn.Module):
-    """Attention, then an MLP, each added to its input behind a norm that time scales and shifts."""
+    """Attention, then an MLP, both residual branches behind a norm that time scales and shifts."""
 
     def __init__(self, width: int, head_channels: int) -> None:
-        """width: channels of a token and of the time embedding."""
+        """width: channels of a token and of the time embedding; head_channels: channels per head."""
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
         self.modulation = nn.Linear(width, 4 * width)
@@ -26,7 +26,7 @@ class TokenBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), zeroed(nn.Linear(4 * width, width)))
 
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
-        """tokens (N, L, width), embedding (N, width) already through SiLU: the shape of the tokens."""
+        """Map tokens (N, L, width), embedding (N, width) after SiLU to tokens of the same shape."""
         for_attention, for_mlp = self.modulation(embedding)[:, None].chunk(2, dim=2)
         tokens = tokens + self.attention(modulate(self.norms[0](tokens), for_attention, dim=2))
         out: Tensor = tokens + self.mlp(modulate(self.norms[1](tokens), for_mlp, dim=2))
@@ -48,7 +48,7 @@ class Transformer(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(4 * width), zeroed(nn.Linear(4 * width, 16 * out_channels)))
 
     def forward(self, x0_hat: Tensor, t: Tensor) -> Tensor:
-        """x0_hat (N, in_channels, size, size), t (N,): (N, out_channels, size, size) in the type of x0_hat."""
+        """Map x0_hat (N, in_channels, size, size), t (N,) to (N, out_channels, size, size) in the type of x0_hat."""
         embedding = silu(self.time(t))
         patches = self.patches(x0_hat)
         tokens = patches.flatten(2).transpose(1, 2) + self.positions

@@ -1,4 +1,4 @@
-"""The default: a light U-Net."""
+"""The default net C: a light U-Net."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cspipe.nets.unet import UNet
 
 
 def build(in_channels: int, out_channels: int, size: int, width: int) -> UNet:
-    """ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at 64)."""
+    """Build ADM's U-Net with one block per level, two halvings and no attention (5.2 M parameters at width 64)."""
     return UNet(
         in_channels=in_channels,
         out_channels=out_channels,

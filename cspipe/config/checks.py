@@ -1,4 +1,4 @@
-"""What would stop a run hours after it started, told before the first step of training."""
+"""Checks before the first step of training, for what would otherwise stop a run hours after its start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cspipe.runtime.registry import choice, find
 from cspipe.training.settings import METHODS
 
 HEUN_STEPS = 20
-"""With so few of the cosine schedule's, most of the way in log sigma is one step."""
+"""Number of Heun steps up to which, with the cosine schedule, a single one covers most of the way in log sigma."""
 
 
 def check_before_training(params: Params, images: int) -> None:
-    """Whether training on a set of so many images, and the stages after it, can do what params.yaml asks.
+    """Check that training on a set of `images` images, and the stages after it, can do what params.yaml asks.
 
-    Prints what is odd and possible. Raises UserError naming key, value and fix.
+    Prints what is unusual but possible. Raises UserError naming key, value and fix.
     """
     batch, train = params.compensation.batch, params.train
     if batch > images:
@@ -52,7 +52,7 @@ def check_before_training(params: Params, images: int) -> None:
 
 
 def has_data(root: Path, data: DataSettings) -> bool:
-    """Whether a repository has the files of data.path, or DVC brings them; true if the source needs none there."""
+    """Whether a repository has the files of data.path, or DVC tracks them; true if the source needs none there."""
     path = data.path
     if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False) or (root / path).exists():
         return True
@@ -60,7 +60,7 @@ def has_data(root: Path, data: DataSettings) -> bool:
 
 
 def _check_weights(evaluate: EvaluateSettings) -> None:
-    """Raises UserError if the extractor's weights are named but not there."""
+    """Raise UserError if params.yaml names a file of the extractor's weights that does not exist."""
     if evaluate.weights is None or evaluate.weights.is_file():
         return
     fix = f"put there {INCEPTION_WEIGHTS}" if evaluate.extractor == "inception-v3-compat" else "set it to null"

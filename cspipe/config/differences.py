@@ -1,4 +1,4 @@
-"""What differs between two trees of parameters."""
+"""Differences between two trees of parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Missing:
-    """In place of a value that a tree lacks."""
+    """Placeholder for a value that one of the trees lacks."""
 
     def __str__(self) -> str:
         return "none"
@@ -17,7 +17,7 @@ MISSING = Missing()
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old, new) of every value that differs between two trees; MISSING where one lacks it."""
+    """Iterate over (dotted key, old, new) of every value that differs between two trees; MISSING where one lacks it."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
             name = f"{path}.{key}" if path else key

@@ -1,7 +1,7 @@
-"""Params files in layers: one is complete, the others say only what differs from the file that they extend.
+"""Params files in layers: one is complete, the others contain only what differs from the file that they extend.
 
-The key `extends` of a file names another, relative to its folder; a file without it is complete. A value that a file
-gives takes the place of that below, key by key; `model` and `variants`, and what is in them, are replaced whole.
+The key `extends` of a file names another, relative to its folder; a file without it is complete. A file's values
+replace those of the file that it extends, key by key; `model` and `variants`, and what is in them, are replaced whole.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from cspipe.runtime.errors import UserError
 PRESETS = Path(__file__).parent / "presets"
 EXTENDS = "extends"
 REPLACED = ("model", "variants")
-"""Sections that are a choice: another name in them means other keys."""
+"""Sections that a file replaces whole, as another name in them means other keys."""
 
 
 @dataclass(frozen=True)
 class Layered:
-    """A params file with those that it extends."""
+    """A params file merged with those that it extends."""
 
     tree: dict[str, Any]
     """All values, as in a complete file; not validated."""
     comments: dict[str, str]
-    """Of dotted keys, from the file that gives the value, else from the complete file, whose comments explain keys."""
+    """Comments by dotted key, of the file that gives the value, else of the complete file, where they explain keys."""
     origins: dict[str, str]
     """Names of the files that give the values, by dotted key."""
     header: str
     """Comment lines at the top of the file itself."""
 
     def text(self, tree: Mapping[str, Any] | None = None, *, origins: bool = False) -> str:
-        """A complete params.yaml with comments; of another `tree` if given, and with the origin of each value."""
+        """Return a complete params.yaml with comments, of another `tree` if given; `origins` adds each value's file."""
         lines = _lines(tree or self.tree, self.comments, self.origins if origins else {})
         return self.header + "".join(f"{line}\n" for line in lines)
 
@@ -51,14 +51,14 @@ def preset_names(folder: Path = PRESETS) -> list[str]:
 
 
 def read_preset(name: str, folder: Path = PRESETS) -> Layered:
-    """A preset. Raises UserError for a name that is none, listing those there are."""
+    """Read a preset. Raises UserError, listing the presets, if there is none of this name."""
     if name not in preset_names(folder):
         raise UserError(f"no preset {name!r}; there are {', '.join(preset_names(folder))}")
     return read_layers(folder / f"{name}.yaml")
 
 
 def read_layers(file: Path) -> Layered:
-    """A params file merged with those that it extends. Raises ParamsError naming file and key."""
+    """Read a params file and merge it with those that it extends. Raises ParamsError naming file and key."""
     complete, *overlays = _chain(file)
     tree, explained = complete.tree, complete.comments
     comments, origins = dict(explained), dict.fromkeys(explained, complete.path.stem)
@@ -71,10 +71,10 @@ def read_layers(file: Path) -> Layered:
 
 
 def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy of a params tree with dotted keys set, such as {"train.images": 1000}.
+    """Copy a params tree with dotted keys set, such as {"train.images": 1000}.
 
-    A mapping changes the keys that it has, but in `model` and `variants`, where it replaces. Raises ParamsError naming
-    `where` and the key if the tree has no such key.
+    A mapping as a value changes only the keys that it has, except in `model` and `variants`, where it replaces all.
+    Raises ParamsError naming `where` and the key if the tree has no such key.
     """
     key = ""
     try:
@@ -96,7 +96,7 @@ class _File:
     extends: str | None
     tree: dict[str, Any]
     comments: dict[str, str]
-    """Of all its dotted keys; "" for those without."""
+    """Comments of all dotted keys of the file; "" for keys without one."""
 
 
 def _read(path: Path) -> _File:
@@ -111,7 +111,7 @@ def _read(path: Path) -> _File:
 
 
 def _chain(file: Path) -> list[_File]:
-    """A file and those that it extends, the complete one first. Raises ParamsError."""
+    """Read a file and those that it extends; the complete one is first. Raises ParamsError."""
     chain = [_read(file)]
     while chain[-1].extends is not None:
         path = (chain[-1].path.parent / chain[-1].extends).resolve()
@@ -126,7 +126,7 @@ def _comments(text: str) -> dict[str, str]:
     lines = [*text.splitlines(), ""]
 
     def walk(node: yaml.Node | None, parent: str) -> Iterator[tuple[str, str]]:
-        """The keys below a node, `parent` before their names, with their comments."""
+        """Iterate over (dotted key, comment) below a node; `parent` is the keys' prefix."""
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             block = isinstance(value, yaml.MappingNode) and not value.flow_style
             end = key.end_mark if block else value.end_mark
@@ -140,7 +140,7 @@ def _comments(text: str) -> dict[str, str]:
 def _lines(
     tree: Mapping[str, Any], comments: Mapping[str, str], origins: Mapping[str, str], parents: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """Lines of YAML: sections, and sections and variants in them, as blocks; what is deeper stands in its line."""
+    """Iterate over lines of YAML: mappings of the first two levels are blocks, deeper ones are written in one line."""
     for key, value in tree.items():
         name = ".".join(map(str, (*parents, key)))
         section = isinstance(value, Mapping) and bool(value) and len(parents) < 2
@@ -155,6 +155,6 @@ def _lines(
 
 
 def _flow(value: object) -> str:
-    """YAML of a mapping or a list in one line, without the brackets around it."""
+    """Format a mapping or a list as YAML in one line, without the brackets around it."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1_000_000)
     return text.strip()[1:-1]

@@ -23,7 +23,7 @@ from cspipe.sampling.settings import SampleSettings, Variant
 from cspipe.training.settings import TrainSettings
 
 VARIANT_NAME = r"^[a-z0-9][a-z0-9-]*$"
-"""No dots: DVC reads them as paths into params.yaml."""
+"""Pattern of a variant's name. It allows no dots, which DVC reads as paths into params.yaml."""
 
 
 class Params(Section):

@@ -1,4 +1,4 @@
-"""Reading params.yaml, and telling people what is wrong with theirs."""
+"""Reading params.yaml, and messages that say what is wrong in it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ParamsError(UserError):
 
 
 LONGEST = 1_000_000
-"""Characters of a file with its aliases written out: a few lines of aliases of aliases stand for gigabytes."""
+"""Most characters of a file with its aliases written out: a few lines of aliases of aliases can stand for gigabytes."""
 _UNION_MEMBERS = ("function-", "literal[", "constrained-", "list[")
-"""What pydantic puts into a location for the members of a union; no keys of the file."""
+"""Prefixes of what pydantic adds to an error's location for the members of a union; these are no keys of the file."""
 
 
 def _meaning(keys: list[str], tree: Any) -> str:
@@ -47,13 +47,13 @@ def _meaning(keys: list[str], tree: Any) -> str:
 
 
 def _type_of(field: FieldInfo, value: Any) -> Any:
-    """The type of a field; of a section whose keys another file describes, the class there for this value."""
+    """Type of a field; for a section whose `name` chooses a file, that file's class of settings."""
     named = [part.model(value) for part in field.metadata if isinstance(part, SettingsOf)]
     return named[0] if named else field.annotation
 
 
 def _explain(error: ValidationError, tree: Any, where: str) -> str:
-    """One line per problem: key, what is wrong, the value, and what the key means."""
+    """Message for an invalid params file, one line per problem: key, what is wrong, value, and the key's meaning."""
     lines = [f"{where}: {error.error_count()} problem(s); fix the values named here and run the same command again"]
     for problem in error.errors():
         keys = [str(part) for part in problem["loc"] if not str(part).startswith(_UNION_MEMBERS)]
@@ -79,7 +79,7 @@ def parse_params(tree: Any, where: str) -> Params:
 
 
 def read_text(path: Path) -> str:
-    """The text of a params file. Raises ParamsError."""
+    """Read the text of a params file. Raises ParamsError if it is not readable."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,21 +87,21 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a params file says, not validated. Raises ParamsError."""
+    """Parse a params file as YAML, without validating it. Raises ParamsError."""
     try:
         node = yaml.compose(read_text(path), yaml.SafeLoader)
         length = _length(node, {})
         if length > LONGEST:
             raise ValueError(f"{length} characters with its aliases (*name) written out, more than {LONGEST}")
         return node and yaml.SafeLoader("").construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also a date or number that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an invalid date or number
         raise ParamsError(f"{path}: not valid YAML: {error}; correct it there") from None
 
 
 def _length(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """Characters that a node stands for; `known` has those of nodes by id, as an alias is the same node again.
+    """Count the characters of a node, aliases written out; `known` keeps counts by id, as an alias is the same node.
 
-    Raises ValueError for a key that its mapping has twice, of which PyYAML takes the last one without a word.
+    Raises ValueError for a key that its mapping has twice, of which PyYAML silently takes the last one.
     """
     if not isinstance(node, yaml.CollectionNode):
         return 1 + len(node.value) if node else 0

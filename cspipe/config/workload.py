@@ -1,7 +1,7 @@
-"""What follows from a params file: sizes of the nets, work and memory per image, the last alpha-bar, passes.
+"""Figures that follow from a params file: sizes of the nets, work and memory per image, the last alpha-bar, passes.
 
-Nets are built and run on torch's meta device, where tensors have shapes and no numbers, so that any preset takes
-seconds and no memory.
+Nets are built and run on torch's meta device, where tensors have shapes but no data, so that any preset takes seconds
+and no memory.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from cspipe.sampling.settings import Variant
 from cspipe.training.settings import METHODS
 
 FLOAT32 = 4
-"""Bytes of a number."""
+"""Bytes of a float32 number."""
 MOMENTS = 1000
-"""Of training, at which the share of its path is looked at."""
+"""Number of moments in training at which a method's share of images is evaluated, for its mean."""
 COPIES = 5
-"""Of every weight of the main net in training: itself, its gradient, AdamW's two states, the EMA."""
+"""Copies of every weight of the main net in training: itself, its gradient, AdamW's two states, the EMA."""
 NOTES = (
     "a multiplication and an addition are 2 FLOP; convolutions, linear layers and attention are counted",
     "activations are what autograd keeps for the backward pass, in float32; bfloat16 keeps less",
@@ -46,7 +46,7 @@ flop_registry.update({ATTENTION: sdpa_flop, ATTENTION_BACKWARD: sdpa_backward_fl
 
 @dataclass(frozen=True)
 class Cost:
-    """What a net takes for one image."""
+    """Size of a net, and its work and memory for one image."""
 
     parameters: int
     forward: int
@@ -54,11 +54,11 @@ class Cost:
     training: int
     """FLOP of a forward and a backward pass."""
     activations: int
-    """Bytes that autograd keeps from the one to the other."""
+    """Bytes that autograd keeps from the forward to the backward pass."""
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention in one kernel, as on a CPU or GPU; the meta device would keep an L x L matrix per head."""
+    """Run attention in one kernel, as on a CPU or GPU; the meta device would keep an L x L matrix per head."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
@@ -71,7 +71,7 @@ class FusedAttention(TorchFunctionMode):
 
 
 def cost_of(net: nn.Module, *inputs: Tensor) -> Cost:
-    """The cost of net(*inputs), one image, and of its backward pass to the weights; on any device."""
+    """Measure the cost of net(*inputs) for one image, and of its backward pass to the weights; on any device."""
     weights = {_place(tensor) for tensor in (*net.parameters(), *net.buffers())}
     kept: dict[int, int] = {}
 
@@ -90,13 +90,13 @@ def cost_of(net: nn.Module, *inputs: Tensor) -> Cost:
 
 
 def _place(tensor: Tensor) -> int:
-    """Which piece of memory a tensor is of; meta tensors have no address."""
+    """Identifier of the piece of memory that a tensor uses; meta tensors have no address."""
     place: int = tensor.untyped_storage()._cdata
     return place
 
 
 def costs(params: Params) -> tuple[Cost, Cost]:
-    """The cost of the main net and of C."""
+    """(cost of the main net, cost of C)."""
     image, size = params.data.channels, params.data.size
     condition = condition_channels(params.task, image)
     with_estimate = condition + (image if params.diffusion.self_condition else 0)
@@ -111,10 +111,10 @@ def costs(params: Params) -> tuple[Cost, Cost]:
 
 
 def path_flop(params: Params, main: Cost, module: Cost) -> int:
-    """FLOP that an image takes on the path of train.method, besides the step itself; averaged over all images seen.
+    """FLOP per image on the path of train.method, besides the training step itself; averaged over all images seen.
 
-    With the estimate that a self-conditioned net is told of half of them. That C is fit in its epochs is not
-    counted.
+    Includes the estimate that a self-conditioned net is given for half of the images. The fit of C in its epochs is
+    not counted.
     """
     settings, name = params.train.compensation, params.train.method
     method = choice(METHODS, name)
@@ -125,23 +125,23 @@ def path_flop(params: Params, main: Cost, module: Cost) -> int:
 
 
 def sample_flop(variant: Variant, main: Cost, module: Cost) -> int:
-    """FLOP of one sample of a variant; that a sampler is fitted once, before the first one, is not counted."""
+    """FLOP of one sample of a variant. The fit of a sampler, once before the first sample, is not counted."""
     calls = 2 * variant.count - 1 if variant.sampler == "heun" else variant.count
-    calls -= variant.terminal == "mean"  # which is there already
+    calls -= variant.terminal == "mean"  # at T no pass of a net is needed
     corrected = variant.correction is not None and variant.correction.needs_compensator
     rounds = variant.repaint.rounds if variant.repaint else 1
     return rounds * calls * (main.forward + (module.forward if corrected else 0))
 
 
 def copies_memory(main: Cost) -> int:
-    """Bytes of all copies of the weights in training."""
+    """Bytes of all copies of the main net's weights in training."""
     return COPIES * FLOAT32 * main.parameters
 
 
 def training_images(data: DataSettings) -> int | None:
-    """Images of the train split, as far as params.yaml and the published size of the source tell; else None.
+    """Number of images in the train split, if params.yaml and the published size of the source tell it; else None.
 
-    A source of a published size has `PUBLISHED`, its `images` in all, or `TRAIN_IMAGES` of its official split.
+    A source of a published size has `PUBLISHED`, with its `images` in all, or `TRAIN_IMAGES` of its official split.
     """
     source = choice(SOURCES, data.source)
     if data.held_out == "official":
@@ -153,7 +153,7 @@ def training_images(data: DataSettings) -> int | None:
 
 
 def derived(params: Params) -> str:
-    """The figures as YAML comments, to stand below the file that they follow from."""
+    """Return the figures as YAML comments, to append to the params file that they follow from."""
     main, module = costs(params)
     copies = copies_memory(main)
     lines = [
@@ -182,13 +182,13 @@ def _in_words(cost: Cost) -> str:
 
 
 def _giga(flop: int) -> str:
-    """Three digits, or all those before the point."""
+    """Format FLOP as GFLOP, with three significant digits, or with all digits before the point if these are more."""
     count = flop / 1e9
     return f"{count:,.0f} GFLOP" if count >= 100 else f"{count:.3g} GFLOP"
 
 
 def _passes(params: Params) -> str:
-    """How often each image is seen, in words."""
+    """Describe how often training sees each image."""
     images = training_images(params.data)
     if images is None:
         return f"passes unknown: how many images {params.data.source} has is seen when they are prepared"

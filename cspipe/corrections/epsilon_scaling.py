@@ -13,16 +13,16 @@ from cspipe.sampling.correction import Corrected, CorrectionSettings
 
 
 class Settings(CorrectionSettings):
-    """eps_hat / (slope t + base): uniform with slope 0, as its authors recommend, or linear."""
+    """Settings of eps_hat / (slope t + base): uniform with slope 0, as the authors recommend, or linear."""
 
     base: Number = Field(gt=0, le=10, description="what the noise is divided by, at t = 0; 1 with slope 0: plain")
     slope: Scale = Field(description="growth of the divisor per native step; 0: the same at all steps")
 
     def build(self, denoise: Denoiser, schedule: Schedule, C: Compensator | None) -> Corrected:
-        """The estimate that the scaled noise means, clipped to [-1, 1] like the net's own, and no hook."""
+        """Return a denoiser with scaled noise, whose estimate is clipped to [-1, 1] like the net's own, and no hook."""
 
         def scaled(x_t: Tensor, t: Tensor) -> Tensor:
-            """x0_hat + sqrt(1 - ab_t) / sqrt(ab_t) (eps_hat - eps_hat / (slope t + base))."""
+            """Return x0_hat + sqrt(1 - ab_t) / sqrt(ab_t) (eps_hat - eps_hat / (slope t + base)), clipped."""
             x0_hat = denoise(x_t, t)
             removed = 1 - 1 / (self.slope * t.double() + self.base)
             weight = (removed * schedule.sqrt_one_minus_alpha_bar[t] / schedule.sqrt_alpha_bar[t]).to(x_t.dtype)

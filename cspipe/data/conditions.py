@@ -1,6 +1,6 @@
-"""What the net sees beside x_t: an image with a hole and where the hole is, or one with something in front.
+"""Conditions: what the net sees beside x_t, such as an image with a hole and where it is, or with an occluder in front.
 
-Each task is a file of cspipe/tasks, found by its name: so a stage depends on the file of its task alone.
+Each task is a file of cspipe/tasks, found by its name, so that a stage depends only on the file of its task.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 TASKS = "cspipe.tasks"
 GREY = 128
-"""What stands in the hole of an image."""
+"""Pixel value in the hole of an image."""
 
 Layer = TypeVar("Layer")
-"""What a family draws: a hole, or something in front."""
+"""Type of what a family draws: a hole, or an occluder."""
 
 
 class Conditions(Protocol):
@@ -32,7 +32,7 @@ class Conditions(Protocol):
 
     @property
     def families(self) -> Sequence[str]:
-        """The kinds of condition: families of masks, occluders, or only that of the pairs."""
+        """Names of the kinds of condition: families of masks, occluders, or only that of the pairs."""
 
     def __call__(
         self,
@@ -41,33 +41,33 @@ class Conditions(Protocol):
         seeds: Sequence[int],
         families: Sequence[str] | None = None,
     ) -> NDArray[np.uint8]:
-        """For the images in places `numbers` (N,) of the split, which are `pixels` (N, C, H, W): (N, K, H, W).
+        """Return conditions (N, K, H, W) of the images `pixels` (N, C, H, W), at indices `numbers` (N,) of the split.
 
         The same seed gives the same condition; `families`, one per image, replaces those that the seeds draw.
         """
 
 
 def condition_channels(task: str, image_channels: int) -> int:
-    """K, channels of a condition; 0 without one. Raises UserError for an unknown task."""
+    """Number of channels K of a condition; 0 for a task without one. Raises UserError for an unknown task."""
     return cast(int, find(TASKS, task, "condition_channels")(image_channels))
 
 
 def open_conditions(task: str, settings: ConditionSettings, images: Shards, prepared: Path) -> Conditions | None:
-    """The conditions of a task for the images of a split; None for a task without any.
+    """Open the conditions of a task for the images of a split; None for a task without any.
 
-    `prepared` is the folder of the prepared data. Raises UserError if the task needs what params.yaml and data lack.
+    `prepared` is the folder of the prepared data. Raises UserError if params.yaml or the data lack what the task needs.
     """
     return cast("Conditions | None", find(TASKS, task, "open_conditions")(settings, images, prepared))
 
 
 @dataclass(frozen=True)
 class DrawnConditions(Generic[Layer]):
-    """Conditions that are drawn: from a seed follow the family, then what it draws; `apply` puts that on the image."""
+    """Conditions drawn at random: a seed gives the family, then what the family draws; `apply` puts it on the image."""
 
     draws: Mapping[str, Callable[[int, np.random.Generator], Layer]]
-    """By family: from the size in pixels and random numbers."""
+    """Functions by family that draw a layer, from the image's size in pixels and a random generator."""
     apply: Callable[[NDArray[np.uint8], Layer], NDArray[np.uint8]]
-    """From an image (C, H, W) and what was drawn to the condition (K, H, W)."""
+    """Function from an image (C, H, W) and the layer drawn to the condition (K, H, W)."""
 
     @property
     def families(self) -> Sequence[str]:
@@ -83,13 +83,14 @@ class DrawnConditions(Generic[Layer]):
     ) -> NDArray[np.uint8]:
         """Conditions (N, K, H, W) of images (N, C, H, W); `numbers` is not read."""
         rngs = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        drawn = [self.families[int(rng.integers(len(self.draws)))] for rng in rngs]  # before: the same numbers follow
+        # also if `families` replace these: the random numbers that follow are the same
+        drawn = [self.families[int(rng.integers(len(self.draws)))] for rng in rngs]
         triples = zip(pixels, drawn if families is None else families, rngs, strict=True)
         return np.stack([self.apply(one, self.draws[family](one.shape[-1], rng)) for one, family, rng in triples])
 
 
 def masked(pixels: NDArray[np.uint8], holes: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Conditions of inpaint (N, C + 1, H, W) of images (N, C, H, W) and holes (N, 1, H, W).
+    """Make conditions (N, C + 1, H, W) of task inpaint from images (N, C, H, W) and holes (N, 1, H, W).
 
     The image is GREY in its hole; the last channel is 255 in the hole and 0 elsewhere.
     """
@@ -97,5 +98,5 @@ def masked(pixels: NDArray[np.uint8], holes: NDArray[np.bool_]) -> NDArray[np.ui
 
 
 def hole_of(condition: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Holes, bool (N, 1, H, W), of conditions of inpaint (N, C + 1, H, W)."""
+    """Return the holes, bool (N, 1, H, W), of conditions (N, C + 1, H, W) of task inpaint."""
     return condition[:, -1:] > 0

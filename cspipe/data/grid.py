@@ -25,9 +25,9 @@ def grid(images: NDArray[np.uint8], columns: int, scale: int = 1, gap: int = 1) 
 def comparison(
     inputs: NDArray[np.uint8], results: NDArray[np.uint8], truths: NDArray[np.uint8], pairs: int = 2
 ) -> Image.Image:
-    """Input, result, truth and |result - truth| side by side, each (N, C, H, W), `pairs` such rows beside each other.
+    """Lay out input, result, truth and |result - truth|, each (N, C, H, W), side by side; `pairs` of these in a row.
 
-    Gaps stand between the rows of a pair.
+    A gap separates those in the same row.
     """
     error = np.abs(results.astype(np.int16) - truths).astype(np.uint8)
     gap = np.full_like(results, 255)
@@ -45,5 +45,5 @@ def save_png(image: Image.Image, path: Path) -> None:
 
 
 def display_scale(size: int) -> int:
-    """Whole factor that brings an image of `size` pixels to at least 64 on screen."""
+    """Largest whole factor that brings an image of `size` pixels to 64 or fewer on screen; 1 for larger images."""
     return max(1, 64 // size)

@@ -16,15 +16,15 @@ from cspipe.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Sample i is of image i // F of the test split under family i % F of its F families.
+    """Inputs of a task: sample i has image i // F of the test split, with a condition of family i % F of F families.
 
-    So every family is tried on the same images. Raises UserError if `count` samples need more than there are.
+    Every family is therefore tried on the same images. Raises UserError if the split has too few for `count` samples.
     """
 
     images: Shards
     conditions: Conditions
     seed: int
-    """Of the first sample; the condition of sample i is drawn for seed + i."""
+    """Seed of the first sample; the condition of sample i is drawn for seed + i."""
     count: int
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class HeldOut:
             )
 
     def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """The conditions of samples start..stop: (stop - start, K, H, W)."""
+        """Return the conditions (stop - start, K, H, W) of samples start..stop - 1."""
         families = self.conditions.families
         numbers = image_numbers(start, stop, len(families))
         seeds = [derive_seed(self.seed + i, "condition") for i in range(start, stop)]
@@ -45,10 +45,10 @@ class HeldOut:
 
 
 def image_numbers(start: int, stop: int, families: int) -> NDArray[np.int64]:
-    """Places in the test split of samples start..stop."""
+    """Indices in the test split of the images of samples start..stop - 1; families: their number."""
     return np.arange(start, stop) // families
 
 
 def families_of(start: int, stop: int, families: Sequence[str]) -> list[str]:
-    """The family of each of samples start..stop."""
+    """Family of each of samples start..stop - 1."""
     return [families[i % len(families)] for i in range(start, stop)]

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 0..255 to float32 in [-1, 1]."""
+    """Convert uint8 0..255 to float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 def quantise(images: Tensor) -> Tensor:
-    """Float to uint8 0..255, the inverse of `normalise`; what lies outside [-1, 1] is clipped."""
+    """Convert float to uint8 0..255, the inverse of `normalise`; values outside [-1, 1] are clipped."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

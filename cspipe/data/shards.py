@@ -20,12 +20,12 @@ from cspipe.runtime.files import sha256_file, whole_file
 
 SHARD_BYTES = 64 * 2**20
 INDEX, INDEX_BYTES = "index.json", 2**26
-"""The name of the index, and its bytes at most: it has some hundreds for each shard."""
+"""Name of the index, and its largest size in bytes; it has some hundreds of bytes for each shard."""
 FIX = "run `dvc repro --force prepare` (or `dvc pull` if another machine prepared the data)"
 
 
 def shard_length(shape: tuple[int, int, int]) -> int:
-    """Images of `shape` (C, H, W) in a full shard."""
+    """Number of images of `shape` (C, H, W) in a full shard."""
     return max(SHARD_BYTES // prod(shape), 1)
 
 
@@ -36,9 +36,9 @@ class ShardWriter:
     folder: Path
     name: str
     shape: tuple[int, int, int]
-    """(C, H, W)."""
+    """Shape (C, H, W) of an image."""
     shards: list[dict[str, Any]] = field(default_factory=list)
-    """What the index has of the shards written: file, images, sha256. Those there at the start stay."""
+    """Index entries of the shards written: file, images, sha256. Entries given at the start stay."""
 
     def __post_init__(self) -> None:
         self._buffer, self._filled = np.empty((shard_length(self.shape), *self.shape), np.uint8), 0
@@ -51,7 +51,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the images that wait for their shard to fill up, as a shard that is whole and on the disk."""
+        """Write the images that wait for their shard to fill up, as a complete shard that is synced to the disk."""
         if not self._filled:
             return
         path = self.folder / f"{self.name}-{len(self.shards):05}.npy"
@@ -64,28 +64,28 @@ class ShardWriter:
 
 
 def sha256_of(shards: Sequence[dict[str, Any]]) -> str:
-    """One hash for a sequence of shards: that of their hashes."""
+    """Hash of a sequence of shards: the sha256 of their joined hashes."""
     return hashlib.sha256("".join(shard["sha256"] for shard in shards).encode()).hexdigest()
 
 
 @dataclass
 class ShardFile:
-    """The images of a shard's file, memory-mapped while some are read: each map that stays holds an open file."""
+    """Images in a shard's file, memory-mapped only while some are read, as a map that stays keeps the file open."""
 
     path: Path
     shape: tuple[int, ...]
-    """(n, C, H, W)."""
+    """Shape (n, C, H, W) of all its images."""
     sha256: str
     stamp: tuple[int, int] | None = None
-    """Inode and time of change of the file as it was read last."""
+    """Inode and modification time (ns) of the file when it was last read."""
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """A copy of the images.
+        """Return a copy of the images with these numbers.
 
-        Raises UserError if the file is missing, no array, not of `shape`, or other content since it was read first.
+        Raises UserError if the file is missing, no array, not of `shape`, or has other content since the first read.
         """
         try:
             array: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -107,14 +107,14 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Shards:
-    """Images of one split, on the disk: as many as it holds."""
+    """Images of one split, kept on the disk, so that they need not fit into memory."""
 
     shape: tuple[int, int, int]
-    """(C, H, W)."""
+    """Shape (C, H, W) of an image."""
     arrays: Sequence[ShardFile | NDArray[np.uint8]]
     """The shards, each (n, C, H, W)."""
     sha256: str
-    """Of all shards, those of the pairs among them."""
+    """Hash of all shards, including those of `paired`."""
     paired: Shards | None = None
     """The same images, in the same order, with something in front."""
 
@@ -122,7 +122,7 @@ class Shards:
         return sum(len(array) for array in self.arrays)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images of numbers 0 <= index < len, in any order: (len(indices), C, H, W). Raises IndexError."""
+        """Return the images (len(indices), C, H, W) at indices 0 <= index < len, in any order. Raises IndexError."""
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= np.min(indices) <= np.max(indices) < len(self):
             raise IndexError(f"images {np.min(indices)}..{np.max(indices)} of 0..{len(self) - 1}")
@@ -156,7 +156,7 @@ def open_split(folder: Path, split: str, verify: bool = True) -> Shards:
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a prepared folder. Raises UserError if it is missing or damaged."""
+    """Read the index of a prepared folder. Raises UserError if it is missing or damaged."""
     path = folder / INDEX
     try:
         if path.stat().st_size > INDEX_BYTES:
@@ -172,7 +172,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def _open_shards(folder: Path, shape: tuple[int, int, int], shards: list[dict[str, Any]], verify: bool) -> Shards:
-    """Shards by their index entries. Raises UserError as `open_split`, and KeyError for entries that are none."""
+    """Open shards by their index entries. Raises UserError as `open_split` does, and KeyError for malformed entries."""
     files = [ShardFile(folder / Path(each["file"]).name, (each["images"], *shape), each["sha256"]) for each in shards]
     for file in files:
         file[np.empty(0, np.int64)]  # raises for what is missing, before any work

@@ -1,4 +1,4 @@
-"""The user's masks, as the prepared data keep them (cspipe/ingest/user_masks.py reads the images)."""
+"""The user's masks as they are stored with the prepared data (cspipe/ingest/user_masks.py reads the images)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FIX = "run `dvc repro --force prepare`"
 
 @dataclass(frozen=True)
 class UserMasks:
-    """Masks, a bit per pixel: 12,000 of 256 pixels take 100 MB."""
+    """The user's masks, one bit per pixel: 12,000 masks of 256 x 256 pixels take 100 MB."""
 
     size: int
     packed: NDArray[np.uint8]
-    """(masks, bytes of size x size bits)."""
+    """Array (number of masks, bytes that hold size x size bits)."""
 
     def save(self, folder: Path) -> None:
-        """Put them into a folder of prepared data, where `load_masks` finds them."""
+        """Write the masks to a folder of prepared data, where `load_masks` finds them."""
         np.save(folder / FILE, self.packed)
 
     def draw(self, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """One of the masks: bool (size, size). Raises ValueError for another size than that they were read for."""
+        """Draw one of the masks: bool (size, size). Raises ValueError if they were read for another size."""
         if size != self.size:
             raise ValueError(f"masks were read for {self.size} pixels, not {size}")
         bits = np.unpackbits(self.packed[rng.integers(len(self.packed))], count=size * size)
@@ -36,7 +36,7 @@ class UserMasks:
 
 
 def load_masks(folder: Path, size: int) -> UserMasks:
-    """The masks in a folder of prepared data. Raises UserError if there are none of this size."""
+    """Load the masks of a folder of prepared data. Raises UserError if there are none of this size."""
     try:
         packed: NDArray[np.uint8] = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:  # NumPy parses a header as Python

@@ -1,4 +1,4 @@
-"""DDIM (Song et al. 2021): the reverse step that everything here builds on, and the plain loop over it."""
+"""DDIM (Song et al. 2021): the reverse step that samplers and training methods build on, and a plain sampling loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cspipe.diffusion.schedule import Schedule
 def ddim_step(
     x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, schedule: Schedule, eta: float = 0.0, z: Tensor | None = None
 ) -> Tensor:
-    """x_s = sqrt(ab_s) x0_hat + sqrt(1 - ab_s - sigma^2) eps_hat + sigma z (Song et al. 2021, eq. 12), s < t.
+    """Return x_s = sqrt(ab_s) x0_hat + sqrt(1 - ab_s - sigma^2) eps_hat + sigma z (Song et al. 2021, eq. 12), s < t.
 
     sigma = eta sqrt((1 - ab_s)/(1 - ab_t)) sqrt(1 - ab_t/ab_s); only eta > 0 needs z. Images (N, C, H, W), steps (N,).
     """
@@ -27,13 +27,13 @@ def ddim_step(
 
 
 def evenly_spaced(native: int, steps: int) -> list[int]:
-    """`steps` native timesteps, evenly spaced, falling from T, and then 0: [T, ..., 0], steps + 1 entries."""
+    """Return [T, ..., 0]: `steps` evenly spaced timesteps, falling from T = `native`, then 0; steps + 1 entries."""
     return [round(native * (steps - i) / steps) for i in range(steps + 1)]
 
 
 @torch.no_grad()
 def ddim_sample(denoise: Denoiser, x_T: Tensor, timesteps: list[int], schedule: Schedule) -> Tensor:
-    """x_T (N, C, H, W) ~ N(0, I) to x_0 by deterministic steps along `timesteps`, T to 0."""
+    """Sample x_0 from x_T (N, C, H, W) ~ N(0, I) by deterministic DDIM steps along `timesteps`, T to 0."""
     x, times = x_T, torch.tensor(timesteps, device=x_T.device).unsqueeze(1).expand(-1, len(x_T))
     for t, s in zip(times[:-1], times[1:], strict=True):
         x = ddim_step(x, denoise(x, t), t, s, schedule)

@@ -1,4 +1,4 @@
-"""Nets as the mathematics sees them: functions of an image and a native timestep."""
+"""Wrappers that make nets functions of an image and a native timestep."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from cspipe.runtime.device import Device
 
 @dataclass(frozen=True)
 class TimestepScaledNet:
-    """A net called with native steps t (N,) in 1..T, which it sees on the scale 0..1000; its output is float32."""
+    """A net called with native steps t (N,) in 1..T, which are rescaled to 0..1000 for it; its output is float32."""
 
     net: nn.Module
     steps: int
     device: Device
     condition: Tensor | None = None
-    """(N, K, H, W) in [-1, 1], joined to the channels of the net's input; None for a net without one."""
+    """Condition (N, K, H, W) in [-1, 1], appended to the channels of the net's input; None: no condition."""
     self_conditioned: bool = False
-    """Whether it takes a clean estimate as well, after the condition."""
+    """Whether the net takes a clean estimate as well, in the channels after the condition."""
     self_cond: Tensor | None = None
-    """That estimate (N, C, H, W); None: zeros."""
+    """Clean estimate (N, C, H, W) for a self-conditioned net; None: zeros."""
     multiple: int = 1
-    """Compiled and without gradient it sees multiples of so many images, the rest zeros: few sizes, a graph each."""
+    """Images: without gradient, a compiled net gets batches zero-padded to multiples of this; each size has a graph."""
 
     def with_condition(self, condition: Tensor | None) -> TimestepScaledNet:
-        """The same net under a condition."""
+        """Return the same net under a condition (N, K, H, W) in [-1, 1]."""
         return replace(self, condition=condition)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (N, C, H, W), t (N,) int64 -> (N, C, H, W) float32."""
+        """Return the net's output (N, C, H, W) float32 at x (N, C, H, W) and t (N,) int64."""
         inputs = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         if self.self_conditioned:
             inputs = torch.cat([inputs, torch.zeros_like(x) if self.self_cond is None else self.self_cond], dim=1)
@@ -48,45 +48,45 @@ class TimestepScaledNet:
 
 @dataclass(frozen=True)
 class NetDenoiser:
-    """(x_t, t) -> x0_hat in [-1, 1], from the main net and what it predicts."""
+    """Denoiser (x_t, t) -> x0_hat in [-1, 1], which computes x0_hat from the main net's prediction."""
 
     net: TimestepScaledNet
     prediction: Prediction
     schedule: Schedule
 
     def with_condition(self, condition: Tensor | None) -> NetDenoiser:
-        """The same net under a condition (N, K, H, W) in [-1, 1]."""
+        """Return the same denoiser under a condition (N, K, H, W) in [-1, 1]."""
         return replace(self, net=self.net.with_condition(condition))
 
     def with_self_cond(self, x0_hat: Tensor | None) -> NetDenoiser:
-        """The same self-conditioned net with a clean estimate (N, C, H, W) of before; None: zeros."""
+        """Return the same denoiser, self-conditioned on an earlier clean estimate (N, C, H, W); None: zeros."""
         return replace(self, net=replace(self.net, self_cond=x0_hat))
 
     def along_trajectory(self, first: Tensor | None = None) -> Denoiser:
-        """The net for the steps of one trajectory: a self-conditioned one sees its estimate of the step before.
+        """Return the denoiser for one trajectory: a self-conditioned net is given its estimate of the step before.
 
-        `first` (C, H, W) is what it sees when it is asked first; None: zeros.
+        `first` (C, H, W) is the estimate given at the first call; None: zeros.
         """
         return SelfConditioned(self, first) if self.net.self_conditioned else self
 
     def output(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t (N, C, H, W), t (N,) int64 -> what the net predicts, same shape."""
+        """Return the net's prediction at x_t (N, C, H, W) and t (N,) int64, in the shape of x_t."""
         return self.net(net_input(self.prediction, x_t, t, self.schedule), t)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t (N, C, H, W), t (N,) int64 -> the clean estimate, same shape."""
+        """Return the clean estimate at x_t (N, C, H, W) and t (N,) int64, in the shape of x_t."""
         return clean_estimate(self.prediction, self.output(x_t, t), x_t, t, self.schedule)
 
 
 class SelfConditioned:
-    """Self-conditioning along one trajectory (Chen et al. 2023): `first` (None: zeros), then the estimate before."""
+    """Denoiser self-conditioned on its last estimate, at first on `first` (None: zeros) (Chen et al. 2023)."""
 
     def __init__(self, denoise: NetDenoiser, first: Tensor | None = None) -> None:
         self.denoise = denoise
         self.x0_hat = first
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t (N, C, H, W), t (N,) int64 -> the clean estimate, kept for the next call."""
+        """Return the clean estimate at x_t (N, C, H, W) and t (N,) int64, and keep it for the next call."""
         before = None if self.x0_hat is None else self.x0_hat.expand_as(x_t)
         self.x0_hat = self.denoise.with_self_cond(before)(x_t, t)
         return self.x0_hat

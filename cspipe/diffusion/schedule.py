@@ -13,8 +13,8 @@ from torch import Tensor
 class Schedule:
     """x_t = sqrt_alpha_bar[t] x0 + sqrt_one_minus_alpha_bar[t] eps for t = 0..T, alpha_bar[0] = 1.
 
-    Both are (T+1,) tensors. The square roots are taken in float64 before any cast: 1 - ab_1 is about 1e-4, too small a
-    difference for float32 to form.
+    Both fields are (T+1,) tensors. The square roots are taken in float64 before any cast: 1 - ab_1 is about 1e-4, too
+    small a difference for float32 to form.
     """
 
     sqrt_alpha_bar: Tensor
@@ -22,7 +22,7 @@ class Schedule:
 
     @staticmethod
     def from_alpha_bar(alpha_bar: Tensor) -> Schedule:
-        """Schedule of cumulative alpha-bar (T,) for t = 1..T, float64, falling, in (0, 1)."""
+        """Build a schedule from cumulative alpha-bar (T,) for t = 1..T, float64, falling, in (0, 1)."""
         alpha_bar = torch.cat([alpha_bar.new_ones(1), alpha_bar])
         return Schedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
@@ -32,7 +32,7 @@ class Schedule:
         return len(self.sqrt_alpha_bar) - 1
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Schedule:
-        """The same schedule on a device, in the type of the images."""
+        """Return the same schedule on a device, in the type of the images."""
         return Schedule(self.sqrt_alpha_bar.to(device, dtype), self.sqrt_one_minus_alpha_bar.to(device, dtype))
 
     def kappa(self, t: Tensor, s: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def cosine_schedule(steps: int) -> Schedule:
     """Squared-cosine alpha-bar of Nichol and Dhariwal (2021), betas at most 0.999."""
 
     def alpha_bar(u: float) -> float:
-        """ab at the fraction u of the way to noise, but for a constant factor."""
+        """Return alpha-bar at the fraction u of the way to noise, up to a constant factor."""
         return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
     betas = [min(1 - alpha_bar((i + 1) / steps) / alpha_bar(i / steps), 0.999) for i in range(steps)]

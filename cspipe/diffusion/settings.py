@@ -12,7 +12,7 @@ from cspipe.runtime.settings import Section
 
 
 class DiffusionSettings(Section):
-    """The forward process and what the main net predicts."""
+    """Settings of the forward process and of the main net's prediction."""
 
     steps: Annotated[int, Field(ge=2, le=10_000, strict=True)] = Field(description="T, native steps")
     schedule: Literal["linear", "cosine", "karras"] = Field(
@@ -22,5 +22,5 @@ class DiffusionSettings(Section):
     self_condition: StrictBool = Field(description="give the main net its clean estimate of the step before")
 
     def new_schedule(self) -> Schedule:
-        """The noise schedule, float64 on the CPU."""
+        """Return the noise schedule, float64 on the CPU."""
         return SCHEDULES[self.schedule](self.steps)

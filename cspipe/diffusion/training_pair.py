@@ -1,4 +1,4 @@
-"""What a net is trained on: states of any origin and the targets that belong to them."""
+"""Training pairs of the main net: states of any origin and the targets that belong to them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ class TrainingPair(NamedTuple):
     weight: Tensor
 
     def loss(self, output: Tensor, norm: Literal["l1", "l2"] = "l2") -> Tensor:
-        """Weighted mean distance of the net's output from the target, a scalar: least at their mean (l2), or median."""
+        """Return the weighted mean distance of output and target, a scalar; the mean minimises l2, the median l1."""
         error = output - self.target
         distance = error.abs() if norm == "l1" else error.square()
         return (distance.flatten(1).mean(1) * self.weight).mean()
 
     def replace_first(self, other: TrainingPair) -> TrainingPair:
-        """The other images in place of as many first ones."""
+        """Return the pair with its first images replaced by all images of `other`."""
         count = len(other.t)
         return TrainingPair(*(torch.cat([new, old[count:]]) for new, old in zip(other, self, strict=True)))
 
 
 def plain_pair(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor, schedule: Schedule) -> TrainingPair:
-    """x_t from the forward process and its target (Ho et al. 2020, algorithm 1)."""
+    """Return x_t from the forward process and its target (Ho et al. 2020, algorithm 1)."""
     target = training_target(prediction, x0, eps, t, schedule)
     return TrainingPair(add_noise(x0, eps, t, schedule), t, target, x0.new_ones(len(t)))
 
 
 def pair_at(prediction: Prediction, x0: Tensor, x_s: Tensor, s: Tensor, schedule: Schedule) -> TrainingPair:
-    """A state of any origin; its target is for the noise that it holds, (x_s - sqrt(ab_s) x0) / sqrt(1 - ab_s)."""
+    """Return state x_s and the target for the noise in it, (x_s - sqrt(ab_s) x0) / sqrt(1 - ab_s)."""
     target = training_target(prediction, x0, eps_from_x0(x_s, x0, s, schedule), s, schedule)
     return TrainingPair(x_s, s, target, x0.new_ones(len(s)))
 
 
 def perturbed(pair: TrainingPair, xi: Tensor, gamma: float, schedule: Schedule) -> TrainingPair:
-    """Input perturbation (Ning et al. 2023): gamma sqrt(1 - ab_t) xi, xi ~ N(0, I), more noise than the target says."""
+    """Add input perturbation (Ning et al. 2023): gamma sqrt(1 - ab_t) xi, xi ~ N(0, I), which the target ignores."""
     return pair._replace(x=pair.x + per_image(gamma * schedule.sqrt_one_minus_alpha_bar[pair.t]) * xi)

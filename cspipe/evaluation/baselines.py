@@ -1,4 +1,4 @@
-"""What an answer must be better than: the input as it is, the mean training image, the nearest training image."""
+"""Baselines of inpainting and de-occlusion: the input as it is, the mean and the nearest training image."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cspipe.evaluation.image_sets import ImageSource
 from cspipe.evaluation.neighbours import rows_of
 
 BLOCK_NUMBERS = 2**23
-"""Numbers per block of images, 64 MiB as float64."""
+"""Values per block of images, 64 MiB as float64."""
 
 SEARCHED = 32
-"""Pixels of the side at which nearest images are sought, at least."""
+"""Side of the reduced images among which the nearest is searched, in pixels, at least."""
 
 Images = NDArray[np.uint8]
 
 
 def baselines(task: str, conditions: Images, train: ImageSource, device: torch.device) -> dict[str, Images]:
-    """Answers (N, C, H, W) by name, for conditions (N, K, H, W) of inpaint or deocclude.
+    """Return the baselines (N, C, H, W) by name, for conditions (N, K, H, W) of inpaint or deocclude.
 
     "input": the image as it is, grey in its hole. "mean": the mean training image. "nearest": the training image
-    with the least squared difference on the known pixels. Of inpaint both are put into the hole alone; of deocclude
-    all pixels are known, and all are replaced. Needs the memory of the answers and a few blocks.
+    with the least squared difference on the known pixels. Of inpaint the last two fill only the hole; of
+    deocclude all pixels are known, and all are replaced. Needs the memory of the baselines and of a few blocks.
     """
     if task == "inpaint":
         images, holes = conditions[:, :-1], hole_of(conditions)
@@ -45,7 +45,7 @@ def baselines(task: str, conditions: Images, train: ImageSource, device: torch.d
 
 
 def mean_image(train: ImageSource) -> Images:
-    """The mean of the training images, rounded: (C, H, W)."""
+    """Return the mean of the training images, rounded: uint8 (C, H, W)."""
     size = train.gather(np.array([0]))[0].size
     blocks = (train.gather(np.arange(block.start, block.stop)) for block in _blocks(len(train), size))
     total = sum(block.sum(axis=0, dtype=np.int64) for block in blocks)
@@ -56,11 +56,11 @@ def mean_image(train: ImageSource) -> Images:
 def nearest_known(
     images: Images, known: NDArray[np.bool_], train: ImageSource, device: torch.device
 ) -> NDArray[np.int64]:
-    """For images (N, C, H, W), the number (N,) of the training image nearest on the `known` pixels (N, 1, H, W).
+    """Return the indices (N,) of the training images nearest to images (N, C, H, W) on the `known` pixels (N, 1, H, W).
 
-    Images of twice SEARCHED pixels and more are compared as sums over squares, of which those are known that are so
-    altogether: the training set is read once, and details do not decide. float64 holds the squares exactly, so neither
-    device nor threads change the result; of equals the first is chosen.
+    Images with sides of twice SEARCHED pixels and more are compared as sums over squares of pixels, so that details do
+    not decide; a square is known if all its pixels are. The training set is read once. float64 holds the squared sums
+    exactly, so neither device nor threads change the result; of equally near images the first is chosen.
     """
     side = max(1, images.shape[-1] // SEARCHED)
     whole = _sums(known.astype(np.int32), side) == side**2
@@ -77,7 +77,7 @@ def nearest_known(
 
 
 def _sums(images: NDArray[Any], side: int) -> NDArray[np.int64]:
-    """Sums over squares of `side` pixels of images (N, C, H, W); a rest at the right and lower edge is left out."""
+    """Sum images (N, C, H, W) over squares of `side` pixels; a remainder at the right and lower edge is left out."""
     n, channels, height, width = images.shape
     rows, columns = height // side, width // side
     cut = images[:, :, : rows * side, : columns * side].reshape(n, channels, rows, side, columns, side)
@@ -86,6 +86,6 @@ def _sums(images: NDArray[Any], side: int) -> NDArray[np.int64]:
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
-    """Slices that cover `count` images of `size` numbers, BLOCK_NUMBERS at a time."""
+    """Iterate over slices that cover `count` images of `size` values, at most BLOCK_NUMBERS values each."""
     length = max(1, BLOCK_NUMBERS // size)
     return (slice(start, min(start + length, count)) for start in range(0, count, length))

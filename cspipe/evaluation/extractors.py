@@ -1,4 +1,4 @@
-"""Nets whose features are compared, and the files of their weights.
+"""Feature extractors, the nets whose features are compared, and the files of their weights.
 
 The scores of different nets are different quantities: only those of inception-v3-compat are the FID, KID and Inception
 score of the literature. EfficientNet-Lite0 is here because its ImageNet weights come with a package, with no download.
@@ -28,7 +28,10 @@ from cspipe.runtime.files import sha256_file
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch-fidelity unpickles files of weights
 
 INPUT_SIDE = 112
-"""Pixels. On 16- and 32-pixel images KID shows small changes about twice as sharply as with 64; 224 costs 4 times."""
+"""Side of EfficientNet-Lite0's input, in pixels.
+
+On 16- and 32-pixel images KID shows small changes about twice as sharply as with 64; 224 costs 4 times as much.
+"""
 
 LABELS = {"efficientnet-lite0": "efflite0", "inception-v3-compat": "inception"}
 
@@ -53,11 +56,11 @@ class Extractor:
     """Short name, the key of its scores in metrics files."""
     weights: Path
     sha256: str
-    """Of the weights file."""
+    """SHA-256 of the weights file."""
 
 
 def find_extractor(name: str, weights: Path | None) -> Extractor:
-    """The extractor with its weights file; None: the packaged one. Raises UserError if it is missing or another."""
+    """Return an extractor with its weights file (None: packaged). Raises UserError if that is missing or another."""
     if weights is None:
         if name != "efficientnet-lite0":
             raise UserError(f"params.yaml: evaluate.weights is null; no package has those of {name}: {INCEPTION_HELP}")
@@ -72,7 +75,7 @@ def find_extractor(name: str, weights: Path | None) -> Extractor:
 
 
 def build(extractor: Extractor, layers: Iterable[str], device: torch.device) -> FeatureExtractorBase:
-    """Its net on a device, giving `layers`. Raises UserError if the file holds more than weights."""
+    """Build the extractor's net with outputs `layers`. Raises UserError if the file holds more than weights."""
     try:
         return create_feature_extractor(
             extractor.name,
@@ -86,7 +89,7 @@ def build(extractor: Extractor, layers: Iterable[str], device: torch.device) -> 
 
 
 def not_weights(path: Path) -> UserError:
-    """That a file, which was not executed, is no file of weights."""
+    """Return the error for a file that holds more than weights; the file was not executed."""
     return UserError(f"{path}: not read, as it holds more than weights (code, perhaps); download it again")
 
 
@@ -108,16 +111,16 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        """Names of the features."""
+        """Return the names of the layers that `forward` can give."""
         return "features", "logits"
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The Inception score reads class probabilities; distances read features."""
+        """Return the layer that a metric reads: logits for the Inception score, features for distances."""
         return "logits" if metric == "isc" else "features"
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """uint8 (N, 3, H, W) to the features asked for, in the order of `features_list`."""
+        """Map images, uint8 (N, 3, H, W), to the requested layers, in the order of `features_list`."""
         side = (INPUT_SIDE, INPUT_SIDE)
         x = (interpolate(images.float(), side, mode="bilinear", antialias=True) - 127) / 128
         features = self.net.extract_features(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
@@ -126,9 +129,9 @@ class EfficientNetLite0(FeatureExtractorBase):  # type: ignore[misc]  # torch-fi
 
 
 def _copy_less(net: nn.Module) -> None:
-    """Have convolutions pad by themselves where all sides are alike, and activations overwrite their input.
+    """Let convolutions pad by themselves where all sides are equal, and activations overwrite their input.
 
-    The same bits, 1.2 times as fast on a CPU.
+    The outputs have the same bits, and are computed 1.2 times as fast on a CPU.
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d) and isinstance(pad := layer.static_padding, nn.ZeroPad2d):

@@ -1,4 +1,4 @@
-"""Images by index, for sets that need not fit into memory."""
+"""Sets of images that are read by index, and need not fit into memory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class ImageSource(Protocol):
         """A hash that changes with the images or their order."""
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
+        """Return the images of these indices, uint8 (len(indices), C, H, W)."""
 
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """`count` images of independent uniform noise; each is drawn from another seed, so none is kept in memory."""
+    """`count` images of independent uniform noise; each is drawn from its own seed, so none is kept in memory."""
 
     count: int
     shape: tuple[int, ...]
-    """(C, H, W)."""
+    """Shape of an image, (C, H, W)."""
     seed: int = 0
 
     def __len__(self) -> int:
@@ -41,19 +41,19 @@ class NoiseSource:
 
     @property
     def sha256(self) -> str:
-        """Hash of what determines the images."""
+        """Hash of the number, shape and seed, which determine the images."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
+        """Return the images of these indices, uint8 (len(indices), C, H, W)."""
         generators = [np.random.Generator(np.random.PCG64([self.seed, int(i)])) for i in indices]
         return np.stack([g.integers(0, 256, self.shape, np.uint8) for g in generators])
 
 
 class ImageSet(Dataset[Tensor]):
-    """The first `limit` images of a source, or all if it has fewer; `on_read` gets their number at every read.
+    """The first `limit` images of a source, or all if it has fewer; `on_read` gets the number of images of every read.
 
-    A source itself, and a data set as torch-fidelity reads it: uint8 (3, H, W), grey repeated in three channels.
+    It is an ImageSource, and a data set for torch-fidelity: items are uint8 (3, H, W), grey repeated in three channels.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class ImageSet(Dataset[Tensor]):
 
     @property
     def sha256(self) -> str:
-        """The hash of the whole source."""
+        """Hash of the whole source, whatever the limit."""
         return self.source.sha256
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
+        """Return the images of these indices, uint8 (len(indices), C, H, W)."""
         self.on_read(len(indices))
         return self.source.gather(indices)
 
@@ -79,6 +79,6 @@ class ImageSet(Dataset[Tensor]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        """A batch, gathered at once (the data loader calls this)."""
+        """Return a batch of items, gathered at once (the data loader calls this)."""
         images = self.gather(np.asarray(indices, np.int64))
         return list(torch.from_numpy(images).expand(-1, 3, -1, -1))

@@ -1,4 +1,4 @@
-"""Nearest training images of generated ones: whether the net copies what it was trained on."""
+"""Training images nearest to generated ones: they show whether the net copies its training set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cspipe.data.grid import display_scale, grid
 from cspipe.evaluation.image_sets import ImageSource
 
 BLOCK_NUMBERS = 2**24
-"""Numbers per block of training images, 128 MiB as float64."""
+"""Values per block of training images, 128 MiB as float64."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,19 @@ class Neighbours:
     """The training images nearest to each of Q images, nearest first."""
 
     queries: NDArray[np.uint8]
-    """(Q, C, H, W)."""
+    """Images whose neighbours these are, (Q, C, H, W)."""
     indices: NDArray[np.int64]
-    """(Q, k)."""
+    """Indices of the neighbours in the training set, (Q, k)."""
     distances: NDArray[np.float64]
-    """(Q, k), Euclidean, over all pixels in 0..255."""
+    """Distances to the neighbours, (Q, k): Euclidean, over all pixels in 0..255."""
 
 
 def nearest(queries: NDArray[np.uint8], train: ImageSource, k: int, device: torch.device) -> Neighbours:
-    """The k images of `train`, or all if it has fewer, nearest to each query (Q, C, H, W), in constant memory.
+    """Find the k images of `train`, or all if it has fewer, nearest to each query (Q, C, H, W), in constant memory.
 
-    A mirrored copy is a copy too: a training image is as far as the nearer of itself and its mirror image. float64
-    holds these whole numbers exactly, so neither device nor threads change the result; of equals the first comes first.
+    A mirrored copy is a copy too: the distance to a training image is the smaller of those to itself and to its mirror
+    image. float64 holds the squared distances, whole numbers, exactly, so neither device nor threads change the result;
+    of equally near images the first comes first.
     """
     q = rows_of(queries, device)
     block = max(1, BLOCK_NUMBERS // q.shape[1])
@@ -52,12 +53,12 @@ def nearest(queries: NDArray[np.uint8], train: ImageSource, k: int, device: torc
 
 
 def rows_of(images: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Images (N, C, H, W) as float64 rows (N, C*H*W)."""
+    """Convert images (N, C, H, W) to float64 rows (N, C*H*W) on a device."""
     return torch.from_numpy(images.reshape(len(images), -1)).to(device).double()
 
 
 def nearest_ratio(samples: Neighbours, held_out: Neighbours) -> float | None:
-    """Median distance to the nearest training image, samples' over held-out images'.
+    """Return the median distance to the nearest training image, that of samples over that of held-out images.
 
     1: as far as images the net never saw; near 0: copies. None if held-out images are in the training set as well.
     """
@@ -66,7 +67,7 @@ def nearest_ratio(samples: Neighbours, held_out: Neighbours) -> float | None:
 
 
 def sheet(samples: Neighbours, held_out: Neighbours, train: ImageSource, rows: int) -> Image.Image:
-    """Rows of: a sample, its nearest training images, a gap, a held-out image, its nearest training images."""
+    """Draw rows of a sample, its nearest training images, a gap, a held-out image, its nearest training images."""
     rows = min(rows, len(samples.queries), len(held_out.queries))
     left, right = _beside(samples, train, rows), _beside(held_out, train, rows)
     gap = np.full_like(left[:, :1], 255)
@@ -75,7 +76,7 @@ def sheet(samples: Neighbours, held_out: Neighbours, train: ImageSource, rows: i
 
 
 def _beside(found: Neighbours, train: ImageSource, rows: int) -> NDArray[np.uint8]:
-    """The first images, each followed by its neighbours: (rows, 1 + k, C, H, W)."""
+    """Return the first `rows` queries, each followed by its neighbours: (rows, 1 + k, C, H, W)."""
     images, indices = found.queries[:rows], found.indices[:rows]
     near = train.gather(indices.reshape(-1)).reshape(*indices.shape, *images.shape[1:])
     return np.concatenate([images[:, None], near], axis=1)

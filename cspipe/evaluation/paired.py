@@ -1,6 +1,6 @@
-"""How near images are to the ones they should be, pair by pair: uint8 (N, C, H, W) each.
+"""Scores of results against the true images, pair by pair: uint8 (N, C, H, W) each.
 
-PSNR, SSIM (Wang et al. 2004), mean absolute difference, and a perceptual distance; means with bootstrap intervals.
+PSNR, SSIM (Wang et al. 2004), mean absolute difference, and a perceptual distance, as means with bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Scores = NDArray[np.float64]
 
 PEAK = 255
 ROUNDING = 1 / 12
-"""Mean squared error of rounding to whole numbers: what equal images still get, 58.9 dB."""
+"""Mean squared error of rounding to whole numbers, the least that `psnr` assumes: equal images get 58.9 dB."""
 WINDOW, SIGMA = 11, 1.5
-"""Pixels: side and deviation of SSIM's window."""
+"""Side and standard deviation of SSIM's Gaussian window, in pixels."""
 C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
-"""SSIM's constants."""
+"""Constants C1 and C2 of SSIM (Wang et al. 2004)."""
 RESAMPLES, LEVEL = 1000, 95
-"""Of the bootstrap; the level in percent."""
+"""Number of bootstrap resamples, and level of the intervals in percent."""
 
 
 def paired_scores(
     results: Images, truths: Images, numbers: NDArray[np.int64], families: Sequence[str], perceptual: Perceptual
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Intervals for JSON: {"all": {"psnr": {"mean", "low", "high"}, "ssim", "l1", <perceptual.label>}, <family>: ...}.
+    """Return, for JSON, {"all": {"psnr": {"mean", "low", "high"}, "ssim", "l1", <perceptual.label>}, <family>: ...}.
 
-    `families` has one name per pair; the table has each of them if there is more than one. `numbers` has that of
-    each pair's image: results of the same one vary together, and are resampled together.
+    `families` has one name per pair; each is a key if there is more than one. `numbers` has the index of each pair's
+    true image: results for the same image vary together, and are resampled together.
     """
     scores = {
         "psnr": psnr(results, truths),
@@ -54,9 +54,9 @@ def paired_scores(
 
 
 def bootstrap(values: Scores, numbers: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """The mean of (N,) values, and the ends "low" and "high" of its 95 % interval.
+    """Return the mean of values (N,), and the ends "low" and "high" of its 95 % interval.
 
-    What is resampled are images: `numbers` (N,) says which values are of the same one.
+    Images are resampled, not values: `numbers` (N,) says which values are of the same image.
     """
     _, places = np.unique(numbers, return_inverse=True)
     sums, counts = np.bincount(places, weights=values), np.bincount(places)
@@ -68,18 +68,18 @@ def bootstrap(values: Scores, numbers: NDArray[np.int64], seed: int = 0) -> dict
 
 
 def psnr(a: Images, b: Images) -> Scores:
-    """Peak signal to noise ratio in dB, (N,), of the squared error over all pixels and channels, at least ROUNDING."""
+    """Return the peak signal-to-noise ratio in dB, (N,), of the mean squared error, at least ROUNDING."""
     errors = [np.square(x.astype(np.float64) - y).mean() for x, y in zip(a, b, strict=True)]
     return 10 * np.log10(PEAK**2 / np.maximum(errors, ROUNDING))
 
 
 def l1(a: Images, b: Images) -> Scores:
-    """Mean absolute difference in steps of 0..255, (N,): over all pixels and channels."""
+    """Return the mean absolute difference over all pixels and channels, (N,), in steps of 0..255."""
     return np.array([np.abs(x.astype(np.float64) - y).mean() for x, y in zip(a, b, strict=True)])
 
 
 def ssim(a: Images, b: Images) -> Scores:
-    """Structural similarity, at most 1, (N,): the mean over channels and over places where the window lies inside.
+    """Return the structural similarity (N,), at most 1: the mean over channels and places where the window lies inside.
 
     Images smaller than WINDOW get the largest odd window that they hold.
     """
@@ -88,11 +88,11 @@ def ssim(a: Images, b: Images) -> Scores:
     weights /= weights.sum()
 
     def mean(x: Tensor) -> Tensor:
-        """Means of (C, 1, H, W) under the window: column by column, then row by row."""
+        """Return the means of (C, 1, H, W) under the window: along columns, then along rows."""
         return conv2d(conv2d(x, weights.reshape(1, 1, -1, 1)), weights.reshape(1, 1, 1, -1))
 
     def similarity(a: Images, b: Images) -> float:
-        """Of one pair (C, H, W)."""
+        """Return the structural similarity of one pair of images (C, H, W)."""
         x, y = (torch.from_numpy(image.astype(np.float64)).unsqueeze(1) for image in (a, b))
         mean_x, mean_y = mean(x), mean(y)
         variances = mean(x * x) - mean_x**2 + mean(y * y) - mean_y**2

@@ -1,7 +1,7 @@
-"""How different two images look, by the features of a net.
+"""Perceptual distance of two images, by the features of a net.
 
 LPIPS (Zhang et al. 2018, version 0.1) if params.yaml names a file of ImageNet weights; otherwise the distance of the
-pooled features that the other scores compare, which is no LPIPS and is never called so.
+pooled features that the other scores compare, which is not LPIPS and is never called so.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
 
 BATCH, BATCH_PIXELS = 32, 2**19
-"""Pairs per pass at most, and pixels: 8 pairs of 256 pixels, whose features in VGG take half a gigabyte."""
+"""Pairs per pass, and pixels, at most: 8 pairs of 256 x 256 pixels, whose features in VGG take half a gigabyte."""
 SMALLEST, ENLARGED = 32, 64
-"""Pixels: smaller images than the nets' pooling leaves something of are enlarged first, to what LPIPS was fit on."""
+"""Sides in pixels: smaller images, of which the nets' pooling leaves nothing, are enlarged to what LPIPS was fit on."""
 WEIGHTS = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-"""torchvision's files; each name ends with the first 8 digits of the sha256."""
+"""torchvision's files of ImageNet weights; each name ends with the first 8 digits of the sha256."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Perceptual:
     """A distance between images, 0 between equal ones."""
 
     label: str
-    """Its name in metrics files."""
+    """Name of the distance in metrics files."""
     measure: Callable[[Tensor, Tensor], Tensor]
-    """Of a batch of pairs, uint8 (N, 3, H, W) on the device: (N,)."""
+    """Gives the distances (N,) of a batch of pairs, uint8 (N, 3, H, W) each, on the device."""
     device: torch.device
     on_pairs: Callable[[int], object] = lambda pairs: None
-    """Gets how many pairs were just compared, to show progress."""
+    """Called with the number of pairs just compared, to show progress."""
 
     def __call__(self, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Of pairs of images (N, C, H, W), C 1 or 3, grey repeated in three channels: (N,)."""
+        """Return the distances (N,) of pairs of images (N, C, H, W), C 1 or 3; grey is repeated in three channels."""
         distances = np.empty(len(a))
         batch = min(BATCH, max(1, BATCH_PIXELS // (a.shape[2] * a.shape[3])))
         for start in range(0, len(a), batch):
@@ -64,9 +64,9 @@ def open_perceptual(
     device: torch.device,
     on_pairs: Callable[[int], object] = lambda pairs: None,
 ) -> Perceptual:
-    """LPIPS with the weights of params.yaml, or the distance in an extractor's features if they are not there.
+    """Return LPIPS with the weights of params.yaml, or the distance of an extractor's features without them.
 
-    Prints so, with where the file is to be had. Raises UserError if it is another file.
+    If their file is missing, prints this and where to get them. Raises UserError if the file is another one.
     """
     fallback = f"{extractor.label}_distance"
     if lpips is None:
@@ -86,15 +86,16 @@ def open_perceptual(
 
 
 def _feature_distance(extractor: Extractor, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Euclidean distance of the pooled features of an extractor.
+    """Return the Euclidean distance of the pooled features of an extractor.
 
-    It says little of single drawings: faint noise on flat colours moves EfficientNet's features as far as glasses do.
+    This distance says little about single drawings: faint noise on flat colours moves EfficientNet's features as far as
+    glasses do.
     """
     layer = FEATURE_EXTRACTORS_REGISTRY[extractor.name].get_default_feature_layer_for_metric("fid")
     net = build(extractor, [layer], device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        """Of a batch of pairs (N, 3, H, W): (N,)."""
+        """Return the distances (N,) of a batch of pairs (N, 3, H, W)."""
         (x,), (y,) = net(a), net(b)
         return torch.linalg.vector_norm(x.double() - y.double(), dim=1)  # type: ignore[no-any-return]
 
@@ -102,9 +103,9 @@ def _feature_distance(extractor: Extractor, device: torch.device) -> Callable[[T
 
 
 def _lpips(name: str, weights: Path, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS of the net `name`; the file `weights` replaces the download of its ImageNet weights."""
+    """Build LPIPS of the net `name`; the file `weights` replaces the download of its ImageNet weights."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls torchvision in an old way
+        warnings.simplefilter("ignore")  # lpips calls torchvision in an old way
         from lpips import LPIPS
 
         net = LPIPS(net=name, pnet_rand=True, verbose=False)
@@ -117,7 +118,7 @@ def _lpips(name: str, weights: Path, device: torch.device) -> Callable[[Tensor, 
     net.requires_grad_(False).to(device)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        """Of a batch of pairs (N, 3, H, W): (N,)."""
+        """Return the distances (N,) of a batch of pairs (N, 3, H, W)."""
         x, y = (images / 127.5 - 1 for images in (a, b))
         if min(x.shape[2:]) < SMALLEST:
             x, y = (interpolate(images, (ENLARGED, ENLARGED), mode="bilinear") for images in (x, y))

@@ -1,7 +1,7 @@
 """Precision and recall (Kynkaanniemi et al. 2019): shares of points inside the balls of the other set's points.
 
-A ball reaches its centre's third neighbour. Products of coarse numbers (bfloat16 where the processor has it) find the
-nearest candidates, distances of these in float64 decide. What coarse numbers cannot rule out is computed in float64
+A ball reaches the third neighbour of its centre. Products in low precision (bfloat16 where the processor has it) find
+the nearest candidates, whose distances in float64 decide. Rows that low precision leaves open are computed in float64
 altogether, so that the result is that of float64.
 """
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 NEIGHBOUR = 3
 BLOCK, CANDIDATES = 128, 24
-"""Rows whose distances to all others are in memory at once, few enough for the processor's cache; nearest of a row.
+"""Rows whose distances to all others are in memory at once, few enough for the processor's cache; candidates per row.
 
-Of 50,000 random rows of 1280 numbers 16 candidates leave 29 % open, 24 leave 5 %, 32 leave 1 %; but numbers of 32 are
-more than 32 MiB, which glibc maps anew for every block."""
+Of 50,000 random rows of 1280 numbers 16 candidates leave 29 % open, 24 leave 5 %, 32 leave 1 %; but 32 candidates of a
+block are more than 32 MiB, which glibc maps anew for every block."""
 
 
 def precision_recall(generated: Tensor, real: Tensor) -> dict[str, float]:
-    """Of features (N, D) and (M, D) on one device. Each set has more than NEIGHBOUR points."""
+    """Return precision and recall of features (N, D), (M, D) on one device. Each set has more than NEIGHBOUR points."""
     none_x, none_y = (points.new_zeros(len(points), dtype=torch.float64) for points in (generated, real))
     radii_x = least(generated, generated, none_x, NEIGHBOUR + 1)  # a point is its own first neighbour
     radii_y = least(real, real, none_y, NEIGHBOUR + 1)
@@ -30,10 +30,11 @@ def precision_recall(generated: Tensor, real: Tensor) -> dict[str, float]:
 
 
 def least(x: Tensor, y: Tensor, radii: Tensor, k: int) -> Tensor:
-    """The k-th least |x_i - y_j|^2 - radii_j over j, float64 (N,), of points (N, D) and (M, D); `radii` (M,) squared.
+    """Return the k-th least |x_i - y_j|^2 - radii_j over j, float64 (N,), of points (N, D) and (M, D); `radii` squared.
 
-    With coarse products p_ij and centred points |x_i - y_j|^2 >= (1 - slack)(|x_i|^2 + |y_j|^2) - 2 p_ij. A row is
-    computed anew if that leaves open whether another is below the k-th of its candidates.
+    With low-precision products p_ij of centred points |x_i - y_j|^2 >= `keep` (|x_i|^2 + |y_j|^2) - 2 p_ij; `keep` is 1
+    less the rounding errors. A row is computed anew if this bound leaves open whether another point is below the k-th
+    of its candidates.
     """
     centre = y.double().mean(0)
     (rough_x, squares_x, error_x), (rough_y, squares_y, error_y) = _rough(x, centre), _rough(y, centre)
@@ -55,16 +56,16 @@ def least(x: Tensor, y: Tensor, radii: Tensor, k: int) -> Tensor:
         whole = torch.addmm(column, some, exact.T, alpha=-2)
         square = some.square().sum(1)
         result = whole.kthvalue(k, dim=1).values + square
-        found[rows] = result.where(result.abs() > 1e-12 * square, 0)  # copies are at no distance
+        found[rows] = result.where(result.abs() > 1e-12 * square, 0)  # copies have distance 0
     return found
 
 
 def _rough(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Points around a centre in coarse numbers, their squared lengths (float64), the largest relative rounding error.
+    """Return points minus `centre` in low precision, their squared lengths (float64), the largest relative error.
 
-    Coarse numbers are bfloat16 on a GPU and on a processor that multiplies them, 4 times as fast; float32 elsewhere.
+    Low precision is bfloat16 on a GPU and on a processor that multiplies it, 4 times as fast; float32 elsewhere.
     """
-    native = points.is_cuda or torch.cpu._is_avx512_bf16_supported()  # oneDNN's answer is yes where it emulates them
+    native = points.is_cuda or torch.cpu._is_avx512_bf16_supported()  # oneDNN's test is true for emulated bfloat16
     rough = torch.empty_like(points, dtype=torch.bfloat16 if native else torch.float32)
     squares, error = torch.empty(len(points), dtype=torch.float64, device=points.device), 0.0
     for rows in torch.arange(len(points), device=points.device).split(BLOCK):

@@ -1,8 +1,8 @@
-"""Distances between sets of images in the features of a net, with the figures of torch-fidelity.
+"""Scores that compare sets of images by the features of a net, with the values of torch-fidelity.
 
 KID: Binkowski et al. 2018 (unbiased, so it may be below 0). Frechet distance: Heusel et al. 2017 (biased upwards with
 few images). Precision and recall: Kynkaanniemi et al. 2019, k = 3. Inception score: Salimans et al. 2016. KID and the
-Inception score are torch-fidelity's own; what takes it minutes with 50,000 images is computed here.
+Inception score are torch-fidelity's own; the scores that take it minutes with 50,000 images are computed here.
 """
 
 from __future__ import annotations
@@ -41,18 +41,21 @@ from cspipe.runtime.provenance import code_ids
 from cspipe.runtime.ranks import rank, world
 
 Features = dict[str, Tensor]
-"""By the name of the layer, (N, features)."""
+"""Features (N, D) of N images, by the name of the layer."""
 FEWEST = 4
-"""Images per set: precision and recall look at the third neighbour."""
+"""Fewest images per set: precision and recall look at the third neighbour."""
 PER_SPLIT, MOST_SPLITS = 500, 10
-"""Inception score: the usual 10 splits need 5,000 images; with fewer, splits of a few images would lower it."""
+"""Least images per split of the Inception score, and most splits: splits of a few images would lower the score.
+
+The usual 10 splits need 5,000 images.
+"""
 SEED = 2020
-"""Of torch-fidelity: which images are in which split."""
+"""Seed of torch-fidelity, which decides which images are in which split."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How sets of images are compared."""
+    """Settings of a comparison of sets of images: extractor, KID subsets, device, cache."""
 
     extractor: Extractor
     batch: int
@@ -62,24 +65,24 @@ class Measure:
     """Images per subset, or all if a set has fewer."""
     device: torch.device
     cache: Path
-    """Folder of features that other runs can use again."""
+    """Folder of cached features, which other runs can reuse."""
 
     def layer(self, metric: str) -> str:
-        """The layer that a metric reads: "isc" the logits, "fid", as the others, the features."""
+        """Return the layer that a metric reads: "isc" the logits; "fid", as all other metrics, the features."""
         layer: str = FEATURE_EXTRACTORS_REGISTRY[self.extractor.name].get_default_feature_layer_for_metric(metric)
         return layer
 
     @cached_property
     def net(self) -> FeatureExtractorBase:
-        """The extractor's net, with both layers."""
+        """The extractor's net, with the layers of features and of logits."""
         return build(self.extractor, (self.layer("fid"), self.layer("isc")), self.device)
 
     def subset_size(self, a: ImageSet, b: ImageSet) -> int:
-        """Images per KID subset of these sets."""
+        """Return the number of images per KID subset for these sets."""
         return min(self.kid_subset_size, len(a), len(b))
 
     def cache_name(self, images: ImageSet) -> str:
-        """A name for the features of a set: it changes with everything they, and KID of them, depend on."""
+        """Return a name for the features of a set, which changes with all that they, and KID of them, depend on."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
         versions = [version(name) for name in ("torch", "torch-fidelity")]
         made_by = [self.extractor.sha256, self.batch, device_name(self.device), threads, *versions]
@@ -88,9 +91,9 @@ class Measure:
 
 
 def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[str, float]:
-    """All scores of generated against real images, from one pass over each; the reference's features are cached.
+    """Return all scores of generated against real images, in one pass over each; the reference's features are cached.
 
-    Of several ranks the first has them, the others nothing. Raises UserError with too few images.
+    Rank 0 gets the scores, other ranks an empty dict. Raises UserError with fewer than FEWEST images.
     """
     _check(generated, reference)
     x, y, layer = _features(generated, measure), _cached_features(reference, measure), measure.layer("fid")
@@ -104,15 +107,15 @@ def score(generated: ImageSet, reference: ImageSet, measure: Measure) -> dict[st
 
 
 def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: Measure) -> dict[str, float]:
-    """What scores lie between: real images that are not the reference, and uniform noise, against the reference.
+    """Return the best and worst KID and Frechet distance to expect: of held-out real images, and of uniform noise.
 
-    Every variant has the same, so it is kept. A Frechet distance depends on the number of images: where fewer are held
-    out than are compared otherwise, KID, which does not, is the one to look at. Of several ranks the first has it.
+    All variants share these values, so they are cached. A Frechet distance depends on the number of images: if fewer
+    are held out than samples are compared, look at KID, which does not. Rank 0 gets them, others an empty dict.
     """
     sets = {"heldout": held_out, "noise": noise}
 
     def compute() -> Features:
-        """As tensors of one number."""
+        """Return the distances as tensors of one number."""
         found: Features = {}
         y = _cached_features(reference, measure)
         for name, images in sets.items():
@@ -132,7 +135,7 @@ def bracket(held_out: ImageSet, reference: ImageSet, noise: ImageSet, measure: M
 
 
 def inception_score(logits: Tensor) -> float:
-    """The mean over splits of logits (N, classes), one split at a time: all at once take 1.4 GB for 50,000."""
+    """Return the mean score of splits of logits (N, classes), one at a time: all at once take 1.4 GB for 50,000."""
     count = len(logits)
     splits, order = max(1, min(MOST_SPLITS, count // PER_SPLIT)), np.random.RandomState(SEED).permutation(count)
     parts = (logits[order[split * count // splits : (split + 1) * count // splits]] for split in range(splits))
@@ -140,7 +143,7 @@ def inception_score(logits: Tensor) -> float:
 
 
 def _check(generated: ImageSet, reference: ImageSet) -> None:
-    """Raises UserError with too few images."""
+    """Raise UserError if a set has fewer than FEWEST images."""
     if min(len(generated), len(reference)) < FEWEST:
         raise UserError(
             f"scores compare at least {FEWEST} images with {FEWEST}, here {len(generated)} with {len(reference)}; "
@@ -149,7 +152,7 @@ def _check(generated: ImageSet, reference: ImageSet) -> None:
 
 
 def _distances(x: Features, y: Features, measure: Measure, subset_size: int) -> dict[str, float]:
-    """KID, its spread and the Frechet distance."""
+    """Return KID, its spread over subsets and the Frechet distance of two sets of features."""
     a, b = (features[measure.layer("fid")] for features in (x, y))
     kid = kid_features_to_metric(a, b, kid_subsets=measure.kid_subsets, kid_subset_size=subset_size, verbose=False)
     return {
@@ -160,14 +163,15 @@ def _distances(x: Features, y: Features, measure: Measure, subset_size: int) -> 
 
 
 def _cached_features(images: ImageSet, measure: Measure) -> Features:
-    """Features of images that others are compared with too."""
+    """Return the features of images that other sets are compared with too, from the cache if it has them."""
     return _kept(measure.cache, measure.cache_name(images), lambda: _features(images, measure))
 
 
 def _kept(folder: Path, name: str, compute: Callable[[], Features]) -> Features:
-    """What `compute` gives, kept in a file whose name ends with its sha256; all ranks find it, or all compute.
+    """Return the result of `compute`, cached in a file whose name ends with its sha256.
 
-    Not by torch-fidelity, whose cache is pickles, which run code when they are read.
+    All ranks find the file, or all compute. The cache of torch-fidelity is not used: it consists of pickles, which run
+    code when they are read.
     """
     found = _find(folder, name)
     if all_agree(bool(found)):
@@ -177,13 +181,13 @@ def _kept(folder: Path, name: str, compute: Callable[[], Features]) -> Features:
         return found
     content = save(found)
     file = folder / f"{name}-{hashlib.sha256(content).hexdigest()}.safetensors"
-    with suppress(FileNotFoundError), whole_file(file) as beside:  # another stage may bring the same to its place first
+    with suppress(FileNotFoundError), whole_file(file) as beside:  # another stage may write the same file first
         beside.write_bytes(content)
     return found
 
 
 def _find(folder: Path, name: str) -> Features:
-    """What was kept under this name, or nothing; a damaged file is named."""
+    """Return the features cached under this name, or an empty dict; prints the name of a damaged file."""
     for path in folder.glob(f"{name}-*.safetensors"):
         content = path.read_bytes()
         with suppress(SafetensorError):
@@ -195,9 +199,9 @@ def _find(folder: Path, name: str) -> Features:
 
 
 def _features(images: ImageSet, measure: Measure) -> Features:
-    """Features in rank 0: batches go round the ranks, and each has the bits that it has in one process.
+    """Return all features in rank 0: ranks take batches in turn, and each batch has the same bits as in one process.
 
-    Computed without worker processes (save_cpu_ram): images are in memory or mapped already.
+    Features are computed without worker processes (save_cpu_ram): images are in memory or memory-mapped already.
     """
     cuda, owners = measure.device.type == "cuda", torch.arange(len(images)) // measure.batch % world()
     ours = (owners == rank()).nonzero().flatten().tolist()

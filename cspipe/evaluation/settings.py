@@ -20,7 +20,7 @@ class LpipsSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """The scores."""
+    """The scores: their extractor, reference, numbers of images, and perceptual distance."""
 
     extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(description="features of every score")
     weights: Path | None = Field(description="file of the extractor's weights; null: the packaged ones")

@@ -1,1 +1,1 @@
-"""Models for other tools and from them: export, import, and samples of a model folder without a pipeline around it."""
+"""Export models to other tools, import models from them, and sample from a model folder without the pipeline."""

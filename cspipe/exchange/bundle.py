@@ -1,4 +1,4 @@
-"""The code of one net as one file that needs torch and diffusers alone."""
+"""Bundle the code of one net into one file that needs only torch and diffusers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD = '"""A net exported by cspipe, with all that it is made of."""\n\nfrom __f
 
 
 def bundle(module: str) -> str:
-    """The text of a file with the net of a module, such as cspipe.backbones.dit, and the class `Net` around it."""
+    """Return the source of a file with the net of a module, such as cspipe.backbones.dit, and its wrapper `Net`."""
     imports: dict[str, None] = {}
     bodies: dict[str, str] = {}
     for each in (module, WRAPPER):
@@ -22,11 +22,11 @@ def bundle(module: str) -> str:
 
 
 def _collect(module: str, imports: dict[str, None], bodies: dict[str, str]) -> None:
-    """Add what a module imports from elsewhere and, after its own parts of this package, its definitions."""
+    """Add a module's external imports to `imports` and, after the modules of PARTS it imports, its code to `bodies`."""
     kept, file = [], ROOT.joinpath(*module.split(".")).with_suffix(".py")
     for node in ast.parse(file.read_text()).body[1:]:
         source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
-        if source.startswith(("cspipe.", "pydantic", "__future__")):  # parts, and what only `Settings` uses
+        if source.startswith(("cspipe.", "pydantic", "__future__")):  # PARTS, and what only `Settings` uses
             if source.startswith(PARTS) and source != SETTINGS and source not in bodies:
                 _collect(source, imports, bodies)
         elif isinstance(node, ast.Import | ast.ImportFrom):

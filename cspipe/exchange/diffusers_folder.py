@@ -1,4 +1,4 @@
-"""A folder that diffusers loads: stock classes where they are the same net, else the net's code in one file."""
+"""Write a folder that diffusers loads: with stock classes where they are the same net, else with the net's code."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ PIPELINE = Path(__file__).parent / "templates" / "pipeline.py"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PREDICTIONS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 TIMES = 1000
-"""Steps of a stock scheduler: the net sees times up to here whatever its own steps."""
+"""Number of timesteps of a stock scheduler: nets see times up to this, whatever their own number of steps."""
 LOAD = "DiffusionPipeline.from_pretrained({0!r}, custom_pipeline={0!r}, trust_remote_code=True)"
 STOCK = "DDIMPipeline.from_pretrained({!r})"
 
 
 def write_diffusers(source: Source, out: Path) -> str:
-    """Write the folder; the line of Python that loads it."""
+    """Write the folder `out`; return the line of Python that loads it."""
     stock = as_unet2d(source.main.net, source.model, source.size)
     plain = (
         stock is not None and source.diffusion.prediction in PREDICTIONS and not source.diffusion.self_condition
@@ -56,7 +56,7 @@ def write_diffusers(source: Source, out: Path) -> str:
 
 
 def readme(source: Source, load: str) -> str:
-    """The page that a hub shows: how to load the folder, and whose images it draws."""
+    """Return the README.md that hubs show: how to load the folder, what it contains, and how it samples."""
     diffusion = source.diffusion
     first = "the mean training image, in `mean` (`terminal: mean`)" if source.mean else "the net's (`terminal: net`)"
     stock = f", with `use_clipped_model_output=True`, in numbers of steps that divide {diffusion.steps}"
@@ -79,7 +79,10 @@ schedule {diffusion.schedule}
 
 
 def scheduler(source: Source) -> dict[str, Any]:
-    """DDIMScheduler with our noise levels: TIMES of them if our steps divide that, between ours evenly in log ab."""
+    """Return the config of a DDIMScheduler with the noise levels of our schedule.
+
+    It has TIMES levels if our number of steps divides TIMES, evenly in log alpha-bar between ours; else ours alone.
+    """
     native = source.diffusion.steps
     count = native if TIMES % native else TIMES
     log_alpha_bar = 2 * source.diffusion.new_schedule().sqrt_alpha_bar.log().numpy()
@@ -98,9 +101,9 @@ def scheduler(source: Source) -> dict[str, Any]:
 
 
 def _write_own(folder: Path, part: Part, size: int) -> list[str]:
-    """A net with its code; its entry in the index.
+    """Write a net with its code; return its entry in model_index.json. Raises UserError if the code cannot be bundled.
 
-    Diffusers copies code to one place of all models by its file's name, which therefore says what is in it.
+    Diffusers copies the code of all models to one place by file name, so the name holds a hash of the code.
     """
     code = bundle(part.module)
     if f"\nclass {part.maker}(" not in code and f"\ndef {part.maker}(" not in code:

@@ -1,4 +1,4 @@
-"""Samples of a model folder: no params.yaml, no data, no DVC."""
+"""Sample from a model folder without params.yaml, data or DVC."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BATCH, COLUMNS = 64, 8
 
 
 def variant_of(sampler: str, steps: int | list[int], compensated: bool, terminal: str = "net", **keys: Any) -> Variant:
-    """A row of `variants` with these values and, compensated, the exact weight kappa. Raises UserError.
+    """Return a variant with these values and, if compensated, the exact weight kappa. Raises UserError.
 
-    `eta` is the sampler's least, if it is not among `keys`.
+    `keys` are other values of the variant; without `eta` among them, it is the sampler's least.
     """
     eta = find(SAMPLERS, sampler, "ETAS")[0] if sampler in names_in(SAMPLERS) else 0.0
     tree = {
@@ -45,7 +45,7 @@ def variant_of(sampler: str, steps: int | list[int], compensated: bool, terminal
 def open_variant(
     variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, main: Path, compensation: Path
 ) -> Sampler:
-    """The sampler of a variant on the net of a folder, which it has to suit. Raises UserError."""
+    """Return the sampler of a variant on the net in folder `main`. Raises UserError if they do not suit each other."""
     try:
         variant.path(denoise.schedule.steps)
     except ValueError as error:
@@ -58,7 +58,7 @@ def open_variant(
 def draw(
     model: Path, sampler: str, steps: int | list[int], count: int, seed: int, compensation: Path | None
 ) -> NDArray[np.uint8]:
-    """A grid (3, H, W) of `count` samples, image i of seed + i. Raises UserError."""
+    """Draw `count` samples as one grid, uint8 (3, H, W), image i from seed + i. Raises UserError."""
     device = any_device()
     denoise, config = finished_denoiser(device, model)
     if config["task"] != "generate":

@@ -1,4 +1,4 @@
-"""What foreign models become: a folder like that of the train stage. Files come from anywhere and are not trusted."""
+"""Turn models of other libraries into a folder like that of the train stage. Their files are not trusted."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from cspipe.stages.train import CURVES, NORMS, SCHEDULE, schedule_rows
 
 State = dict[str, Tensor]
 STEPS = 1000
-"""Of every process that is read but EDM's: nets see times 0..999."""
+"""Number of diffusion steps of every imported net but EDM's: nets see times 0..999."""
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A net of this package with foreign weights under its names."""
+    """A net of this package with the weights of another library, renamed to the names of the net."""
 
     kind: str
-    """Where such files come from."""
+    """Origin of the weights: diffusers, guided-diffusion, DDPM or EDM."""
     model: Mapping[str, Any]
-    """The section `model`."""
+    """Section `model` of params.yaml."""
     channels: int
     size: int
     state: State
     groups: Callable[[int], int] | None = None
-    """Of a norm of so many channels, in the source; None: what `model` says."""
+    """Number of groups of a norm in the source, by its number of channels; None: what `model` says."""
     diffusion: Mapping[str, Any] = field(default_factory=dict)
-    """Of the section `diffusion`, what follows from the weights."""
+    """Values of the section `diffusion` that follow from the weights."""
 
 
 def read_tensors(path: Path) -> State:
-    """The tensors of a safetensors file, or of a pickle that holds nothing else. Raises UserError."""
+    """Read the tensors of a safetensors file, or of a pickle of tensors alone, as float32. Raises UserError."""
     try:
         if not path.is_file():
             raise ValueError("not there, or no plain file")
@@ -61,13 +61,13 @@ def read_tensors(path: Path) -> State:
         elif is_zipfile(path) and any(part.compress_type for part in ZipFile(path).infolist()):
             raise ValueError("compressed, as torch.save writes none")
         else:
-            with warnings.catch_warnings(action="ignore"):  # of a protocol that it may not know
+            with warnings.catch_warnings(action="ignore"):  # torch warns of newer pickle protocols
                 tree = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         convert = "torch.save(net.state_dict(), 'weights.pt') where that code is"
         kind = "no file of tensors alone, and a pickle that runs code, as EDM's do, is not read"
         raise UserError(f"{path}: {kind}; write {convert}") from None
-    except Exception as error:  # a stranger's file fails at any place of a reader
+    except Exception as error:  # an untrusted file may fail anywhere in a reader
         raise UserError(f"{path}: not a file of weights ({first_line(error)}); name a safetensors file") from None
     tree = tree[0] if isinstance(tree, list | tuple) and tree else tree  # (weights, optimiser, ...), as DDIM's
     for key in ("ema", "state_dict", "model"):
@@ -85,16 +85,16 @@ def read_tensors(path: Path) -> State:
 
 
 def _is_dense(weight: Any) -> bool:
-    """Whether it is a tensor with each of its numbers, real and floating: none that is sparse, quantised or empty."""
+    """Whether `weight` is a dense tensor of real floats: not sparse, quantised or without data (meta)."""
     dense = isinstance(weight, Tensor) and weight.layout == torch.strided and not weight.is_meta
     return dense and weight.is_floating_point()
 
 
 def write_model(foreign: Foreign, name: str, source: Path, diffusion: DiffusionSettings, out: Path) -> dict[str, Any]:
-    """Write the folder; what it tells of itself. Raises UserError where settings and weights do not fit.
+    """Write the model folder and return its config. Raises UserError where settings and weights do not fit.
 
-    `source` is the file of weights, `name` what the user gave: this file, or its folder. Of what only training knows it
-    tells nothing: no images seen, no seed, no hash of data, no code.
+    `source` is the file of weights, `name` that of what the user gave: this file, or its folder. Config values that
+    only training knows are empty: images seen, seed, hash of data, code.
     """
     try:
         model: BackboneSettings = TypeAdapter(Backbone).validate_python(foreign.model)
@@ -107,7 +107,7 @@ def write_model(foreign: Foreign, name: str, source: Path, diffusion: DiffusionS
         net.load_state_dict(foreign.state, assign=True)
     except UserError:
         raise
-    except Exception as error:  # what does not fit fails at any place of a net
+    except Exception as error:  # a mismatch may fail anywhere in a net
         raise UserError(f"{source}: not a net that can be imported ({first_line(error)})") from None
     config = {
         "model": model.model_dump(), "diffusion": diffusion.model_dump(), "channels": foreign.channels,
@@ -117,13 +117,13 @@ def write_model(foreign: Foreign, name: str, source: Path, diffusion: DiffusionS
     }  # fmt: skip
     with whole_folder(out) as folder:
         save_model(folder, {"ema": net}, config)
-        blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples along the way
+        blank = np.zeros((1, foreign.channels, foreign.size, foreign.size), np.uint8)  # no samples of a training
         save_png(grid(blank, 1), folder / "progress.png")
     return config
 
 
 def _check_groups(net: nn.Module, wanted: Callable[[int], int] | None) -> None:
-    """Whether norms have as many groups as in the source. Raises ValueError."""
+    """Check that norms have as many groups as in the source. Raises ValueError if not."""
     for norm in net.modules():
         if wanted and isinstance(norm, nn.GroupNorm) and norm.num_groups != wanted(norm.num_channels):
             found = f"{norm.num_groups} groups here, {wanted(norm.num_channels)} there"
@@ -131,7 +131,7 @@ def _check_groups(net: nn.Module, wanted: Callable[[int], int] | None) -> None:
 
 
 def write_curves(diffusion: DiffusionSettings) -> None:
-    """What the train stage writes beside its model, without a row: DVC wants the files, and those of before mislead."""
+    """Write the train stage's other outputs, its curves without rows: DVC needs the files, and old curves mislead."""
     with whole_folder(CURVES) as folder:
         plots = folder / "plots" / "metrics"
         plots.mkdir(parents=True)
@@ -143,7 +143,7 @@ def write_curves(diffusion: DiffusionSettings) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON object. Raises UserError."""
+    """Read a JSON object from a file below 1 MiB. Raises UserError."""
     with suppress(OSError, ValueError, RecursionError):
         tree = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size < 2**20 else None
         if isinstance(tree, dict):
@@ -152,6 +152,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """Of an error's text, which may have many; torch's second says more than its first."""
+    """Return the first line of an error's text, or the second of torch's load errors, which says more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return (lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0])[:300]

@@ -1,4 +1,4 @@
-"""Folders of diffusers with a UNet2DModel and, beside it, the scheduler that it was trained with."""
+"""Read folders of diffusers with a UNet2DModel and, beside it, the scheduler that it was trained with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cspipe.stages.nets import MOST_PIXELS
 
 SCHEDULER = "scheduler_config.json"
 OLD = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
-"""Parts of the names of attention's weights that diffusers still reads, and today's."""
+"""Old parts of the names of attention weights, which diffusers still reads, and the current ones."""
 
 
 def read_folder(folder: Path) -> tuple[Foreign, Path]:
-    """The net of a pipeline's folder, or of its unet/ alone, and its file of weights. Raises UserError."""
+    """Read the net of a pipeline's folder, or of its unet/ alone; return it and its weights file. Raises UserError."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     config = read_json(unet / "config.json")
     name = config.pop("_class_name", None)
@@ -52,7 +52,7 @@ def read_folder(folder: Path) -> tuple[Foreign, Path]:
 
 
 def _told(value: Any) -> str:
-    """A value of a stranger's file in a message: one line, and not a long one."""
+    """Format a value of an untrusted file for a message: one line of at most 100 characters."""
     return printable(str(value))[:100]
 
 
@@ -63,8 +63,8 @@ def _renamed(name: str) -> str:
 
 
 def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
-    """Schedule and prediction of a pipeline's folder, None where it has no scheduler. Raises UserError."""
-    places = (folder / "scheduler" / SCHEDULER, folder / SCHEDULER)  # the second of pipelines without subfolders
+    """Return schedule and prediction of a pipeline's folder; None for both without a scheduler. Raises UserError."""
+    places = (folder / "scheduler" / SCHEDULER, folder / SCHEDULER)  # the second in pipelines without subfolders
     if (path := next((place for place in places if place.exists()), None)) is None:
         return None, None
     config = read_json(path)
@@ -78,7 +78,7 @@ def read_scheduler(folder: Path) -> tuple[str | None, str | None]:
 
 
 def _schedule(config: dict[str, Any], path: Path) -> str:
-    """The schedule of this package with the noise levels of a scheduler. Raises UserError if there is none."""
+    """Return the name of our schedule that has a scheduler's noise levels. Raises UserError if there is none."""
     kind = "trained_betas" if config.get("trained_betas") is not None else config.get("beta_schedule")
     if config.get("rescale_betas_zero_snr"):
         raise UserError(f"{path}: rescale_betas_zero_snr: its last level is pure noise, as in no schedule here")

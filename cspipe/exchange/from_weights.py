@@ -1,7 +1,7 @@
-"""Weights alone, as guided-diffusion (Dhariwal and Nichol 2021), DDPM's ports to PyTorch and EDM name them.
+"""Read files of weights named as in guided-diffusion (Dhariwal and Nichol 2021), DDPM's PyTorch ports, or EDM.
 
-Files of the first two say nothing of the size of images nor of that of attention heads; what is read is what both
-repositories make by default: images of 3 or 1 channels, no labels, resampling with weights, attention of
+Files of the first two do not contain the size of images or that of attention heads; nets are read as both
+repositories make them by default: images of 3 or 1 channels, no labels, resampling with weights, attention of
 guided-diffusion in its old order of queries, keys and values. Of EDM's nets, those with a SongUNet are read.
 """
 
@@ -36,11 +36,11 @@ EDM = {
     "conv1": "block.after.3", "skip": "block.skip.1", "norm2": "attention.norm", "qkv": "attention.attention.qkv",
     "proj": "attention.attention.project",
 }  # fmt: skip
-"""Layers of a stage."""
+"""GUIDED, DDPM, EDM: names of the layers of a stage in the source, and their names here."""
 
 
 def read_weights(path: Path, size: int, head_channels: int, levels: int, prediction: str | None) -> Foreign:
-    """The net of a file of weights; levels, prediction: of EDM's. Raises UserError."""
+    """Read the net from a file of weights; `levels` and `prediction` are for EDM's nets only. Raises UserError."""
     state = read_tensors(path)
     if "model.map_layer0.weight" in state:
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
@@ -51,7 +51,7 @@ def read_weights(path: Path, size: int, head_channels: int, levels: int, predict
             return _guided(state, size, head_channels)
         if "temb.dense.0.weight" in state:
             return _ddpm(state, size)
-        if "map_layer0.weight" in state and "out_conv.weight" not in state:  # which ADM's net of EDM has
+        if "map_layer0.weight" in state and "out_conv.weight" not in state:  # out_conv: in EDM's ADM net
             return _edm(state, levels, "eps" if prediction == "eps" else "edm")
     except (LookupError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path}: its tensors make no net of this kind ({type(error).__name__}: {error})") from None
@@ -60,7 +60,7 @@ def read_weights(path: Path, size: int, head_channels: int, levels: int, predict
 
 
 def _guided(state: State, size: int, head_channels: int) -> Foreign:
-    """ADM's U-Net, whose halvings and doublings are residual blocks (resblock_updown)."""
+    """Convert ADM's U-Net, whose down- and upsampling are residual blocks (resblock_updown)."""
     stages = 1 + max(_numbers(state, r"input_blocks\.(\d+)\."))
     rises = {i: k for i in range(stages) for k in (1, 2) if f"output_blocks.{i}.{k}.in_layers.0.weight" in state}
     levels = len(rises) + 1
@@ -82,14 +82,14 @@ def _guided(state: State, size: int, head_channels: int) -> Foreign:
     for name in [name for name in ours if ".qkv." in name]:
         ours[name] = _by_kind(ours[name], head_channels)
     seen = state["input_blocks.0.0.weight"].shape[1]
-    ours |= {name: ours[name][:seen] for name in ("head.2.weight", "head.2.bias")}  # the rest is of learned variances
+    ours |= {name: ours[name][:seen] for name in ("head.2.weight", "head.2.bias")}  # other rows: learned variances
     ours["time.mlp.0.weight"] = shifted(ours["time.mlp.0.weight"], frequencies(channels), -1)
     keys = {"name": "adm", "head_channels": head_channels, **_levels(channels, per_level - 1, widths, attends, size)}
     return Foreign("guided-diffusion", keys, seen, size, ours, lambda _: 32)
 
 
 def _ddpm(state: State, size: int) -> Foreign:
-    """DDPM's U-Net."""
+    """Convert DDPM's U-Net."""
     levels, blocks = 1 + max(_numbers(state, r"down\.(\d+)\.")), 1 + max(_numbers(state, r"down\.0\.block\.(\d+)\."))
     _check_stages(state, levels, blocks)
     places = {"temb.dense.0": "time.mlp.0", "temb.dense.1": "time.mlp.2", "conv_in": "stem",
@@ -117,7 +117,7 @@ def _ddpm(state: State, size: int) -> Foreign:
 
 
 def _edm(state: State, levels: int, prediction: str) -> Foreign:
-    """EDM's SongUNet, DDPM++ or NCSN++. What it is told of augmentation is 0 in sampling, and left out."""
+    """Convert EDM's SongUNet, DDPM++ or NCSN++. Its augmentation labels are 0 in sampling, and left out."""
     arch = "ncsnpp" if "map_noise.freqs" in state else "ddpmpp"
     sizes = sorted(set(_numbers(state, r"enc\.(\d+)x")), reverse=True)
     blocks = 1 + max(_numbers(state, rf"enc\.{sizes[0]}x\d+_block(\d+)\."))
@@ -143,7 +143,7 @@ def _edm(state: State, levels: int, prediction: str) -> Foreign:
 
 
 def _edm_names(sizes: list[int], blocks: int) -> tuple[dict[str, str], dict[str, str]]:
-    """Layers and stages of a SongUNet, and where they are here."""
+    """Return the names of a SongUNet's layers, and of its stages, each with the names here."""
     top, deepest = (f"{side}x{side}" for side in (sizes[0], sizes[-1]))
     places = {"map_noise": "time", "map_layer0": "time.mlp.0", "map_layer1": "time.mlp.2", f"enc.{top}_conv": "stem",
               f"dec.{top}_aux_norm": "head.0", f"dec.{top}_aux_conv": "head.2"}  # fmt: skip
@@ -158,18 +158,18 @@ def _edm_names(sizes: list[int], blocks: int) -> tuple[dict[str, str], dict[str,
 
 
 def _check_stages(state: State, levels: int, blocks: int) -> None:
-    """Whether there can be so many stages, before a table of them is made. Raises ValueError."""
+    """Check that the state can have so many stages, before a table of them is made. Raises ValueError if not."""
     if levels * blocks > len(state):
         raise ValueError(f"{levels} levels of {blocks} blocks, and {len(state)} tensors")
 
 
 def _numbers(state: State, pattern: str) -> list[int]:
-    """The numbers that a pattern finds in the names."""
+    """Return the numbers, of at most four digits, that a pattern finds in the names of tensors."""
     return [int(found[1]) for name in state if (found := re.match(pattern, name)) and len(found[1]) < 5]
 
 
 def _levels(channels: int, blocks: int, widths: list[int], attends: list[bool], size: int) -> dict[str, Any]:
-    """The keys of a U-Net."""
+    """Return the keys of a U-Net in the section `model`. Raises ValueError if widths are no multiples of `channels`."""
     if any(width % channels for width in widths):
         raise ValueError(f"widths {widths} are no multiples of {channels}")
     attention = [size >> level for level, attend in enumerate(attends) if attend]
@@ -178,7 +178,7 @@ def _levels(channels: int, blocks: int, widths: list[int], attends: list[bool], 
 
 
 def _renamed(state: State, places: dict[str, str], parts: dict[str, str], layers: dict[str, str]) -> State:
-    """Their weights under our names: whole layers, and layers of stages; attention's are linear here."""
+    """Rename weights: layers by `places`, layers of stages by `parts` and `layers`; attention layers become linear."""
     ours = {}
     for name, tensor in state.items():
         path, _, kind = name.rpartition(".")
@@ -192,6 +192,6 @@ def _renamed(state: State, places: dict[str, str], parts: dict[str, str], layers
 
 
 def _by_kind(rows: Tensor, head_channels: int) -> Tensor:
-    """Queries, keys and values of all heads, from those of each head after the other."""
+    """Sort rows of queries, keys and values of each head in turn into all queries, then all keys, then all values."""
     sorted_rows: Tensor = rows.unflatten(0, (-1, 3, head_channels)).transpose(0, 1).flatten(0, 2)
     return sorted_rows

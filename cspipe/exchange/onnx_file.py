@@ -1,4 +1,4 @@
-"""One reverse step as an ONNX file: whoever can call it in a loop can sample."""
+"""Export one reverse step as an ONNX file; calling it in a loop samples."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
 
 LARGEST = 15 * 2**27
-"""Bytes of main net weights in the file itself: it is a protobuf message, of 2 GiB at most, with C."""
+"""Maximum bytes of main net weights in the file itself, which is a protobuf message of at most 2 GiB, with C."""
 
 
 class ReverseStep(nn.Module):
-    """DDIM from t to s and, with C, what compensation adds to it, by the weight kappa."""
+    """A DDIM step from t to s and, with a net C, its compensation with the weight kappa."""
 
     signal: Tensor
     noise: Tensor
@@ -41,7 +41,7 @@ class ReverseStep(nn.Module):
         self.register_buffer("noise", schedule.sqrt_one_minus_alpha_bar)
 
     def forward(self, x_t: Tensor, t: Tensor, s: Tensor, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x_t (N, C, H, W), native steps t > s (N,) int64, told (N, K, H, W): x_s and x0_hat, both (N, C, H, W)."""
+        """Return x_s and x0_hat (N, C, H, W) from x_t (N, C, H, W), steps t > s (N,) int64 and told (N, K, H, W)."""
         schedule = Schedule(self.signal, self.noise)
         inputs = net_input(self.prediction, x_t, t, schedule)
         output = self.net(inputs if told is None else torch.cat([inputs, told], 1), t * self.scale)
@@ -59,9 +59,9 @@ class ReverseStep(nn.Module):
 
 
 def write_onnx(source: Source, out: Path) -> str:
-    """Write the file; its inputs and outputs in a line. Raises UserError where the packages are missing.
+    """Write the file; return a line on its inputs and outputs. Raises UserError where the packages are missing.
 
-    Inputs x_t, t, s and, where the net sees more than the image, told: the condition, then its own estimate before.
+    Inputs are x_t, t, s and, where the net sees more than the image, told: the condition, then its previous estimate.
     """
     told = source.main.arguments["in_channels"] - source.channels
     x, t = torch.zeros(2, source.channels, source.size, source.size), torch.tensor([source.diffusion.steps] * 2)
@@ -89,7 +89,7 @@ def write_onnx(source: Source, out: Path) -> str:
     weights = out.with_name(f"{out.name}.data")
     apart = sum(tensor.nbytes for tensor in source.main.net.state_dict().values()) > LARGEST
     if apart:
-        weights.unlink(missing_ok=True)  # onnx would write into it
+        weights.unlink(missing_ok=True)  # onnx would write into an existing file
     with whole_file(out) as beside:
         onnx.save(model, beside, save_as_external_data=apart, location=weights.name)
     said = f"; the weights are in {weights.name} beside it" if apart else ""

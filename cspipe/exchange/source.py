@@ -1,4 +1,4 @@
-"""A model of this package to be exported: its net, what it says of itself and, compensated, its net C."""
+"""Open a model of this package for export: its net, its settings and, if compensated, its net C."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Part:
     module: str
     maker: str
     arguments: dict[str, Any]
-    """Among them `in_channels`, of the image and of what is joined to it."""
+    """Arguments of `maker`; their `in_channels` are those of the image and of what is joined to it."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened model."""
+    """An opened model to export: its nets and settings."""
 
     main: Part
     compensator: Part | None
     mean: Part | None
-    """The mean training image, with `terminal: mean`."""
+    """Module that returns the mean training image, with `terminal: mean`."""
     model: BackboneSettings
     diffusion: DiffusionSettings
     channels: int
@@ -46,13 +46,13 @@ class Source:
 
 
 def any_device() -> Device:
-    """The GPU, if there is one, else the cores that are free."""
+    """Open the GPU, if there is one, else the cores that are free."""
     threads, one = max(1, int(free_cores())), {"gpus": 1, "nodes": 1, "deterministic": True, "compile": False}
     return open_device(ComputeSettings(device="auto", precision="float32", threads=threads, **one))
 
 
 def open_source(folder: Path, compensation: Path | None, terminal: Literal["net", "mean"] | None = None) -> Source:
-    """A model and, in another folder, the C that was fit against it, on the CPU. Raises UserError.
+    """Open a model and, in another folder, the C that was fit against it, on the CPU. Raises UserError.
 
     `terminal` is the estimate at t = T as in a variant; None: as `cspipe sample` draws.
     """
@@ -79,5 +79,5 @@ def open_source(folder: Path, compensation: Path | None, terminal: Literal["net"
 
 
 def _in_channels(net: nn.Module) -> int:
-    """Channels that a net takes: those of its first convolution."""
+    """Return the input channels of a net: those of its first convolution."""
     return next(layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d))

@@ -1,4 +1,4 @@
-"""Nets of this package that are diffusers' UNet2DModel: the configuration, and the weights under its names."""
+"""Convert nets of this package to diffusers' UNet2DModel: its configuration, and the weights under its names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RENAMED = {
     "attention.norm": "group_norm",
     "attention.attention.project": "to_out.0",
 }
-"""Layers of a stage; those of ADM's and DDPM's do not meet."""
+"""Names of the layers of a stage, here and in UNet2DModel; those of ADM and DDPM do not collide."""
 OF_KIND = {
     "adm": {
         "downsample_type": "resnet", "upsample_type": "resnet", "resnet_time_scale_shift": "scale_shift",
@@ -40,9 +40,9 @@ PLAIN = {"adm": ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"), "ddpm": ("
 def as_unet2d(
     net: nn.Module, model: BackboneSettings, size: int
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:  # fmt: skip
-    """The configuration and the weights of a UNet2DModel, called with times in 0..999; None where a net is not one.
+    """Return configuration and weights of a net as a UNet2DModel, called with times in 0..999; None if it is not one.
 
-    UNet2DModel has one number of groups for all norms, and as many channels in its first level as waves of time.
+    UNet2DModel has one number of groups for all norms, and as many channels in its first level as sinusoids of time.
     """
     if isinstance(model, unet2d.Settings):
         assert isinstance(net, unet2d.UNet2D)
@@ -63,7 +63,7 @@ def as_unet2d(
 
 
 def shifted(weight: Tensor, angular: Tensor, by: float) -> Tensor:
-    """The first layer (E, 2 half) of a time embedding that says at t what `weight` says at t + by.
+    """Return weights of a time embedding's first layer (E, 2 half) whose output at t is that of `weight` at t + by.
 
     cos(w (t + by)) and sin(w (t + by)) are sums of cos(w t) and sin(w t).
     """
@@ -73,7 +73,7 @@ def shifted(weight: Tensor, angular: Tensor, by: float) -> Tensor:
 
 
 def _levels(model: LevelSettings, size: int) -> dict[str, Any]:
-    """The arguments of UNet2DModel that tell of the levels."""
+    """Return the arguments of UNet2DModel that describe its levels."""
     attends = [size >> level in model.attention for level in range(len(model.multipliers))]
     down, up = PLAIN[model.name]
     return {
@@ -86,7 +86,7 @@ def _levels(model: LevelSettings, size: int) -> dict[str, Any]:
 
 
 def _places(levels: int, blocks: int) -> dict[str, str]:
-    """Our parts and theirs; {} stands for a stage's block or attention."""
+    """Return the names of parts here and in UNet2DModel, where {} stands for `resnets` or `attentions`."""
     places = {
         "stem": "conv_in", "time.mlp.0": "time_embedding.linear_1", "time.mlp.2": "time_embedding.linear_2",
         "head.0": "conv_norm_out", "head.2": "conv_out", "middle.0": "mid_block.{}.0", "middle.1": "mid_block.{}.1",
@@ -101,7 +101,7 @@ def _places(levels: int, blocks: int) -> dict[str, str]:
 
 
 def unet2d_state(net: nn.Module, levels: int, blocks: int) -> dict[str, Tensor]:
-    """The weights of an ADM or DDPM net under the names of a UNet2DModel."""
+    """Return the weights of an ADM or DDPM net under the names of a UNet2DModel."""
     state: dict[str, Tensor] = {}
     places = _places(levels, blocks)
     for name, tensor in net.state_dict().items():

@@ -1,1 +1,1 @@
-"""From what a person brings to prepared shards."""
+"""Preparation of the images: from the source that params.yaml names to a folder of shards."""

@@ -1,4 +1,4 @@
-"""Images that are rows of one array."""
+"""ArrayImages: a source whose images are the rows of one NumPy array."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cspipe.ingest.source import Facts, PreparedImage, Skipped, Split
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """A source of the numbered images of an array, in the order of `numbers`."""
+    """Source of the images of an array whose splits and indices `numbers` lists, in that order."""
 
     images: NDArray[np.uint8]
-    """(N, H, W, C), memory-mapped or in memory."""
+    """All images, (N, H, W, C), memory-mapped or in memory."""
     numbers: list[tuple[Split, int]]
     form: Form
     stamp: str
@@ -26,11 +26,11 @@ class ArrayImages:
 
     @property
     def total(self) -> int:
-        """Images in the stream."""
+        """Number of images in the stream."""
         return len(self.numbers)
 
     def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
-        """Resize the images, in this process: there is nothing to decode."""
+        """Yield the resized images from item `start` on; `workers` is not used, as there is nothing to decode."""
         for split, number in self.numbers[start:]:
             pixels = self.images[number]
             image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -1,4 +1,4 @@
-"""CelebA (Liu et al. 2015), aligned: what its crops share.
+"""Code that the sources of CelebA (Liu et al. 2015, aligned images) share; they differ in crop and filter.
 
 The official split is kept: its train images are the train split, its test images the test split. The validation
 images are left out, as DDIM and its successors do.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ALIGNED = (178, 218)
 """Width and height of an aligned image, in pixels."""
 IMAGES, LAST_TRAIN, LAST_VALIDATION = 202_599, 162_770, 182_637
-"""Numbers of the last image of all, of the train split, and of the validation split between train and test."""
+"""Numbers of the last image of all, of the train split, and of the validation split, which lies between the two."""
 FOLDER, ZIP = "img_align_celeba", "img_align_celeba.zip"
 EXPECTED = (
     f"put {ZIP} (1,443,490,838 bytes, md5 00d2c5bc6d35e252742224ab0c1e8fcb) or its folder {FOLDER} "
@@ -36,9 +36,10 @@ EXPECTED = (
 def open_celeba(
     data: DataSettings, window: Window, crop: str, filter: Image.Resampling = Image.Resampling.BICUBIC
 ) -> Files:
-    """The images in the folder data.path, cut out by `window`, which `crop` describes, and resized by Pillow's filter.
+    """Return the images in the folder data.path, cut out by `window` (in words: `crop`), resized by Pillow's `filter`.
 
-    Raises UserError if images are missing or there are others; fewer are allowed if data.limit is at most their number.
+    Raises UserError if data.crop is not center, or if images are missing or there are others. Fewer images are allowed
+    if data.limit is at most their number.
     """
     path = path_of(data)
     if data.crop != "center":
@@ -60,12 +61,12 @@ def open_celeba(
 
 
 def _place(path: Path) -> Path:
-    """The folder of the images; the zip if there is none."""
+    """Return the folder of the images, or the zip if there is no such folder."""
     return path / FOLDER if (path / FOLDER).is_dir() else path / ZIP
 
 
 def _images(path: Path, where: str) -> dict[str, str]:
-    """Names in the folder or zip by file name, such as 000001.jpg. Raises UserError; a name must not come twice."""
+    """Map file names (000001.jpg) to names in the folder or zip. Raises UserError if it is missing or names repeat."""
     place = _place(path)
     if not place.exists():
         raise UserError(f"{where} has neither {FOLDER} nor {ZIP}; {EXPECTED}")
@@ -81,5 +82,5 @@ def _images(path: Path, where: str) -> dict[str, str]:
 
 
 def _split(number: int) -> Split | None:
-    """The official split, which follows the numbers as list_eval_partition.txt does; None for validation."""
+    """Return the official split of image `number`, as in list_eval_partition.txt; None for validation images."""
     return "train" if number <= LAST_TRAIN else "test" if number > LAST_VALIDATION else None

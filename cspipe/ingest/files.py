@@ -1,4 +1,4 @@
-"""Images that are files of a folder or members of a zip: which there are, and their decoding on all cores."""
+"""Images that are files of a folder or members of a zip: listing them, and decoding them on all cores."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from cspipe.runtime.wording import printable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 LARGEST_FILE = 2**28
-"""Bytes; a larger file is refused unread."""
+"""Size limit of an image file, in bytes; a larger file is refused unread."""
 KINDS = 8
-"""Kinds of files left out that are named."""
+"""Number of kinds of left-out files that are named, the most frequent first."""
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Compressions of which zipfile unpacks no more than is asked for; 4 KiB of bzip2 may become gigabytes at once."""
+"""Zip compressions of which zipfile unpacks no more than requested; 4 KiB of bzip2 may become gigabytes at once."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder or zip holds."""
+    """The files in a folder or zip."""
 
     images: list[str]
-    """Names (posix, relative) of what should be images, sorted."""
+    """Relative POSIX names of the image files, by their suffix; sorted."""
     others: list[str]
-    """Names of other files."""
+    """Relative POSIX names of all other files, sorted."""
 
     @property
     def left_out(self) -> Facts:
-        """What the index has of the other files: their number and, if there are any, that of each kind."""
+        """Facts for the index about the other files: their number and, if there are any, the number of each kind."""
         kinds = Counter(_kind(PurePosixPath(name)) for name in self.others).most_common()
         rest = sum(count for _, count in kinds[KINDS:])
         named = [f"{count} {kind}" for kind, count in kinds[:KINDS]] + [f"{rest} of more kinds"] * bool(rest)
@@ -48,10 +48,10 @@ class Listing:
 
 
 def list_images(path: Path, expected: str) -> Listing:
-    """What the folder or zip `path` holds.
+    """List the files in the folder or zip `path`.
 
-    Raises UserError if it is missing, unreadable, neither of the two, unsafe, or without images; it ends with
-    `expected`, which says what to put there.
+    Raises UserError if it is missing, unreadable, damaged, neither a folder nor a zip, or without images; `expected`
+    says for the message what to put there.
     """
     where = f"params.yaml: data.path {path}"
     try:
@@ -66,15 +66,15 @@ def list_images(path: Path, expected: str) -> Listing:
 
 
 def list_folder(path: Path) -> Listing:
-    """The files below a folder, links to files and folders among them. Raises PermissionError."""
+    """List the files below a folder, following links to files and folders. Raises PermissionError."""
     return _sort_out(list(_walk(path)))
 
 
 def _walk(path: Path) -> Iterator[str]:
-    """Relative posix names of the files below `path`, each folder visited once even if links go round in circles."""
+    """Yield relative POSIX names of the files below `path`; each folder is visited once, even if links form a cycle."""
     visited: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(path, onerror=_raise, followlinks=True):
-        here = os.stat(folder)  # noqa: PTH116 (os.walk speaks strings)
+        here = os.stat(folder)  # noqa: PTH116 (os.walk yields strings)
         if (here.st_dev, here.st_ino) in visited:
             folders.clear()
             continue
@@ -85,19 +85,19 @@ def _walk(path: Path) -> Iterator[str]:
 
 
 def _is_file(path: Path) -> bool:
-    """No pipe or device; a link to nothing counts, so that it is reported as an image that is missing."""
+    """Whether `path` is a file, no pipe or device. A broken link counts too, to be reported as a missing image."""
     return path.is_file() or not path.exists()
 
 
 def _raise(error: OSError) -> None:
-    """os.walk would leave out what it may not read."""
+    """Raise the error of a folder that cannot be read: by default os.walk leaves the folder out."""
     raise error
 
 
 def _list_zip(path: Path, where: str, expected: str) -> Listing:
-    """The members of a zip; their names are never paths here, as nothing is extracted. Raises UserError and OSError."""
+    """List the members of a zip; none is extracted, so their names are never paths. Raises UserError and OSError."""
     neither = UserError(f"{where} is neither a folder nor a zip; {expected}")
-    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for its other end
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
         raise neither
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -110,7 +110,7 @@ def _list_zip(path: Path, where: str, expected: str) -> Listing:
 
 
 def _sort_out(names: list[str]) -> Listing:
-    """Tell images from other files by their names; hidden files and macOS's shadows in zips are others."""
+    """Separate images from other files by name; hidden files and macOS's __MACOSX members of zips are others."""
     images = {name for name in names if _is_image(PurePosixPath(name))}
     return Listing(sorted(images), sorted(set(names) - images))
 
@@ -124,29 +124,29 @@ def _is_hidden(name: PurePosixPath) -> bool:
 
 
 def _kind(name: PurePosixPath) -> str:
-    """Of a file that is left out: its ending, such as GIF."""
+    """Return the kind of a left-out file: its suffix in capitals, such as GIF, or that it is hidden or has none."""
     return "hidden" if _is_hidden(name) else printable(name.suffix[1:].upper())[:20] or "without an ending"
 
 
 def stamp_of(paths: Iterable[Path]) -> str:
-    """A digest of files by name, size and time of change: whether they are the same, without reading them."""
+    """Return a digest of the names, sizes and modification times of files, to detect changes without reading them."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(os.fsencode(path))
-        with suppress(OSError):  # a link to nothing is reported when it is read
+        with suppress(OSError):  # a broken link is reported when it is read
             facts = path.stat()
             digest.update(f" {facts.st_size} {facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def stamp_of_images(path: Path, names: Iterable[str]) -> str:
-    """The stamp of files of the folder `path`, each by itself, or of the zip `path`."""
+    """Return the stamp of the named files in the folder `path`, or of the zip `path` as one file."""
     return stamp_of((path / name for name in names) if path.is_dir() else [path])
 
 
 @dataclass(frozen=True)
 class Files:
-    """A source of the named images of a folder or zip, in the order of `names`."""
+    """Source of the images of a folder or zip whose splits and names `names` lists, in that order."""
 
     path: Path
     names: list[tuple[Split, str]]
@@ -154,15 +154,15 @@ class Files:
     facts: Facts
     stamp: str
     decoder: Callable[[Path, Form], Decoder]
-    """Decoder itself, or what makes more than one image of a name."""
+    """Makes the decoder of each process: Decoder, or a subclass that makes pairs or compares checksums."""
 
     @property
     def total(self) -> int:
-        """Images in the stream, those skipped among them."""
+        """Number of images in the stream, including those skipped."""
         return len(self.names)
 
     def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
-        """Decode the images; a bad one is Skipped with the reason."""
+        """Yield the decoded images from item `start` on; a bad image becomes a Skipped with the reason."""
         jobs = chunks(self.names[start:], self.form.shape)
         for decoded in parallel_map(partial(self.decoder, self.path, self.form), jobs, workers):
             yield from decoded
@@ -176,7 +176,7 @@ class Decoder:
         self.zip = None if path.is_dir() else zipfile.ZipFile(path)
 
     def __call__(self, names: Sequence[tuple[Split, str]]) -> list[PreparedImage | Skipped]:
-        """Decode the files of those names."""
+        """Decode the named files, each for its split."""
         return [self._decode(split, name) for split, name in names]
 
     def _decode(self, split: Split, name: str) -> PreparedImage | Skipped:
@@ -192,16 +192,16 @@ class Decoder:
             return Skipped(name, "a link to a missing file")
 
     def image(self, split: Split, name: str) -> PreparedImage:
-        """What becomes of a file. Raises BadImage and OSError."""
+        """Read and decode one file. Raises BadImage and OSError."""
         return self.prepared(split, self.read(name))
 
     def prepared(self, split: Split, content: bytes) -> PreparedImage:
-        """The image in a file's bytes. Raises BadImage."""
+        """Decode a file's bytes and bring the image to the form. Raises BadImage."""
         image = read(content)
         return PreparedImage(split, fit(image, self.form), enlarged=enlarges(image, self.form))
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file, or of a member decompressed in memory. Raises BadImage and OSError."""
+        """Return the bytes of a file, or of a zip member decompressed in memory. Raises BadImage and OSError."""
         if self.zip is None:
             return read_file(self.path / name)
         try:
@@ -210,12 +210,12 @@ class Decoder:
             return self.zip.read(member)
         except (BadImage, MemoryError):
             raise
-        except Exception as error:  # every compression raises its own kinds
+        except Exception as error:  # every compression raises its own exceptions
             raise BadImage(f"damaged in the zip ({error})") from None
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image's file. Raises OSError, and BadImage for a pipe, a device, and over LARGEST_FILE."""
+    """Return the bytes of an image file. Raises OSError; BadImage for a folder, pipe, device or over LARGEST_FILE."""
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         raise BadImage("no file, but a folder, pipe or device")
@@ -224,7 +224,7 @@ def read_file(path: Path) -> bytes:
 
 
 def check_member(member: zipfile.ZipInfo, largest: int) -> None:
-    """Raises BadImage for a member of a zip that unpacks to more bytes, or whose compression is not bounded."""
+    """Raise BadImage if a zip member unpacks to more than `largest` bytes, or its compression is not in BOUNDED."""
     _check_length(member.file_size, largest)
     if member.compress_type not in BOUNDED:
         raise BadImage(f"compression {member.compress_type}, which is not read from a zip; pack it with deflate")

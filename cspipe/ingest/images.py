@@ -1,7 +1,7 @@
-"""One image, from a file's bytes to uint8 pixels of the size that is asked for.
+"""Decoding of one image: from the bytes of a file to uint8 pixels of the requested size.
 
-A file is either shown rightly or refused with a reason; a damaged one never becomes black or grey pixels. But for what
-is damaged inside of a JPEG: libjpeg fills it in, and Pillow hides its warning.
+A file is either decoded correctly or refused with a reason; a damaged one never becomes black or grey pixels. The
+exception is damage inside a JPEG: libjpeg fills it in, and Pillow hides its warning.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 RESIZE = "bicubic, antialiased"
-"""Pillow's BICUBIC, whose support grows with the reduction; on the stored (gamma-coded) values."""
+"""Resizing, as the index states it: Pillow's BICUBIC, whose support grows with the reduction, on gamma-coded values."""
 FORMATS = ("PNG", "JPEG", "WEBP")
 MEMORY = 3 * 2**28
-"""Bytes that reading an image takes at most (within 2 %), beside its file: a process on each core reads one."""
+"""Bytes that reading an image takes at most (within 2 %), besides its file: a process on each core reads one image."""
 PIXEL_BYTES = {"PNG": 9, "JPEG": 10, "MPO": 10, "CMYK": 12, "WEBP": 16}
-"""Of these for each pixel: Pillow's image of 4 and a copy, or libjpeg's coefficients; libwebp's four frames."""
+"""Bytes of MEMORY per pixel: Pillow's image of 4 plus a copy or libjpeg's coefficients; libwebp's four frames."""
 MAX_SCANS = 100
-"""Of a JPEG; encoders write 10 to 20. Each passes over all pixels, and may take 33 bytes of the file."""
+"""Scans of a JPEG, at most; encoders write 10 to 20. A scan of 33 bytes in the file may pass over all pixels."""
 MAX_SIDE = 2**16 - 1
-"""Pixels of a side, as in JPEG; decoders keep whole rows."""
+"""Longest side of an image, in pixels, as in JPEG; decoders keep whole rows in memory."""
 BAND_PIXELS = 2**20
-"""Pixels that are made opaque at a time: each step on the way takes 4 bytes for each."""
+"""Pixels that are made opaque at a time: each intermediate image takes 4 bytes per pixel."""
 PNG_SIGNATURE, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 
@@ -38,45 +38,45 @@ class BadImage(Exception):
 
 @dataclass(frozen=True)
 class Window:
-    """A square cut out of images that are all of one size, as of aligned faces; in pixels of the file."""
+    """A square to cut out of images that are all of one size, such as aligned faces; in pixels of the file."""
 
     left: int
     top: int
     side: int
     of: tuple[int, int]
-    """Width and height that an image must have."""
+    """Width and height that an image must have, in pixels."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What every image is brought to."""
+    """The size, channels and crop that every image is converted to."""
 
     size: int
-    """Pixels, height and width."""
+    """Height and width, in pixels."""
     channels: int
-    """1 grey (ITU-R 601 luma), 3 RGB."""
+    """Number of channels: 1 is grey (ITU-R 601 luma), 3 is RGB."""
     crop: Literal["center", "stretch"] | Window
-    """The central square, the whole image squeezed into a square, or the square at one place."""
+    """What is kept: the central square, the whole image squeezed into a square, or the square of a Window."""
     filter: Image.Resampling = Image.Resampling.BICUBIC
-    """Pillow's, whose support grows with the reduction."""
+    """Pillow's resampling filter, whose support grows with the reduction."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape of a converted image, (C, H, W)."""
         return self.channels, self.size, self.size
 
 
 def decode(data: bytes, form: Form) -> NDArray[np.uint8]:
-    """The PNG, JPEG or WebP file `data` as uint8 (C, H, W), upright, on white where it is transparent.
+    """Decode the PNG, JPEG or WebP file `data` to uint8 (C, H, W), upright, on white where it is transparent.
 
-    16-bit images are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for
-    what is damaged, truncated, animated, over MEMORY, another format, or of a size that does not suit the crop.
+    16-bit images are scaled to 8 bits, CMYK and palettes converted; colour profiles are ignored. Raises BadImage for a
+    file that is damaged, truncated, animated, over MEMORY, of another format, or of a size that does not suit the crop.
     """
     return fit(read(data), form)
 
 
 def read(data: bytes) -> Image.Image:
-    """The PNG, JPEG or WebP file `data` as an opaque image of mode L or RGB, turned upright by its EXIF orientation.
+    """Decode the PNG, JPEG or WebP file `data` to an opaque image of mode L or RGB, upright by its EXIF orientation.
 
     Raises BadImage.
     """
@@ -95,19 +95,19 @@ def read(data: bytes) -> Image.Image:
         raise BadImage("not readable as PNG, JPEG or WebP") from None
     except Image.DecompressionBombError as error:
         raise BadImage(f"too many pixels ({error})") from None
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+    except Exception as error:  # Pillow's decoders raise many exceptions for damaged files
         raise BadImage(f"damaged or truncated ({error})") from None
 
 
 def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
-    """Crop, resize and convert an opaque image (mode L or RGB) to uint8 (C, H, W). Raises BadImage (Window alone)."""
+    """Crop, resize and convert an opaque image (mode L or RGB) to uint8 (C, H, W). Raises BadImage (for a Window)."""
     if form.crop != "stretch":
         window = form.crop if isinstance(form.crop, Window) else _central(*image.size)
         if image.size != window.of:
             (width, height), (right_width, right_height) = image.size, window.of
             raise BadImage(f"{width} x {height} pixels, not {right_width} x {right_height}")
         right, bottom = window.left + window.side, window.top + window.side
-        if image.size != (window.side, window.side):  # a copy, as of convert
+        if image.size != (window.side, window.side):  # crop and convert copy
             image = image.crop((window.left, window.top, right, bottom))
     mode = "L" if form.channels == 1 else "RGB"
     image = image if image.mode == mode else image.convert(mode)
@@ -117,20 +117,20 @@ def fit(image: Image.Image, form: Form) -> NDArray[np.uint8]:
 
 
 def enlarges(image: Image.Image, form: Form) -> bool:
-    """Whether `fit` makes the part that it takes of an image larger."""
+    """Whether `fit` enlarges the part of an image that it keeps."""
     return (form.crop.side if isinstance(form.crop, Window) else min(image.size)) < form.size
 
 
 def _central(width: int, height: int) -> Window:
-    """The largest square in the middle."""
+    """Return the largest central square of an image."""
     side = min(width, height)
     return Window((width - side) // 2, (height - side) // 2, side, (width, height))
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header alone. Raises BadImage for what must not be decoded, or what Pillow would decode wrongly."""
+    """Read only the header. Raises BadImage if the file must not be decoded, or if Pillow would decode it wrongly."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by a limit nobody can move
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by a fixed limit
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     most = MEMORY // PIXEL_BYTES["CMYK" if image.mode == "CMYK" else str(image.format)]
     if image.width * image.height > most or max(image.size) > MAX_SIDE:
@@ -144,13 +144,13 @@ def _open(data: bytes) -> Image.Image:
     transparent_colour = image.mode == "RGB" and "transparency" in image.info
     if transparent_colour and data[PNG_BIT_DEPTH] == 16:  # Pillow would compare its 16 bits with pixels of 8 bits
         raise BadImage("16 bits per colour with a transparent colour")
-    if image.mode == "L" and "transparency" in image.info:  # Pillow scales 2 and 4 bits to 8, but not that grey
+    if image.mode == "L" and "transparency" in image.info:  # Pillow scales pixels to 8 bits, but not that grey
         image.info["transparency"] *= 255 // (2 ** data[PNG_BIT_DEPTH] - 1)
     return image
 
 
 def _scans(data: bytes) -> int:
-    """How often a JPEG passes over its pixels: the markers SOS between its segments, up to EOI."""
+    """Count the scans of a JPEG, each a pass over its pixels: the SOS markers between its segments, up to EOI."""
     marker, place, scans = re.compile(rb"\xff([\x01-\xcf\xd9-\xfe])"), 2, 0
     while (found := marker.search(data, place)) and found[1] != b"\xd9":
         scans += found[1] == b"\xda"
@@ -159,7 +159,7 @@ def _scans(data: bytes) -> int:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """Any mode as opaque 8-bit L or RGB."""
+    """Convert an image of any mode to opaque 8-bit L or RGB."""
     if image.mode in ("L", "RGB") and not image.has_transparency_data:
         return image
     flat = Image.new("L" if image.mode.startswith("I") else "RGB", image.size)
@@ -180,7 +180,7 @@ def _flat_band(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey, 0..65535, as 8-bit grey (convert() would clip it to white)."""
+    """Convert 16-bit grey, 0..65535, to 8-bit grey (convert() would clip it to white)."""
     values = np.asarray(image).astype(np.uint32)
     grey = ((values + 128) // 257).astype(np.uint8)
     transparent = image.info.get("transparency")

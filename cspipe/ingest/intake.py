@@ -1,4 +1,4 @@
-"""From a stream of images to shards on the disk, in blocks: what was stopped goes on after its last whole block."""
+"""Writing of a stream of images to shards, in blocks: after an interruption it resumes after the last whole block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cspipe.runtime.wording import printable
 PROGRESS = "progress.json"
 SPLITS: tuple[Split, Split] = ("train", "test")
 LISTED, NAMED = 100, 5
-"""Skipped images that the index lists, and that the summary names."""
+"""Number of skipped images that the index lists, and that the summary names, at most."""
 
 
 class Intake:
-    """Takes the items of a stream to the shards they belong to, and keeps account of those skipped.
+    """Writes the items of a stream to the shards of their split, and records those skipped.
 
-    After every block of as many items as a shard holds, all writers write what they have, and progress.json records
-    how far it went. A new Intake on the same folder goes on there, so the blocks, and the shards, are always the same.
+    A block has as many items as a shard holds. After each block all writers flush their images, and progress.json
+    records the state. A new Intake on the same folder resumes there, so blocks and shards are always the same.
     """
 
     def __init__(self, folder: Path, form: Form) -> None:
@@ -33,7 +33,7 @@ class Intake:
         self.folder, self.block = folder, shard_length(form.shape)
         kept = self._kept()
         self.items: int = kept["items"]
-        """Items added so far; while nothing is added, those of whole blocks."""
+        """Number of items added so far; before the first `add`, the number that progress.json records."""
         names = [name for split in SPLITS for name in (split, f"{split}-paired")]
         self.writers = {name: ShardWriter(folder, name, form.shape, kept["shards"].get(name, [])) for name in names}
         self.skipped = [Skipped(**item) for item in kept["skipped"]]
@@ -41,7 +41,7 @@ class Intake:
         self.enlarged: int = kept["enlarged"]
 
     def _kept(self) -> dict[str, Any]:
-        """What progress.json holds; that of a new beginning if it, or a shard that it names, is missing or damaged."""
+        """Read progress.json; give the state of a fresh start if it or a shard that it names is missing or damaged."""
         nothing = {"items": 0, "shards": {}, "skipped": [], "skipped_count": 0, "enlarged": 0}
         path = self.folder / PROGRESS
         if not path.exists():
@@ -57,7 +57,7 @@ class Intake:
         return kept
 
     def add(self, item: PreparedImage | Skipped) -> None:
-        """Write an image and its pair, or note why there is none."""
+        """Write an image and its paired image, or record why it was skipped."""
         if isinstance(item, PreparedImage):
             self.writers[item.split].add(item.pixels)
             self.enlarged += item.enlarged
@@ -85,7 +85,7 @@ class Intake:
             beside.write_text(json.dumps(kept), encoding="utf-8")
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Write the last block; the index entry of each split. Raises UserError if one is empty."""
+        """Write the last block and return the index entry of each split. Raises UserError if a split is empty."""
         self._keep()
         return {split: self._entry(split) for split in SPLITS}
 
@@ -101,7 +101,7 @@ class Intake:
         return {**entry, "paired_shards": paired} if paired else entry
 
     def summary(self) -> str:
-        """The skipped images in one line: how many, and the first few with their reasons."""
+        """Describe the skipped images in one line: how many, and the first few with their reasons."""
         named = "; ".join(f"{item.name}: {item.reason}" for item in self.skipped[:NAMED])
         more = f"; and {self.skipped_count - NAMED} more" if self.skipped_count > NAMED else ""
         images = "image" if self.skipped_count == 1 else "images"

@@ -1,4 +1,4 @@
-"""Work on all cores, in order and in bounded memory."""
+"""A parallel map over all cores, with results in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Result = TypeVar("Result")
 Work = Callable[[Job], Result]
 
 CHUNK_BYTES, CHUNK_IMAGES = 2**22, 64
-"""Images that make up one job, at most: many enough to outweigh sending them, few enough for memory."""
+"""Bytes and images of one job, at most: enough to outweigh the cost of sending them, few enough for memory."""
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""That this process may use."""
+"""Number of cores that this process may use."""
 
 _work: Work[Any, Any]
-"""What this worker process does with a job; set when it starts."""
+"""Function that this worker process applies to each job; set when the process starts."""
 
 
 def chunks(items: Sequence[Job], shape: tuple[int, ...]) -> list[Sequence[Job]]:
@@ -41,7 +41,7 @@ def parallel_map(
     """Yield work(job) for every job, in the order of the jobs, where work = setup() is made once per process.
 
     `workers` processes (None: one per core) change the speed, not the results; at most a few results wait in memory.
-    Processes are spawned, not forked: a fork copies locks that other threads hold. Raises UserError if one dies.
+    Processes are spawned, not forked: a fork copies locks that other threads hold. Raises UserError if one ends early.
     """
     workers = min(workers or CORES, len(jobs))
     if workers <= 1:
@@ -51,7 +51,7 @@ def parallel_map(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(setup,))
     waiting: deque[Future[Result]] = deque()
     try:
-        for job in jobs:  # not pool.map, which works through all jobs at once, however many results wait to be used
+        for job in jobs:  # not pool.map, which submits all jobs at once, however many results wait to be used
             waiting.append(pool.submit(_do, job))
             if len(waiting) == 2 * workers:
                 yield waiting.popleft().result()
@@ -67,7 +67,7 @@ def parallel_map(
 
 
 def _start(setup: Callable[[], Work[Any, Any]]) -> None:
-    """Prepare a worker process: Ctrl-C is the parent's to handle, and the worker ends with its parent."""
+    """Initialise a worker process: it ignores Ctrl-C, which its parent handles, and ends when its parent ends."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -75,7 +75,7 @@ def _start(setup: Callable[[], Work[Any, Any]]) -> None:
 
 
 def _follow_parent() -> None:
-    """End this process when its parent has ended, even if killed: the pool's queue would wait for ever."""
+    """End this process when its parent has ended or was killed: reading the pool's queue would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""From a source to a folder of shards with an index and a preview."""
+"""The work of the prepare stage: from a source of images to a folder of shards with an index and a preview."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ PREVIEW_IMAGES, PREVIEW_COLUMNS, PREVIEW_PIXELS = 64, 8, 128
 
 
 def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = None, masks: Path | None = None) -> int:
-    """Bring the images that `data` describes into the folder `out`, whole or not at all; return how many.
+    """Write the images that `data` describes to the folder `out`, all or nothing; return their number.
 
-    The masks in the folder `masks` go there too; None: none.
-    Finished shards wait in a folder of `work`, one for these parameters, images and code, until all are there: if it
-    is stopped, the same call goes on. What `work` has of other data is removed. `workers` processes (None: one per
-    core), and being stopped, do not change the result. Memory does not grow with the number of images. Raises
-    UserError if the source cannot be used, or a split stays empty.
+    The masks in the folder `masks` are written there too; None: no masks.
+    Finished shards wait in a folder of `work`, named by parameters, images and code, until all are written: after an
+    interruption the same call resumes. Other folders of `work` are removed. `workers` processes (None: one per core)
+    and interruptions do not change the result. Memory does not grow with the number of images. Raises UserError if
+    the source cannot be used, or a split stays empty.
     """
     source = find_source(data)
     user_masks = None if masks is None else read_masks(masks, data.size)
@@ -64,14 +64,14 @@ def prepare(data: DataSettings, out: Path, work: Path, workers: int | None = Non
 
 
 def _key(data: DataSettings, source: Source) -> str:
-    """Name of the folder of unfinished work: a digest of the parameters, of what the source reads, and of the code."""
+    """Return the name of the folder of unfinished work: a digest of the parameters, the files read, and the code."""
     code = code_ids("cspipe/data", "cspipe/ingest", f"cspipe/sources/{data.source}.py", "cspipe/tasks/deocclude.py")
     parts = [data.model_dump(mode="json"), source.stamp, PIL.__version__, code]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _publish(intake: Intake, masks: UserMasks | None, out: Path, index: dict[str, Any]) -> None:
-    """Make `out` of the finished shards, the masks, the index and the preview. The intake keeps its shards."""
+    """Write the finished shards, the masks, the index and the preview to `out`. The intake keeps its shards."""
     with whole_folder(out) as folder:
         for shard in (shard for writer in intake.writers.values() for shard in writer.shards):
             try:
@@ -85,7 +85,7 @@ def _publish(intake: Intake, masks: UserMasks | None, out: Path, index: dict[str
 
 
 def describe(data: DataSettings, source: Source, splits: dict[str, dict[str, Any]], intake: Intake) -> dict[str, Any]:
-    """The content of the index."""
+    """Return the content of the index of the prepared data."""
     return {
         "source": data.source,
         "crop": data.crop,
@@ -101,7 +101,7 @@ def describe(data: DataSettings, source: Source, splits: dict[str, dict[str, Any
 
 
 def preview(train: Shards) -> Image.Image:
-    """8 x 8 images from all over the train split; of pairs 4 x 8, side by side. Large ones shrunk."""
+    """Draw a grid of 8 x 8 images from all over the train split, or of 4 x 8 pairs; large images are shrunk."""
     halves = [train, train.paired] if train.paired else [train]
     count = min(PREVIEW_IMAGES // len(halves), len(train))
     numbers = np.linspace(0, len(train) - 1, count).astype(np.int64)
@@ -110,7 +110,7 @@ def preview(train: Shards) -> Image.Image:
 
 
 def _shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (C, H, W), shrunk if it is larger than the preview shows."""
+    """Return an image (C, H, W), shrunk to PREVIEW_PIXELS if it is larger."""
     if image.shape[-1] <= PREVIEW_PIXELS:
         return image
     form = Form(PREVIEW_PIXELS, image.shape[0], "stretch")

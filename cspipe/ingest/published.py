@@ -1,4 +1,4 @@
-"""Data sets of a published size: the number of images is checked, other containers get an answer."""
+"""Data sets of a published size: the number of images is checked, and LMDB and TFRecord are refused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set as it was published."""
+    """The number of images, licence and files of a data set as it was published."""
 
     images: int
     licence: str
     files: str
-    """Which files there are, how large, and where from, in words that fit behind "put ... there"."""
+    """Names, sizes and origin of the files, in words that fit into "put ... there"."""
 
 
 CELEBAHQ = Published(
@@ -31,11 +31,11 @@ CELEBAHQ = Published(
     files="the 30,000 PNG or JPEG files (such as CelebA-HQ-img of CelebAMask-HQ, 0.jpg ... 29999.jpg, from "
     "github.com/switchablenorms/CelebAMask-HQ, about 3 GB with its masks: take that folder alone)",
 )
-"""Karras et al. 2018, at 256 pixels or more."""
+"""CelebA-HQ (Karras et al. 2018), at 256 pixels or more."""
 
 
 def open_published(data: DataSettings, published: Published) -> Files:
-    """The images of a data set in a folder or zip.
+    """Return the images of a published data set in the folder or zip data.path.
 
     Raises UserError as `list_images` does, for LMDB and TFRecord, and if the number of images is not the published
     one, unless data.limit asks for no more than there are.
@@ -60,9 +60,9 @@ def open_published(data: DataSettings, published: Published) -> Files:
 
 
 def check_count(found: int, published: int, limit: int | None, where: str, expected: str) -> None:
-    """Raises UserError if there are fewer images than published and data.limit does not allow it, or more.
+    """Raise UserError if there are more images than published, or fewer and data.limit does not allow it.
 
-    It starts with `where`; `expected` says what to put there.
+    The message starts with `where`; `expected` says what to put there.
     """
     if found > published:
         raise UserError(
@@ -77,7 +77,7 @@ def check_count(found: int, published: int, limit: int | None, where: str, expec
 
 
 def _refuse_container(name: str, where: str) -> None:
-    """Raises UserError for the name of a file that holds many images in a form that is not read here."""
+    """Raise UserError if `name` is a file of LMDB or TFRecord, which hold many images and are not read here."""
     if name.endswith(".mdb") or ".tfrecord" in name:
         raise UserError(
             f"{where}: {name} is LMDB or TFRecord, which are not read; data/raw/README.md shows how to write their "

@@ -21,7 +21,7 @@ class AvatarSettings(Section):
 
 
 class DataSettings(Section):
-    """The images."""
+    """The images: their source, size, crop and number."""
 
     source: Annotated[str, file_of(SOURCES)] = Field(description="where images come from")
     path: Path | None = Field(description="what the source reads, null for avatars")
@@ -51,12 +51,12 @@ class DataSettings(Section):
 
     @property
     def test_share(self) -> float:
-        """data.held_out of a source without an official split."""
+        """Share of the images that is the test split, for a source without an official split."""
         assert self.held_out != "official", "params.yaml is refused with official for such a source"
         return self.held_out
 
     @property
     def paired(self) -> bool:
-        """Whether there is a second image of each scene, with something in front."""
+        """Whether the source gives a second image of each scene, with something in front."""
         gives: bool = find(SOURCES, self.source, "PAIRED")
         return gives and (self.source != "avatars" or self.avatars.paired != "none")

@@ -1,4 +1,4 @@
-"""What a source of images is, and how its images are divided into a train and a test split."""
+"""The interface of a source of images, and the division of its images into a train and a test split."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:  # worker processes import this module, and need no settings
 
 Split = Literal["train", "test"]
 Facts = Mapping[str, str | int]
-"""What the index has of a source: "licence" and "resize" at least, and "paired" if images are."""
+"""Facts about a source that the index records: at least "licence" and "resize", and "paired" if images are in pairs."""
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as it goes to the shards, uint8 (C, H, W)."""
+    """An image as it is written to the shards, uint8 (C, H, W)."""
 
     split: Split
     pixels: NDArray[np.uint8]
     paired: NDArray[np.uint8] | None = None
-    """The same scene with something in front, or None."""
+    """Image of the same scene with something in front, or None."""
     enlarged: bool = False
-    """Whether the image was smaller than what it is brought to."""
+    """Whether the image was smaller than the size that it was resized to."""
 
 
 @dataclass(frozen=True)
@@ -49,42 +49,42 @@ class Source(Protocol):
 
     @property
     def total(self) -> int:
-        """Images in the stream, those skipped among them."""
+        """Number of images in the stream, including those skipped."""
 
     @property
     def facts(self) -> Facts:
-        """What the index has of the source."""
+        """Facts about the source that the index records."""
 
     @property
     def stamp(self) -> str:
-        """Changes with the files that are read, "" if there are none. Unfinished work goes on only with the same."""
+        """Digest that changes with the files read, "" if there are none. Only work with the same digest is resumed."""
 
     def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
-        """Prepare images one after the other, in constant memory, on `workers` processes (None: one per core).
+        """Yield prepared images one after the other, in constant memory, on `workers` processes (None: one per core).
 
-        The first `start` items are left out: they were prepared before the work was stopped.
-        The first images of a split must be as varied as all of it: others take them as a sample.
+        The first `start` items are left out: they were prepared before an interruption.
+        The first images of a split must be as varied as the whole split: the scores take them as a sample.
         """
 
 
 def find_source(data: DataSettings) -> Source:
-    """The source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
+    """Open the source that `data.source` names. Raises UserError if there is none or its input cannot be used."""
     return cast(Source, find("cspipe.sources", data.source, "open_source")(data))
 
 
 def form_of(data: DataSettings) -> Form:
-    """What every image is brought to."""
+    """Return the form that the settings `data` convert every image to."""
     return Form(data.size, data.channels, data.crop)
 
 
 def path_of(data: DataSettings) -> Path:
-    """data.path of a source that reads it."""
+    """Return data.path, for a source that reads it."""
     assert data.path is not None, "params.yaml is refused without data.path"
     return data.path
 
 
 def count_test(total: int, held_out: float) -> int:
-    """Images of `total` that are the test split. Raises UserError if that leaves a split empty."""
+    """Return how many of `total` images are the test split. Raises UserError if that leaves a split empty."""
     count = round(total * held_out)
     if not 0 < count < total:
         raise UserError(
@@ -95,10 +95,10 @@ def count_test(total: int, held_out: float) -> int:
 
 
 def divide(names: Iterable[str], held_out: float, limit: int | None) -> list[tuple[Split, str]]:
-    """The split of every name, in an order that depends on the names alone: by the sha256 of each.
+    """Return the split of every name, in an order that depends on the names alone: by the sha256 of each.
 
-    The first `limit` are used, and the first share `held_out` of these is the test split. The order is as good as
-    random, and that of two names does not depend on the others. Raises UserError if a split is empty.
+    The first `limit` names are used, and the first share `held_out` of these is the test split. The order is as good
+    as random, and the order of two names does not depend on the others. Raises UserError if a split is empty.
     """
     ordered = sorted(names, key=_place)[:limit]
     test = count_test(len(ordered), held_out)
@@ -106,7 +106,7 @@ def divide(names: Iterable[str], held_out: float, limit: int | None) -> list[tup
 
 
 def divide_officially(splits: Mapping[str, Split], limit: int | None) -> list[tuple[Split, str]]:
-    """The first `limit` of the names, in the order of `divide`, each with its official split.
+    """Return the first `limit` of the names, in the order of `divide`, each with its official split.
 
     Raises UserError if a split is empty.
     """

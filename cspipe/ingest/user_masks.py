@@ -1,4 +1,4 @@
-"""The user's masks, as images: white is the hole."""
+"""Reading of the user's masks, images in which white is the hole."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cspipe.ingest.images import BadImage, read
 from cspipe.runtime.errors import UserError
 
 WHITE = 128
-"""The darkest grey of a hole."""
+"""Darkest grey that counts as a hole, of 0..255."""
 
 
 def read_masks(folder: Path, size: int) -> UserMasks:
-    """Read every image below a folder. A mask may be the whole image, and then nothing is known of it.
+    """Read every mask below a folder. A hole may cover the whole image, so that no pixel is known.
 
-    Raises UserError, naming the file, if an image is unreadable or has no hole, or if there is none.
+    Raises UserError, naming the file, if an image is unreadable or has no hole, or if the folder has no images.
     """
     where = f"params.yaml: condition.mask_folder {folder}"
     if not folder.is_dir():
@@ -35,7 +35,7 @@ def read_masks(folder: Path, size: int) -> UserMasks:
 
 
 def read_mask(path: Path, size: int) -> NDArray[np.bool_]:
-    """An image as a hole, bool (size, size): True where it is WHITE or lighter, or transparent.
+    """Read an image as a hole, bool (size, size): True where it is WHITE or lighter, or transparent.
 
     A mask of another size or shape is squeezed or stretched to the square, each pixel taking the nearest one's value.
     Raises UserError if it cannot be read.

@@ -11,5 +11,5 @@ share = fading
 
 
 def pair(step: ReverseStep) -> TrainingPair:
-    """x_s = DDIM(x_t, x0_hat; s) + w(t, s) C(x0_hat, t), and the target there."""
+    """Return x_s = DDIM(x_t, x0_hat; s) + w(t, s) C(x0_hat, t), and the target there."""
     return compensated_pair(step.x0, step.x_t, step.x0_hat, step.t, step.s, step.prediction, step.compensation)

@@ -1,4 +1,7 @@
-"""Control of compensated training: noise of C's norm in place of C. What it gains as well, C need not have learned."""
+"""Control of compensated training: noise with the norm of C's output in place of that output.
+
+A gain that this control has as well does not depend on what C learned.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ share = fading
 
 
 def pair(step: ReverseStep) -> TrainingPair:
-    """x_s = DDIM(x_t, x0_hat; s) + w(t, s) z ||C|| / ||z||, the norms taken over each image."""
+    """Return x_s = DDIM(x_t, x0_hat; s) + w(t, s) z ||C|| / ||z||, with norms over each image, and the target there."""
     assert step.z is not None, "DRAWS_NOISE"
     c = step.compensation.C(step.x0_hat, step.t)
     noise = per_image(c.flatten(1).norm(dim=1) / step.z.flatten(1).norm(dim=1)) * step.z

@@ -1,4 +1,4 @@
-"""Forward states alone (Ho et al. 2020)."""
+"""Plain training: forward states alone (Ho et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def share(settings: TrainCompensation, progress: float) -> float:
-    """No image takes another path."""
+    """Return 0: no image takes another path."""
     return 0.0
 
 
 def pair(step: ReverseStep) -> TrainingPair:
-    """The forward state at t."""
+    """Return the forward state at t and the target there."""
     return plain_pair(step.prediction, step.x0, step.eps, step.t, step.schedule)

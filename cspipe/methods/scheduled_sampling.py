@@ -1,7 +1,7 @@
 """Multi-step denoising scheduled sampling (Ren et al. 2024): the net learns on states that it reached in several steps.
 
 No code of its authors is public; this follows the description: with growing probability the state at s is the end of
-`train.compensation.gap` DDIM steps of the net from a forward state, and the target is for the noise that it holds.
+`train.compensation.gap` DDIM steps of the net from a forward state, and the target is for the noise in it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ USES_COMPENSATOR = DRAWS_NOISE = False
 
 
 def share(settings: TrainCompensation, progress: float) -> float:
-    """From 0 up to settings.share over the fraction settings.fade of training; constant with fade 0."""
+    """Return settings.share, rising from 0 over the fraction settings.fade of training; constant with fade 0."""
     return settings.share if settings.fade == 0 else settings.share * min(1.0, progress / settings.fade)
 
 
 def pair(step: ReverseStep) -> TrainingPair:
-    """The state after every step from t to s."""
+    """Return the state after all DDIM steps from t to s, and the target there."""
     x, x0_hat = step.x_t, step.x0_hat
     for number, (t, s) in enumerate(zip(step.timesteps[:-1], step.timesteps[1:], strict=True)):
         x = ddim_step(x, step.denoise(x, t) if number else x0_hat, t, s, step.schedule)

@@ -1,7 +1,7 @@
-"""Control of compensated training: plain states, weighted as the compensated ones weigh themselves.
+"""Control of compensated training: plain states, weighted in the loss by the size of compensated targets.
 
-The target of a compensated state grows where w C is large against the noise of step s, so those steps rule the loss.
-What this control gains as well is a weighting of the steps, not the states.
+The target of a compensated state grows where w C is large against the noise of step s, so those steps dominate the
+loss. A gain that this control has as well comes from the weighting of the steps, not from the states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ share = fading
 
 
 def pair(step: ReverseStep) -> TrainingPair:
-    """The plain pair at s, each image weighted by ||target of the compensated pair||^2 / ||its plain target||^2.
+    """Return the plain pair at s, each image weighted by ||target of the compensated pair||^2 / ||its plain target||^2.
 
     This is the ratio of the two losses of a net that outputs 0, as ours do when training starts.
     """

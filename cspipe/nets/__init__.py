@@ -1,1 +1,1 @@
-"""What the nets are made of: blocks, attention, levels; the nets are in cspipe/backbones and cspipe/compensators."""
+"""Parts of the nets in cspipe/backbones and cspipe/compensators: blocks, attention, levels, ADM's U-Net."""

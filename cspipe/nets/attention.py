@@ -21,7 +21,7 @@ class TokenAttention(nn.Module):
         self.project = zeroed(nn.Linear(width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (N, L, width) to (N, L, width)."""
+        """Map tokens (N, L, width) to tokens of the same shape."""
         q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         heads = scaled_dot_product_attention(q, k, v)
         out: Tensor = self.project(heads.transpose(1, 2).flatten(2))
@@ -32,12 +32,12 @@ class PixelAttention(nn.Module):
     """ADM's attention block: x + attention(norm(x)), every pixel a token; no positions."""
 
     def __init__(self, width: int, head_channels: int, eps: float = 1e-5) -> None:
-        """width: channels of the features; head_channels: of a head; eps: of the norm."""
+        """width: channels of the features; head_channels: channels per head; eps: epsilon of the group norm."""
         super().__init__()
         self.norm = group_norm(width, eps)
         self.attention = TokenAttention(width, head_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, width, H, W) to the same shape."""
+        """Map x (N, width, H, W) to features of the same shape."""
         attended: Tensor = self.attention(self.norm(x).flatten(2).transpose(1, 2))
         return x + attended.transpose(1, 2).reshape(x.shape)

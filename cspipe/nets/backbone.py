@@ -1,4 +1,4 @@
-"""What every main net has in common: the keys of `model` in params.yaml, and those of the U-Nets among them."""
+"""Base classes of the main nets' settings: the keys of `model` in params.yaml common to all nets, or to U-Nets."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ BACKBONES = "cspipe.backbones"
 
 
 class BackboneSettings(Section, ABC):
-    """What params.yaml says of the main net, and how that becomes one."""
+    """Base class of a main net's settings in params.yaml, which check image size and timesteps and build the net."""
 
     name: str = Field(description="the main net, a file of cspipe/backbones")
 
     @abstractmethod
     def check_size(self, size: int) -> None:
-        """Whether it takes images of size x size pixels. Raises ValueError naming key, value and fix."""
+        """Check that the net takes images of size x size pixels. Raises ValueError naming key, value and fix."""
 
     def check_steps(self, steps: int) -> None:
-        """Whether it can be told t of a process of so many native steps. Raises ValueError naming key and value."""
+        """Check that the net works with a process of `steps` native steps. Raises ValueError naming key and value."""
 
     @abstractmethod
     def build(self, in_channels: int, out_channels: int, size: int) -> nn.Module:
-        """The net, called as net(x, t) with x (N, in_channels, size, size) and t (N,) in 0..1000.
+        """Build the net, called as net(x, t) with x (N, in_channels, size, size) and t (N,) in 0..1000.
 
-        It returns (N, out_channels, size, size) in x's type, also under autocast; its output starts at 0. A condition
-        stands in the channels of x after those of the image. A state dict of it holds parameters alone.
+        The net returns (N, out_channels, size, size) in x's type, also under autocast; its output starts at 0. The
+        channels of a condition follow those of the image in x. The net's state dict holds parameters alone.
         """
 
     def arguments(self, in_channels: int, out_channels: int, size: int) -> dict[str, Any]:
-        """Of the class of the net: the keys but for the name, and what the images decide."""
+        """Return the arguments of the net's class: all keys but the name, and channels and size of the images."""
         shape = {"in_channels": in_channels, "out_channels": out_channels, "size": size}
         return {**shape, **self.model_dump(exclude={"name"})}
 
 
 Backbone = Annotated[SerializeAsAny[BackboneSettings], SettingsOf(BACKBONES, BackboneSettings)]
-"""The section `model`: the main net, with the keys of the file that its name names."""
+"""The section `model`: the name of the main net, and the keys of the file of that name in cspipe/backbones."""
 
 
 class LevelSettings(BackboneSettings):
-    """The keys of a U-Net."""
+    """Settings common to the U-Nets of this package (cspipe/nets/levels.py)."""
 
     channels: Count = Field(description="feature channels that the multipliers multiply, a multiple of 16")
     blocks: Count = Field(description="residual blocks per level")
@@ -61,7 +61,7 @@ class LevelSettings(BackboneSettings):
         return self
 
     def check_size(self, size: int) -> None:
-        """The size must be halved between levels, and attention named by sizes that occur. Raises ValueError."""
+        """Check that levels can halve the size and that attention is at existing resolutions. Raises ValueError."""
         levels = len(self.multipliers)
         factor = 2 ** (levels - 1)
         if size % factor or size < 2 * factor:

@@ -11,21 +11,21 @@ from torch.nn.functional import silu
 from cspipe.nets.blocks import TimeEmbedding
 
 NewStage = Callable[..., nn.Module]
-"""(channels in, channels out, head_channels or None for no attention, resample="same" | "down" | "up") -> a module that
-takes (h, embedding)."""
+"""Stage factory: (in_channels, out_channels, head_channels or None for no attention, resample="same" | "down" | "up")
+-> a module that takes (h, embedding)."""
 
 
 class Level(nn.Module):
-    """One level of the way up: rise from the level below, then join one skip before every stage."""
+    """One decoder level: upsample the features of the level below, then concatenate one skip before every stage."""
 
     def __init__(self, rise: nn.Module | None, stages: list[nn.Module]) -> None:
-        """rise: doubles the resolution, None at the deepest level; stages: take their input and a skip."""
+        """rise: doubles the resolution, None at the deepest level; stages: take the features joined with a skip."""
         super().__init__()
         self.rise = rise
         self.stages = nn.ModuleList(stages)
 
     def forward(self, h: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
-        """h (N, C, H, W), skips (used up from the end), embedding (N, E): (N, C', H', W'), a rise doubles H, W."""
+        """Map h (N, C, H, W), embedding (N, E) to (N, C', H', W'); rise doubles H, W; skips are popped from the end."""
         if self.rise is not None:
             h = self.rise(h, embedding)
         for stage in self.stages:
@@ -34,7 +34,7 @@ class Level(nn.Module):
 
 
 class Levels(nn.Module):
-    """A U-Net whose parts a subclass sets: what is common is the way through them."""
+    """Base class of U-Nets: the forward pass through parts that a subclass sets."""
 
     time: TimeEmbedding
     stem: nn.Conv2d
@@ -44,11 +44,11 @@ class Levels(nn.Module):
     head: nn.Sequential
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (N, in_channels, size, size), t (N,) in 0..1000: (N, out_channels, size, size) in x's type."""
+        """Map x (N, in_channels, size, size), t (N,) in 0..1000 to (N, out_channels, size, size) in x's type."""
         return self.walk(x, silu(self.time(t)))
 
     def walk(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Down, through the middle and up; the output has x's type, also under autocast."""
+        """Run encoder, middle, decoder and head; the output has x's type, also under autocast."""
         skips = self.descend(x, embedding)
         h = skips[-1]
         for stage in self.middle:
@@ -59,7 +59,7 @@ class Levels(nn.Module):
         return out.to(x.dtype)
 
     def descend(self, x: Tensor, embedding: Tensor) -> list[Tensor]:
-        """The way down: the features of the stem and of every stage, all of which the way up joins."""
+        """Run the encoder: return the features of stem and stages, all of which the decoder joins as skips."""
         skips = [self.stem(x)]
         for stage in self.encoder:
             skips.append(stage(skips[-1], embedding))
@@ -69,7 +69,7 @@ class Levels(nn.Module):
 def encoder(
     stage: NewStage, widths: list[int], heads: list[int | None], blocks: int, stem: int
 ) -> tuple[nn.ModuleList, list[int]]:
-    """The way down, and the width of all that the way up joins: the stem's, then every stage's."""
+    """Build the encoder; return it and the widths of the skips that the decoder joins: of the stem, then each stage."""
     stages = nn.ModuleList()
     skips = [stem]
     for level, width in enumerate(widths):
@@ -85,9 +85,9 @@ def encoder(
 def decoder(
     stage: NewStage, widths: list[int], heads: list[int | None], skips: list[int], *, attend_last: bool = False
 ) -> nn.ModuleList:
-    """The way up, deepest level first; `skips` holds the width of all that it joins, used up from the end.
+    """Build the decoder, deepest level first; `skips` holds the widths of the skips it joins, popped from the end.
 
-    A level with heads attends after every stage; with attend_last after its last alone.
+    A level with heads has attention after every stage; with attend_last, after its last stage alone.
     """
     levels = nn.ModuleList()
     per_level = len(skips) // len(widths)

@@ -1,4 +1,4 @@
-"""The residual block of Ho et al. (2020) and Song et al. (2021): time is added between its convolutions."""
+"""The residual block of Ho et al. (2020) and Song et al. (2021): time is added between the convolutions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cspipe.nets.attention import PixelAttention
 from cspipe.nets.blocks import group_norm, xavier, zeroed
 
 EPS = 1e-6
-"""Of their group normalisation."""
+"""Epsilon of the group normalisation in nets with this block."""
 
 
 class TimeAddedBlock(nn.Module):
@@ -27,7 +27,7 @@ class TimeAddedBlock(nn.Module):
         resampler: nn.Module | None = None,
         scale: float = 1.0,
     ) -> None:
-        """in_channels, out_channels, multiples of 16; embedding: its width; dropout: probability."""
+        """in_channels, out_channels: multiples of 16; embedding: width of the time embedding; dropout: probability."""
         super().__init__()
         resample = resampler or nn.Identity()
         self.scale = scale
@@ -42,17 +42,17 @@ class TimeAddedBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, in_channels, H, W), embedding (N, E) after SiLU: (N, out_channels, H', W') as the resampler has it."""
+        """Map x (N, in_channels, H, W), embedding (N, E) after SiLU to (N, out_channels, H', W') of the resampler."""
         h = self.first(self.before(x)) + self.shift(embedding)[:, :, None, None]
         out: Tensor = (self.skip(x) + self.after(h)) * self.scale
         return out
 
 
 class TimeAddedStage(nn.Module):
-    """A block and, if `attends`, self-attention of one head after it, whose sum is scaled as the block's."""
+    """A block and, if `attends`, one-head self-attention after it, whose residual sum is scaled like the block's."""
 
     def __init__(self, block: TimeAddedBlock, width: int, attends: bool, gain: float) -> None:
-        """width: channels of the block's output; gain: of the start of the queries, keys and values."""
+        """width: channels of the block's output; gain: factor on the initial weights of queries, keys and values."""
         super().__init__()
         self.block = block
         self.attention = PixelAttention(width, width, EPS) if attends else None
@@ -60,6 +60,6 @@ class TimeAddedStage(nn.Module):
             xavier(self.attention.attention.qkv, gain)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, in_channels, H, W), embedding (N, E): (N, width, H', W')."""
+        """Map x (N, in_channels, H, W), embedding (N, E) to (N, width, H', W')."""
         h: Tensor = self.block(x, embedding)
         return h if self.attention is None else self.attention(h) * self.block.scale

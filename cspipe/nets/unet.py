@@ -25,13 +25,13 @@ class Stage(nn.Module):
         embedding: int,
         dropout: float,
     ) -> None:
-        """in_channels, out_channels; the rest as in ResidualBlock and PixelAttention."""
+        """Arguments as in ResidualBlock and PixelAttention."""
         super().__init__()
         self.block = ResidualBlock(in_channels, out_channels, embedding, dropout, resample)
         self.attention = nn.Identity() if head_channels is None else PixelAttention(out_channels, head_channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (N, in_channels, H, W), embedding (N, E): (N, out_channels, H', W'), H' = H, H/2 or 2H."""
+        """Map x (N, in_channels, H, W), embedding (N, E) to (N, out_channels, H', W'), H' = H, H/2 or 2H."""
         out: Tensor = self.attention(self.block(x, embedding))
         return out
 
@@ -39,8 +39,8 @@ class Stage(nn.Module):
 class UNet(Levels):
     """ADM's U-Net; level i works at size / 2^i pixels with channels * multipliers[i] feature channels.
 
-    Downwards each level has `blocks` stages, upwards blocks + 1, each of which joins one output of the way down.
-    Two stages stand between, with attention after the first unless `attention` is empty (then there is none at all).
+    Each encoder level has `blocks` stages, each decoder level blocks + 1, each of which joins one encoder output.
+    The middle has two stages, with attention after the first unless `attention` is empty (then there is none at all).
     Residual branches and the last convolution start at 0, so the output does.
     """
 

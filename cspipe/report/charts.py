@@ -1,4 +1,4 @@
-"""Charts by matplotlib, as SVG for the report's page and as PNG for docs/results. Same numbers, same bytes."""
+"""Charts by matplotlib, as SVG for the report and as PNG for docs/results. The same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PAGE_COLOURS = {"#1f5fa8": "line-0", "#c2571a": "line-1", INK: "ink", SOFT: "sof
 """Colours that become CSS variables of the page, so that one drawing serves light, dark and print."""
 LINES = (("#1f5fa8", "-"), ("#c2571a", "--"))
 SIZE = (7.2, 3.75)
-"""Inches of a chart on the page, of 72 units each."""
+"""Width and height of a chart on the page, in inches of 72 SVG units."""
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 LEFT_OUT = re.compile(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->| id=\"[\w.]+_\d+\"", re.DOTALL)
-"""Of an SVG in the page: styles of the whole page, and ids that other charts have too."""
+"""Parts removed from an SVG in the page: metadata, comments, styles of the whole page, ids that other charts share."""
 DOTTED = 30
-"""Up to so many points a line has a dot at each, so that a lone one is seen."""
+"""Most points of a line that has a dot at each of them, so that a lone point is seen."""
 STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 11.5, "text.color": INK, "legend.frameon": False, "lines.linewidth": 1.8,
     "axes.labelcolor": INK, "axes.edgecolor": SOFT, "axes.titlelocation": "left", "axes.titlesize": "medium",
@@ -40,7 +40,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Series:
-    """A named line through (x, y), equally long; a value that cannot be drawn leaves a gap."""
+    """A named line through points (x, y), sequences of equal length; a value that cannot be drawn leaves a gap."""
 
     name: str
     x: Sequence[float]
@@ -49,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Reference:
-    """A horizontal line that y is read against."""
+    """A labelled horizontal line to compare y with."""
 
     y: float
     label: str
@@ -65,7 +65,7 @@ def line_chart(
     from_zero: bool = False,
     reference: Reference | None = None,
 ) -> Markup:
-    """The y label and the legend in words, which wrap on a phone, above an SVG. Labels carry the units.
+    """Draw an SVG line chart; above it y label and legend are text, which wraps on a phone. Labels carry the units.
 
     `title` and the ends of each line are the accessible title. `log_y` leaves out values that are not positive;
     `from_zero` makes a linear y axis start at 0 or below.
@@ -73,7 +73,7 @@ def line_chart(
     shown = [_drawable(each, log_y) for each in series]
 
     def draw(figure: Figure) -> None:
-        """Draw the lines."""
+        """Draw the lines and the reference."""
         axes = figure.subplots()
         set_scale(axes, "x", x_label)
         axes.xaxis.labelpad = 8  # on a phone the page makes both larger
@@ -96,7 +96,7 @@ def line_chart(
 
 
 def set_scale(axes: Axes, which: Literal["x", "y"], label: str, *, log: bool = False) -> None:
-    """An axis with its label and round ticks in short form (64k); lines across the chart from the ticks of y."""
+    """Give an axis its scale, its label (of y as the chart's title) and round ticks in short form (64k)."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     if log:
         axes.set(**{f"{which}scale": "log"})
@@ -111,12 +111,12 @@ def set_scale(axes: Axes, which: Literal["x", "y"], label: str, *, log: bool = F
 
 
 def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
-    """What `draw` draws on a figure of `width` x `height` inches, as PNG."""
+    """Return what `draw` draws on a figure of `width` x `height` inches, as PNG."""
     return _saved(draw, (width, height), {}, format="png", dpi=150, metadata={"Software": None})
 
 
 def _svg(title: str, draw: Callable[[Figure], None]) -> Markup:
-    """What `draw` draws, as an element of the page: no ids that other charts have too, colours by the page's names."""
+    """Return what `draw` draws as an SVG element, without ids that other charts have too, colours as CSS variables."""
     text = _saved(draw, SIZE, {"svg.hashsalt": title}, format="svg", transparent=True, metadata=NO_METADATA).decode()
     view = re.search(r'viewBox="[^"]*"', text)
     assert view, "matplotlib writes one"
@@ -137,12 +137,12 @@ def _saved(draw: Callable[[Figure], None], size: tuple[float, float], style: dic
 
 
 def _drawable(series: Series, log: bool) -> Series:
-    """The series with NaN for what has no place on the axis."""
+    """Return the series with NaN for values that cannot be drawn on the axis."""
     y = [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in series.y]
     return Series(series.name, series.x, y)
 
 
 def _ends(series: Series) -> str:
-    """Where a line starts and ends, in words."""
+    """Describe where a line starts and ends."""
     known = [significant(y) for y in series.y if math.isfinite(y)]
     return f"{series.name} from {known[0]} to {known[-1]}" if known else f"{series.name}: no data"

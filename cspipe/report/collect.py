@@ -33,12 +33,12 @@ CURVES = {
     "train_norm": ("train-norm.tsv", NORM, TRAIN),
     "schedule": ("schedule.tsv", ("t", "alpha_bar", "kappa"), TRAIN),
 }
-"""Files below curves/, the columns that are read (`step`: images seen), and the command that makes them."""
+"""Curves by name: file below curves/, columns that are read (`step`: images seen), and command that makes the file."""
 WIDEST, JPEG_QUALITY = 1600, 90
 
 
 def collect(root: Path, params: Params) -> Report:
-    """Everything the report shows, from the files under `root`.
+    """Read everything that the report shows from the files under `root`.
 
     Raises UserError naming the first file that is missing or malformed and the command that makes it, and where two
     variants were not scored against the same reference with the same extractor.
@@ -66,7 +66,7 @@ def collect(root: Path, params: Params) -> Report:
 
 
 def remove_gone(root: Path, variants: Collection[str]) -> list[str]:
-    """Remove samples, neighbours and metrics under `root` of all variants but these; returns whose they were.
+    """Remove samples, neighbours and metrics under `root` of all but these variants; return the names of those gone.
 
     `dvc repro` leaves them in folders that the report depends on. Nothing is lost: DVC's cache has the samples and
     neighbours, git the metrics.
@@ -84,7 +84,7 @@ def remove_gone(root: Path, variants: Collection[str]) -> list[str]:
 
 
 def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
-    """The scores and images of one variant."""
+    """Read the scores and images of one variant."""
     with reading(root / f"metrics/{name}.json", EVALUATE) as content:
         metrics = Metrics.model_validate_json(content)
     grid = read_image(root / f"samples/{name}/grid.png", SAMPLE)
@@ -92,7 +92,7 @@ def _variant(root: Path, name: str, settings: Variant) -> VariantResult:
 
 
 def _check_comparable(root: Path, params: Params, results: list[VariantResult]) -> None:
-    """One table compares only what was measured in the same way."""
+    """Raise UserError unless all variants were scored by the extractor of params.yaml against the same reference."""
     wanted, first = params.evaluate.extractor, results[0]
     for result in results:
         where, found = root / f"metrics/{result.name}.json", result.metrics.provenance[0]
@@ -111,7 +111,7 @@ def _parameters(path: Path, command: str) -> int:
 
 @contextmanager
 def reading(path: Path, command: str) -> Iterator[bytes]:
-    """The content of a file; an error of reading or understanding it is a UserError with `command`, which makes it."""
+    """Yield a file's content; an error of reading or parsing it becomes a UserError with `command`, which makes it."""
     try:
         yield path.read_bytes()
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def reading(path: Path, command: str) -> Iterator[bytes]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem that pydantic found, as `key: message`."""
+    """Return the first problem that pydantic found, as `key: message`."""
     problem = error.errors()[0]
     return ": ".join(filter(None, [".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")]))
 
@@ -133,7 +133,7 @@ def _unusable(path: Path, problem: str, command: str) -> UserError:
 
 
 def read_columns(path: Path, names: tuple[str, ...], command: str) -> Columns:
-    """The columns `names` of a TSV file with a header, as floats; an empty cell is NaN. Raises UserError."""
+    """Read the columns `names` of a TSV file with a header, as floats; an empty cell is NaN. Raises UserError."""
     columns: Columns = {name: [] for name in names}
     with reading(path, command) as content:
         rows = csv.DictReader(io.StringIO(content.decode()), delimiter="\t")
@@ -150,7 +150,7 @@ def read_columns(path: Path, names: tuple[str, ...], command: str) -> Columns:
 
 
 def read_image(path: Path, command: str) -> EmbeddedImage:
-    """A PNG as a data URI; one wider than WIDEST pixels is reduced to that and becomes a JPEG, to keep pages light."""
+    """Read a PNG as a data URI; one wider than WIDEST pixels becomes a JPEG of that width, to keep pages light."""
     with reading(path, command) as content:
         try:
             with Image.open(io.BytesIO(content)) as image:

@@ -1,4 +1,4 @@
-"""Numbers as people read them; a dash stands for what is not known (None, NaN, infinite)."""
+"""Formatting of numbers for people; a dash stands for an unknown value (None, NaN, infinite)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DASH, TIMES, MINUS = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}", "\N{MINUS SIGN}"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`value` to `digits` significant digits: 0.0123, 1,240, 2.00e-05."""
+    """Format `value` with `digits` significant digits: 0.0123, 1,240, 2.00e-05."""
     if value is None or not math.isfinite(value):
         return DASH
     if value == 0:
@@ -20,12 +20,12 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators: 64,000."""
+    """Format a whole number with thousands separators: 64,000."""
     return DASH if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
 def compact(value: float) -> str:
-    """A short form for ticks and summaries: 0.5, 64k, 1.2M, 1e-05."""
+    """Format a number in a short form for ticks and summaries: 0.5, 64k, 1.2M, 1e-05."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -33,7 +33,7 @@ def compact(value: float) -> str:
 
 
 def kid(value: float | None, spread: float | None = None) -> str:
-    """A KID and, if given, its spread, both x 1000: '12.3 ± 0.8'. The spread takes the decimals of the value."""
+    """Format a KID and, if given, its spread, both x 1000: '12.3 ± 0.8'. The spread has as many decimals as the KID."""
     if value is None or not math.isfinite(value):
         return DASH
     thousandth = 1000 * value

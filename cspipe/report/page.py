@@ -1,4 +1,4 @@
-"""The page: a Report as one HTML file that needs nothing beside it. Same inputs, same bytes."""
+"""Rendering of a Report as one HTML file that needs no other file. The same inputs give the same bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NATIVE_STEP = "t, native step (0: clean)"
 
 
 def render(report: Report, stages: Sequence[str]) -> str:
-    """The HTML page. `stages` names the run logs, log/<stage>.js beside the page, in the order of the pipeline."""
+    """Render the HTML page. `stages` names the run logs, log/<stage>.js beside the page, in pipeline order."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -61,14 +61,14 @@ def render(report: Report, stages: Sequence[str]) -> str:
 
 
 def data_words(data: DataSettings) -> str:
-    """The images in a few words: 'pixel-art avatars'; for files their name, without the folders above."""
+    """Describe the images in a few words: 'pixel-art avatars'; for files the name of data.path, without its folders."""
     if data.source == "avatars":
         return f"{data.avatars.style} avatars"
     return data.path.stem if data.path else data.source
 
 
 def summary_facts(report: Report) -> list[str]:
-    """What was trained, on what and for how long, one fact an entry."""
+    """Return what was trained, on which images and for how long, one fact per entry."""
     params, index = report.params, report.index
     colour = "grey" if index.channels == 1 else "RGB"
     return [
@@ -83,21 +83,21 @@ def summary_facts(report: Report) -> list[str]:
 
 
 def sampler_words(variant: Variant) -> str:
-    """The sampler, with what the name does not say: its eta, a first estimate from the mean image, an earlier net."""
+    """Describe the sampler, with what its name does not say: eta, a start from the mean image, an earlier net."""
     eta = "" if variant.sampler == "ddpm" or variant.eta == 0 else f", η {variant.eta:g}"
     mean = ", from the mean" if variant.terminal == "mean" else ""
     return variant.sampler + eta + mean + (f", {compact(variant.snapshot)} images seen" if variant.snapshot else "")
 
 
 def correction_words(correction: CorrectionSettings | None) -> str:
-    """The correction in its own words, '0.5 x kappa, cap 0.3' for the compensation; 'none'."""
+    """Describe the correction in its own words, '0.5 x kappa, cap 0.3' for the compensation; 'none' without one."""
     return "none" if correction is None else correction.words()
 
 
 def scale_position(value: float, bracket: Bracket) -> float | None:
-    """Per cent of the way of a KID from held-out real images (0) to noise (100), in its logarithm; None: no scale.
+    """Return a KID's place from held-out real images (0) to noise (100), on a log scale, in per cent; None: no scale.
 
-    The scale spans four decades at most (an unbiased KID may be 0 or negative); what lies outside is at its end.
+    The scale spans four decades at most (an unbiased KID may be 0 or negative); a value outside is placed at its end.
     """
     best, worst = bracket.heldout_kid, bracket.noise_kid
     low = max(best, worst / 1e4) if math.isfinite(best) else worst / 1e4
@@ -107,12 +107,12 @@ def scale_position(value: float, bracket: Bracket) -> float | None:
 
 
 def _charts(curves: dict[str, Columns]) -> dict[str, Markup]:
-    """All charts by name."""
+    """Draw all charts, by name."""
     left = f"‖x0 {MINUS} x0_hat {MINUS} C‖ / ‖x0 {MINUS} x0_hat‖"
     nothing, useless = Reference(1.0, "1: as large as the error"), Reference(1.0, "1: C does nothing")
 
     def chart(title: str, curve: str, column: str, y_label: str, **options: Any) -> Markup:
-        """A column of a curve over images seen, or over t; that of the C fit in training beside `norm`."""
+        """Draw a column of a curve over images seen, or over t; `norm` with a second line for the C fit in training."""
         lines = {"norm": {"compensate stage": "norm", "in training": "train_norm"}}.get(curve, {column: curve})
         axis = "step" if "step" in curves[curve] else "t"
         series = [Series(name, curves[key][axis], curves[key][column]) for name, key in lines.items()]

@@ -1,4 +1,4 @@
-"""Results beside the truth: what inpainting and de-occlusion are scored by, as tables and one sentence."""
+"""Scores of inpainting and de-occlusion against the true images, as tables and one sentence."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from dataclasses import dataclass
 from cspipe.report.results import Interval, PairedScores, VariantResult
 
 WORDS = {"input": "input as it is", "mean": "mean of the training images", "nearest": "nearest training image"}
-"""Rivals that cost nothing, as evaluate names them, in words."""
+"""Descriptions of the baselines by their names in metrics files."""
 MEASURES = {"psnr": "PSNR, dB ↑", "ssim": "SSIM ↑", "l1": "L1, of 255 ↓"}
-"""Columns that every task has; the perceptual distance, whose name says what it is, follows."""
+"""Column heads of the measures that every task has; the perceptual distance follows under its own name."""
 DECIMALS = {"psnr": 2, "ssim": 3, "l1": 2}
 RESULT, ALL, PSNR = "result", "all", "psnr"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column names the row."""
+    """A table of text cells; the first column names the row."""
 
     header: list[str]
     rows: list[list[str]]
 
 
 def compared(results: Sequence[VariantResult]) -> dict[str, PairedScores]:
-    """Scores against the truth by row: first the rivals, then the variants that have a truth; empty if none has."""
+    """Return scores against the truth by row: the baselines, then the variants that have a truth; empty if none has."""
     with_truth = [result for result in results if result.paired is not None]
     rows: dict[str, PairedScores] = {}
-    for result in with_truth[:1]:  # the rivals see the same inputs, whatever the variant
+    for result in with_truth[:1]:  # the baselines see the same inputs, whatever the variant
         assert result.paired is not None
         rows |= {WORDS.get(name, name): scores for name, scores in result.paired.items() if name != RESULT}
     return rows | {result.name: result.paired[RESULT] for result in with_truth if result.paired is not None}
 
 
 def measures_table(results: Sequence[VariantResult]) -> Table | None:
-    """All measures over all families, with their 95 % intervals; None without a truth."""
+    """Tabulate all measures over all families, with their 95 % intervals; None if no variant has a truth."""
     rows = compared(results)
     if not rows:
         return None
@@ -47,7 +47,7 @@ def measures_table(results: Sequence[VariantResult]) -> Table | None:
 
 
 def families_table(results: Sequence[VariantResult]) -> Table | None:
-    """PSNR by family; None where there is one family alone."""
+    """Tabulate PSNR by family; None if there is no truth, or only one family."""
     rows = compared(results)
     families = [name for name in next(iter(rows.values()), {}) if name != ALL]
     if not families:
@@ -57,7 +57,7 @@ def families_table(results: Sequence[VariantResult]) -> Table | None:
 
 
 def paired_verdict(results: Sequence[VariantResult]) -> str | None:
-    """Which variant is nearest to the truth, and the best rival that costs nothing; None without a truth."""
+    """Say which variant is nearest to the truth, and how the best baseline scores; None if no variant has a truth."""
     rows = {name: scores[ALL][PSNR] for name, scores in compared(results).items()}
     if not rows:
         return None
@@ -73,6 +73,6 @@ def paired_verdict(results: Sequence[VariantResult]) -> str | None:
 
 
 def interval(value: Interval, measure: str) -> str:
-    """'24.31 [24.10, 24.52]'; three significant digits where a measure has no decimals of its own."""
+    """Format as '24.31 [24.10, 24.52]', with three significant digits for a measure that is not in DECIMALS."""
     digits = DECIMALS.get(measure, max(0, 2 - math.floor(math.log10(abs(value.mean) or 1))))
     return f"{value.mean:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"

@@ -1,4 +1,4 @@
-"""What a report is made of: the facts and numbers of one run, typed. collect.py fills these from files."""
+"""Typed facts and numbers of one run, from which the report is made. collect.py reads them from files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scores(BaseModel):
 
 
 class Bracket(BaseModel):
-    """The same scores for real images that are not the reference (best to hope for) and uniform noise (worst)."""
+    """KID and Frechet distance of real images outside the reference (best to hope for) and of uniform noise (worst)."""
 
     heldout_kid: Number
     heldout_frechet: Number
@@ -43,11 +43,11 @@ class Interval(BaseModel):
 
 
 PairedScores = dict[str, dict[str, Interval]]
-"""By family ("all" among them), then by measure."""
+"""Intervals of scores against the truth, by family ("all" among them), then by measure."""
 
 
 class Provenance(BaseModel):
-    """Where scores come from. Keys the page needs are named here, all others are kept."""
+    """Origin of the scores. Keys that the page needs are fields; all other keys are kept too."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -61,19 +61,19 @@ class Provenance(BaseModel):
 
 
 class Metrics(BaseModel):
-    """metrics/<variant>.json; its scores stand under the label of the extractor."""
+    """Content of metrics/<variant>.json; the label of the extractor is the key of its scores."""
 
     scores: Scores = Field(validation_alias=AliasChoices("efflite0", "inception"))
     nearest_ratio: Number = Field(validation_alias=AliasPath("memorisation", "nearest_ratio"))
-    """Distance to the nearest training image, samples over held-out ones."""
+    """Median distance to the nearest training image, that of samples over that of held-out images."""
     paired: list[dict[str, PairedScores]] = Field(max_length=1, default=[])
-    """Against the truth: of the result, and of rivals that cost nothing; empty for samples of noise alone."""
+    """Scores of the result and of the baselines against the truth; empty for samples made from noise alone."""
     bracket: Bracket
     provenance: list[Provenance] = Field(min_length=1)
 
 
 class ModelConfig(BaseModel):
-    """What the page needs of the config.json of a model."""
+    """The part of a model's config.json that the page needs."""
 
     parameters: int
 
@@ -92,7 +92,7 @@ class Skipped(BaseModel):
 
 
 class Index(BaseModel):
-    """data/prepared/index.json: the facts about the images."""
+    """Content of data/prepared/index.json: the facts about the images."""
 
     source: str
     style: str | None = None
@@ -107,9 +107,9 @@ class Index(BaseModel):
     skipped: list[Skipped]
     skipped_count: int
     other_kinds: str = ""
-    """Files left out, by kind."""
+    """Numbers of files left out by kind, in words."""
     enlarged: int = 0
-    """Images that were smaller than `size`."""
+    """Number of images that were smaller than `size`."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class EmbeddedImage:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One row of the table and what belongs to it."""
+    """Settings, scores and images of one variant, a row of the table."""
 
     name: str
     settings: Variant
@@ -133,12 +133,12 @@ class VariantResult:
 
     @property
     def scores(self) -> Scores:
-        """The scores of its samples."""
+        """Scores of the variant's samples."""
         return self.metrics.scores
 
     @property
     def paired(self) -> dict[str, PairedScores] | None:
-        """Scores against the truth, as in Metrics; None for samples of noise alone."""
+        """Scores against the truth, as in Metrics; None for samples made from noise alone."""
         return self.metrics.paired[0] if self.metrics.paired else None
 
 
@@ -149,8 +149,8 @@ Columns = dict[str, list[float]]
 class Report:
     """Everything the page shows. `results` has one entry per variant of params, in that order.
 
-    `curves` has the tables of curves/ by the names of collect.CURVES, columns by their names; one has no rows where
-    nothing was logged.
+    `curves` has the tables of curves/ by the names of collect.CURVES, columns by their names; a table has no
+    rows where nothing was logged.
     """
 
     params: Params
@@ -170,7 +170,7 @@ class Report:
 
     @property
     def provenance(self) -> Provenance:
-        """Provenance of the first variant, for what all of them share."""
+        """Provenance of the first variant, for the entries that all variants share."""
         return self.results[0].metrics.provenance[0]
 
     @property
@@ -180,5 +180,5 @@ class Report:
 
     @property
     def comparable_with_published(self) -> bool:
-        """Whether the features are those of published FIDs."""
+        """Whether scores use the features of published FIDs."""
         return self.params.evaluate.extractor == "inception-v3-compat"

@@ -1,4 +1,4 @@
-"""What the numbers say, in sentences, and the scores as a text table.
+"""Sentences about the scores, and the scores as a text table.
 
 Scores whose spreads overlap are a tie, never a win.
 """
@@ -16,7 +16,7 @@ HEADER = ("variant", "KID x1000", "Frechet", "precision", "recall")
 
 
 def text_table(report: Report) -> str:
-    """Real images, the variants in the order of params, uniform noise; with a task, its scores against the truth."""
+    """Format scores of real images, variants as in params, uniform noise; with a task, also those against the truth."""
     bracket = report.bracket
     rows = [(report.real, kid(bracket.heldout_kid), significant(bracket.heldout_frechet), DASH, DASH)]
     for result in report.results:
@@ -32,7 +32,7 @@ def text_table(report: Report) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, numbers to the right, two blanks between."""
+    """Format rows as lines: first column to the left, numbers to the right, two blanks between."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for first, *rest in rows:
@@ -48,14 +48,14 @@ def overlap(a: Scores, b: Scores) -> bool:
 
 
 def ranked_together(results: Sequence[VariantResult]) -> Sequence[VariantResult]:
-    """The variants that draw whole images; all where each repaints."""
+    """Return the variants that draw whole images, or all variants if each one repaints."""
     return [r for r in results if r.settings.repaint is None] or results
 
 
 def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
-    """The variant with the least KID, and after it those that tie with it, in order of KID; empty if none has one.
+    """Return the variant with the least KID, then those that tie with it, in order of KID; empty if none has a KID.
 
-    One that repaints keeps real pixels, and is ranked only where all do.
+    A variant that repaints keeps real pixels, and is ranked only if all do.
     """
     known = (r for r in ranked_together(results) if math.isfinite(r.scores.kid))
     ranked = sorted(known, key=lambda r: r.scores.kid)
@@ -63,7 +63,7 @@ def leaders(results: Sequence[VariantResult]) -> list[VariantResult]:
 
 
 def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> str:
-    """Which variant is nearest to the reference, or which tie, and where noise and `real` images (words) stand."""
+    """Say which variant is nearest to the reference, or which tie, and how noise and the images called `real` score."""
     results, first = ranked_together(results), leaders(results)
     ends = (
         f"where {real} score {kid(bracket.heldout_kid)} "
@@ -82,7 +82,7 @@ def verdict(results: Sequence[VariantResult], bracket: Bracket, real: str) -> st
 
 
 def module_effects(results: Sequence[VariantResult]) -> list[str]:
-    """A sentence per pair of variants that differ in nothing but the correction."""
+    """Return a sentence for each pair of variants that differ only in the correction by C."""
     sentences = []
     for corrected in results:
         for plain in results:
@@ -92,7 +92,7 @@ def module_effects(results: Sequence[VariantResult]) -> list[str]:
 
 
 def module_helps(name: str, norms: Columns) -> list[str]:
-    """A sentence on whether a C of this name takes away from the error, by step; none where it was not measured."""
+    """Return a sentence on the steps at which the C called `name` reduces the error; none if that was not measured."""
     if not norms["t"]:
         return []
     left = list(zip(norms["error"], norms["t"], strict=True))
@@ -112,7 +112,7 @@ def _twins(corrected: VariantResult, plain: VariantResult) -> bool:
 
 
 def _effect(corrected: VariantResult, plain: VariantResult) -> str:
-    """What the net C does between the two."""
+    """Say how KID changes from the variant without the net C to the one with it."""
     what = f"With the net C ({corrected.name}) instead of without ({plain.name})"
     if overlap(corrected.scores, plain.scores):
         return f"{what}, KID is {_score(corrected)} instead of {_score(plain)}: a tie."
@@ -121,10 +121,10 @@ def _effect(corrected: VariantResult, plain: VariantResult) -> str:
 
 
 def _score(result: VariantResult) -> str:
-    """KID x 1000 with its spread."""
+    """Format the KID of a variant x 1000 with its spread."""
     return kid(result.scores.kid, result.scores.kid_std)
 
 
 def _listed(items: Sequence[str]) -> str:
-    """'a, b and c'."""
+    """Join items as in 'a, b and c'."""
     return " and ".join(filter(None, [", ".join(items[:-1]), items[-1]]))

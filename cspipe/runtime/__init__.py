@@ -1,1 +1,1 @@
-"""What every part stands on: devices, files, S3, progress, errors. Nothing here changes more than rounding."""
+"""Infrastructure of all parts: devices, files, S3, progress, errors. It changes results by rounding at most."""

@@ -1,4 +1,7 @@
-"""Training state on disk, and mirrored in S3: written beside, fsynced, renamed; found by running the same command."""
+"""Training states (checkpoints) on disk, mirrored in S3; running the same command again resumes from the newest.
+
+Each file is written under a temporary name, fsynced and renamed.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,28 @@ if TYPE_CHECKING:
     from cspipe.runtime.mirror import Mirror
 
 STATES_KEPT = 2
-"""The newest, and the one to fall back on if that is damaged; here and in S3."""
+"""Number of states kept, on disk and in S3: the newest, and one to fall back on if the newest is damaged."""
 SECONDS_FOR_THE_END = 2.0
+"""Longest wait for pending uploads before the states of a finished run are deleted."""
 Found = tuple[int, dict[str, Any]]
-"""(images seen, state)"""
+"""(images seen, state) of a loaded checkpoint."""
 
 
 class Checkpoints:
-    """States of one run in `root/<key>`, files `<images seen>-<sha256 of the content>.pt`.
+    """Training states of one run: files `<images seen>-<first 16 digits of the content's sha256>.pt` in `root/<key>`.
 
-    The digest in the name tells a whole file from a truncated or altered one; the key inside tells it from another
-    run's. A file that fails either test is named on stderr and passed over for the one before. With a mirror the states
-    are in S3 too, and a run belongs to whoever called `load` last: the methods of the others raise TakenOver.
+    The digest in the name shows whether a file is truncated or altered; the key inside, whether it is of another run.
+    A file that fails either check is reported on stderr and skipped for the one before. With a mirror, the states are
+    in S3 too, and the run belongs to the process that called `load` last: in others the methods raise TakenOver.
     """
 
     def __init__(self, root: Path, key: str, mirror: Mirror | None = None) -> None:
         self.folder, self.key, self.mirror = root / key, key, mirror
 
     def save(self, seen: int, state: dict[str, Any]) -> Path:
-        """Write `state` (tensors, numbers, strings, lists, dicts) as the newest, then drop all but the last two.
+        """Write `state` (tensors, numbers, strings, lists, dicts) as the newest, then delete all but the last two.
 
-        The mirror sends it while training goes on.
+        The mirror, if there is one, uploads the state while training goes on.
         """
         if self.mirror is not None:
             self.mirror.ask()
@@ -47,10 +51,10 @@ class Checkpoints:
             with beside.open("wb") as file:
                 torch.save({"key": self.key, "seen": seen, "state": state}, file)
         except (OSError, RuntimeError) as error:
-            beside.unlink(missing_ok=True)  # of no use, and the disk may be full
-            # torch turns the system's error into one of its own, which says nothing of a full disk
+            beside.unlink(missing_ok=True)  # a partial file is useless, and the disk may be full
+            # torch wraps the system's error in one of its own, which does not mention a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-        # The name carries the digest, so it is known only now; the content is on the disk before the name is.
+        # The name contains the digest, so it is known only now. The content is synced before the file gets its name.
         path = self.folder / f"{seen:012d}-{sha256_file(beside)[:16]}.pt"
         sync(beside)
         beside.replace(path)
@@ -63,15 +67,16 @@ class Checkpoints:
         return path
 
     def flush(self, seconds: float) -> None:
-        """Wait for the mirror, for so long at most, and tell if it is still behind."""
+        """Wait at most `seconds` for the mirror's uploads, and warn on stderr if some are still pending."""
         if self.mirror is not None and not self.mirror.flush(seconds):
             newest = self.newest()
             print(f"{newest}: not in S3 after {seconds:.0f} s; another machine would start before it", file=sys.stderr)
 
     def load(self, device: torch.device) -> Found | None:
-        """(images seen, state) of the newest usable state here or in S3, tensors on the device; None if there is none.
+        """Load (images seen, state) of the newest usable state, on disk or in S3; None if there is none.
 
-        With a mirror it makes the run ours. Raises StorageError if S3 cannot be reached, TakenOver if we lost a race.
+        Tensors are on `device`. With a mirror, this process becomes the owner of the run. Raises StorageError if S3
+        cannot be reached, TakenOver if another worker has finished the run or taken it over meanwhile.
         """
         remote: dict[str, str] = {}
         if self.mirror is not None:
@@ -90,8 +95,8 @@ class Checkpoints:
         return None
 
     def _fetch(self, state: str, path: Path, device: torch.device) -> Found | None:
-        """What is in a state in S3; one that is of no use is named, and S3 forgets it with the next manifest."""
-        from cspipe.runtime.storage_errors import Damaged, Missing  # boto3 is for a mirror alone
+        """Download and read a state from S3; None if it is unusable: it is reported, and the next manifest omits it."""
+        from cspipe.runtime.storage_errors import Damaged, Missing  # boto3 is needed only with a mirror
 
         assert self.mirror is not None
         lease, found = self.mirror.lease, None
@@ -105,7 +110,7 @@ class Checkpoints:
         return found
 
     def _read(self, path: Path, device: torch.device) -> Found | None:
-        """What is in a file; one that is of no use is named and removed. Raises UserError if it cannot be read."""
+        """Read a state file; None if it is unusable: it is reported and removed. Raises UserError if reading fails."""
         try:
             if sha256_file(path)[:16] != path.stem.partition("-")[2]:
                 raise ValueError("truncated or altered: its content does not match the digest in its name")
@@ -115,7 +120,7 @@ class Checkpoints:
             return int(stored["seen"]), stored["state"]
         except torch.OutOfMemoryError:
             raise
-        except (OSError, RuntimeError) as error:  # of the disk or the device, which says nothing of what is in the file
+        except (OSError, RuntimeError) as error:  # of the disk or the device: the file itself may be good
             problem = f"{path}: cannot be read ({str(error).partition(chr(10))[0]})"
             raise UserError(f"{problem}; put that right, or remove the file to go on from the one before") from None
         except (ValueError, EOFError, pickle.UnpicklingError) as error:
@@ -124,16 +129,16 @@ class Checkpoints:
             return None
 
     def newest(self) -> Path | None:
-        """The newest state file, to name in messages."""
+        """Path of the newest state file, for messages; None if there is none."""
         return max(self.folder.glob("*.pt"), default=None)
 
     def remove(self) -> None:
-        """Forget the run, once its result is safe elsewhere. Raises TakenOver if it is no longer ours."""
+        """Delete the states of a run whose result is stored. Raises TakenOver if another worker has the run."""
         if self.mirror is not None:
             from cspipe.runtime.storage_errors import StorageError
 
             try:
-                if not self.mirror.flush(SECONDS_FOR_THE_END):  # its thread may yet change the manifest
+                if not self.mirror.flush(SECONDS_FOR_THE_END):  # the mirror's thread may still write the manifest
                     raise StorageError("S3 has not taken the last state")
                 self.mirror.lease.release()
             except StorageError as error:

@@ -1,7 +1,7 @@
-"""cspipe.lock: the code that the stages of a project depend on, where that code is an installed package.
+"""The file cspipe.lock: the code that a project's stages depend on, where cspipe is an installed package.
 
-DVC reads it as a file of parameters, with a key for each file of the package: `cspipe.data.shards`. So a newer package
-runs again the stages whose code it changes, and those alone.
+DVC reads it as a file of parameters, with a key for each file of the package, such as `cspipe.data.shards`. A newer
+package therefore reruns only the stages whose code it changes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cspipe.runtime.registry import ROOT
 LOCK = "cspipe.lock"
 try:
     VERSION = version("cspipe")
-except PackageNotFoundError:  # a checkout on a machine with a torch of its own, where nothing is installed
+except PackageNotFoundError:  # a checkout that is not installed, on a machine with its own torch
     VERSION = "of a checkout"
 
 
 def installed_code() -> dict[str, Any]:
-    """{"version": ..., "cspipe": {"data": {"shards": id, ...}, ...}}: git's object ids of all that a stage can need."""
+    """Git object ids of all code that stages need: {"version": ..., "cspipe": {"data": {"shards": id, ...}, ...}}."""
     tree: dict[str, Any] = {"version": VERSION}
     patterns = {re.sub(r"\$\{.*?\}", "*", path) for code in stages_code(shipped(PIPELINE)).values() for path in code}
     places = {place for pattern in patterns for place in ROOT.glob(pattern)}
@@ -38,11 +38,11 @@ def installed_code() -> dict[str, Any]:
 
 
 def check_code(folder: Path = Path()) -> None:
-    """Raises UserError where a folder's lock is of other code than is installed: DVC would record the wrong."""
+    """Raise UserError if the lock in `folder` is not of the installed code: DVC would record the wrong code."""
     try:
         locked = json.loads((folder / LOCK).read_text(encoding="utf-8"))
         same, written_by = locked["cspipe"] == installed_code()["cspipe"], locked["version"]
-    except FileNotFoundError:  # a checkout, whose code is among the dependencies itself
+    except FileNotFoundError:  # a checkout: its stages depend on the code files themselves
         return
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{folder / LOCK}: cannot be read ({error!r}); `cspipe init .` writes it anew") from None

@@ -1,4 +1,4 @@
-"""What ranks tell each other. Without others each function returns what it was given."""
+"""Communication between the ranks of a stage. With a single process, inputs are returned unchanged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from cspipe.runtime.ranks import rank, world
 
 
 def parallel(net: nn.Module) -> nn.Module:
-    """The net with gradients that are averaged over the ranks during the backward pass; a net with none as it is."""
+    """Wrap a net to average its gradients over the ranks in the backward pass; one without gradients is not wrapped."""
     if world() == 1 or not any(weight.requires_grad for weight in net.parameters()):
         return net
     shared = DistributedDataParallel(net, gradient_as_bucket_view=True)
-    shared.broadcast_buffers = False  # they are constants, and rank 0 makes passes without the others
+    shared.broadcast_buffers = False  # buffers are constants, and rank 0 makes some passes alone
     return shared
 
 
 def gradients_kept(nets: Iterable[nn.Module], keep: bool) -> ExitStack:
-    """Context in which the gradients of `parallel` nets stay each rank's own, if `keep`."""
+    """Context in which `parallel` nets do not average gradients over the ranks, if `keep`; otherwise without effect."""
     stack = ExitStack()
     for net in nets if keep and world() > 1 else ():
         stack.enter_context(net.no_sync())  # type: ignore[operator]  # of DistributedDataParallel, compiled or not
@@ -33,7 +33,7 @@ def gradients_kept(nets: Iterable[nn.Module], keep: bool) -> ExitStack:
 
 
 def averaged(scalars: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Means over the ranks of scalars on the device; nothing waits for it."""
+    """Average device scalars over the ranks, without synchronising with the device."""
     if world() == 1:
         return scalars
     means = torch.stack([value.detach() for value in scalars.values()])
@@ -42,7 +42,7 @@ def averaged(scalars: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 
 def all_agree(mine: bool) -> bool:
-    """Whether it is true in every rank; waits for them, not for their devices."""
+    """Whether `mine` is true in every rank; waits for the ranks, not for their devices."""
     if world() == 1:
         return mine
     others = torch.tensor(int(mine))
@@ -51,19 +51,22 @@ def all_agree(mine: bool) -> bool:
 
 
 def wait_for_all() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank has called this function."""
     all_agree(True)
 
 
 def together(asked: Callable[[], bool]) -> Callable[[], bool]:
-    """`asked` of any rank, the same answer in all: that of the call before, so that a call waits little."""
+    """Wrap `asked` to give the same answer in all ranks: whether it was true in any rank at the previous call.
+
+    Answering one call late keeps the wait for the other ranks short.
+    """
     if world() == 1:
         return asked
     flag = torch.zeros(())
     before = dist.all_reduce(flag, async_op=True)
 
     def ask() -> bool:
-        """Whether any rank was asked at the last call."""
+        """Whether `asked` was true in any rank at the previous call."""
         nonlocal flag, before
         before.wait()
         answer, flag = bool(flag), torch.tensor(float(asked()))
@@ -74,9 +77,9 @@ def together(asked: Callable[[], bool]) -> Callable[[], bool]:
 
 
 def gathered(rows: Tensor, owners: Tensor) -> Tensor:
-    """In rank 0 the rows of all, in order, where owners (N,) has the rank of each; the other ranks keep their own.
+    """Gather the rows of all ranks in rank 0, in the order of `owners` (N,), the rank that each row is from.
 
-    Tensors on the CPU.
+    Other ranks get their own rows back. Tensors are on the CPU.
     """
     if world() == 1:
         return rows
@@ -94,7 +97,7 @@ def gathered(rows: Tensor, owners: Tensor) -> Tensor:
 
 
 def from_first(tree: Any, device: torch.device) -> Any:
-    """Lists, dicts, numbers and tensors of rank 0, in all; tensors on the device."""
+    """Broadcast rank 0's tree of lists, dicts, numbers and tensors to all ranks, with the tensors on `device`."""
     if world() == 1:
         return tree
     shapes = [tree_map_only(Tensor, lambda tensor: tensor.to("meta"), tree)]

@@ -1,4 +1,4 @@
-"""What the nets run on. Every difference between devices is here."""
+"""The device that nets run on: choice, settings and limits. All differences between devices are handled here."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from cspipe.runtime.settings import Count, Section
 
 NetT = TypeVar("NetT", bound=nn.Module)
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""A container's limit: "max" or microseconds of processor time, and of what time."""
+"""cgroup file with a container's CPU limit: "max" or microseconds of CPU time, then the period in microseconds."""
 GPUS = "CSPIPE_GPUS"
-"""Variable with the numbers of the GPUs that a launcher has locked for its ranks."""
+"""Environment variable with the indices of the GPUs that a launcher has locked for its ranks."""
 SECONDS_TO_LOOK = 0.25
 MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 2**25), (-1, 2**31 - 1)
-"""glibc's names (malloc.h) for the size from which it maps memory for each request, and the free memory that it keeps;
-the values are the largest that every version takes."""
+"""(parameter, value) for glibc's mallopt, numbered as in malloc.h: the size from which it maps memory for each request,
+and the free memory that it keeps. The values are the largest that every version accepts."""
 
 
 class ComputeSettings(Section):
-    """What the work runs on."""
+    """The section `compute` of params.yaml: devices, precision and threads."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes the GPU when there is one")
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast of the nets, on CUDA only")
@@ -46,7 +46,7 @@ class ComputeSettings(Section):
     nodes: Count = Field(description="machines with so many GPUs each; the stage's command runs on each")
 
     def decisive(self) -> dict[str, Any]:
-        """What a result depends on: the number of GPUs changes the order of sums alone, and may change within a run."""
+        """Settings that decide a result. The number of GPUs changes only the order of sums, and may change midway."""
         return self.model_dump(exclude={"gpus", "nodes"})
 
 
@@ -60,7 +60,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """As `device_name` says."""
+        """Name of the device, from `device_name`."""
         return device_name(self.device)
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -68,17 +68,17 @@ class Device:
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def place(self, net: NetT) -> NetT:
-        """Move a net here; its weights, and so its features, have channels last, as CPUs and tensor cores take them."""
+        """Move a net to the device, with weights, and so features, channels-last, as CPUs and tensor cores use them."""
         return net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs know a format alone
 
     def upload(self, images: Tensor) -> Tensor:
-        """Copy a host tensor to the device; on CUDA through pinned memory, without waiting for it."""
+        """Copy a host tensor to the device; on CUDA asynchronously, through pinned memory."""
         if self.device.type == "cuda":
             return images.pin_memory().to(self.device, non_blocking=True)
         return images.to(self.device)
 
     def free_memory(self) -> int:
-        """Bytes a training set may take on the device: half of what nobody has, as the rest may be needed later.
+        """Bytes that a training set may take on the device: half of the free memory, as the rest may be needed later.
 
         0 on the CPU, where memory-mapped files serve as well.
         """
@@ -90,9 +90,9 @@ class Device:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the GPU, or "cpu" with the instruction set of torch's kernels: another gives other last digits.
+    """Name of the GPU, or "cpu" with the instruction set of torch's kernels, which decides the last digits of results.
 
-    It goes into samples.json and metrics, so not the processor's model.
+    It is written to samples.json and metrics, and therefore omits the processor's model.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -100,13 +100,13 @@ def device_name(device: torch.device) -> str:
 
 
 def open_device(compute: ComputeSettings) -> Device:
-    """Set threads and determinism, and choose the device. Raises UserError if it is not there.
+    """Set threads and determinism, and choose the device. Raises UserError if it is not available.
 
-    Of several GPUs it takes the first that no other stage on this machine has, and waits while there is none; a rank
-    takes its own of those that `claim` has locked.
+    Of several GPUs, the first that no other stage on this machine uses is taken; if there is none, it waits for one. A
+    rank takes its own of the GPUs that `claim` has locked.
 
     More threads than free cores make torch on the CPU many times slower, and another count sums in another order:
-    the number is a parameter, set here and nowhere else. A line tells where it is more than what is free.
+    the number is a parameter, and is set only here. A warning is printed if it exceeds the free cores.
     """
     torch.set_num_threads(compute.threads)
     _keep_freed_memory()
@@ -114,7 +114,7 @@ def open_device(compute: ComputeSettings) -> Device:
     if device.type == "cpu" and compute.precision == "bfloat16":
         raise UserError("params.yaml: compute.precision bfloat16 needs a GPU; set float32 to run on the CPU")
     if device.type == "cuda":
-        # Where there is no ordered kernel torch warns; so it does, too, for the fast backward passes of attention.
+        # Torch only warns where a kernel is not deterministic, as in attention's fast backward passes: turn those off.
         torch.use_deterministic_algorithms(compute.deterministic, warn_only=True)
         for fast in ("flash", "mem_efficient", "cudnn"):
             getattr(torch.backends.cuda, f"enable_{fast}_sdp")(not compute.deterministic)
@@ -127,9 +127,9 @@ def open_device(compute: ComputeSettings) -> Device:
 
 
 def compute_exactly() -> None:
-    """Products of float32 with all its digits, sums of bfloat16 in float32: a GPU's scores are those of a CPU.
+    """Compute float32 products with all digits and bfloat16 sums in float32, so that a GPU's scores are those of a CPU.
 
-    With TensorFloat-32, which `open_device` allows, they differ in the fourth digit.
+    With TensorFloat-32, which `open_device` allows, scores differ in the fourth digit.
     """
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -137,7 +137,10 @@ def compute_exactly() -> None:
 
 
 def claim(compute: ComputeSettings) -> int:
-    """Processes that compute.gpus asks for here; several GPUs are locked for them. Raises UserError with fewer GPUs."""
+    """Number of processes that compute.gpus asks for on this machine; locks their GPUs if the stage uses several.
+
+    Raises UserError if there are fewer GPUs.
+    """
     if not _on_gpu(compute):
         return 1 if compute.gpus == "all" else compute.gpus
     found = torch.cuda.device_count()
@@ -150,7 +153,7 @@ def claim(compute: ComputeSettings) -> int:
 
 
 def _on_gpu(compute: ComputeSettings) -> bool:
-    """Whether the work runs on a GPU. Raises UserError if it is to and there is none."""
+    """Whether the work runs on a GPU. Raises UserError if params.yaml demands one and there is none."""
     found = torch.cuda.is_available()
     if compute.device == "cuda" and not found:
         raise UserError("params.yaml: compute.device is cuda, but torch finds no GPU here; set it to auto or cpu")
@@ -158,12 +161,12 @@ def _on_gpu(compute: ComputeSettings) -> bool:
 
 
 def _uuids() -> list[str]:
-    """Of the visible GPUs."""
+    """UUIDs of the visible GPUs, by index."""
     return [str(torch.cuda.get_device_properties(gpu).uuid) for gpu in range(torch.cuda.device_count())]
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc use freed memory again, in place of mapping and zeroing new pages for each tensor of over 128 kB.
+    """Let glibc reuse freed memory instead of mapping and zeroing new pages for each tensor of over 128 kB.
 
     A training step of the demo takes 12 % less processor time, with the same bits. Other systems have no such switch.
     """
@@ -174,7 +177,7 @@ def _keep_freed_memory() -> None:
 
 
 def _tell_crowd(threads: int) -> None:
-    """Say so if several threads get fewer cores: they wait for each other at every step of the net."""
+    """Warn if fewer cores than `threads` are free: threads then wait for each other at every step of the net."""
     if threads == 1 or (free := free_cores()) > threads - 0.5:
         return
     print(
@@ -186,14 +189,14 @@ def _tell_crowd(threads: int) -> None:
 
 
 def free_cores() -> float:
-    """Cores that other processes leave idle, of those this process may use; looks for a quarter of a second."""
+    """Number of cores that other processes leave idle, at most those that this process may use; measured for 0.25 s."""
     idle = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(SECONDS_TO_LOOK) / 100)
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else idle  # macOS has none
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else idle  # macOS lacks the function
     return min(idle, allowed, _quota())
 
 
 def _quota() -> float:
-    """Cores that the container may use; infinite without a limit."""
+    """Number of cores that the container may use; infinite without a limit."""
     try:
         limit, period = QUOTA.read_text().split()
         return float(limit) / float(period)  # "max" is no number
@@ -202,9 +205,9 @@ def _quota() -> float:
 
 
 def _free_gpu() -> torch.device:
-    """A visible GPU that nobody has, ours for the life of the process and torch's default; a rank's is locked.
+    """Lock a free visible GPU for the life of this process, and make it torch's default; a rank's is locked already.
 
-    The energy of all GPUs of the stage on this machine is counted from here.
+    Counting the energy of all GPUs of the stage on this machine starts here.
     """
     uuids = _uuids()
     locked = [int(gpu) for gpu in os.environ[GPUS].split(",")] if ranks.inside() else gpu_lock.take(uuids)

@@ -1,4 +1,4 @@
-"""How a stage ended, for machines: its exit status, and a small file with the same and the sentence for people."""
+"""How a stage ended, for other programs: its exit status, and a small file with that status and the user's message."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 from cspipe.runtime.files import whole_file
 
 FOLDER = Path(".cspipe/ended")
-"""In the repository's root: `<stage>.json` of the last run of each stage there. No output of DVC's."""
+"""Folder in the repository's root with `<stage>.json` of each stage's last run there; not an output of DVC."""
 
 
 class End(IntEnum):
-    """Exit statuses of a stage; from 69 to 76 those of sysexits.h."""
+    """Exit statuses of a stage; those from 69 to 76 are from sysexits.h."""
 
     DONE = 0
     FAILED = 1
-    """Bad input, or a bug."""
+    """Invalid input, or a bug."""
     S3_AWAY = 69
     NOT_FINITE = 70
-    """A loss, gradient or weight."""
+    """A loss, gradient or weight is not finite."""
     OUT_OF_MEMORY = 71
     CANNOT_WRITE = 73
     """The disk is full, or a permission is missing."""
     PREEMPTED = 75
-    """By SIGTERM: nothing is wrong, the same command goes on."""
+    """Stopped by SIGTERM: nothing is wrong, and the same command resumes."""
     TAKEN_OVER = 76
-    """Another worker has the training."""
+    """The run belongs to another worker now."""
     STOPPED = 130
-    """By Ctrl-C."""
+    """Stopped by Ctrl-C."""
     KILLED = 137
-    """By signal 9, which a shell reports so."""
+    """Killed by signal 9: the status that a shell reports for it."""
 
 
 @dataclass(frozen=True)
 class StageEnd:
-    """What the file says. A stage begins with KILLED, which stands if it can write nothing else."""
+    """Content of a stage's file. A stage starts by writing KILLED, which remains if it cannot write anything else."""
 
     stage: str
     end: End = End.KILLED
@@ -45,13 +45,13 @@ class StageEnd:
 
 
 def write_end(ended: StageEnd) -> None:
-    """Write the file of a stage below the current folder."""
+    """Write how a stage ended to its file below the current folder."""
     with whole_file(file_of(ended.stage)) as beside:
         beside.write_text(json.dumps({**asdict(ended), "end": ended.end.name}) + "\n", encoding="utf-8")
 
 
 def read_end(root: Path, stage: str) -> StageEnd | None:
-    """What the file of a stage in the repository `root` says; None if there is none."""
+    """Read the file of a stage in the repository `root`; None if there is none."""
     file = root / file_of(stage)
     if not file.is_file():
         return None
@@ -60,10 +60,10 @@ def read_end(root: Path, stage: str) -> StageEnd | None:
 
 
 def forget_end(root: Path, stage: str) -> None:
-    """Remove the file of a stage's earlier run."""
+    """Remove the file of a stage's earlier run in the repository `root`."""
     (root / file_of(stage)).unlink(missing_ok=True)
 
 
 def file_of(stage: str, ending: str = "json") -> Path:
-    """A file of a stage. Names have been checked by nobody yet."""
+    """Path of a file of a stage; slashes in its name, which nothing has validated yet, are replaced."""
     return FOLDER / f"{stage.replace('/', '_')}.{ending}"

@@ -1,31 +1,31 @@
-"""Energy that GPUs take, by the counter of each (NVML, since Volta). The counters of processors are for root alone."""
+"""Energy used by GPUs, from NVML's counters (since Volta). CPUs are not counted: only root can read their counters."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 _started: dict[str, int] = {}
-"""The counters, in mJ, when this process began to count, by the GPU's UUID."""
+"""Counter values in mJ when this process began to count, by the GPU's UUID."""
 
 
 def count(gpus: Collection[str]) -> None:
-    """Count what these GPUs (UUIDs, as torch writes them) take from now on; nothing if one has no counter."""
+    """Start to count the energy of these GPUs (UUIDs, as torch writes them); count nothing if one has no counter."""
     _started.clear()
     _started.update(_counters(gpus))
 
 
 def joules() -> float | None:
-    """What the counted GPUs have taken together, whoever used them; None if nothing is counted."""
+    """Energy in J that the counted GPUs have used together, for any process; None if nothing is counted."""
     now = _counters(_started)
     return sum(now[gpu] - before for gpu, before in _started.items()) / 1000 if now else None
 
 
 def _counters(gpus: Collection[str]) -> dict[str, int]:
-    """Of all of them, or empty."""
+    """Energy counters of the GPUs in mJ, by UUID; empty if one of them is not available."""
     if not gpus:
         return {}
     try:
-        import pynvml  # where there is a GPU; a machine with a torch of its own may lack it
+        import pynvml  # needed only with a GPU; may be missing on a machine with its own torch
     except ImportError:
         return {}
     try:

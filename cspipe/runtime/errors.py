@@ -1,4 +1,4 @@
-"""Errors that a person is meant to read."""
+"""Errors whose messages are written for the user."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cspipe.runtime.wording import printable
 
 
 class UserError(Exception):
-    """Something the user can put right. The message says what is wrong, where, and what to do."""
+    """A problem that the user can fix. The message says what is wrong, where, and what to do."""
 
     end: ClassVar[End] = End.FAILED
-    """How a stage ends that raises it."""
+    """Exit status of a stage that raises this error."""
 
     def __str__(self) -> str:
-        """The message, whose lines are printable whatever names it tells."""
+        """Return the message; unprintable characters, which names in it may contain, are escaped in each line."""
         return "\n".join(map(printable, super().__str__().split("\n")))
 
 

@@ -15,7 +15,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, on error removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
-    beside.unlink(missing_ok=True)  # a link that somebody has put there would be followed
+    beside.unlink(missing_ok=True)  # writing would follow a link that somebody has put there
     try:
         yield beside
         sync(beside)
@@ -46,7 +46,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Put a file's content, or a folder's names, on the disk, so that they survive a power cut."""
+    """Sync a file's content, or a folder's entries, to the disk, so that they survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

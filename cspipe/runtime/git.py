@@ -1,4 +1,4 @@
-"""Git, as commands, flows and studies ask it."""
+"""Running git, for commands, flows and studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cspipe.runtime.errors import UserError
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What a git command prints, without the last end of line. Raises UserError with git's reason."""
+    """Return what a git command prints, without line ends after it. Raises UserError with git's reason if it fails."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr.strip() or "no message").splitlines()
@@ -19,7 +19,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def said(root: Path, *arguments: str, asked: str = "") -> str:
-    """What a git command prints, "" if it fails; it reads what is `asked`."""
+    """Return what a git command prints, whatever its exit status; `asked` is its standard input."""
     return subprocess.run(["git", *arguments], cwd=root, input=asked, capture_output=True, text=True).stdout
 
 

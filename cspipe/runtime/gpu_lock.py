@@ -1,4 +1,4 @@
-"""One GPU, one process: a lock file per GPU. The system frees it when the process ends, however it ends."""
+"""One lock file per GPU, so that one process uses it. The system releases a lock however its process ends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from filelock import FileLock, Timeout
 from cspipe.runtime.wording import printable
 
 FOLDER = Path("/tmp")
-"""The same for everyone, whatever TMPDIR says."""
+"""Folder of the lock files; the same for all users, whatever TMPDIR says."""
 SECONDS_BETWEEN_TRIES, SECONDS_BETWEEN_LINES = 1.0, 60.0
 
 _held: dict[str, FileLock] = {}
-"""The locks of this process, for its life."""
+"""Locks that this process holds until it ends, by the GPU's UUID."""
 
 
 def take(names: Sequence[str], count: int = 1) -> list[int]:
     """Lock the first `count` free GPUs of `names` (UUIDs), all or none, and return their indices.
 
-    It waits, with a line a minute, while too few are free. A process keeps those of them that it has already.
+    While too few are free it waits, and prints a line every minute. GPUs that this process already holds come first.
     """
     held, next_line = [name for name in names if name in _held], 0.0
     while True:
@@ -43,7 +43,7 @@ def take(names: Sequence[str], count: int = 1) -> list[int]:
 
 
 def lock_file(name: str) -> Path:
-    """Where the lock of a GPU is; it holds the process id of the user."""
+    """Path of a GPU's lock file, which contains the id of the process that uses the GPU."""
     return FOLDER / f"cspipe-gpu-{name}.lock"
 
 
@@ -63,5 +63,5 @@ def _write_pid(handle: int) -> None:
 
 
 def _user(name: str) -> str:
-    with lock_file(name).open(errors="replace") as file:  # which every user of the machine can write
+    with lock_file(name).open(errors="replace") as file:  # any user of the machine can write to it
         return printable(file.read(20).strip()) or "unknown"

@@ -1,7 +1,7 @@
-"""A stage in several processes, started by torch's elastic launcher: compute.gpus here, on compute.nodes machines.
+"""A stage in several processes (ranks) of torch's elastic launcher: compute.gpus on each of compute.nodes machines.
 
-The ranks run the stage's own command. The process that DVC, a worker or a person has started keeps the stage's lock,
-passes SIGTERM and Ctrl-C on, waits, and says how they ended.
+The ranks run the stage's own command. Their launcher, the process that DVC, a worker or a person has started, keeps the
+stage's lock, forwards SIGTERM and Ctrl-C, waits for the ranks, and reports how they ended.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:  # the launcher is imported where there are ranks to launch
 
 SECONDS_BETWEEN_LOOKS = 0.1
 LONGEST_WAIT = 86400
-"""Seconds that ranks wait for each other: one may wait for S3, another machine may start later. A loss is no wait."""
+"""Seconds that ranks wait for each other: one may wait for S3, another machine may start later. A lost rank ends it."""
 
 
 class RankFailed(UserError):
-    """A rank ended the stage, as it says or as the system found it."""
+    """A rank failed and ended the stage; the reason is the rank's own, or else its signal or exit status."""
 
     def __init__(self, end: End, message: str) -> None:
         super().__init__(message)
@@ -49,9 +49,9 @@ class RankFailed(UserError):
 
 
 def start_ranks(stage: str, compute: ComputeSettings) -> None:
-    """Go on in as many processes as `compute` says: it returns in each, and in their launcher raises SystemExit.
+    """Continue in as many processes as `compute` says: return in each of them, and raise SystemExit in their launcher.
 
-    With one process it returns at once. The launcher raises Preempted, or UserError for what ended a rank.
+    With one process it returns at once. If a rank fails, the launcher raises Preempted or UserError instead.
     """
     if inside():
         _join()
@@ -60,10 +60,10 @@ def start_ranks(stage: str, compute: ComputeSettings) -> None:
 
 
 def _join() -> None:
-    """Meet the other ranks, be quiet beside the first, and end with the launcher, which signal 9 may reach alone."""
+    """Join the other ranks, silence all but rank 0, and end when the launcher ends, which signal 9 may kill alone."""
 
     def end_with_launcher() -> None:
-        """Wait until another process is the parent."""
+        """End this process as soon as the launcher is no longer its parent."""
         while str(os.getppid()) == os.environ[LAUNCHER]:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         os._exit(End.KILLED)
@@ -77,7 +77,7 @@ def _join() -> None:
 
 
 def _config(stage: str, count: int, nodes: int) -> LaunchConfig:
-    """Of the launcher. Raises UserError if the variables that name the machines are missing or wrong."""
+    """Configure torch's launcher. Raises UserError if the variables that name the machines are missing or wrong."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -102,22 +102,22 @@ def _config(stage: str, count: int, nodes: int) -> LaunchConfig:
 
 
 def _launch(stage: str, config: LaunchConfig) -> None:
-    """Run the stage's command in the ranks; SystemExit when all have ended well, else the reason why they have not."""
+    """Run the stage's command in the ranks; raise SystemExit if all succeed, else the error of the one that failed."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
     for number in range(config.max_nodes * config.nproc_per_node):
         forget_end(Path.cwd(), name_of(stage, number))
     os.environ[LAUNCHER] = str(os.getpid())
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells a lost rank in 20 lines
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it reports a lost rank in 20 lines
     command = "-m", f"cspipe.stages.{stage.partition('@')[0]}", *sys.argv[1:]
-    with sigterm_deferred() as stopping, ThreadPoolExecutor(1) as agent:  # in a thread it leaves signals to us
+    with sigterm_deferred() as stopping, ThreadPoolExecutor(1) as agent:  # in a thread it handles no signals
         ranks, asked = agent.submit(elastic_launch(config, sys.executable), *command), set[int]()
         try:
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
                 if stopping():
                     _stop(asked)
-        except KeyboardInterrupt:  # the second: the first has asked them
+        except KeyboardInterrupt:  # a second Ctrl-C: the first has asked the ranks to stop
             while wait([ranks], SECONDS_BETWEEN_LOOKS).not_done:
                 for process in psutil.Process().children():
                     with suppress(psutil.NoSuchProcess):
@@ -132,7 +132,7 @@ def _launch(stage: str, config: LaunchConfig) -> None:
 
 
 def _stop(asked: set[int]) -> None:
-    """SIGTERM, once each, to the ranks: they are in sessions of their own, and may not all have started."""
+    """Send SIGTERM to each rank, once: ranks are in sessions of their own, and may not all have started yet."""
     for process in psutil.Process().children():
         if process.pid not in asked:
             with suppress(psutil.NoSuchProcess):
@@ -141,10 +141,10 @@ def _stop(asked: set[int]) -> None:
 
 
 def _reason(stage: str, failures: dict[int, ProcessFailure]) -> UserError | Preempted:
-    """What ended the rank that failed first: the others were stopped for it."""
+    """Error of the rank that failed first: the others were stopped because of it."""
     first = min(failures, key=lambda rank: (failures[rank].timestamp, failures[rank].exitcode != -signal.SIGKILL))
     status, said = failures[first].exitcode, read_end(Path.cwd(), name_of(stage, first))
-    if status == -signal.SIGTERM:  # before it could hear of it
+    if status == -signal.SIGTERM:  # before the rank had set its handler
         return Preempted()
     if status < 0 or said is None:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"

@@ -1,9 +1,10 @@
-"""Whose run it is: a manifest in S3 lists the run's training states and is written by the run's owner alone.
+"""Ownership of a run: a manifest in S3 lists the run's training states, and only the run's owner writes it.
 
-The owner writes it every 30 s, state or not, as a sign of life, and only if it is as the owner left it. Whoever wants
-the run waits while its owner lives, and takes it over after two minutes without a sign; at once if it is the same flow
-run again, or the owner was a process of this machine that has ended. An owner that only hung finds that at its next
-sign of life and stops. It cannot harm the later one: their states have different names.
+The owner writes the manifest every 30 s, with or without a new state, as a sign of life, and only if it is unchanged
+since the owner's last write. Another worker waits while the owner lives, and takes the run over after two minutes
+without a sign of life; at once if it is another attempt of the same flow run, or if the owner was a process of this
+machine that has ended. An owner that only hung notices the change at its next sign of life and stops. It cannot harm
+the new owner: their states have different names.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from cspipe.runtime.wording import printable
 
 SECONDS_BETWEEN_BEATS = 30.0
 SECONDS_BETWEEN_LOOKS, LOOKS = 10.0, 12
-"""An owner whose manifest is the same at 12 looks in a row is lost. Looks, not clocks: no outage makes it old."""
+"""Seconds between two reads of another owner's manifest, and number of reads in a row without a change after which
+that owner is lost. Reads are counted, not seconds, so that an outage does not make an owner look lost."""
 HOST = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
 
 
@@ -46,7 +48,7 @@ State = Annotated[str, Field(pattern=r"^[\w.-]+/\d{12}-[0-9a-f]{16}\.pt$")]
 
 
 class Manifest(BaseModel):
-    """What S3 holds of a run besides its states."""
+    """The manifest of a run in S3: its owner, and the list of its states."""
 
     owner: str
     machine: str = ""
@@ -54,13 +56,13 @@ class Manifest(BaseModel):
     keeper: str | None = None
     beat: int = 0
     states: list[State] = []
-    """In the order of the images seen."""
+    """Names of the states, in the order of images seen."""
 
 
 class Lease:
-    """The run under `folder` of a bucket, for one owner at a time.
+    """Ownership of the run under `folder` of a bucket, by one process at a time.
 
-    `keeper` is who deletes the states when the run's result is safe: a flow run, after its push; None: `release`.
+    `keeper` is the flow run that deletes the states after it has pushed the result; None: `release` deletes them.
     """
 
     def __init__(self, bucket: Bucket, folder: str, keeper: str | None, sleep: Callable[[float], None]) -> None:
@@ -68,26 +70,26 @@ class Lease:
         owner, pid = f"{HOST}-{os.getpid()}-{secrets.token_hex(4)}", os.getpid()
         self.manifest = Manifest(owner=owner, machine=_machine(), pid=pid, keeper=keeper)
         self.lost: TakenOver | None = None
-        """What a sign of life found."""
+        """The error, if a sign of life has found that another worker has the run; it stops this owner."""
         self._key, self._place = f"{folder}/manifest.json", f"{bucket.url}/{folder}"
         self._etag: str | None = None
         self._lock, self._released = threading.Lock(), threading.Event()
 
     def claim(self) -> None:
-        """Make the run ours; wait, with one line, while its owner lives.
+        """Become the owner of the run; while another owner lives, print one line and wait.
 
-        Raises TakenOver if the owner finished it meanwhile, Preempted at SIGTERM, StorageError if S3 is unreachable.
+        Raises TakenOver if that owner finishes the run, Preempted at SIGTERM, StorageError if S3 is unreachable.
         """
         claimed = False
         while not claimed:
             states = self.wait()
-            with suppress(TakenOver):  # its owner has given a sign of life, or someone else was quicker
+            with suppress(TakenOver):  # the owner has given a sign of life, or another worker was faster
                 self.write(states)
                 claimed = True
         threading.Thread(target=self._live, name="heart", daemon=True).start()
 
     def wait(self) -> list[str]:
-        """Read the manifest, again and again while the run belongs to someone who lives; returns its states."""
+        """Wait while another owner of the run lives, reading the manifest repeatedly; return the run's states."""
         found, looks = self._read(), 0
         if found is None or self._abandoned(found):
             return found.states if found else []
@@ -104,9 +106,9 @@ class Lease:
         return found.states
 
     def write(self, states: list[str]) -> None:
-        """Change the list of states, then delete every other object of the run. Raises TakenOver.
+        """Write the manifest with these states, then delete every other object of the run. Raises TakenOver.
 
-        The objects are listed first: none of them can be of someone who takes the run over afterwards.
+        The objects are listed before the write, so that none of them can belong to a later owner.
         """
         with self._lock:
             others = set(self.bucket.list(f"{self.folder}/")) - {self._key}
@@ -115,7 +117,7 @@ class Lease:
             self.bucket.delete(key)
 
     def beat(self) -> None:
-        """Give a sign of life; `lost` says if the run is someone else's. Raises StorageError."""
+        """Write a sign of life; set `lost` if another worker has the run. Raises StorageError."""
         try:
             with self._lock:
                 if not self._released.is_set():
@@ -124,27 +126,27 @@ class Lease:
             self.lost = error
 
     def release(self) -> None:
-        """Delete the finished run's states and manifest, unless that is for the keeper to do. Raises TakenOver."""
+        """Delete the finished run's states and manifest, unless a keeper deletes them. Raises TakenOver."""
         self._released.set()
         keep = self.manifest.keeper is not None
         self.write(self.manifest.states if keep else [])
         found = None if keep else self.bucket.get_json(self._key)
-        if found is not None and found[1] == self._etag:  # nobody has started the run again since
+        if found is not None and found[1] == self._etag:  # no worker has started the run again since
             self.bucket.delete(self._key)
 
     def _live(self) -> None:
-        """The thread: a sign of life every 30 s, until the run is done or someone else's."""
+        """Body of the thread: write a sign of life every 30 s, until the run is released or another worker has it."""
         while self.lost is None and not self._released.wait(SECONDS_BETWEEN_BEATS):
-            with suppress(StorageError):  # the thread that sends states tells of an outage
+            with suppress(StorageError):  # the mirror's thread reports outages
                 self.beat()
 
     def _abandoned(self, found: Manifest) -> bool:
-        """Whether a run need not be waited for: another attempt of our flow run, or a process here that ended."""
+        """Whether a run need not be waited for: its owner is of our flow run, or an ended process of this machine."""
         ended = found.machine == self.manifest.machine and not psutil.pid_exists(found.pid)
         return ended or (found.keeper is not None and found.keeper == self.manifest.keeper)
 
     def _put(self, states: list[str]) -> None:
-        """Write the manifest if it is as we left it. Raises TakenOver if it is not. Call it with the lock."""
+        """Write the manifest if it is unchanged since we last saw it, else raise TakenOver. Needs the lock held."""
         new = self.manifest.model_copy(update={"beat": self.manifest.beat + 1, "states": states})
         try:
             self._etag = self.bucket.put_json(
@@ -156,13 +158,13 @@ class Lease:
                 what = f"took over this run ({found.get('owner')})" if found else "finished this run"
                 left = f"this one ({new.owner}) stops and leaves {self._place} as it is"
                 raise TakenOver(f"another worker {what}; {left}") from None
-            if found != new.model_dump():  # else S3 took it, or what we wrote before, and its answer was lost
+            if found != new.model_dump():  # an earlier write's answer was lost; if equal, this one's
                 etag = self.bucket.put_json(self._key, new.model_dump(), if_match=etag)
             self._etag = etag
         self.manifest = new
 
     def _read(self) -> Manifest | None:
-        """The manifest, whose etag we then match; None if there is none."""
+        """Read the manifest, and keep its etag as the condition of the next write; None if there is none."""
         found = self.bucket.get_json(self._key)
         self._etag = None if found is None else found[1]
         try:
@@ -173,7 +175,7 @@ class Lease:
 
 
 def _machine() -> str:
-    """Where process ids mean the same: several machines and containers may have one host name."""
+    """Identify the space of process ids that this process is in: machines and containers may share a host name."""
     found = [HOST]
     with suppress(OSError):  # only Linux has them
         found += [
@@ -184,7 +186,7 @@ def _machine() -> str:
 
 
 def forget(bucket: Bucket, folder: str, keeper: str) -> None:
-    """Delete the states of all runs under `folder` (such as "states/train") that are for `keeper` to delete.
+    """Delete the states of all runs under `folder` (such as "states/train") whose manifest names this `keeper`.
 
     Raises StorageError if S3 does not answer.
     """

@@ -1,4 +1,4 @@
-"""Training states on their way to S3, sent while training goes on: `states/<stage>/<key>/<owner>/<file>`."""
+"""Upload of training states to S3 while training goes on, as `states/<stage>/<key>/<owner>/<file>`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from cspipe.runtime.storage_errors import StorageError
 
 SECONDS_BETWEEN_WARNINGS, SECONDS_BETWEEN_TRIES = 60.0, 2.0
 BRIEF = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
-"""For uploads: an outage is told within seconds, and the thread tries for ever."""
+"""Client configuration of uploads: an outage is reported within seconds, and the thread retries for ever."""
 
 
 class Mirror:
-    """The states of one run under `folder` of a bucket, with a thread that sends the newest; see Lease."""
+    """Uploads the newest state of one run to `folder` of a bucket, in a thread; `lease` says who owns the run."""
 
     def __init__(
         self, bucket: Bucket, folder: str, keeper: str | None = None, sleep: Callable[[float], None] = time.sleep
@@ -37,7 +37,7 @@ class Mirror:
         self._warned = -SECONDS_BETWEEN_WARNINGS
 
     def push(self, path: Path) -> None:
-        """Send a state in the background, in place of one that still waits. Raises what `ask` raises."""
+        """Upload a state in the background, in place of one that still waits. Raises what `ask` raises."""
         self.ask()
         with self._changed:
             self._waiting = path
@@ -47,25 +47,25 @@ class Mirror:
             threading.Thread(target=self._work, name="mirror", daemon=True).start()
 
     def ask(self) -> None:
-        """Raise TakenOver if the run was found to belong to someone else, or what else ended the sending."""
+        """Raise TakenOver if another worker has the run, or the error that ended the uploads; otherwise do nothing."""
         error = self.lease.lost or self._error
         if error is not None:
             raise error
 
     def needs(self, path: Path) -> bool:
-        """Whether the file is still to be sent."""
+        """Whether the file is still to be uploaded."""
         with self._changed:
             return path in (self._waiting, self._sending)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until everything is sent, for so long at most; returns whether it is. Raises what `ask` raises."""
+        """Wait at most `seconds` until all is uploaded; return whether it is. Raises what `ask` raises."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._error or not (self._waiting or self._sending), seconds)
         self.ask()
         return bool(done)
 
     def _work(self) -> None:
-        """The thread: send what waits, for ever, until the run is someone else's."""
+        """Body of the thread: upload what waits, until an error other than StorageError, such as TakenOver."""
         while self._error is None:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None)
@@ -73,7 +73,7 @@ class Mirror:
             again = None
             try:
                 self._send(self._sending)
-            except StorageError as error:  # S3 is away
+            except StorageError as error:  # S3 does not answer, or refuses
                 self._warn(error)
                 again = self._sending
             except BaseException as error:  # for the training thread to raise
@@ -85,7 +85,7 @@ class Mirror:
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
     def _send(self, path: Path | None) -> None:
-        """Upload a state, then name it in the manifest, which drops the older ones."""
+        """Upload a state, then list it in the manifest; the write deletes all but the last STATES_KEPT."""
         assert path is not None
         name, states = f"{self.lease.manifest.owner}/{path.name}", self.lease.manifest.states
         if name not in states:
@@ -93,7 +93,7 @@ class Mirror:
             self.lease.write(sorted([*states, name], key=lambda each: Path(each).name)[-STATES_KEPT:])
 
     def _warn(self, error: StorageError) -> None:
-        """Tell once a minute that S3 is away."""
+        """Report the error at most once a minute."""
         if time.monotonic() - self._warned >= SECONDS_BETWEEN_WARNINGS:
             self._warned = time.monotonic()
             print(f"{error}; training goes on, its state is kept here and sent later", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Trained nets as safetensors files that describe themselves."""
+"""Trained nets as safetensors files that contain their own configuration."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cspipe.runtime.errors import UserError
 
 FILE = "model.safetensors"
 DIGEST = "weights_sha256"
-"""Key of the configuration: of all weights and of the rest of the configuration."""
+"""Key of the configuration: sha256 of all weights and of the rest of the configuration."""
 LARGEST_TABLES = 2**28
-"""Numbers that a net may hold besides its weights, such as positions: no file has them, so no file bounds them."""
+"""Most numbers in a net's buffers, such as positions: the file does not contain them, so it does not limit them."""
 
 
 def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, Any]) -> None:
     """Write `folder/model.safetensors`, tensors named `<key of weights>.<parameter>`, and config.json.
 
-    The configuration stands in the file's metadata too, so that it survives copying the file alone.
+    The configuration is in the metadata of model.safetensors too, so that the file can be copied without config.json.
     """
     tensors: dict[str, Tensor] = {
         f"{key}.{name}": tensor.contiguous().cpu()
@@ -42,7 +42,7 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
     try:
         save_tensors(tensors, folder / FILE, {"cspipe": text})
     except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))  # a full disk, say, which only its text tells
+        code = re.search(r"os error (\d+)", str(error))  # such as a full disk: only the text contains it
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder / FILE)) from None
@@ -50,16 +50,16 @@ def save_model(folder: Path, weights: dict[str, nn.Module], config: dict[str, An
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
-    """Write a safetensors file with the permissions of any new file: safetensors lets its owner alone read it."""
+    """Write a safetensors file with the permissions of any new file; safetensors lets only the owner read it."""
     file.touch()
     mode = file.stat().st_mode
     save_file(tensors, file, metadata)
-    with suppress(OSError):  # of a disk that keeps no permissions
+    with suppress(OSError):  # the disk may not store permissions
         file.chmod(S_IMODE(mode))
 
 
 def read_config(folder: Path, stage: str) -> dict[str, Any]:
-    """The configuration stored with a model. Raises UserError naming the stage that makes it, as for a damaged file."""
+    """Read the configuration stored with a model. Raises UserError, naming `stage`, if it is missing or damaged."""
     try:
         if not (folder / FILE).is_file():
             raise ValueError("not there, or no plain file")
@@ -74,16 +74,16 @@ def read_config(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Module:
-    """The net that `build` makes, with the tensors named `<key>.*`. Raises UserError if they do not fit it.
+    """Build a net and load the tensors named `<key>.*` into it. Raises UserError if they do not fit it.
 
-    It is made only once its parameters are known to be those of the file: what `build` was told may be a stranger's.
+    The net is built only once its parameters are known to match the file's: its configuration may be untrusted.
     """
     with safe_open(folder / FILE, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(f"{key}.")]  # noqa: SIM118 (not a dict)
         state = {name.removeprefix(f"{key}."): file.get_tensor(name) for name in names}
     try:
         fitting(build, state)
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # all but ours: sizes beyond any tensor's
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:  # the others: sizes beyond any tensor's
         raise UserError(f"{folder / FILE}: weights {key!r} do not fit the net of its configuration: {error}") from None
     net = build()
     net.load_state_dict(state)
@@ -91,12 +91,12 @@ def load_net(build: Callable[[], nn.Module], folder: Path, key: str) -> nn.Modul
 
 
 def fitting(build: Callable[[], nn.Module], state: Mapping[str, Tensor]) -> nn.Module:
-    """The net that `build` makes, on the meta device: without memory. Raises ValueError if `state` does not fit it."""
+    """Build a net on the meta device, without memory. Raises ValueError if `state` does not fit it."""
     registered: list[str] = []
     here = get_ident()
 
     def count(_: nn.Module, name: str, __: nn.Parameter) -> None:
-        """Torch's hook, called for every parameter, also of nets that other threads make."""
+        """Count a parameter; a hook that torch calls for every one, also for nets that other threads build."""
         if get_ident() == here:
             registered.append(name)
         if len(registered) > len(state):

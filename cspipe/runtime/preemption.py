@@ -1,6 +1,6 @@
-"""SIGTERM: the machine is wanted elsewhere. Work is kept and the process ends soon; run again, it goes on.
+"""Handling of SIGTERM, by which a machine is reclaimed: work is saved, the process ends soon, the same command resumes.
 
-Ctrl-C keeps work that saves itself too; a second one ends the process at once.
+Ctrl-C also leaves time to work that saves itself; a second Ctrl-C ends the process at once.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from types import FrameType
 from cspipe.runtime.ranks import inside
 
 SAME_REQUEST = 5.0
-"""Seconds in which SIGTERM repeats the one before: a process gets it with its group, and then from its parent."""
+"""Seconds within which a second SIGTERM is the same request: a process gets it with its group, then from its parent."""
 
 
 class Preempted(BaseException):
-    """Raised where SIGTERM stops the work; like KeyboardInterrupt it is no Exception, so that nothing swallows it."""
+    """Raised where SIGTERM stops the work. It is no Exception, like KeyboardInterrupt, so that nothing swallows it."""
 
 
 class _Handler:
-    """What SIGTERM and Ctrl-C do in a stage, and when SIGTERM came, in seconds of the monotonic clock."""
+    """Handler of SIGTERM and Ctrl-C in a stage; `came` is the time of SIGTERM, in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self.came: float | None = None
@@ -31,7 +31,7 @@ class _Handler:
 
     @property
     def asked(self) -> bool:
-        """Whether either has come."""
+        """Whether SIGTERM or Ctrl-C has come."""
         return self.came is not None or self.interrupted
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -43,22 +43,22 @@ class _Handler:
             self.came = time.monotonic()
             if not self.deferred:
                 raise Preempted
-        elif time.monotonic() - self.came > SAME_REQUEST and not inside():  # a rank's launcher counts the seconds
+        elif time.monotonic() - self.came > SAME_REQUEST and not inside():  # a rank leaves this to its launcher
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _handler() -> _Handler:
-    """That of the stage in this process; outside of one, a handler that never hears of a signal."""
+    """Handler of the stage in this process; outside of a stage, a new one that receives no signals."""
     handler = signal.getsignal(signal.SIGTERM)
     return handler if isinstance(handler, _Handler) else _Handler()
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """In the body SIGTERM raises Preempted, at once or after `sigterm_deferred`; a later one ends the process.
+    """Context in which SIGTERM raises Preempted, at once or after `sigterm_deferred`; a later one ends the process.
 
-    Ctrl-C raises KeyboardInterrupt likewise, unless it is ignored, as it is by a shell's background job.
+    Ctrl-C raises KeyboardInterrupt likewise, unless it is ignored, as in a shell's background job.
     """
     handler, heard = _Handler(), [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -73,9 +73,10 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def sigterm_deferred() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or Ctrl-C has come: the body saves its work and ends by itself.
+    """Context in which signals do not interrupt: yield a function that says whether SIGTERM or Ctrl-C has come.
 
-    Where it was Ctrl-C, the body's Preempted becomes KeyboardInterrupt.
+    The body calls it, saves its work and ends by itself. After Ctrl-C, a Preempted that it raises becomes
+    KeyboardInterrupt.
     """
     handler = _handler()
     handler.deferred = True
@@ -91,7 +92,7 @@ def sigterm_deferred() -> Iterator[Callable[[], bool]]:
 
 
 def asked_soon() -> bool:
-    """Whether SIGTERM has come or comes within SAME_REQUEST, as it does to a rank when another is lost."""
+    """Whether SIGTERM has come or comes within SAME_REQUEST seconds, as it does in a rank when another rank is lost."""
     handler, last = _handler(), time.monotonic() + SAME_REQUEST
     handler.deferred = True
     while handler.came is None and time.monotonic() < last:
@@ -100,6 +101,9 @@ def asked_soon() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Raise if SIGTERM or Ctrl-C has come: for a wait in `sigterm_deferred`, where there is no work to save yet."""
+    """Raise Preempted or KeyboardInterrupt if SIGTERM or Ctrl-C has come.
+
+    For waits in `sigterm_deferred`, where there is no work to save yet.
+    """
     if _handler().asked:
         raise KeyboardInterrupt if _handler().interrupted else Preempted

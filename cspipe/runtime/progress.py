@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a line every so often in a log; nothing where CSPIPE_QUIET is set."""
+"""Progress of long work: a bar in a terminal, a line every 10 s in a log; nothing if CSPIPE_QUIET is set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress:
         self.what, self.total, self.done, self.unit = what, total, done, unit
         self._first, self._shown, self._note = done, -1, ""
         self._start = self._last_line = monotonic()
-        self._quiet = bool(os.environ.get("CSPIPE_QUIET"))  # not an option: DVC starts the stages
+        self._quiet = bool(os.environ.get("CSPIPE_QUIET"))  # no option, as DVC starts the stages
         texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "note")]
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), texts[0], TimeRemainingColumn(), texts[1])
         self._bar = Bar(*columns) if Console().is_terminal and not self._quiet else None
@@ -53,8 +53,8 @@ class Progress:
         return (self.done - self._first) / max(monotonic() - self._start, 1e-9)
 
     def _memory(self) -> str:
-        """What this process holds of its GPU's memory, if it uses one."""
-        torch = sys.modules.get("torch")  # not imported: the stage prepare does without
+        """Text with the GPU memory that this process has reserved; "" if it does not use a GPU."""
+        torch = sys.modules.get("torch")  # not imported here: the stage prepare does not need it
         if torch is None or not torch.cuda.is_initialized():
             return ""
         total = torch.cuda.get_device_properties().total_memory

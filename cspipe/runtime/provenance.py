@@ -1,7 +1,7 @@
-"""Which code made a file, as git names it.
+"""Which code made a file, by git's object ids.
 
 A commit id inside an output would change its bytes with every commit, its own included. Git's object ids name content:
-they are the same in any clone, and `git log --find-object=ID` tells the commits that introduced it.
+they are the same in any clone, and `git log --find-object=ID` lists the commits that introduced or removed it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _blob(path: Path) -> bytes:
 
 
 def _tree(folder: Path) -> bytes:
-    """Git's tree id of a source folder. Entries sort as git does: folders as if with a slash.
+    """Git's tree id of a source folder. Entries are sorted as git does: folders as if their names ended with a slash.
 
-    Git has no caches, nor folders without files, which a checkout leaves where only caches are left.
+    Caches are left out, and folders with nothing else, which a checkout may leave behind: git has neither.
     """
     entries = []
     for path in folder.iterdir():
@@ -54,7 +54,7 @@ def code_ids(*paths: str) -> dict[str, str]:
 
 
 def shipped(name: str) -> Path:
-    """A file of the project such as dvc.yaml: of the checkout, or of the wheel, which has it in the package."""
+    """Path of a project file such as dvc.yaml: in the checkout, or in the installed package, which contains a copy."""
     file = ROOT / name
     return file if file.exists() else ROOT / "cspipe/project" / name
 
@@ -73,17 +73,17 @@ def stage_code(stage: str, params: Mapping[str, Any] | None = None, variant: str
 
 
 def stages_code(pipeline: Path) -> dict[str, list[str]]:
-    """By stage of a dvc.yaml, the code that it depends on, not filled in."""
+    """The code paths that each stage of a dvc.yaml depends on, by stage, as templates for `fill_in`."""
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
     deps = {name: entry.get("do", entry)["deps"] for name, entry in stages.items()}
     return {name: [path for path in paths if path.startswith("cspipe/")] for name, paths in deps.items()}
 
 
 def fill_in(template: str, params: Mapping[str, Any], variants: Iterable[str]) -> set[str]:
-    """A path of dvc.yaml as DVC fills it in: `${a.b}` is a value of `params`, `${item.a}` one of each variant."""
+    """Fill in a path of dvc.yaml as DVC does: `${a.b}` from `params`, `${item.a}` and `${key}` from each variant."""
 
     def value(tree: Any, keys: str) -> str:
-        """A value by its dotted key."""
+        """Return the value at a dotted key."""
         for key in keys.split("."):
             tree = tree[key]
         return str(tree)

@@ -1,6 +1,6 @@
-"""What a file says of its origin, and records of who made it, found by its content: what may not stand in the file.
+"""Lineage: facts that a file contains about its origin, and records of the run that made it, which it must not contain.
 
-A record is a JSON named by the sha256 of the file's bytes, on this machine and, with CSPIPE_S3, in the bucket.
+A record is a JSON file named by the sha256 of the file's bytes, on this machine and, with CSPIPE_S3, in the bucket.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Facts = Mapping[str, Any]
 
 
 def keep_records(run: Facts) -> None:
-    """Record what a finished stage of the current folder wrote; `run` as `RunLog.facts` gives it.
+    """Write a record for each file that a finished stage of the current folder wrote; `run` is from `RunLog.facts`.
 
-    A file that has a record keeps it: whoever made these bytes first is their origin. A stage's results are good
-    without a record, so whatever fails here is a warning.
+    A file that has a record keeps it: the run that made these bytes first is their origin. A stage's results are good
+    without a record, so a failure here is only a warning.
     """
     try:
         paths = {sha256_file(path): path for path in _written(run["stage"])}
@@ -51,7 +51,7 @@ def keep_records(run: Facts) -> None:
 
             bucket = Bucket.from_url(url)
             for sha256, record in records.items():
-                with suppress(Lost):  # the bucket has one
+                with suppress(Lost):  # the bucket has a record already
                     bucket.put_json(f"lineage/{sha256}.json", record, if_absent=True)
     except (OSError, UserError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -59,14 +59,14 @@ def keep_records(run: Facts) -> None:
 
 
 def find_here(sha256: str, root: Path) -> dict[str, Any] | None:
-    """The record that this machine has of a file's content; None if it has none, or a damaged one."""
+    """Read the record that this machine has of a file, by its hash; None if it has none, or a damaged one."""
     with suppress(OSError, ValueError):
         return dict(json.loads((root / FOLDER / f"{sha256}.json").read_text()))
     return None
 
 
 def _written(stage: str) -> Iterator[Path]:
-    """Models, samples and metrics of a stage such as "train" or "sample@cs-100", by dvc.yaml."""
+    """Iterate over the models, samples and metrics that dvc.yaml lists for a stage: "train", "sample@cs-100", ..."""
     name, _, cell = stage.partition("@")
     entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][name]
     entry = entry.get("do", entry)
@@ -78,10 +78,10 @@ def _written(stage: str) -> Iterator[Path]:
 
 
 def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
-    """Parameters, seeds, hashes and code that a model, samples or metrics name; empty if it is none, or says nothing.
+    """Read the parameters, seeds, hashes and code that a model, samples or metrics contain; empty for other files.
 
     path: in `fs`, a disk or S3; only the head of a large file is read, and its name does not matter. Raises UserError
-    if a model is shorter than its header says, or samples.json beside samples is that of others.
+    if a model's size is not what its header says, or if samples.json beside samples gives another number of images.
     """
     with fs.open(path) as file:
         start = file.read(16)
@@ -89,7 +89,7 @@ def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
         if start.startswith(npy.MAGIC_PREFIX):
             return _beside(path, fs, file)
         try:
-            if start[8:9] == b"{":  # safetensors: a header behind its length
+            if start[8:9] == b"{":  # safetensors: the header's length, then the header
                 length = min(int.from_bytes(file.read(8), "little"), fs.size(path))
                 header = json.loads(file.read(length))
                 tree = json.loads(header.pop("__metadata__", {}).get("cspipe", "{}"))
@@ -105,12 +105,12 @@ def read_facts(path: str, fs: AbstractFileSystem = LOCAL) -> Facts:
 
 
 def kind_of(facts: Facts) -> str:
-    """What a file with these facts is; "" if none of this project's."""
+    """Kind of the file that has these facts, such as "metrics"; "" if it is none of this project's."""
     return next((kind for key, kind in KIND_BY_FACT.items() if key in facts), "")
 
 
 def _beside(path: str, fs: AbstractFileSystem, file: Any) -> Facts:
-    """What samples.json beside an array says of it."""
+    """Read the facts of an array of samples from samples.json beside it."""
     beside = f"{path.rpartition('/')[0] or '.'}/samples.json"
     facts = read_facts(beside, fs) if fs.exists(beside) else {}
     npy.read_magic(file)

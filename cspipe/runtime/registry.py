@@ -17,18 +17,18 @@ ROOT = Path(__file__).parents[2]
 
 
 def names_in(package: str) -> list[str]:
-    """Names to choose from: the files of a package such as "cspipe.sources", sorted; none that starts with _."""
+    """List the names to choose from: files of a package such as "cspipe.sources", sorted; none that starts with _."""
     files = ROOT.joinpath(*package.split(".")).glob("*.py")
     return sorted(file.stem for file in files if not file.name.startswith("_"))
 
 
 def choice(package: str, name: str) -> ModuleType:
-    """A chosen file, known to be there."""
+    """Import the module of a chosen file, which is known to exist."""
     return import_module(f"{package}.{name}")
 
 
 def find(package: str, name: str, member: str) -> Any:
-    """What a chosen file is asked for: its `member`. Raises UserError, listing the files, if there is no such thing."""
+    """Return `member` of the file `name` of a package. Raises UserError, listing the files, if there is none."""
     place = f"{package}.{name}"
     module = import_module(place) if find_spec(place) else None
     if not hasattr(module, member):

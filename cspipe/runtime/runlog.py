@@ -1,6 +1,7 @@
-"""The run log: what is true of one run on one machine and therefore in no DVC output (times, hosts, speeds).
+"""The run log: facts of one run on one machine (times, hosts, speeds), which are therefore in no DVC output.
 
-One script file per stage beside the report, which shows what it finds: a script tag works from file://, fetch does not.
+Each stage has a script file beside the report, and the report shows those that it finds. They are scripts because a
+page opened from file:// can load a script tag, but cannot fetch.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from cspipe.runtime.files import sha256_file, whole_file
 
 PARAMS, LOGS = Path("params.yaml"), Path("report/log")
 DECISIVE = ("cspipe", "dvc.yaml", PARAMS.name)
-"""What decides a run's results, in git. The outputs that git keeps change while a pipeline runs, and do not count."""
+"""Paths in git that decide a run's results. Outputs in git are left out, as they change while a pipeline runs."""
 
 
 class RunLog:
-    """Facts of a stage's run, collected while it runs; code and parameters are those of its beginning."""
+    """Facts of a stage's run, collected while it runs; code and parameters are those at its start."""
 
     def __init__(self, stage: str) -> None:
         self.stage, self.handled, self.device = stage, 0, "cpu"
-        """`device`: name of the GPU, or "cpu" and more of it; the log gives the processor's model in place of "cpu"."""
+        """`device`: name of the GPU, or text that starts with "cpu", for which the log gives the processor's model."""
         self._start, self._started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self._commit, self._changed = _revision()
         self._params = sha256_file(PARAMS) if PARAMS.is_file() else "unknown"
 
     def images(self, count: int) -> None:
-        """Add images that this run handled, for its images/s."""
+        """Add `count` to the images that this run has handled, for its images/s."""
         self.handled += count
 
     def facts(self) -> dict[str, Any]:
-        """What is known by now, as JSON can write it."""
+        """Return the facts known so far, serialisable as JSON."""
         seconds, torch = time.monotonic() - self._start, sys.modules.get("torch")
         return {
             "stage": self.stage,
@@ -70,7 +71,7 @@ class RunLog:
 
 
 def _revision() -> tuple[str, list[str]]:
-    """The commit checked out, and which decisive files differ from it; ("unknown", []) outside git."""
+    """(commit checked out, files in DECISIVE that differ from it); ("unknown", []) outside git."""
     try:
         status = ["status", "--porcelain", "--no-renames", "--", *DECISIVE]
         commit, changed = (
@@ -83,7 +84,7 @@ def _revision() -> tuple[str, list[str]]:
 
 
 def processor() -> str:
-    """The processor's model name where the system tells it."""
+    """Model name of the processor from /proc/cpuinfo, or else what Python's `platform` knows of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

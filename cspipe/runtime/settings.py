@@ -1,4 +1,4 @@
-"""What the models of params.yaml are made of: kinds of numbers, and values that name a file of the package."""
+"""Building blocks of the pydantic models of params.yaml: number types, and values that name a file of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WholeNumber = Annotated[int, Field(ge=0, le=2**62, strict=True)]
 
 
 def no_switch(value: object) -> object:
-    """Python counts true as 1; a number in params.yaml is never meant by it. Raises ValueError."""
+    """Refuse a boolean, which pydantic would take for 0 or 1, as a number of params.yaml. Raises ValueError."""
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")
     return value
@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 def _expected(choices: Iterable[str]) -> dict[str, Any]:
-    """The values of a choice, as pydantic's error of a Literal wants them."""
+    """Names of a choice, as the context of pydantic's error for a Literal."""
     *others, last = [repr(name) for name in choices]
     return {"expected": f"{', '.join(others)} or {last}" if others else last}
 
@@ -49,30 +49,30 @@ def _listed(choices: Callable[[], Collection[str]], value: object) -> object:
 
 
 def file_of(package: str) -> BeforeValidator:
-    """Annotation of a string that names a file of `package`."""
+    """Validator of a string that must name a file of `package`."""
     return BeforeValidator(partial(_listed, partial(names_in, package)))
 
 
 def key_of(package: str, name: str, member: str) -> BeforeValidator:
-    """Annotation of a string that is a key of the dict `member` in a file of `package`."""
+    """Validator of a string that must be a key of the dict `member` in the file `name` of `package`."""
     return BeforeValidator(partial(_listed, lambda: sorted(find(package, name, member))))
 
 
 @dataclass(frozen=True)
 class SettingsOf:
-    """Annotation of a section whose key `name` names a file of `package`; the class `Settings` there has its keys."""
+    """Annotation of a section whose key `name` names a file of `package`; the file's class `Settings` has its keys."""
 
     package: str
     base: type[Section]
-    """What every `Settings` of the package is derived from."""
+    """Base class of every `Settings` in the package."""
 
     def model(self, value: Any) -> type[Section]:
-        """The class for a section of the file; the base if its name is missing or wrong."""
+        """Settings class that a section's value names; the base class if the name is missing or wrong."""
         name = value.get("name") if isinstance(value, Mapping) else None
         return find(self.package, name, "Settings") if name in names_in(self.package) else self.base
 
     def _read(self, value: Any) -> Any:
-        """Validate a mapping by the class that it names. Raises ValidationError at the keys of the section."""
+        """Validate a mapping with the class that it names. Raises ValidationError for keys of the section."""
         if not isinstance(value, Mapping):
             return value
         model = self.model(value)

@@ -1,4 +1,4 @@
-"""Folders that outlive a stage's workspace: DVC's queue runs each experiment in one that it throws away."""
+"""Folders that outlive a stage's workspace: DVC's queue runs each experiment in a workspace that it then deletes."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import os
 from pathlib import Path
 
 SHARED_CACHE = "CSPIPE_SHARED_CACHE"
-"""Variable: the clone whose folders are used."""
+"""Environment variable with the path of the clone whose folders are shared."""
 FOLDERS = (".cspipe/features", ".cspipe/lineage")
-"""Not training states: a training that goes on in another run would record only the last run's time."""
+"""Folders that are shared; not training states, as a training resumed in another run would record only its time."""
 WEIGHTS = "data/weights"
-"""Downloads that git ignores; parameters name files there."""
+"""Folder of downloads, which git ignores; parameters name files in it."""
 CLONE = "clone"
+"""Name of the DVC remote that is the cache of a clone."""
 
 
 def link_shared_cache() -> None:
-    """Link the folders of the clone that CSPIPE_SHARED_CACHE names into the current folder, where they are not yet."""
+    """Link folders that the current folder lacks from the clone that CSPIPE_SHARED_CACHE names, if it is set."""
     clone = os.environ.get(SHARED_CACHE)
     if clone and Path(clone).resolve() != Path.cwd():
         link_folders(Path(clone), Path(), *FOLDERS)
 
 
 def link_folders(clone: Path, root: Path, *folders: str) -> None:
-    """Link folders of a clone, made there if need be, and its downloaded weights into `root` where they are not yet."""
+    """Link folders of a clone, created there if missing, and its downloads into `root`, unless `root` has them."""
     for name in (*folders, WEIGHTS):
         here, shared = root / name, clone.resolve() / name
         if name != WEIGHTS:
@@ -33,8 +34,8 @@ def link_folders(clone: Path, root: Path, *folders: str) -> None:
 
 
 def share_dvc_cache(clone: Path, root: Path, *, as_remote: bool = False) -> None:
-    """Have DVC in a checkout of a clone, `root`, use the clone's cache: as its own, or as a remote named CLONE."""
-    from dvc.config import Config  # its configuration alone: a Repo takes a third of a second
+    """Make DVC in `root`, a checkout of a clone, use the clone's cache: as its own, or as a remote named CLONE."""
+    from dvc.config import Config  # only the configuration: a Repo takes a third of a second
 
     cache = as_dvc_writes(Path(Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"))
     with Config(str(root.resolve() / ".dvc")).edit("local") as local:
@@ -45,5 +46,5 @@ def share_dvc_cache(clone: Path, root: Path, *, as_remote: bool = False) -> None
 
 
 def as_dvc_writes(path: Path) -> str:
-    """A path for DVC's configuration. DVC writes ASCII alone, and a relative path relative to the configuration."""
+    """Make a path relative to the current folder: DVC writes only ASCII, and makes it relative to its configuration."""
     return os.path.relpath(path.resolve())

@@ -1,4 +1,4 @@
-"""What every stage does around its work: a run log, and an end that machines and people understand."""
+"""The frame of every stage: its lock, its run log, and an end that both programs and people can read."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from cspipe.runtime.wording import printable
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
 STATES = Path(".cspipe/states")
-"""Training states: outside of DVC's outputs, which DVC deletes before a run."""
+"""Folder of training states, outside of DVC's outputs, which DVC deletes before a run."""
 AGAIN = "the same command goes on from the last stored state, if there is one"
 
 
 @contextmanager
 def stage(name: str) -> Iterator[RunLog]:
-    """Run the body of a stage and write its log if it ends well.
+    """Context for the body of a stage: yield its log, and write the log if the stage succeeds.
 
-    What the user can put right, SIGTERM and Ctrl-C become one message and an exit status of End; the file of
-    runtime/ends.py has both. Other exceptions are bugs and go on.
+    Errors that the user can fix, SIGTERM and Ctrl-C become one message and an exit status of End; the stage's file
+    (runtime/ends.py) has both. Other exceptions are bugs and are raised again.
     """
     log = RunLog(name)
     with sigterm_raises():
@@ -57,16 +57,19 @@ def stage(name: str) -> Iterator[RunLog]:
                 _leave(name, error)
             known = _explain(error)
             end, message = known or (End.FAILED, f"{type(error).__name__}: {error}")
-            with suppress(OSError):  # on a full disk the exit status has to do
+            with suppress(OSError):  # on a full disk the exit status must suffice
                 write_end(StageEnd(name, end, message))
             if known is None:
                 raise
             print(f"\ncspipe {printable(name)}: {message}", file=sys.stderr)
-            sys.exit(end)  # W&B, which replaces sys.exit, takes its run's end from here
+            sys.exit(end)  # W&B, which replaces sys.exit, learns here how its run ended
 
 
 def _leave(name: str, error: BaseException) -> NoReturn:
-    """End a rank, whose launcher tells why; at once, as others may be lost. What comes of losing them is no reason."""
+    """Write why a rank ends, for its launcher, and end it at once, without waiting for other ranks, which may be lost.
+
+    An unknown error soon followed by SIGTERM is taken for a consequence of losing another rank.
+    """
     known = _explain(error)
     if known is None and asked_soon():
         known = End.PREEMPTED, "stopped with the other ranks"
@@ -78,7 +81,7 @@ def _leave(name: str, error: BaseException) -> NoReturn:
 
 
 def state_key(*parts: Any) -> str:
-    """Name of a run's states: a digest of its parameters and inputs (anything JSON can write)."""
+    """Name of a run's states: a digest of its parameters and inputs (anything that JSON can represent)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -86,7 +89,7 @@ def state_key(*parts: Any) -> str:
 def _alone(name: str) -> Iterator[None]:
     """Hold the lock of a stage in the current folder, freed however the process ends; exit if another process has it.
 
-    What the other says of its end is left as it is.
+    The exit leaves the file untouched in which the other process says how it ends.
     """
     file = file_of(name, "lock")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +107,7 @@ def _alone(name: str) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(work: Path) -> Iterator[None]:
-    """Hold the lock beside a place of unfinished work, which the runs of flows share; tells if it has to wait."""
+    """Hold the lock beside `work`, a path of unfinished work that flow runs share; print a line before waiting."""
     work.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{work}.lock")
     try:
@@ -117,8 +120,8 @@ def one_at_a_time(work: Path) -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> tuple[End, str] | None:
-    """What ended a stage, with what to do; None for a bug."""
-    torch = sys.modules.get("torch")  # not imported for stages that do without
+    """(exit status, message with what to do) for an exception that ended a stage; None for a bug."""
+    torch = sys.modules.get("torch")  # not imported here: some stages do not need it
     match error:
         case UserError():
             return error.end, str(error)

@@ -1,4 +1,4 @@
-"""Where the training states of a stage are: on this machine, and in S3 if CSPIPE_S3 says where."""
+"""Opening the training states of a stage: on this machine, and in S3 if CSPIPE_S3 names a bucket."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cspipe.runtime.stage import STATES
 
 
 def open_states(stage: str, key: str) -> Checkpoints:
-    """The states of the stage's run `key`; those in S3 outlive the stage in a flow, which deletes them after its push.
+    """Open the states of the stage's run `key`. In a flow, those in S3 stay until the flow has pushed the result.
 
     Raises UserError if CSPIPE_S3 is set and cannot be used.
     """

@@ -1,4 +1,4 @@
-"""Objects in S3: checked before use, verified by checksums, changed under a condition."""
+"""Objects in S3: access is checked before use, content is verified by checksums, writes can be conditional."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, explained
 
 DVC_REMOTE = "cspipe-s3"
-"""DVC's name of the bucket, where a program sets it as its remote."""
+"""Name of the bucket as DVC's remote, where this project's programs configure it."""
 PATIENT = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 10})
-"""Retries with growing pauses, a minute in all: an outage of 20 seconds is ridden out."""
+"""Retries with growing pauses, a minute in all: an outage of 20 seconds raises no error."""
 QUICK = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
 # One stream: a thread pool would keep a process that has to end waiting for the transfer.
 TRANSFER = TransferConfig(use_threads=False, preferred_transfer_client="classic")
@@ -44,7 +44,7 @@ class Bucket:
 
     @classmethod
     def from_url(cls, url: str) -> Bucket:
-        """From "s3://bucket/prefix", the prefix may be empty. Raises UserError for anything else."""
+        """Create it from "s3://bucket/prefix", where the prefix may be empty. Raises UserError for anything else."""
         parts = urlsplit(url)
         if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
             raise UserError(f"CSPIPE_S3: {url!r} is not an address of the form s3://bucket/prefix")
@@ -52,20 +52,20 @@ class Bucket:
 
     @property
     def url(self) -> str:
-        """The address this was made from."""
+        """Address of the bucket and prefix, as `from_url` takes it."""
         return self._place("").rstrip("/")
 
     def check(self) -> None:
-        """List, write and delete, all within seconds. Raises StorageError that says what is wrong and what to do."""
+        """Try to list, write and delete, within seconds. Raises StorageError that says what is wrong and what to do."""
         quick = replace(self, config=QUICK)
         next(quick.list(), None)
         quick.put_json(".check", None)
         quick.delete(".check")
 
     def put_file(self, path: Path, key: str) -> str:
-        """Upload a file and return its sha256, which the object's metadata hold too.
+        """Upload a file and return its sha256, which is stored in the object's metadata too.
 
-        S3 compares each part with its checksum and refuses other bytes. Raises StorageError if it fails.
+        S3 compares each part with its checksum and refuses other bytes. Raises StorageError if the upload fails.
         """
         sha256 = sha256_file(path)
         extra = {"Metadata": {"sha256": sha256}, "ChecksumAlgorithm": "CRC32"}
@@ -74,14 +74,15 @@ class Bucket:
         return sha256
 
     def get_file(self, key: str, path: Path) -> None:
-        """Download to beside `path`, then rename. Raises Missing, or StorageError if it fails."""
+        """Download an object to a temporary file, then rename it to `path`. Raises Missing, or another StorageError."""
         with whole_file(path) as beside, self._errors("read", key):
             self.client.download_file(self.bucket, self._key(key), str(beside), Config=TRANSFER)
 
     def put_json(self, key: str, value: Any, *, if_match: str | None = None, if_absent: bool = False) -> str:
-        """Store a value and return its etag; on a condition: the object still has the etag, or there is none yet.
+        """Store a value as JSON and return the object's etag.
 
-        Raises Lost if the condition does not hold.
+        if_match: store only if the object still has this etag; if_absent: only if there is no object yet. Raises Lost
+        if the condition does not hold.
         """
         condition = {"IfMatch": if_match} if if_match is not None else {"IfNoneMatch": "*"} if if_absent else {}
         body = json.dumps(value, sort_keys=True).encode()
@@ -94,9 +95,9 @@ class Bucket:
             raise Lost(f"{self._place(key)}: someone else has deleted it since") from None
 
     def get_json(self, key: str, *, sealed: bool = True) -> tuple[Any, str] | None:
-        """(value, etag), or None if there is no such object. Raises Damaged if it is not as `put_json` stored it.
+        """Read (value, etag); None if there is no such object. Raises Damaged if it is not as `put_json` stored it.
 
-        sealed: False for an object that something else stored; it has only to be JSON.
+        sealed: False for an object that was not stored by `put_json`; it only has to be JSON.
         """
         try:
             with self._errors("read", key):
@@ -111,12 +112,12 @@ class Bucket:
             raise Damaged(f"{self._place(key)}: not JSON; delete it if nobody needs it") from None
 
     def delete(self, key: str) -> None:
-        """Delete an object; it does not matter whether there is one."""
+        """Delete an object; no error if there is none."""
         with self._errors("delete", key):
             self.client.delete_object(Bucket=self.bucket, Key=self._key(key))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Keys that start with `prefix`, in order."""
+        """Iterate over the keys that start with `prefix`, in order."""
         with self._errors("list", prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._key(prefix))
             for page in pages:
@@ -124,9 +125,9 @@ class Bucket:
 
     @cached_property
     def client(self) -> Any:
-        """Boto3's client. Raises StorageError if the environment allows none."""
+        """Boto3's client for S3. Raises StorageError if it cannot be made from the environment."""
         try:
-            # A session of its own: boto3's shared one is not for threads. It reads AWS_DEFAULT_REGION alone.
+            # A session of its own: boto3's default one is not thread-safe. Boto3 itself reads only AWS_DEFAULT_REGION.
             return boto3.Session(region_name=os.environ.get("AWS_REGION")).client("s3", config=self.config)
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"{self.url}: no S3 client ({error}); see AWS_ENDPOINT_URL and AWS_REGION") from None
@@ -142,5 +143,5 @@ class Bucket:
 
 
 def _seal(body: bytes) -> dict[str, str]:
-    """The metadata by which an object's content is known again."""
+    """Metadata that identify an object's content: its sha256."""
     return {"sha256": hashlib.sha256(body).hexdigest()}

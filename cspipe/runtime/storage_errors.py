@@ -1,4 +1,4 @@
-"""What S3's refusals mean for the person who has to put them right. No credential ever enters a message."""
+"""Translation of S3's errors into messages that say what to do. No credential ever enters a message."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class StorageError(UserError):
-    """S3 did not do what it was asked; the message names the place and what to do."""
+    """An operation on S3 failed; the message names the server or object and what to do."""
 
 
 class Unreachable(StorageError):
-    """S3 does not answer, or is too busy to; it may answer later."""
+    """S3 does not answer, or is too busy; it may answer later."""
 
     end = End.S3_AWAY
 
@@ -48,7 +48,7 @@ class Lost(StorageError):
 
 @contextmanager
 def explained(action: str, place: str, bucket: str, endpoint: str) -> Iterator[None]:
-    """Turn boto3's errors in the body into StorageErrors of one line; those of this machine's disk pass.
+    """Turn boto3's errors in the body into StorageErrors of one line; errors of this machine's disk stay OSErrors.
 
     action: "read", "write", ...; place: the object's s3:// address; endpoint: the server's address.
     """
@@ -64,7 +64,7 @@ def explained(action: str, place: str, bucket: str, endpoint: str) -> Iterator[N
 
 
 def _cause(error: Exception) -> Exception:
-    """The error of the request itself, which transfers wrap."""
+    """Return the error of the request itself, which boto3's errors of a transfer wrap."""
     inner = getattr(error, "last_exception", None) or error.__context__
     return _cause(inner) if isinstance(error, Boto3Error) and isinstance(inner, Exception) else error
 

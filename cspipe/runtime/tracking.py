@@ -1,4 +1,4 @@
-"""Curves on their way to people: DVCLive files, and Weights & Biases if asked for."""
+"""Writing of curves: DVCLive files, and Weights & Biases if asked for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cspipe.runtime.ranks import rank
 from cspipe.runtime.settings import Section
 
 Log = Callable[[int, Mapping[str, float]], None]
-"""(images seen, values of a point of the curves)."""
+"""Function that takes (images seen, values of a point of the curves)."""
 
 
 class TrackingSettings(Section):
-    """Where curves go besides the files."""
+    """The section `tracking` of params.yaml: where curves go besides the files."""
 
     wandb: Literal["disabled", "offline", "online"] = Field(description="Weights & Biases")
     project: str = Field(min_length=1, description="its project name")
@@ -27,16 +27,16 @@ class TrackingSettings(Section):
 
 @contextmanager
 def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Iterator[Log]:
-    """A function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
+    """Yield a function (images seen, values) that writes the curves to `folder` as DVCLive does, and to W&B.
 
     A resumed run logs the stored curve again from the start: the files are the same as without the interruption. At W&B
-    it is the same run, by its id: online what is there is not sent again, offline the whole curve replaces the part.
-    Raises UserError if W&B is asked for and refuses. Of several ranks the first writes.
+    its id makes it the same run: online, stored points are not sent again; offline, the whole curve replaces the part.
+    Raises UserError if W&B is asked for and refuses. Of several ranks, only rank 0 writes.
     """
     if rank():
         yield lambda seen, values: None
         return
-    from dvclive.live import Live  # takes a second
+    from dvclive.live import Live  # takes a second to import
 
     wandb_run = None if tracking.wandb == "disabled" else _wandb(tracking, run, config)
     # The stages of dvc.yaml declare the files; DVCLive must neither write a dvc.yaml of its own nor save experiments.
@@ -61,12 +61,12 @@ def tracked(folder: Path, tracking: TrackingSettings, run: str, config: Mapping[
 
 
 def _wandb(tracking: TrackingSettings, run: str, config: Mapping[str, Any]) -> Any:
-    """The W&B run of this name, which an earlier attempt may have begun."""
-    import wandb  # takes a second
+    """Open the W&B run of this name, which an earlier attempt may have begun."""
+    import wandb  # takes a second to import
 
     folder = os.environ.get("WANDB_DIR") or ".cspipe"  # its folder `wandb` there outlives a flow's workspace
     Path(folder).mkdir(parents=True, exist_ok=True)
-    # Offline it would append the whole curve to the part that is there.
+    # Offline, a resumed run would append the whole curve to the stored part.
     resume: Literal["allow"] | None = "allow" if tracking.wandb == "online" else None
     try:
         return wandb.init(

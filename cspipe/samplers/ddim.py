@@ -12,5 +12,5 @@ REMEMBERS = CORRECTS_ESTIMATES = False
 
 
 def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-    """x_s; images (N, C, H, W), timesteps (N,)."""
+    """Return x_s; images (N, C, H, W), timesteps (N,)."""
     return ddim_step(x_t, x0_hat, t, s, state.schedule, state.eta, state.z())

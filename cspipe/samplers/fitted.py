@@ -1,9 +1,9 @@
-"""A linear multistep whose weights are fitted to the net that is sampled from: for three to five steps.
+"""Linear multistep sampler with weights fitted to the net that is sampled from, for three to five steps.
 
 x_s = a x_t + b x0_hat + c x0_hat' + d x0_hat'', with the estimates of the two steps before. A coarse step misses its
-end by a truncation error; the weights are the least squares to the states that DDIM reaches in FINE steps from the same
-noises, step by step, on the states that the fitted steps before reach. It needs no images: the net is asked about FINE
-times for each of NOISES noises, once, before the first sample.
+end by a truncation error; the weights are fitted by least squares to the states that DDIM reaches in FINE steps from
+the same noises, step by step, starting from the states that the fitted steps before reach. The fit needs no images: it
+calls the net about FINE times for each of NOISES noises, once, before the first sample.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from cspipe.sampling.state import SamplerState
 ETAS = (0.0, 0.0)
 REMEMBERS, CORRECTS_ESTIMATES = True, False
 NOISES, CHUNK, FINE = 64, 32, 100
-"""That are fitted to; images in a pass of the net; steps of DDIM, besides those of the path."""
+"""Noises that the weights are fitted to; images per pass of the net; DDIM steps to the targets, beside the path's."""
 
 
 def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-    """DDIM's, where nothing is fitted yet; images (N, C, H, W), timesteps (N,)."""
+    """Return x_s of DDIM's step, as nothing is fitted yet; images (N, C, H, W), timesteps (N,)."""
     return ddim_step(x_t, x0_hat, t, s, state.schedule)
 
 
 @dataclass
 class FittedStep:
-    """The weights of every step of a path; those that are not there yet are fitted to `targets`."""
+    """Step function with weights for every step of a path; missing weights are fitted to `targets` on use."""
 
     targets: dict[int, Tensor]
-    """Where steps should end, by s: images (N, C, H, W) from the noises that are sampled from."""
+    """States (N, C, H, W) that the steps should reach, by timestep s, from the noises that are sampled from."""
     weights: list[list[float]] = field(default_factory=list)
 
     def __call__(self, x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-        """x_s; images (N, C, H, W), timesteps (N,)."""
+        """Return x_s; images (N, C, H, W), timesteps (N,)."""
         state.history = [x0_hat, *state.history[:2]]
         parts = [x_t, *state.history]
         if state.number == len(self.weights):
@@ -49,7 +49,7 @@ class FittedStep:
 
 
 def least_squares(parts: list[Tensor], target: Tensor) -> list[float]:
-    """Weights w with the least ||sum_i w_i parts_i - target||^2, of images (N, C, H, W), by the normal equations."""
+    """Return w that minimises ||sum_i w_i parts_i - target||^2 for images (N, C, H, W), by the normal equations."""
     products = torch.zeros(len(parts), len(parts) + 1, dtype=torch.float64, device=target.device)
     for *some, wanted in zip(*(images.split(CHUNK) for images in [*parts, target]), strict=True):
         rows = torch.stack([*some, wanted]).flatten(1).double()
@@ -60,13 +60,13 @@ def least_squares(parts: list[Tensor], target: Tensor) -> list[float]:
 
 
 def fit(sampler: Sampler) -> Sampler:
-    """The sampler with its steps fitted, to noises that are no sample's."""
+    """Return the sampler with its steps fitted to noises that no sample has."""
     native, targets = sampler.schedule.steps, {}
     source = torch.Generator().manual_seed(derive_seed(0, "fitted sampler"))
     x_T = sampler.device.upload(torch.randn(NOISES, *sampler.shape, generator=source))
 
     def fine(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-        """DDIM's step; keeps the states of the path."""
+        """Take DDIM's step; keep the states at timesteps of the path in `targets`."""
         x_s = ddim_step(x_t, x0_hat, t, s, state.schedule)
         if (end := state.timesteps[state.number + 1]) in sampler.path:
             targets[end] = x_s
@@ -81,11 +81,11 @@ def fit(sampler: Sampler) -> Sampler:
 
 
 def in_chunks(sampler: Sampler) -> Denoiser:
-    """The sampler's net, a few images in a pass, each few along a trajectory of their own."""
+    """Return the sampler's net for NOISES images, called with CHUNK at a time, each chunk along its own trajectory."""
     nets = [sampler.net(None)[0] for _ in range(0, NOISES, CHUNK)]
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        """The estimate at (x_t, t)."""
+        """Return the estimate at (x_t, t)."""
         return torch.cat([net(x, at) for net, x, at in zip(nets, x_t.split(CHUNK), t.split(CHUNK), strict=True)])
 
     return denoise

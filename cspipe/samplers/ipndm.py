@@ -1,7 +1,7 @@
 """iPNDM-4 (Zhang and Chen 2023, improved from Liu et al. 2022): linear multistep on the noise, orders 1 to 4.
 
 The memory is the noise eps_hat of the last three steps. What a correction adds to a state after its step counts as
-noise that was there all along, so it is added to the remembered noise too; else it would be extrapolated as a trend.
+noise of all earlier steps, so it is added to the remembered noise too; else it would be extrapolated as a trend.
 With an estimate that never changes, the corrected trajectory is then DDIM's.
 """
 
@@ -20,7 +20,7 @@ WEIGHTS = ((1,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 2
 
 
 def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-    """x_s: DDIM's step along the extrapolated noise; images (N, C, H, W), steps (N,)."""
+    """Return x_s of DDIM's step along the extrapolated noise; images (N, C, H, W), timesteps (N,)."""
     signal, noise = state.schedule.sqrt_alpha_bar, state.schedule.sqrt_one_minus_alpha_bar
     noises = [eps_from_x0(x_t, x0_hat, t, state.schedule)]
     if state.history:

@@ -27,7 +27,7 @@ ORDER = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """x0_hat (N, C, H, W) and where it was made, t (N,)."""
+    """Clean estimate x0_hat (N, C, H, W) of the net, and its timestep t (N,)."""
 
     x0_hat: Tensor
     t: Tensor
@@ -35,22 +35,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the last step leaves to the next one."""
+    """Values that a step keeps for the next one."""
 
     number: int
-    """Of the last step, from 0."""
+    """Number of the step, from 0."""
     x: Tensor
-    """The corrected state that it began with."""
+    """Corrected state at the start of the step."""
     predicted: Tensor
-    """Where it led."""
+    """State that the step predicted for its end."""
     order: int
-    """How many estimates it used."""
+    """Number of estimates that the step used."""
     estimates: list[Estimate]
-    """Newest first."""
+    """The last estimates, at most ORDER, newest first."""
 
 
 def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState) -> Tensor:
-    """The predicted x_s; images (N, C, H, W), steps (N,)."""
+    """Return the predicted x_s; images (N, C, H, W), timesteps (N,)."""
     number, newest, older = 0, Estimate(x0_hat, t), []
     if state.history:
         (last,) = state.history
@@ -65,9 +65,9 @@ def step(x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor, state: SamplerState)
 
 
 def move(x: Tensor, estimates: list[Estimate], s: Tensor, schedule: Schedule, there: Estimate | None = None) -> Tensor:
-    """From x, the state of the first estimate, to s: UniP, or UniC with the estimate that is already known at s.
+    """Step from x, the state of the first estimate, to s: by UniP, or by UniC if `there`, the estimate at s, is given.
 
-    ddim + kappa * sum_k rho_k D_k, D_k the difference of the k-th estimate to the first over their distance r_k.
+    Return ddim + kappa * sum_k rho_k D_k, D_k the difference of the k-th estimate to the first over their distance r_k.
     """
     first, *others = estimates if there is None else [*estimates, there]
     x_s = ddim_step(x, first.x0_hat, first.t, s, schedule)
@@ -83,7 +83,7 @@ def move(x: Tensor, estimates: list[Estimate], s: Tensor, schedule: Schedule, th
 
 
 def rhos(distances: list[Tensor], h: Tensor) -> list[Tensor]:
-    """rho_k (N,) of each r_k (N,), float64: sum_k rho_k r_k^(i-1) = b_i for all i; 1/2 for one alone, as published."""
+    """Return rho_k (N,) for r_k (N,), float64: sum_k rho_k r_k^(i-1) = b_i for all i; 1/2 for one r, as published."""
     if len(distances) == 1:
         return [torch.full_like(h, 0.5)]
     rows, b = [], []
@@ -93,6 +93,6 @@ def rhos(distances: list[Tensor], h: Tensor) -> list[Tensor]:
         b.append(phi * factorial / torch.expm1(-h))
         factorial *= i + 2
         phi = phi / -h - 1 / factorial
-    # The variant without error checks, which would wait for the device.
+    # solve_ex does not check for errors: a check would wait for the device.
     solved, _ = torch.linalg.solve_ex(torch.stack(rows, dim=1), torch.stack(b, dim=1))
     return list(solved.unbind(dim=1))

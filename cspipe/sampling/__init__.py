@@ -1,1 +1,1 @@
-"""From noise to images: the loop over steps, variants and their settings, repainting, exposure bias."""
+"""Sampling: the loop over steps, variants and their settings, repainting, exposure bias."""

@@ -1,4 +1,4 @@
-"""Sampling many images: a seed per image, batches that a killed run need not repeat."""
+"""Sampling of many images: one seed per image, and batches that a restarted run need not repeat."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from cspipe.sampling.state import Noise, SamplerState, Step
 
 
 class Drawn(NamedTuple):
-    """A batch of samples."""
+    """A batch of samples and the variances of their states."""
 
     images: NDArray[np.uint8]
-    """(N, C, H, W)."""
+    """Samples (N, C, H, W), 0..255."""
     variances: NDArray[np.float64]
-    """Of the states on their way, x_T first: the sum over images of the variance of an image's pixels."""
+    """Sum over images of the variance of an image's pixels, for each state of sampling, x_T first."""
 
 
 @dataclass(frozen=True)
@@ -42,32 +42,31 @@ class Sampler:
     """A main net with a way to sample from it."""
 
     net: Callable[[Tensor | None], Corrected]
-    """From a condition (N, K, H, W) in [-1, 1], None for a net without one, to the net and what is done after a step.
-    """
+    """Function from a condition (N, K, H, W) in [-1, 1] or None to the denoiser and the hook after each step."""
     schedule: Schedule
     shape: tuple[int, int, int]
-    """(C, H, W) of an image."""
+    """Shape (C, H, W) of an image."""
     step: Step
     path: list[int]
-    """The native steps that it takes, from T to 0, without repetitions."""
+    """Native timesteps from T to 0 between which the steps go, without repetitions."""
     eta: float
     device: Device
     fills: bool = False
-    """Whether inputs are those of inpainting: pixels outside of their holes are kept."""
+    """Whether the inputs are inpainting conditions: pixels outside of their holes are kept."""
     rounds: int | None = None
-    """How often each step is taken where known pixels are put back into an unconditional net's states (RePaint)."""
+    """Times that each step is taken by RePaint (known pixels in an unconditional net's states); None: no RePaint."""
     terminal: Tensor | None = None
-    """The clean estimate (C, H, W) at T; None: the net's."""
+    """Clean estimate (C, H, W) at T in place of the net's; None: the net's."""
 
     def __call__(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Images (N, C, H, W) for a seed and, with a condition, an input (N, K, H, W) each.
+        """Sample images (N, C, H, W), each from a seed and, with a condition, an input of (N, K, H, W).
 
         An image does not depend on the others (but for rounding).
         """
         return self.draw(seeds, inputs).images
 
     def draw(self, seeds: list[int], inputs: NDArray[np.uint8] | None = None) -> Drawn:
-        """The same images, with what was measured on their way."""
+        """Sample the same images as a call, and the variances of their states."""
         condition = None if inputs is None else normalise(self.device.upload(torch.from_numpy(inputs)))
         first = [torch.randn(self.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         x_T = self.device.upload(torch.stack(first))
@@ -80,11 +79,11 @@ class Sampler:
 
     @property
     def steps(self) -> int:
-        """How many it takes, without repetitions."""
+        """Number of steps, without repetitions."""
         return len(self.path) - 1
 
     def _state(self, seeds: list[int], inputs: Tensor | None) -> SamplerState:
-        """The way down, with known pixels and noise where they are needed."""
+        """Return the state of a new trajectory: with RePaint, it has known pixels and repeats steps."""
         noise = per_image_noise(seeds, self.shape, self.device)
         if self.rounds is None or inputs is None:
             return SamplerState(self.schedule, self.path, self.eta, noise, terminal=self.terminal)
@@ -94,18 +93,18 @@ class Sampler:
 
 
 def per_image_noise(seeds: list[int], shape: tuple[int, ...], device: Device) -> Noise:
-    """A source of z (N, C, H, W): image i draws from its own generator on the device, whatever its batch."""
+    """Return a source of z (N, C, H, W): image i draws from its own generator on the device, whatever its batch."""
     generators = [device.generator(derive_seed(seed, "noise")) for seed in seeds]
 
     def draw() -> Tensor:
-        """The next z of every image."""
+        """Draw the next z of every image."""
         return torch.stack([torch.randn(shape, generator=g, device=device.device) for g in generators])
 
     return draw
 
 
 Inputs = Callable[[int, int], NDArray[np.uint8]]
-"""(start, stop) -> the conditions of these samples, (stop - start, K, H, W)."""
+"""(start, stop) -> the conditions of samples start..stop, (stop - start, K, H, W)."""
 
 
 def sample_all(
@@ -113,12 +112,12 @@ def sample_all(
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield `count` images in batches, seeds seed, seed + 1, ...; each batch is kept in `parts` for a rerun to find.
 
-    Of several ranks each draws its batches, and then the first yields all, the others none.
+    With several ranks, each draws its share of the batches, and then rank 0 yields all, the others none.
     """
     parts.mkdir(parents=True, exist_ok=True)
 
     def drawn(start: int) -> NDArray[np.uint8]:
-        """The images of the batch that starts there."""
+        """Return the images of the batch that starts at sample `start`, drawn unless kept."""
         stop, path = min(start + batch, count), parts / f"{start:09d}.npz"
         made = _kept(path)
         if made is None:
@@ -142,13 +141,16 @@ def sample_all(
 
 
 def sampled_variances(parts: Path, count: int) -> NDArray[np.float64]:
-    """Of the states of all `count` images kept in `parts`, x_T first: the mean variance of an image's pixels."""
+    """Return the mean variance of an image's pixels over the `count` images in `parts`, for each state, x_T first."""
     batches = [np.load(path)["variances"] for path in sorted(parts.glob("*.npz"))]
     return np.asarray(np.sum(batches, axis=0) / count, np.float64)
 
 
 def _kept(path: Path) -> Drawn | None:
-    """A batch that an earlier run kept, compared with the checksums in the file; a damaged one is named."""
+    """Return a batch that an earlier run kept, checked by the checksums in the file; None if missing or damaged.
+
+    A damaged file is named on stderr.
+    """
     if not path.exists():
         return None
     try:

@@ -1,7 +1,7 @@
 """RePaint (Lugmayr et al. 2022): inpainting with a net that was trained without conditions.
 
-After every step the known pixels are put back, with the noise of that step; going back up and down again lets the
-filled pixels agree with them.
+After every step the known pixels are put back, with the noise of that timestep; going back up and down again lets the
+filled pixels agree with the known ones.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class Known:
     hole: Tensor
 
     def put_back(self, x_s: Tensor, s: Tensor, z: Tensor, schedule: Schedule) -> Tensor:
-        """x_s in the hole, the forward process of x0 with noise z elsewhere (eq. 8); at s = 0 x0 itself."""
+        """Return x_s in the hole and the forward process of x0 with noise z elsewhere (eq. 8); at s = 0, x0 itself."""
         return torch.where(self.hole, x_s, add_noise(self.x0, z, s, schedule))
 
 
 def renoise(x_s: Tensor, s: Tensor, t: Tensor, z: Tensor, schedule: Schedule) -> Tensor:
-    """A draw from q(x_t | x_s) for t > s: sqrt(ab_t / ab_s) x_s + sqrt(1 - ab_t / ab_s) z."""
+    """Draw x_t from q(x_t | x_s) for t > s: sqrt(ab_t / ab_s) x_s + sqrt(1 - ab_t / ab_s) z."""
     ratio = schedule.sqrt_alpha_bar[t] / schedule.sqrt_alpha_bar[s]
     return per_image(ratio) * x_s + per_image((1 - ratio.square()).sqrt()) * z
 
 
 def resampled(steps: Sequence[int], rounds: int) -> list[int]:
-    """A falling path in which every step is taken `rounds` times, back up to its start before each repetition."""
+    """Return the path in which every falling step is taken `rounds` times, back at its start before each repetition."""
     path = [steps[0]]
     for t, s in zip(steps[:-1], steps[1:], strict=True):
         path += [s, t] * (rounds - 1) + [s]

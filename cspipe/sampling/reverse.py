@@ -1,4 +1,4 @@
-"""From x_T to images along native timesteps."""
+"""The sampling loop from x_T to images along native timesteps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from cspipe.sampling.state import SamplerState, Step
 def sample(
     denoise: Denoiser, x_T: Tensor, step: Step, state: SamplerState, correction: AfterStep | None = None
 ) -> Tensor:
-    """x_T (N, C, H, W) ~ N(0, I) along state.timesteps to x_0; a state serves once.
+    """Sample x_0 from x_T (N, C, H, W) ~ N(0, I) along state.timesteps; a state is for one call.
 
     Where the timesteps rise (`resampled`) noise is added; known pixels are put back after every step down. The variance
-    of every x_t is left in state.variances. The mean image as state.terminal is not corrected: E[x0 - mean] = 0.
+    of every x_t is left in state.variances. The step from state.terminal, the mean image, is not corrected, because
+    E[x0 - mean] = 0.
     """
     state.denoise = denoise
     # All timesteps of all images as one device tensor, made before the loop: no host copy inside it.

@@ -15,13 +15,13 @@ from cspipe.sampling.correction import CorrectionSettings
 from cspipe.sampling.state import SAMPLERS
 
 CORRECTIONS = "cspipe.corrections"
-"""Packages whose files are choices: what they are called in params.yaml is the name of the file."""
+"""Package of the corrections: their names in params.yaml are the names of its files."""
 
 AnyCorrection = Annotated[SerializeAsAny[CorrectionSettings] | None, SettingsOf(CORRECTIONS, CorrectionSettings)]
 
 
 class SampleSettings(Section):
-    """How many samples, from which seeds."""
+    """Settings of all variants' samples: how many, and from which seeds."""
 
     images: Count = Field(description="samples per variant")
     batch: Count = Field(description="samples per forward pass; does not change them")
@@ -36,18 +36,18 @@ class Repaint(Section):
 
 
 def _falling(steps: int | list[int]) -> int | list[int]:
-    """Raises ValueError for timesteps that do not fall."""
+    """Return `steps`. Raises ValueError for timesteps that do not fall."""
     if isinstance(steps, list) and any(t <= s for t, s in pairwise(steps)):
         raise ValueError(f"steps {steps} must fall, as [100, 60, 20] does; 0 is left out")
     return steps
 
 
 Steps = Annotated[Count | Annotated[list[Count], Field(min_length=1)], AfterValidator(_falling)]
-"""How many, or which: the timesteps that a step begins at, as `timesteps` of a scheduler of diffusers."""
+"""Number of steps, or the timesteps at which they begin, as `timesteps` of a scheduler of diffusers."""
 
 
 class Variant(Section):
-    """A row of the table: a sampler and what corrects it."""
+    """A variant, a row of the results table: a sampler and its correction."""
 
     sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
     steps: Steps = Field(description="reverse steps, evenly spaced, or the timesteps of the net, from T falling")
@@ -60,16 +60,16 @@ class Variant(Section):
 
     @property
     def count(self) -> int:
-        """Steps down."""
+        """Number of steps from T to 0, without repetitions."""
         return self.steps if isinstance(self.steps, int) else len(self.steps)
 
     @property
     def fits(self) -> bool:
-        """Whether the sampler fits its steps to the net first."""
+        """Whether the sampler fits its steps to the net before the first sample."""
         return hasattr(choice(SAMPLERS, self.sampler), "fit")
 
     def path(self, native: int) -> list[int]:
-        """The timesteps from T = `native` to 0. Raises ValueError if a net with so many does not go this way."""
+        """Return the timesteps from T = `native` to 0. Raises ValueError if `steps` does not fit a net with this T."""
         if self.count > native or (isinstance(self.steps, list) and self.steps[0] != native):
             raise ValueError(f"steps {self.steps} must be a number up to {native}, or begin with {native}")
         return evenly_spaced(native, self.steps) if isinstance(self.steps, int) else [*self.steps, 0]
@@ -105,7 +105,7 @@ class Variant(Section):
 
 
 def _samplers_for(eta: float) -> str:
-    """Which samplers know an eta, in words."""
+    """Return the advice to use a sampler that supports `eta`."""
     ranges = {name: find(SAMPLERS, name, "ETAS") for name in names_in(SAMPLERS)}
     fitting = [name for name, (least, most) in ranges.items() if least <= eta <= most]
     return f"for eta {eta:g} use sampler {' or '.join(fitting)}"

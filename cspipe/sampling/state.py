@@ -1,4 +1,4 @@
-"""What a sampler's steps share on one trajectory from x_T to x_0."""
+"""The state that a sampler's steps share on one trajectory from x_T to x_0."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Noise = Callable[[], Tensor]
 
 @dataclass
 class SamplerState:
-    """Handed to each step down. Raises ValueError if noise is needed and has no source."""
+    """State of one trajectory, passed to each step down. Raises ValueError if noise is needed and has no source."""
 
     schedule: Schedule
     timesteps: Sequence[int]
     """Native timesteps from T to 0, falling; where they rise, noise is added."""
     eta: float = 0.0
-    """0: deterministic, 1: DDPM's posterior noise."""
+    """Share of DDPM's posterior noise, 0 (deterministic) to 1."""
     noise: Noise | None = None
     known: Known | None = None
-    """Pixels that are put back after every step; None: all are to be found."""
+    """Known pixels, put back after every step; None: no pixel is known."""
     terminal: Tensor | None = None
-    """The clean estimate (C, H, W) at T, in place of the net's, and not corrected; None: ask the net."""
+    """Clean estimate (C, H, W) at T in place of the net's, not corrected; None: the net's."""
     history: list[Any] = field(default_factory=list)
-    """What a sampler with memory keeps from step to step; it drops what it needs no more."""
+    """Memory of a sampler from step to step; the sampler drops what it no longer needs."""
     denoise: Denoiser | None = None
-    """The net, for a step that asks it itself; set by `cspipe.sampling.reverse.sample`, as are the next two."""
+    """The net, for steps that call it; `cspipe.sampling.reverse.sample` sets this field and the next two."""
     number: int = 0
-    """Of the step that is being taken."""
+    """Number of the current step, from 0."""
     variances: list[Tensor] = field(default_factory=list)
-    """Of the states so far, x_T among them: `cspipe.sampling.exposure.pixel_variance`, a scalar on the device each."""
+    """`cspipe.sampling.exposure.pixel_variance` of each state so far, x_T first: scalars on the device."""
 
     def __post_init__(self) -> None:
         if self.noise is None and (self.eta > 0 or self.known is not None or any(map(self.rises, range(len(self))))):
@@ -55,21 +55,21 @@ class SamplerState:
 
     @property
     def given(self) -> Tensor | None:
-        """The clean estimate of the step that is being taken, where it is not the net's."""
+        """The clean estimate of the current step if `terminal` replaces the net's, else None."""
         return self.terminal if self.timesteps[self.number] == self.schedule.steps else None
 
     @property
     def is_last(self) -> bool:
-        """Whether the step that is being taken ends at 0, where the net cannot be asked."""
+        """Whether the current step ends at 0, where the net cannot be called."""
         return self.timesteps[self.number + 1] == 0
 
     def draw(self) -> Tensor:
-        """Fresh noise, where there is a source."""
+        """Draw fresh noise; only for a state with a noise source."""
         assert self.noise is not None, "checked above"
         return self.noise()
 
     def z(self) -> Tensor | None:
-        """Fresh noise for a step down; None where eta is 0."""
+        """Draw fresh noise for a step down; None if eta is 0."""
         return self.draw() if self.eta > 0 else None
 
 
@@ -78,5 +78,5 @@ Step = Callable[[Tensor, Tensor, Tensor, Tensor, SamplerState], Tensor]
 
 
 def find_step(name: str) -> Step:
-    """The step of a sampler by its name. Raises UserError if there is none."""
+    """Return the step function of the sampler called `name`. Raises UserError if there is none."""
     return cast(Step, find(SAMPLERS, name, "step"))

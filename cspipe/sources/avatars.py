@@ -1,7 +1,8 @@
-"""Rendered faces: DiceBear styles in the public domain (CC0), drawn by resvg at the size that is asked for.
+"""Rendered faces: DiceBear styles in the public domain (CC0), drawn by resvg at the requested size.
 
-Face i is the avatar with seed str(i). Different seeds can look the same, above all when small: a face whose pixels were
-seen before is dropped and a further seed rendered, so no two faces are equal and no test face is a training face.
+Faces are the avatars with seeds "0", "1", ... Different seeds can look the same, above all at small sizes: a face with
+the pixels of an earlier one is dropped and a further seed rendered, so no two faces are equal and no test face is a
+training face.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ READS_PATH = OFFICIAL_SPLIT = False
 PAIRED = True
 BACKGROUNDS = ["b6e3f4", "c0aede", "ffd5dc", "d1d4f9", "ffdfbf"]
 FURTHER_SEEDS = 64
-"""Seeds of the second round, which stands in for faces dropped in the first; each further round has twice as many."""
+"""Number of seeds in the second round, which replaces faces dropped in the first. It doubles for each later round."""
 SEEDS_PER_FACE = 10
-"""Seeds tried per face before a style is held to be exhausted."""
+"""Number of seeds tried per requested face before a style counts as exhausted."""
 
 _SPECTACLES = ["glasses", "glasses2", "glasses3", "glasses4", "glasses5", "sunglasses", "sunglasses2"]
 OCCLUDERS: dict[str, dict[str, tuple[str, Options]]] = {
@@ -43,11 +44,11 @@ OCCLUDERS: dict[str, dict[str, tuple[str, Options]]] = {
     "lorelei": {"glasses": ("glasses", {})},
     "notionists": {"glasses": ("glasses", {})},
 }
-"""For each style, what can stand in front of a face: the component of the style, and options that go with it."""
+"""Occluders that each style can draw in front of a face: by name, the component of the style and its options."""
 
 
 def open_source(data: DataSettings) -> Faces:
-    """The faces that data.avatars describes. Raises UserError if the style lacks the occluder."""
+    """Return the faces that data.avatars describes. Raises UserError if the style lacks the occluder."""
     style, paired = data.avatars.style, data.avatars.paired
     occluders = OCCLUDERS[style]
     if paired != "none" and paired not in occluders:
@@ -61,10 +62,10 @@ def open_source(data: DataSettings) -> Faces:
 
 
 def looks(style: str, paired: str) -> list[Options]:
-    """The options of each rendering of a face: one, or the clean one and the occluded one.
+    """Return the DiceBear options of each rendering of a face: one, or the clean and the occluded one.
 
-    They differ in the occluder's probability alone; DiceBear draws each option from a separate hash of the seed, so all
-    else stays the same. An unpaired face keeps the natural variety of its style, glasses and masks among it.
+    The two differ only in the occluder's probability; DiceBear draws each option from a separate hash of the seed, so
+    all else stays the same. An unpaired face keeps the natural variety of its style, including glasses and masks.
     """
     options: Options = {"backgroundColor": BACKGROUNDS}
     if paired == "none":
@@ -86,21 +87,21 @@ class Faces:
 
     @property
     def facts(self) -> Mapping[str, str | int]:
-        """What the index has of the source."""
+        """Facts about the source that the index records."""
         drawn = {"crop": "none", "resize": "none, rendered at this size"}
         return {"style": self.style, "licence": self.licence, "paired": self.paired, **drawn}
 
     @property
     def stamp(self) -> str:
-        """No file is read."""
+        """Empty: the source reads no files."""
         return ""
 
     def stream(self, workers: int | None, start: int = 0) -> Iterator[PreparedImage | Skipped]:
-        """Render faces until there are `total` different ones.
+        """Yield rendered faces until there are `total` different ones.
 
         Pairs on which the occluder does not show (hidden by hair, too small) are dropped as well. The first `start` are
-        rendered too, as later ones must differ from them. Raises UserError if the style has too few different faces of
-        this size.
+        rendered but not yielded, as later ones must differ from them. Raises UserError if the style has too few
+        different faces of this size.
         """
         seen: set[bytes] = set()
         kept = 0
@@ -122,7 +123,7 @@ class Faces:
         )
 
     def _faces(self, workers: int | None) -> Iterator[NDArray[np.uint8]]:
-        """The faces of seeds 0, 1, ..., each (looks, C, H, W): as many as are wanted, then ever more."""
+        """Yield the faces of seeds 0, 1, ..., each (looks, C, H, W): first `total` seeds, then rounds of more."""
         variants = looks(self.style, self.paired)
         renderer = partial(Renderer, self.style, variants, self.form)
         start, stop, further = 0, self.total, FURTHER_SEEDS
@@ -142,7 +143,7 @@ class Renderer:
         self.style, self.looks, self.form = Style(_definition(style)), looks, form
 
     def __call__(self, seeds: Sequence[int]) -> NDArray[np.uint8]:
-        """Faces (len(seeds), looks, C, H, W)."""
+        """Render the faces of these seeds: uint8 (len(seeds), looks, C, H, W)."""
         return np.stack([[self._render({**look, "seed": str(seed)}) for look in self.looks] for seed in seeds])
 
     def _render(self, options: Options) -> NDArray[np.uint8]:
@@ -156,12 +157,12 @@ class Renderer:
 
 
 def _definition(style: str) -> dict[str, Any]:
-    """The JSON of a style."""
+    """Read the JSON definition of a style."""
     definition: dict[str, Any] = json.loads(files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8"))
     return definition
 
 
 def _licence(style: str) -> str:
-    """The licence that a style states, with its address."""
+    """Return the licence that a style states, with its address."""
     licence = _definition(style)["meta"]["license"]
     return f"{licence['name']} ({licence['url']})"

@@ -1,6 +1,6 @@
 """CelebA-HQ with something drawn in front of every face: pairs for de-occlusion, as FSG has no public download.
 
-What is drawn, one of the OCCLUDERS of cspipe/tasks/deocclude.py, and how, follows from the name of the file alone.
+The file name alone decides which of the OCCLUDERS of cspipe/tasks/deocclude.py is drawn, and how.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ KINDS = sorted(OCCLUDERS)
 
 
 def open_source(data: DataSettings) -> Files:
-    """The faces below data.path, in pairs. Raises UserError if they are not all there, or in another container."""
+    """Return the faces below data.path, in pairs. Raises UserError if some are missing or in another container."""
     files = open_published(data, PUBLISHED)
     return replace(files, facts={**files.facts, "paired": f"drawn: {', '.join(KINDS)}"}, decoder=PairMaker)
 
 
 class PairMaker(Decoder):
-    """Makes a pair of every face."""
+    """Decoder that makes a pair of every face: the face, and the same one with an occluder."""
 
     def image(self, split: Split, name: str) -> PreparedImage:
-        """A face, and the same one with something in front. Raises BadImage and OSError."""
+        """Decode a face, and draw an occluder in front of a copy. Raises BadImage and OSError."""
         made = super().image(split, name)
         rng = np.random.Generator(np.random.PCG64(derive_seed(0, "occluder", ascii(name))))
         layer = OCCLUDERS[KINDS[rng.integers(len(KINDS))]](made.pixels.shape[-1], rng)

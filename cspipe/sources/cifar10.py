@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): the Python version, from the folder data.path, or downloaded there by torchvision.
 
-torchvision compares the archive and every batch with the published md5, and so before it unpickles them. The 10,000
+torchvision compares the archive and every batch with their published md5 before it unpickles them. The 10,000
 test images are the test split.
 """
 
@@ -28,11 +28,11 @@ EXPECTED = (
 
 
 def open_source(data: DataSettings) -> ArrayImages:
-    """The images in the folder data.path, downloaded if neither the archive nor the unpacked batches are there.
+    """Return the images in the folder data.path; download them if it has neither the archive nor the batches.
 
     Raises UserError if they cannot be downloaded, or are damaged.
     """
-    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]  # here, as it brings torch along
+    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]  # here, as it imports torch
 
     path = path_of(data)
     try:

@@ -1,7 +1,7 @@
 """FFHQ (Karras et al. 2019): a folder or zip of its 70,000 faces, of the release at 1024 pixels or at 256.
 
-The reduction is antialiased; other resizing shifts FID by more than methods differ. Where ffhq-dataset-v2.json lies in
-the folder too, every file is compared with the md5 that it states, and one that differs is left out with the reason.
+The reduction is antialiased; other resizing shifts FID by more than methods differ. If ffhq-dataset-v2.json is in the
+folder too, every file is compared with the md5 in that list, and a file that differs is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PUBLISHED = Published(
 
 
 def open_source(data: DataSettings) -> Files:
-    """The faces below data.path. Raises UserError if they are not all there, or in another container."""
+    """Return the faces below data.path. Raises UserError if some are missing or in another container."""
     files = open_published(data, PUBLISHED)
     if not (files.path / HASHES).is_file():
         return files
@@ -44,7 +44,7 @@ def open_source(data: DataSettings) -> Files:
 
 
 def _md5s(path: Path) -> dict[str, str]:
-    """The md5 of each image by its file name, such as 00000.png. Raises UserError."""
+    """Read the md5 of each image by its file name, such as 00000.png. Raises UserError."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8")).values()
         images = [entry["image"] for entry in entries]
@@ -54,14 +54,14 @@ def _md5s(path: Path) -> dict[str, str]:
 
 
 class Checked(Decoder):
-    """Decodes files whose md5 is the published one."""
+    """Decoder that refuses files whose md5 is not the published one."""
 
     def __init__(self, md5s: Mapping[str, str], path: Path, form: Form) -> None:
         super().__init__(path, form)
         self.md5s = md5s
 
     def image(self, split: Split, name: str) -> PreparedImage:
-        """The file's image. Raises BadImage if the file is not the published one."""
+        """Decode a file. Raises OSError, and BadImage if it is not the published one."""
         published, content = self.md5s.get(PurePosixPath(name).name), self.read(name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != published:
             raise BadImage(f"its md5 is not that of {HASHES}")

@@ -12,7 +12,7 @@ OFFICIAL_SPLIT = PAIRED = False
 
 
 def open_source(data: DataSettings) -> Files:
-    """The images below data.path. Raises UserError if it is no folder or zip, unsafe, or without images."""
+    """Return the images below data.path. Raises UserError if it is no folder or zip, or has no images."""
     path = path_of(data)
     listing = list_images(path, "put PNG, JPEG or WebP files there, or name a folder or zip of them")
     names = divide(listing.images, data.test_share, data.limit)

@@ -27,7 +27,7 @@ EXPECTED = (
 
 
 def open_source(data: DataSettings) -> Files:
-    """The pairs below data.path. Raises UserError if there are none, or a name stands for two images."""
+    """Return the pairs below data.path. Raises UserError if there are none, or a name stands for two images."""
     path = path_of(data)
     where = f"params.yaml: data.path {path}"
     listing = list_images(path, EXPECTED)
@@ -46,7 +46,7 @@ def open_source(data: DataSettings) -> Files:
 
 
 def _by_name(images: list[str], half: str, where: str) -> dict[str, str]:
-    """The images of one of the two folders by the name of the pair. Raises UserError for two of one name."""
+    """Return the images of the folder `half` by the name of the pair. Raises UserError if two have one name."""
     found: dict[str, str] = {}
     for image in images:
         path = PurePosixPath(image)
@@ -63,14 +63,14 @@ def _by_name(images: list[str], half: str, where: str) -> dict[str, str]:
 
 
 class PairDecoder(Decoder):
-    """Reads both images of a pair."""
+    """Decoder that reads both images of a pair."""
 
     def __init__(self, partners: Mapping[str, str], path: Path, form: Form) -> None:
         super().__init__(path, form)
         self.partners = partners
 
     def image(self, split: Split, name: str) -> PreparedImage:
-        """A pair by the name of its clean half. Raises BadImage, also if the two are not of one shape, and OSError."""
+        """Decode a pair by the name of its clean half. Raises OSError, and BadImage, also for unequal aspect ratios."""
         if name not in self.partners:
             raise BadImage(f"not in {CLEAN}/ and {OCCLUDED}/ both")
         clean = read(self.read(name))

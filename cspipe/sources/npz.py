@@ -28,14 +28,14 @@ READS_PATH = True
 OFFICIAL_SPLIT = PAIRED = False
 CHANNELS = (1, 3)
 LARGEST_COPY = 2**30
-"""Bytes of the temporary copy of an .npz file's array."""
+"""Size limit of the temporary copy of an .npz file's array, in bytes."""
 DAMAGES = (ValueError, EOFError, SyntaxError, TokenError, BadImage, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading a file raises that holds no array; RuntimeError of zipfile for an encrypted one."""
+"""Exceptions raised on reading a file that holds no array; zipfile raises RuntimeError for an encrypted one."""
 FACTS: Facts = {"licence": "not stated", "resize": RESIZE}
 
 
 def open_source(data: DataSettings) -> ArrayImages:
-    """The images of the array in data.path. Raises UserError if it is missing, damaged, or no array of images."""
+    """Return the images of the array in data.path. Raises UserError if it is missing, damaged or no array of images."""
     path = path_of(data)
     where = f"params.yaml: data.path {path}"
     try:
@@ -69,7 +69,7 @@ def channels_last(array: NDArray[Any], where: str) -> NDArray[np.uint8]:
 
 
 def _map(path: Path, where: str) -> NDArray[Any]:
-    """The array, memory-mapped; that of an .npz from a nameless temporary copy, as it may be compressed."""
+    """Memory-map the array; that of an .npz from a temporary copy, deleted at once, as it may be compressed."""
     if path.exists() and not path.is_file():
         raise UserError(f"{where} is no file; name an .npy or .npz file")
     if path.suffix == ".npy":

@@ -35,7 +35,7 @@ CURVES, NORMS = Path("curves/compensate"), Path("curves/norm.tsv")
 
 
 def main() -> None:
-    """Read params.yaml, data/prepared and models/main; write models/compensation, its curves and its size over t."""
+    """Read params.yaml, data/prepared and models/main; write models/compensation, its curves and its norms over t."""
     with stage("compensate") as log:
         params = load_params()
         start_ranks(log.stage, params.compute)
@@ -43,7 +43,7 @@ def main() -> None:
         log.device = device.name
         images = open_split(PREPARED, "train")
         conditions = open_conditions(params.task, params.condition, images, PREPARED)
-        seed = derive_seed(params.seed, "compensate")  # else it would repeat the main net's first pass
+        seed = derive_seed(params.seed, "compensate")  # otherwise the main net's first pass would be repeated
         data = TrainingSet(images, conditions, seed)
         denoise, main_config = finished_denoiser(device)
         net, settings = new_compensator(params, device), params.compensation
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def describe(params: Params, images: Shards, net: nn.Module, main_images_seen: int) -> dict[str, Any]:
-    """What the file of C tells of itself."""
+    """Configuration that the file of C contains."""
     return {
         "compensation": params.compensation.model_dump(),
         "channels": params.data.channels,

@@ -36,9 +36,9 @@ from cspipe.runtime.stage import PREPARED, stage
 
 SAMPLES, METRICS, NEIGHBOURS, FEATURES = Path("samples"), Path("metrics"), Path("neighbours"), Path(".cspipe/features")
 QUERIES, PER_QUERY = 256, 3
-"""Samples whose nearest training images are sought, and how many of these."""
+"""Number of samples whose nearest training images are sought, and number of these for each."""
 EXPOSED_AT = (75, 50, 25, 10)
-"""Where the exposure bias is reported, in percent of T; the nearest step of the sampler counts."""
+"""Timesteps at which the exposure bias is reported, in percent of T; each stands for the sampler's nearest step."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Evaluation:
     device: Device
     samples: Shards
     made: dict[str, Any]
-    """How the samples were made."""
+    """Facts of how the samples were made, from samples.json."""
     train: Shards
     test: Shards
 
 
 def main() -> None:
     """Read params.yaml, data/prepared and samples/<variant>; write metrics/<variant>.json, neighbours/<variant>.png."""
-    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name does too
+    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name, evaluate@..., does too
     with stage(f"evaluate@{name}") as log:
         params = load_params()
         if name not in params.variants:
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dict[str, Any]]:
-    """A variant's samples and how they were made. Raises UserError if they are missing or no images of `shape`."""
+    """Read a variant's samples, and how they were made. Raises UserError if missing, damaged or not of `shape`."""
     file, facts = SAMPLES / variant / "samples.npy", SAMPLES / variant / "samples.json"
     command = f"`dvc repro sample@{variant}`"
     try:
@@ -98,7 +98,7 @@ def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dic
         found = f"{images.dtype} images {images.shape[1:]}"
         raise UserError(f"{file}: {found}, but data/prepared has uint8 images {shape}; run {command}")
     sha256 = sha256_file(file)
-    if made.pop("file_sha256", sha256) != sha256:  # those of earlier versions have none
+    if made.pop("file_sha256", sha256) != sha256:  # samples of earlier versions have none
         raise UserError(f"{file}: damaged since it was stored; remove it and run {command}")
     told, inputs = made.pop("inputs_file_sha256", None), file.with_name("inputs.npy")
     if told and not (inputs.is_file() and sha256_file(inputs) == told):
@@ -107,7 +107,7 @@ def read_samples(variant: str, shape: tuple[int, int, int]) -> tuple[Shards, dic
 
 
 def measure_scores(run: Evaluation) -> dict[str, Any]:
-    """Scores, bracket and provenance, as they stand in a metrics file."""
+    """Compute the scores and their bracket, and add the provenance, as a metrics file has them."""
     settings = run.settings
     extractor = find_extractor(settings.extractor, settings.weights)
     subsets, size = settings.kid_subsets, settings.kid_subset_size
@@ -115,7 +115,7 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
     with Progress(f"evaluate {run.variant}", 4 * settings.images) as progress:
 
         def read(images: int) -> None:
-            """Count what every rank reads meanwhile."""
+            """Advance the progress by what all ranks read meanwhile."""
             progress.advance(images * world())
 
         sources = run.samples, run.train, run.test
@@ -148,7 +148,7 @@ def measure_scores(run: Evaluation) -> dict[str, Any]:
 
 
 def measure_pairs(run: Evaluation) -> dict[str, Any]:
-    """Scores of results against the truth and of what costs nothing, per family. Raises UserError."""
+    """Score the results, and baselines that need no net, against the truth, per family. Raises UserError."""
     file = SAMPLES / run.variant / "inputs.npy"
     if run.made["inputs_sha256"] != run.test.sha256 or not file.is_file():
         raise UserError(f"{file}: not of the held-out images in data/prepared; run `dvc repro sample@{run.variant}`")
@@ -167,7 +167,7 @@ def measure_pairs(run: Evaluation) -> dict[str, Any]:
 
 
 def exposure_of(variant: str) -> dict[str, float]:
-    """Variance of x_t along sampling minus that of the forward process, at shares of T; empty where not measured."""
+    """Variance of x_t along sampling minus that of the forward process, at EXPOSED_AT; empty if it was not measured."""
     try:
         with (SAMPLES / variant / "exposure.tsv").open(newline="") as file:
             rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, delimiter="\t")]
@@ -179,7 +179,7 @@ def exposure_of(variant: str) -> dict[str, float]:
 
 
 def write_neighbours(run: Evaluation) -> float | None:
-    """Write the sheet of nearest training images; return how near samples are, relative to held-out images."""
+    """Write the sheet of nearest training images; return the samples' distance to them relative to held-out images'."""
     with Progress(f"neighbours {run.variant}", 2 * len(run.train)) as progress:
         train, most = ImageSet(run.train, on_read=progress.advance), min(QUERIES, run.settings.images)
         queries = (source.gather(np.arange(min(most, len(source)))) for source in (run.samples, run.test))
@@ -190,7 +190,7 @@ def write_neighbours(run: Evaluation) -> float | None:
 
 
 def rounded(value: Any) -> Any:
-    """A JSON tree whose floats have six significant digits."""
+    """Round the floats of a JSON tree to six significant digits."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the stages with nets share: building them from parameters and reading them back from models/."""
+"""Helpers of the stages that use nets: building nets from parameters, and reading them back from models/."""
 
 from __future__ import annotations
 
@@ -31,45 +31,45 @@ from cspipe.runtime.stage import COMPENSATION, MAIN, PREPARED
 from cspipe.runtime.wording import printable
 
 MOST_PIXELS = 1024
-"""Of an image's side, as in params.yaml."""
+"""Largest side of an image in pixels, as for data.size in params.yaml."""
 MEAN = "data.mean"
-"""Tensor of a main net's file: the mean of the training images."""
+"""Name of a tensor in a main net's file: the mean of the training images."""
 UNTOLD = {"train": {"method": "unknown"}, "images_seen": 0, "seed": None, "code": {}}
-"""Of its training, where a main net's file does not say."""
+"""Facts of a main net's training, for files that do not contain them."""
 
 
 def new_main(params: Params, device: Device) -> nn.Module:
-    """A main net with weights drawn from the run's seed."""
+    """Build a main net with weights drawn from the run's seed."""
     torch.manual_seed(derive_seed(params.seed, "main net"))
     return device.place(_build_main(params.model, params.diffusion, *_shape(params)))
 
 
 def new_compensator(params: Params, device: Device) -> nn.Module:
-    """A net C with weights drawn from the run's seed; its output is zero."""
+    """Build a net C with weights drawn from the run's seed; its output is zero until it is trained."""
     torch.manual_seed(derive_seed(params.seed, "module"))
     return _place_compensator(_build_compensator(params.compensation, *_shape(params)), device)
 
 
 def _shape(params: Params) -> tuple[str, int, int]:
-    """Task, channels and size of the images."""
+    """(task, channels of the images, their size in pixels)."""
     return params.task, params.data.channels, params.data.size
 
 
 def _build_main(
     model: BackboneSettings, diffusion: DiffusionSettings, task: str, channels: int, size: int
 ) -> nn.Module:
-    """The main net: its input is the image, the task's condition and, self-conditioned, its own estimate."""
+    """Build a main net: its input is the image, the task's condition and, if self-conditioned, its own estimate."""
     self_cond = channels if diffusion.self_condition else 0
     return model.build(channels + condition_channels(task, channels) + self_cond, channels, size)
 
 
 def _build_compensator(settings: CompensationSettings, task: str, channels: int, size: int) -> nn.Module:
-    """C: its input is the estimate and the task's condition."""
+    """Build a net C: its input is the estimate x0_hat and the task's condition."""
     return settings.build(channels + condition_channels(task, channels), channels, size)
 
 
 def _place_compensator(net: nn.Module, device: Device) -> nn.Module:
-    """C on the device; compiled if the main net is."""
+    """Move C to the device, and compile it if the main net is compiled."""
     net = device.place(net)
     if device.compile:
         net.compile(dynamic=False)
@@ -77,19 +77,19 @@ def _place_compensator(net: nn.Module, device: Device) -> nn.Module:
 
 
 def conditions_of(params: Params) -> dict[str, Any] | None:
-    """What a model file tells of its conditions; None for a net without any."""
+    """Settings of the conditions, for a model file; None for a net without conditions."""
     if params.task == "generate":
         return None
     return {**params.condition.model_dump(exclude={"mask_folder"}), "masks_sha256": masks_sha256(params)}
 
 
 def masks_sha256(params: Params) -> str | None:
-    """Hash of the user's prepared masks, None without any: the path that they came from means nothing elsewhere."""
+    """Hash of the user's prepared masks; None without any. It stands for their path, which means nothing elsewhere."""
     return None if params.condition.mask_folder is None else sha256_file(PREPARED / MASKS)
 
 
 def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device, multiple: int = 1) -> NetDenoiser:
-    """The main net as (x_t, t) -> x0_hat; compiled if the parameters say so, with a graph for each size of a batch."""
+    """Wrap the main net as (x_t, t) -> x0_hat; compiled if params.yaml says so, with a graph for each batch size."""
     shared = parallel(net)
     called = torch.compile(shared, dynamic=False) if device.compile else shared
     scaled = TimestepScaledNet(
@@ -103,12 +103,12 @@ def new_denoiser(net: nn.Module, diffusion: DiffusionSettings, device: Device, m
 
 
 def net_folder(snapshot: int | None, main: Path = MAIN) -> Path:
-    """Where a main net of a folder is: the finished one, or its EMA weights after so many images."""
+    """Folder of a main net: `main` for the finished one, a folder in it for the EMA weights after `snapshot` images."""
     return main if snapshot is None else main / "snapshots" / str(snapshot)
 
 
 class _Stored(BaseModel):
-    """What is used of a model file's configuration; the rest may be anything."""
+    """Keys of a model file's configuration that are used; other keys may be anything."""
 
     task: Annotated[str, file_of(TASKS)]
     channels: Literal[1, 3]
@@ -117,7 +117,7 @@ class _Stored(BaseModel):
 
     @property
     def shape(self) -> tuple[str, int, int]:
-        """As of params.yaml."""
+        """(task, channels, size), as `_shape` reads them from params.yaml."""
         return self.task, self.channels, self.size
 
 
@@ -141,7 +141,7 @@ StoredT = TypeVar("StoredT", bound=_Stored)
 
 
 def _validated(kind: type[StoredT], config: dict[str, Any], folder: Path, stage: str) -> StoredT:
-    """Raises UserError where the keys of a model's configuration are not this version's."""
+    """Validate a model's configuration. Raises UserError if its keys are not this version's."""
     try:
         return kind.model_validate(config)
     except ValidationError as error:
@@ -154,11 +154,11 @@ def _validated(kind: type[StoredT], config: dict[str, Any], folder: Path, stage:
 
 
 def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser, dict[str, Any]]:
-    """The trained main net (EMA weights, frozen) of a folder with its configuration. Raises UserError."""
+    """Load the trained main net (EMA weights, frozen) of a folder, with its configuration. Raises UserError."""
     config = {**UNTOLD, **read_config(folder, "train")}
     stored = _validated(_StoredMain, config, folder, "train")
     net = load_net(partial(_build_main, stored.model, stored.diffusion, *stored.shape), folder, "ema")
-    try:  # only now, as a net may be made for it, of any size
+    try:  # only now, as these checks may build a net, of any size
         stored.model.check_size(stored.size)
         stored.model.check_steps(stored.diffusion.steps)
     except ValueError as error:
@@ -170,9 +170,9 @@ def finished_denoiser(device: Device, folder: Path = MAIN) -> tuple[NetDenoiser,
 def finished_compensator(
     device: Device, steps: int, folder: Path = COMPENSATION, main: Mapping[str, Any] | None = None
 ) -> TimestepScaledNet:
-    """C of the compensate stage, frozen, of a folder; it has to be for images of `main`, a main net's configuration.
+    """Load C of the compensate stage, frozen, from a folder. Raises UserError.
 
-    Raises UserError.
+    main: configuration of a main net; C must be for the same images.
     """
     stored = _validated(_StoredCompensator, read_config(folder, "compensate"), folder, "compensate")
     if main:
@@ -182,14 +182,14 @@ def finished_compensator(
 
 
 def check_images(folder: Path, config: Mapping[str, Any], wanted: Mapping[str, Any], whose: str, advice: str) -> None:
-    """Whether the model in a folder is for images as wanted. Raises UserError."""
+    """Raise UserError if the model in a folder is for another task, channels or size of images than wanted."""
     for key in ("task", "channels", "size"):
         if config[key] != wanted[key]:
             raise UserError(f"{folder / FILE}: {key} {config[key]}, {whose} is {wanted[key]}; {advice}")
 
 
 def check_fit_against(compensation: Path, main: Path) -> None:
-    """Whether C in one folder was fit against the main net in another. Raises UserError."""
+    """Raise UserError if C in one folder was not fit against the main net in the other."""
     if read_config(compensation, "compensate").get("main_sha256") != sha256_file(main / FILE):
         fix = "run `dvc repro compensate`, or sample without a correction"
         raise UserError(f"{compensation}: fit against another net than that of {main}; {fix}")
@@ -202,12 +202,12 @@ def has_mean(folder: Path) -> bool:
 
 
 def usual_terminal(denoise: NetDenoiser, folder: Path) -> Literal["net", "mean"]:
-    """`terminal` of a variant where nobody says it: the mean for an eps-net, whose estimate at T is noise."""
+    """Default `terminal` of a variant: "mean" for an eps-net, whose estimate at T is noise, if the mean is stored."""
     return "mean" if denoise.prediction == "eps" and has_mean(folder) else "net"
 
 
 def stored_mean(device: Device, folder: Path, shape: tuple[int, int, int]) -> Tensor:
-    """The mean of the training images (C, H, W) in [-1, 1], of the folder of a main net. Raises UserError."""
+    """Read the mean of the training images, (C, H, W) in [-1, 1], from a main net's folder. Raises UserError."""
     if not has_mean(folder):
         raise UserError(
             f"{folder / FILE}: has no {MEAN}, as it was trained by another version of this project or imported; for "
@@ -221,7 +221,7 @@ def stored_mean(device: Device, folder: Path, shape: tuple[int, int, int]) -> Te
 
 
 def write_tsv(path: Path, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
-    """Rows of numbers with six significant digits, as DVC's plots read them; the heading alone if there are none."""
+    """Write rows of numbers with six significant digits, as DVC's plots read them; without rows, only the heading."""
     with whole_file(path) as beside, beside.open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(columns)

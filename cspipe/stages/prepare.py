@@ -9,7 +9,7 @@ PREPARED, WORK = Path("data/prepared"), Path(".cspipe/states/prepare")
 
 def main() -> None:
     """Read params.yaml and the images it names; write data/prepared."""
-    # Worker processes import this module anew: what is imported here, they do not wait for.
+    # Worker processes import this module again: they do not wait for imports inside this function.
     from cspipe.config.params_file import load_params
     from cspipe.ingest.prepare import prepare
     from cspipe.runtime.stage import one_at_a_time, stage

@@ -30,12 +30,12 @@ def main() -> None:
         with whole_file(PAGE) as path:
             path.write_text(render(report, log_names(PIPELINE, list(params.variants))), encoding="utf-8")
         print(f"\n{text_table(report)}")
-        if "CSPIPE_FLOW_RUN" not in os.environ:  # a flow's folder is gone when someone could open the page
+        if "CSPIPE_FLOW_RUN" not in os.environ:  # a flow's folder is removed before anyone could open the page
             print(f"report: {PAGE.resolve().as_uri()}")
 
 
 def log_names(pipeline: Path, variants: list[str]) -> list[str]:
-    """Names of the run logs: the stages of dvc.yaml in its order, those over variants once per variant."""
+    """Names of the run logs: the stages in the order of dvc.yaml, those over variants once per variant."""
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
     names = []
     for name, settings in stages.items():

@@ -44,12 +44,12 @@ from cspipe.stages.nets import finished_compensator, finished_denoiser, masks_sh
 
 SAMPLES = Path("samples")
 GRID_IMAGES, GRID_COLUMNS, GRID_ROWS = 64, 8, 28
-"""Samples shown and columns they stand in; with a task, inputs shown beside result and truth."""
+"""Number of samples shown and of their columns; for a variant with inputs, number of these beside result and truth."""
 
 
 def main() -> None:
     """Read params.yaml and the models; write samples/<variant>: images, grid, exposure bias, how they were made."""
-    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name does too
+    name = (sys.argv[1] if len(sys.argv) > 1 else "").rpartition("@")[2]  # the stage's name, sample@..., does too
     with stage(f"sample@{name}") as log:
         params = load_params()
         if name not in params.variants:
@@ -73,7 +73,7 @@ def main() -> None:
             wait_for_all()
             with whole_folder(SAMPLES / name) as folder:
                 write_npy(folder / "samples.npy", (count, *sampler.shape), batches)
-                if sampler.rounds is None:  # states that go back up are no measure of one walk down
+                if sampler.rounds is None:  # RePaint's states go back up, so they do not measure one walk down
                     variances = sampled_variances(parts, count)
                     write_exposure(folder, sampler, variances, settings.batch, f"exposure {name}")
                 made = {**facts, "device": device.name, "file_sha256": sha256_file(folder / "samples.npy")}
@@ -87,13 +87,13 @@ def main() -> None:
 
 
 def write_inputs(folder: Path, inputs: HeldOut, batch: int) -> None:
-    """What the net was told of each sample, as inputs.npy (N, K, H, W)."""
+    """Write the conditions that the samples were made for, as inputs.npy (N, K, H, W)."""
     spans = [(start, min(start + batch, inputs.count)) for start in range(0, inputs.count, batch)]
     write_npy(folder / "inputs.npy", (inputs.count, *inputs(0, 1).shape[1:]), (inputs(*span) for span in spans))
 
 
 def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64], batch: int, name: str) -> None:
-    """The variance of x_t along the walk and in the forward process, as exposure.tsv; its progress is shown as name."""
+    """Write the variance of x_t along the walk and in the forward process as exposure.tsv; `name` labels progress."""
     images, total = open_split(PREPARED, "train"), 0.0
     with Progress(name, len(images)) as progress:
         for start in range(0, len(images), batch):
@@ -105,7 +105,7 @@ def write_exposure(folder: Path, sampler: Sampler, sampled: NDArray[np.float64],
 
 
 def draw_grid(folder: Path, inputs: HeldOut | None) -> Image.Image:
-    """The first samples in a folder; with inputs, each beside its input, the truth, and their difference."""
+    """Draw the first samples in a folder; with inputs, each beside its input, the truth, and its error."""
     images = np.load(folder / "samples.npy", mmap_mode="r")
     if inputs is None:
         return grid(images[:GRID_IMAGES], GRID_COLUMNS, display_scale(images.shape[-1]))
@@ -117,7 +117,7 @@ def draw_grid(folder: Path, inputs: HeldOut | None) -> Image.Image:
 def write_npy(path: Path, shape: tuple[int, ...], batches: Iterable[NDArray[np.uint8]]) -> None:
     """Write batches (n, C, H, W) as one .npy array of `shape` (N, C, H, W), in the memory of one batch.
 
-    Not by a memory map: on a full disk that ends the process without a word.
+    It uses no memory map, which on a full disk ends the process without a message.
     """
     with path.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -129,7 +129,7 @@ def new_sampler(
     variant: Variant, denoise: NetDenoiser, config: dict[str, Any], device: Device, compensation: Path = COMPENSATION,
     main: Path = MAIN,
 ) -> Sampler:  # fmt: skip
-    """The sampler that a variant describes; C and the mean image, if it needs them, are in these folders."""
+    """Build the sampler of a variant; C and the mean image, if needed, are read from `compensation` and `main`."""
     schedule, settings = denoise.schedule, variant.correction
     needs_C = settings is not None and settings.needs_compensator
     C = finished_compensator(device, schedule.steps, compensation, config) if needs_C else None
@@ -139,7 +139,7 @@ def new_sampler(
     corrects_estimates = find(SAMPLERS, variant.sampler, "CORRECTS_ESTIMATES")
 
     def net(condition: Tensor | None) -> Corrected:
-        """The net and what corrects its steps, under a condition."""
+        """Return the net and the correction of its steps, for a condition."""
         conditioned = denoise.with_condition(condition).along_trajectory(mean)
         if settings is None:
             return conditioned, None
@@ -158,7 +158,7 @@ def new_sampler(
 
 
 def describe(name: str, params: Params, config: dict[str, Any], inputs: HeldOut | None) -> dict[str, Any]:
-    """How the samples of a variant are made."""
+    """Facts of how the samples of a variant are made, for samples.json."""
     variant = params.variants[name]
     code = {"train": config["code"], "sample": stage_code("sample", params.model_dump(), name)}
     needs_compensator = variant.correction is not None and variant.correction.needs_compensator

@@ -1,4 +1,4 @@
-"""Stage train: the main net."""
+"""Stage train: training of the main net."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionTrainer:
-    """The main net of the parameters, trained by train.method. Raises UserError."""
+    """Build the main net and its trainer with train.method. Raises UserError if params.yaml cannot be carried out."""
     check_before_training(params, len(data))
     for name in params.variants:
         open_held_out(params, name)  # raises if there are fewer held-out images than it samples
@@ -97,7 +97,7 @@ def new_trainer(params: Params, data: TrainingSet, device: Device) -> DiffusionT
 
 
 def start_from(start: StartFrom, net: nn.Module, params: Params, device: Device) -> None:
-    """Give a net the weights that train.start_from names. Raises UserError unless they are those, and of such a net."""
+    """Load the weights that train.start_from names. Raises UserError if hash, task, images or net settings differ."""
     file = start.folder / FILE
     found = sha256_file(file) if file.is_file() else "not there"
     if found != start.sha256:
@@ -116,7 +116,7 @@ def start_from(start: StartFrom, net: nn.Module, params: Params, device: Device)
 
 
 def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[str, Any]:
-    """What the model file tells of itself."""
+    """Configuration that the model file contains."""
     start = params.train.start_from
     return {
         "model": params.model.model_dump(),
@@ -136,7 +136,7 @@ def describe(params: Params, images: Shards, trainer: DiffusionTrainer) -> dict[
 
 
 def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
-    """The model with its snapshots and samples along the way, the size of C and the schedule."""
+    """Write the model with its snapshots and a grid of samples along the way, the norms of C, and the schedule."""
     with whole_folder(MAIN) as folder:
         data = nn.Module()
         data.register_buffer("mean", trainer.mean_image())
@@ -154,7 +154,7 @@ def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
 
 
 def schedule_rows(schedule: Schedule) -> list[dict[str, float]]:
-    """alpha-bar and kappa(t, t-1) for t = 1..T."""
+    """Rows of alpha-bar and kappa(t, t-1) for t = 1..T."""
     t = torch.arange(1, schedule.steps + 1, device=schedule.sqrt_alpha_bar.device)
     alpha_bar, kappa = schedule.sqrt_alpha_bar[t] ** 2, schedule.kappa(t, t - 1)
     columns = zip(t.tolist(), alpha_bar.tolist(), kappa.tolist(), strict=True)

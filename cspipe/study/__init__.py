@@ -1,1 +1,1 @@
-"""Studies: a question, asked by many runs of the pipeline that differ in a few parameters each."""
+"""Studies: many runs of the pipeline that differ in a few parameters, to answer one question."""

@@ -1,4 +1,4 @@
-"""What the numbers say about each claim: held, not held, or undecided at this scale. One sentence each."""
+"""The verdict on each claim of a study: held, not held, or undecided at this scale, in one sentence."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ HELD, NOT_HELD, UNDECIDED = "held", "not held", "undecided at this scale"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is decided, and by which numbers."""
+    """The verdict on a claim, and the numbers that decide it."""
 
     word: str
     numbers: str
     p: float | None = None
-    """Of a difference between two lines with more than one seed: how likely one as large is without any."""
+    """p value of a difference between two lines with more than one seed: how likely one as large is by chance."""
 
 
 def sentence(claim: Claim, results: Results) -> str:
-    """The claim with its verdict in bold and the numbers, as Markdown."""
+    """Return the claim with its verdict in bold and the numbers, as Markdown."""
     verdict = decide(claim, results)
     return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{written(claim, results)})."
 
 
 def written(claim: Claim, results: Results) -> str:
-    """What has to stand behind the numbers of a claim that was written after the runs."""
+    """Return the note behind the numbers of a claim that was written after the runs; empty for others."""
     return "; written after the runs" if claim.text in results.late else ""
 
 
 def decide(claim: Claim, results: Results) -> Verdict:
-    """The verdict on a claim, from the seeds that both lines have. A single seed has no spread and decides nothing."""
+    """Decide a claim from the seeds that both lines have. A single seed has no spread and decides nothing."""
     seeds = _common_seeds(claim, results)
     if not seeds:
         return Verdict(UNDECIDED, f"no seed of both {claim.row} and {claim.than} has run")
@@ -55,7 +55,7 @@ def decide(claim: Claim, results: Results) -> Verdict:
 
 
 def corrected(results: Results) -> tuple[int, int]:
-    """How many differences of a study's claims are decided, and how many of these with Holm's correction."""
+    """Count the decided differences of a study's claims, and those of them that stay decided with Holm's correction."""
     verdicts = [decide(claim, results) for claim in results.study.claims]
     tested = [(verdict, verdict.p) for verdict in verdicts if verdict.p is not None]
     kept = holm([p for _, p in tested])
@@ -64,7 +64,7 @@ def corrected(results: Results) -> tuple[int, int]:
 
 
 def in_words(found: Interval) -> str:
-    """Such as "-1.20 [-2.31, -0.40]"."""
+    """Format an interval, such as "-1.20 [-2.31, -0.40]"."""
     return f"{significant(found.mean)} [{significant(found.low)}, {significant(found.high)}]"
 
 
@@ -98,18 +98,18 @@ def _equal_time(claim: Claim, results: Results, seeds: list[int]) -> Verdict:
 
 
 def _curves(line: str, claim: Claim, results: Results, seeds: list[int]) -> list[list[float]]:
-    """The score at every point, for each seed."""
+    """Return the claim's score of a line at every point, for each seed."""
     return [[results.scores(line, point, claim.score)[seed] for point in results.points] for seed in seeds]
 
 
 def _seconds(line: str, results: Results, seeds: list[int]) -> list[list[float]]:
-    """Seconds of training up to every point, for each seed; NaN where they are not recorded."""
+    """Return the seconds of training of a line up to every point, for each seed; NaN where they are not recorded."""
     runs = [results.runs(line, point) for point in results.points]
     return [[nan if (took := run[seed][0].train_seconds) is None else took for run in runs] for seed in seeds]
 
 
 def _common_seeds(claim: Claim, results: Results) -> list[int]:
-    """Seeds of which both lines have the score, at the claim's point or at all points of a curve."""
+    """Return the seeds of which both lines have the score, at the claim's point or at all points of a curve."""
     curve = claim.kind in ("speedup", "equal-time")
     point, other = _points(claim, results)
     places = [(claim.row, each) for each in (results.points if curve else [point])]
@@ -119,13 +119,13 @@ def _common_seeds(claim: Claim, results: Results) -> list[int]:
 
 
 def _points(claim: Claim, results: Results) -> tuple[str | None, str | None]:
-    """Where the two lines stand that are compared."""
+    """Return the points at which the claim's two lines are compared: that of `row`, that of `than`."""
     point = results.points[-1] if claim.point is None else claim.point
     return point, point if claim.than_point is None else claim.than_point
 
 
 def _compare(scores: list[float], others: list[float], what: str, lower: bool) -> Verdict:
-    """Whether scores are lower (or higher) than others: by the interval, and by more than the others' own spread."""
+    """Decide if scores are lower (or higher) than others: by the interval, and by more than the others' own spread."""
     found, noise = difference(scores, others), spread(others)
     numbers = f"{what} is {in_words(found)}{_over(scores)}"
     if len(scores) < 2:

@@ -1,7 +1,7 @@
-"""The clone that a study's cells run in: a person may edit the repository meanwhile.
+"""The clone in which a study's cells run, so that a person may edit the repository meanwhile.
 
-Its DVC cache is the repository's, so results of one are restored in the other. For `--verify` it has one of its own,
-which takes from the repository's only images that DVC tracks.
+The clone uses the repository's DVC cache, so results of one are restored in the other. For `--verify` it has a cache of
+its own, which takes only images that DVC tracks from the repository's cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cspipe.study.definition import STUDIES, Cell
 
 FOLDER = Path(".cspipe/study")
 DECISIVE = ("cspipe", PIPELINE)
-"""What decides a cell's results besides its parameters."""
+"""Paths of the code that decides a cell's results, besides its parameters."""
 FETCH = ("fetch", "--quiet", "--no-tags")
 
 
@@ -32,14 +32,14 @@ class Clone:
     """A clone at a commit, for one study."""
 
     home: Path
-    """The repository."""
+    """Root of the repository."""
     folder: Path
-    """What the study keeps: the clone, logs."""
+    """Folder of what the study keeps: the clone, logs."""
     shared: Path
-    """Whose lineage records and features the stages use: the repository's, or of `--verify` the folder's."""
+    """Root of the lineage records and features that the stages use: the repository, or `folder` for `--verify`."""
     commit: str
     code: tuple[str, ...]
-    """Paths that dvc.yaml lists as code of stages, as they stand there, and itself."""
+    """Paths that dvc.yaml lists as code of stages, with ${...} not filled in, and dvc.yaml itself."""
 
     @property
     def root(self) -> Path:
@@ -47,7 +47,7 @@ class Clone:
         return self.folder / "clone"
 
     def done(self, cell: Cell, experiment: str | None) -> bool:
-        """Whether a cell's experiment (its reference, if it has one) is finished, with this code and parameters."""
+        """Whether a cell's experiment (a git reference; None: it has none) is done, with this code and parameters."""
         if experiment is None:
             return False
         code = {path for template in self.code for path in fill_in(template, cell.tree, cell.tree["variants"])}
@@ -59,7 +59,7 @@ class Clone:
         return all(f"metrics/{variant}.json" in files for variant in cell.variants)
 
     def hand_over(self, cells: dict[str, str]) -> None:
-        """Give the repository experiments (references by name), in place of older ones of these names."""
+        """Copy experiments (git references by name) to the repository, in place of older ones with these names."""
         if cells:
             git(self.home, *FETCH, str(self.root), *(f"+{ref}:{ref}" for ref in cells.values()))
         for name, ref in cells.items():
@@ -67,22 +67,23 @@ class Clone:
 
 
 def experiments(root: Path) -> dict[str, str]:
-    """References of a repository's experiments by name; of several with one name the newest."""
+    """Return the git references of a repository's experiments by name; of several with one name the newest."""
     refs = git(root, "for-each-ref", "--format=%(refname)", "--sort=committerdate", "refs/exps/*/*/*").splitlines()
     return {ref.split("/")[-1]: ref for ref in refs}
 
 
 def forget(root: Path, name: str, *, but: str | None = None) -> None:
-    """Remove a repository's experiments of a name: DVC refuses to run a second one."""
+    """Remove a repository's experiments called `name`, except `but`: DVC refuses to run a second one of a name."""
     for ref in git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines():
         if ref != but:
             git(root, "update-ref", "-d", ref)
 
 
 def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
-    """The clone of a study at HEAD, made or brought there, with the experiments that the repository has of it.
+    """Return the clone of a study, made or updated to HEAD, with the experiments that the repository has of the study.
 
-    `folder` is one of its own, whose DVC cache is its own too. Raises UserError if HEAD does not tell what would run.
+    With `folder` it lies there, has a DVC cache of its own, and gets no experiments. Raises UserError if files that
+    decide the results differ from HEAD.
     """
     changed = git(home, "status", "--porcelain", "--no-renames", "--", *DECISIVE, str(STUDIES / name)).splitlines()
     if changed:
@@ -92,12 +93,12 @@ def open_clone(home: Path, name: str, *, folder: Path | None = None) -> Clone:
             "the commit"
         )
     commit = git(home, "rev-parse", "HEAD")
-    # A workspace may link the folder elsewhere; processes are known by where they really are.
+    # A workspace may link the folder elsewhere; processes are found by their real working directory.
     clone = Clone(home, (folder or home / FOLDER / name).resolve(), folder or home, commit, code_of(home))
     if not _is_clone(clone.root):
         with whole_folder(clone.root) as beside:
             git(home, "clone", "--quiet", "--no-checkout", str(home), str(beside))
-    (clone.root / ".git/index.lock").unlink(missing_ok=True)  # of a git that was killed: no other is at work here
+    (clone.root / ".git/index.lock").unlink(missing_ok=True)  # left by a killed git: no other git works here
     git(clone.root, *FETCH, str(home), "HEAD")
     git(clone.root, "checkout", "--quiet", "--force", "--detach", commit)
     if folder is None:
@@ -119,7 +120,7 @@ def check_images(clone: Clone, cells: Iterable[Cell]) -> None:
 
 
 def _is_clone(root: Path) -> bool:
-    """Whether a folder is a working tree that git accepts; else git would take the repository that it lies in."""
+    """Whether `root` is a working tree of its own; otherwise git would use the repository that contains it."""
     try:
         return root.is_dir() and Path(git(root, "rev-parse", "--show-toplevel")).resolve() == root
     except UserError:
@@ -127,7 +128,7 @@ def _is_clone(root: Path) -> bool:
 
 
 def _share(clone: Clone, name: str) -> None:
-    """Use the repository's DVC cache, and the experiments that it has of the study."""
+    """Let the clone use the repository's DVC cache, and fetch the repository's experiments of the study."""
     share_dvc_cache(clone.home, clone.root)
     known = [ref for cell, ref in experiments(clone.home).items() if cell.startswith(f"{name}-")]
     if known:
@@ -135,5 +136,5 @@ def _share(clone: Clone, name: str) -> None:
 
 
 def code_of(home: Path) -> tuple[str, ...]:
-    """dvc.yaml and the code that it lists for the stages, ${...} as it is there."""
+    """Return dvc.yaml and the code that it lists for the stages, with ${...} not filled in."""
     return (PIPELINE, *sorted(set(chain(*stages_code(home / PIPELINE).values()))))

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 
 def cell_result(clone: Clone, cell: Cell, ref: str | None, failed: str | None) -> Result:
-    """A cell's numbers; `ref` is its experiment, None with the reason in `failed`."""
+    """Collect a cell's numbers; `ref` is the git reference of its experiment, None with the reason in `failed`."""
     main, module = costs(cell.params)
     trained = _training(clone, cell, ref)
     snapshot = cell.params.variants[cell.variants[0]].snapshot
@@ -41,7 +41,7 @@ def cell_result(clone: Clone, cell: Cell, ref: str | None, failed: str | None) -
 
 
 def _training(clone: Clone, cell: Cell, ref: str | None) -> Record:
-    """The lineage record of a cell's main net; empty if there is none."""
+    """Return the lineage record of a cell's main net; empty if there is none."""
     if ref is None:
         return {}
     return _record(clone, _metrics(clone, ref, cell.variants[0])["provenance"][0]["model_sha256"])
@@ -70,7 +70,7 @@ def _record(clone: Clone, sha256: str) -> Record:
 
 
 def scores_of(metrics: dict[str, Any]) -> dict[str, float]:
-    """The scores in a metrics file, by name."""
+    """Return the scores in a metrics file, by name."""
     flat = {name: value for section in metrics.values() if isinstance(section, dict) for name, value in section.items()}
     return {name: flat[name] for name in BETTER if isinstance(flat.get(name), (int, float))}
 
@@ -78,7 +78,7 @@ def scores_of(metrics: dict[str, Any]) -> dict[str, float]:
 def collect(
     clone: Clone, defined: Defined, done: dict[str, str], failed: dict[str, str], jobs: int, wall_seconds: float
 ) -> Results:
-    """All results of a study: experiments of the cells that are done, reasons of those that failed, by name."""
+    """Collect all results of a study from experiments of cells that are done and reasons of failed ones, by name."""
     cells = [cell_result(clone, cell, done.get(cell.name), failed.get(cell.name)) for cell in defined.cells]
     trainings = [found for cell in defined.cells if (found := _training(clone, cell, done.get(cell.name)))]
     trained = trainings[0] if trainings else {}
@@ -104,7 +104,7 @@ def collect(
 
 
 def _reference_images(clone: Clone, defined: Defined, done: dict[str, str]) -> int | None:
-    """As the metrics of the first cell that is done tell it: the data are the same in all."""
+    """Return the number of reference images of the first cell that is done, the same in all; None if no cell is."""
     for cell in defined.cells:
         if cell.name in done:
             return int(_metrics(clone, done[cell.name], cell.variants[0])["provenance"][0]["reference_images"])
@@ -112,7 +112,7 @@ def _reference_images(clone: Clone, defined: Defined, done: dict[str, str]) -> i
 
 
 def _claimed(clone: Clone, defined: Defined, cells: Sequence[Result]) -> tuple[str, list[str]]:
-    """The commit that study.yaml was last changed in before the first cell ran, and the claims written after a run."""
+    """Return the commit of the last change of study.yaml before the first run, and the claims written after a run."""
     file = str(STUDIES / defined.name / "study.yaml")
     commits = dict.fromkeys(cell.commit for cell in cells)
     ordered = git(clone.root, "rev-list", "--no-walk=sorted", "--reverse", *commits).splitlines()

@@ -1,4 +1,4 @@
-"""What a study is: the folder studies/NAME with params.yaml, as a rule an overlay, and study.yaml: what is varied.
+"""Definition of a study by its folder studies/NAME: params.yaml, as a rule an overlay, and study.yaml, what is varied.
 
 Every row x point x seed is a cell: one run of the pipeline, and one DVC experiment.
 """
@@ -22,7 +22,7 @@ from cspipe.runtime.settings import Number, Section, WholeNumber
 
 STUDIES = Path("studies")
 NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"
-"""Of studies, rows and points: they become part of a git reference."""
+"""Pattern of the names of studies, rows and points, which become part of a git reference."""
 Name = Annotated[str, Field(pattern=NAME)]
 NEARER = "nearer 0"
 BETTER = {
@@ -43,7 +43,7 @@ BETTER = {
     "exposure_25": NEARER,
     "exposure_10": NEARER,
 }
-"""Scores that metrics files have, and which way is better."""
+"""Scores in metrics files, and which direction is better."""
 
 
 def _known_score(name: str) -> str:
@@ -72,7 +72,7 @@ class Claim(Section):
 
 
 class Study(Section):
-    """All of study.yaml."""
+    """Content of study.yaml."""
 
     question: str = Field(min_length=1, description="what the study answers")
     seeds: list[WholeNumber] = Field(min_length=1, description="`seed` of params.yaml, a cell for each")
@@ -113,12 +113,12 @@ class Study(Section):
         return len(self.points) > 1 and all(re.fullmatch(r"\d+(\.\d+)?", name) for name in self.points)
 
     def variants_of(self, row: str) -> list[str]:
-        """Variants that a row is sampled with."""
+        """Return the variants that a row is sampled with."""
         found: list[str] = self.rows[row].get(ROW_VARIANTS, self.variants)
         return found
 
     def lines(self) -> dict[str, tuple[str, str]]:
-        """Lines of the table, as (row, variant): named by the row, and the variant too where there are several."""
+        """Map names of table lines to (row, variant): a name is the row, and the variant too if there are several."""
         pairs = [(row, variant) for row in self.rows for variant in self.variants_of(row)]
         one = len({variant for _, variant in pairs}) == 1
         return {row if one else f"{row} / {variant}": (row, variant) for row, variant in pairs}
@@ -129,13 +129,13 @@ class Cell:
     """One run of a study."""
 
     name: str
-    """Of its DVC experiment."""
+    """Name of its DVC experiment."""
     row: str
     point: str | None
     seed: int
     variants: tuple[str, ...]
     tree: dict[str, Any]
-    """Its params.yaml, with no variants but its own."""
+    """Content of its params.yaml, with only its own variants."""
     params: Params
 
 
@@ -149,13 +149,13 @@ class Defined:
 
 
 def study_names(root: Path) -> list[str]:
-    """Names of the studies in a clone, sorted."""
+    """Return the names of the studies in a repository, sorted."""
     names = (path.parent.name for path in (root / STUDIES).glob("*/study.yaml"))
     return sorted(name for name in names if re.fullmatch(NAME, name))
 
 
 def read_study(root: Path, name: str) -> Study:
-    """study.yaml of a study. Raises UserError naming file, key and fix."""
+    """Read study.yaml of a study. Raises UserError naming file, key and fix."""
     if name not in study_names(root):
         raise UserError(f"no study {name!r} in {STUDIES}/; there are {', '.join(study_names(root)) or 'none'}")
     file = STUDIES / name / "study.yaml"
@@ -166,7 +166,7 @@ def read_study(root: Path, name: str) -> Study:
 
 
 def define(root: Path, name: str) -> Defined:
-    """A study with all its cells, each validated as params.yaml is. Raises UserError naming file, key and fix."""
+    """Read a study with all its cells, each validated like params.yaml. Raises UserError naming file, key and fix."""
     study = read_study(root, name)
     file = STUDIES / name / "params.yaml"
     base = read_layers(root / file).tree
@@ -179,7 +179,7 @@ def define(root: Path, name: str) -> Defined:
 
 
 def _cells(name: str, study: Study, base: Mapping[str, Any]) -> Iterator[Cell]:
-    """Cells in the order they run: neighbours differ in the seed, so no two share a training that waits to be done."""
+    """Yield cells in the order they run: neighbours differ in the seed, so no two wait for the same training."""
     file = STUDIES / name / "study.yaml"
     points: list[str | None] = [*study.points] or [None]
     for point in points:

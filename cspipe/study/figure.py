@@ -1,4 +1,4 @@
-"""docs/results/NAME.png: the main score along the points, by images and by seconds; or every score in a panel."""
+"""The figure docs/results/NAME.png: the main score along the points, by images and by seconds; or a panel per score."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cspipe.study.results import Results
 from cspipe.study.statistics import Interval, interval
 
 LOG_RATIO = 5.0
-"""Positive values that span more than this stand on a log axis."""
+"""Ratio of the largest to the smallest value from which on positive values have a log axis."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b4c2a", "#333333")
 DASHES = ("-", "--", ":")
 PER_ROW, PER_LEGEND_ROW = 3, 5
@@ -23,7 +23,7 @@ Curve = list[tuple[float, Interval]]
 
 
 def figure(results: Results) -> bytes:
-    """The figure of a study as PNG; the same results give the same bytes."""
+    """Draw the figure of a study as PNG; the same results give the same bytes."""
     if results.study.is_curve:
         return png(lambda drawn: _curves(drawn, results), 12, 5.4)
     rows = math.ceil(len(results.study.scores) / PER_ROW)
@@ -34,7 +34,7 @@ def figure(results: Results) -> bytes:
 
 
 def _curves(drawn: Figure, results: Results) -> None:
-    """Left the main score against images (or what the points are), right against the seconds that they take."""
+    """Draw the main score: left against images (or what the points are), right against the seconds that they take."""
     score = results.study.scores[0]
     left, right = drawn.subplots(1, 2, sharey=True)
     timed = "training" if len({cell.images for cell in results.cells}) > 1 else "sampling"
@@ -56,7 +56,7 @@ def _curves(drawn: Figure, results: Results) -> None:
 
 
 def _curve(axes: Axes, line: str, curve: Curve, number: int) -> None:
-    """A band from low to high, the line of means on it, and a dot at each point."""
+    """Draw a band from low to high, the line of means on it, and a dot at each point."""
     colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
     xs, found = [x for x, _ in curve], [each for _, each in curve]
     axes.fill_between(xs, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.14, lw=0)
@@ -64,7 +64,7 @@ def _curve(axes: Axes, line: str, curve: Curve, number: int) -> None:
 
 
 def _dots(drawn: Figure, results: Results, rows: int) -> None:
-    """One panel for each score: a dot and its interval for every line and point."""
+    """Draw one panel for each score: a dot and its interval for every line and point."""
     study = results.study
     names = [(line, point) for point in results.points for line in study.lines()]
     columns = min(PER_ROW, len(study.scores))
@@ -91,13 +91,13 @@ def _dots(drawn: Figure, results: Results, rows: int) -> None:
 
 
 def _along_points(results: Results, line: str, score: str) -> Curve:
-    """A line's score at each point that has run."""
+    """Return a line's score at each point that has run."""
     scores = [(float(point or 0), results.scores(line, point, score)) for point in results.points]
     return sorted(((x, interval(list(found.values()))) for x, found in scores if found), key=lambda place: place[0])
 
 
 def _along_seconds(results: Results, line: str, score: str, timed: str) -> Curve:
-    """A line's score at each point that has run, by the mean seconds that training, or sampling, took there."""
+    """Return a line's score at each point that has run, by the mean seconds of training, or sampling, there."""
     curve = []
     for point in results.points:
         runs = results.runs(line, point).values()

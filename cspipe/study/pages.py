@@ -1,4 +1,4 @@
-"""docs/results: NAME.json of each study, the page and figure made of it, and README.md with the claims of all."""
+"""Writing of docs/results: NAME.json of each study, its page and figure, and README.md with the claims of all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cspipe.study.statistics import best_with_ties, interval
 
 TITLE = "# Does compensation sampling do what the paper says?\n"
 FINDINGS = STUDIES / "findings.md"
-"""What the studies have found together, in a few lines; written by hand, after the runs."""
+"""File with what all studies together have found, in a few lines; written by hand, after the runs."""
 INTRODUCTION = """\
 The claims of arXiv 2312.06285, and what was measured here. A verdict is about the scale that was run: small images,
 small nets, a few seeds, features that are not Inception's. **Undecided** means that the interval holds both answers, or
@@ -27,7 +27,7 @@ and the machine. [What misled us](../misled.md) tells how an earlier verdict wen
 """
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}", NEARER: "\N{RIGHTWARDS ARROW} 0"}
 BAR = r"\|"
-"""In a cell of a table, such as that of |exposure_50|."""
+"""Escaped vertical bar in a cell of a Markdown table, such as those of |exposure_50|."""
 COSTS = ("parameters", "GFLOP/image", "images", "train s", "C s", "sample s")
 
 
@@ -47,7 +47,7 @@ def write_pages(results: Results, root: Path) -> Path:
 
 
 def page(results: Results) -> str:
-    """The page as Markdown; the same results give the same text."""
+    """Return the page of a study as Markdown; the same results give the same text."""
     study = results.study
     parts = [
         f"# {results.name}",
@@ -62,14 +62,14 @@ def page(results: Results) -> str:
 
 
 def _seen(results: Results) -> str:
-    """What the figure shows, for those who do not see it."""
+    """Describe what the figure shows, as its alternative text."""
     study = results.study
     shown = f"{study.scores[0]} against {study.axis} and against seconds" if study.is_curve else ", ".join(study.scores)
     return f"{shown}, with 95 % intervals: {', '.join(study.lines())}"
 
 
 def table(results: Results) -> list[str]:
-    """Lines of the table: one per line of the study and point, scores with intervals, then costs."""
+    """Return the rows of the Markdown table: one per line of the study and point, scores with intervals, then costs."""
     study = results.study
     pointed = [study.axis] if study.points else []
     heads = ["", *pointed, *(f"{score} {ARROWS[BETTER[score]]}" for score in study.scores), *COSTS]
@@ -84,7 +84,7 @@ def table(results: Results) -> list[str]:
 
 
 def _compared(setting: Setting) -> str:
-    """How many images stand on each side of a comparison."""
+    """Say how many images are on each side of a comparison."""
     reference = setting.reference_images or setting.images
     if reference == setting.images:
         return f"{setting.images:,} of each side of a comparison"
@@ -92,7 +92,7 @@ def _compared(setting: Setting) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """What the numbers are of, and how they were made."""
+    """Return notes on what was measured, and how: scores, data, command, claims, machine, failed cells."""
     setting, study = results.setting, results.study
     seeds = ", ".join(map(str, study.seeds))
     inception = setting.extractor == "inception-v3-compat"
@@ -125,7 +125,7 @@ def _on_claims(results: Results) -> str:
 
 
 def _best(results: Results, point: str | None, score: str) -> set[str]:
-    """Lines with the best score at a point, or a tie with it, among those that have every seed that any of them has."""
+    """Return lines with the best score at a point, or a tie with it, among those with every seed that any line has."""
     found = {line: results.scores(line, point, score) for line in results.study.lines()}
     seeds = {seed for scores in found.values() for seed in scores}
     whole = {line: [scores[seed] for seed in sorted(seeds)] for line, scores in found.items() if set(scores) == seeds}
@@ -167,14 +167,14 @@ def _mean(values: Iterable[float | None]) -> str:
 
 
 def overview(studies: Sequence[Results], findings: str) -> str:
-    """The page as Markdown, the findings first; studies without claims are left out."""
+    """Return README.md with the claims of all studies, the findings first; studies without claims are left out."""
     claiming = [each for each in studies if each.study.claims]
     decided, kept = (sum(counts) for counts in zip((0, 0), *map(corrected, claiming), strict=True))
     return "\n".join([TITLE, findings, INTRODUCTION.format(decided=decided, kept=kept), *map(_claims, claiming)])
 
 
 def _claims(results: Results) -> str:
-    """The section of a study: its question, command and data, then a row for each claim."""
+    """Return the section of a study in README.md: its question, command and data, then a row for each claim."""
     study = results.study
     decided = [(claim.text, decide(claim, results), written(claim, results)) for claim in study.claims]
     rows = [(text, f"**{verdict.word}**", f"{verdict.numbers}{late}") for text, verdict, late in decided]

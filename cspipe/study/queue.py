@@ -1,7 +1,7 @@
-"""DVC's experiment queue in the clone of a study: filled, started, watched, stopped.
+"""DVC's experiment queue in the clone of a study: filling, starting, watching and stopping it.
 
-The queue is the study's alone, so a new start stops and empties what an earlier one may have left. Looking and
-stopping are what `dvc queue status`, `kill`, `stop` and `remove` call, in this process: each command takes seconds.
+Only the study uses this queue, so a new start stops and empties what an earlier one may have left. Watching and
+stopping call what `dvc queue status`, `kill`, `stop` and `remove` call, in this process: each command takes seconds.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from cspipe.study.clone import Clone, experiments
 from cspipe.study.definition import Cell
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
-"""Where DVC keeps the workers' files and the workspaces of running experiments."""
-SECONDS_BETWEEN_LOOKS = 3.0  # each takes a tenth of one, of a core that cells need
+"""Folder in which DVC keeps the workers' files and the workspaces of running experiments."""
+SECONDS_BETWEEN_LOOKS = 3.0  # each look takes a tenth of a second of a core that cells need
 SECONDS_TO_APPEAR = 10.0
-"""After which a missing worker is started again: Celery's ends if it reads a message while it is being written."""
+"""Seconds until a missing worker is restarted: Celery's ends if it reads a message that is still being written."""
 SECONDS_WITHOUT_WORKERS = 20.0
-"""After which what has not ended is taken for lost."""
+"""Seconds without any worker after which cells that have not ended count as lost."""
 SECONDS_TO_STOP = 5.0
 SECONDS_BETWEEN_LINES = 60.0
-"""After which the progress of running cells is told again."""
+"""Seconds between two reports of the progress of running cells."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Ended:
     done: bool
     seconds: float
     log: Path | None
-    """What it printed, or, if it was not begun, what the workers did."""
+    """File of what the cell printed, or, if it was not begun, the log of a worker."""
 
 
 class Queue:
-    """The queue of a clone."""
+    """DVC's experiment queue of a clone."""
 
     def __init__(self, clone: Clone) -> None:
         self.clone = clone
@@ -64,7 +64,7 @@ class Queue:
         }  # fmt: skip
 
     def fetch(self) -> None:
-        """Take what DVC tracks in data/raw from the repository's cache. Raises UserError if it is not there."""
+        """Fetch what DVC tracks in data/raw from the repository's cache. Raises UserError if the cache lacks it."""
         if tracked := git(self.clone.root, "ls-files", "data/raw/*.dvc").splitlines():
             self._dvc("fetch", "--remote", CLONE, *tracked)
 
@@ -87,8 +87,8 @@ class Queue:
     def watch(self, cells: Sequence[Cell], jobs: int, running: Callable[[str, str], None]) -> Iterator[Ended]:
         """Yield queued cells as they end: when they are neither queued nor active, or no worker is left.
 
-        Starts again what is missing of `jobs` workers while cells are queued. `running` gets the name of each cell that
-        runs and the last line that it printed, every minute.
+        Restarts workers while cells are queued and fewer than `jobs` are alive. Every minute `running` gets the name of
+        each running cell and the last line that it printed.
         """
         queue = self._queue()
         waiting = {cell.name: cell for cell in cells}
@@ -100,7 +100,7 @@ class Queue:
             last_seen = now if workers else last_seen
             lost = now - last_seen > SECONDS_WITHOUT_WORKERS
             queued = {entry.name: entry.stash_rev for entry in queue.iter_queued()}
-            active = {entry.name: entry.stash_rev for entry in queue.iter_active()}  # after: none is missed in between
+            active = {entry.name: entry.stash_rev for entry in queue.iter_active()}  # after queued: none is missed
             if workers >= jobs or not queued:
                 complete = now
             elif now - complete > SECONDS_TO_APPEAR:
@@ -119,7 +119,7 @@ class Queue:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def stop(self) -> None:
-        """Stop the workers with all that they run, and empty the queue."""
+        """Stop the workers and everything that they run, and empty the queue."""
         queue, workers = self._queue(), self._workers()
         if workers:
             queue.shutdown()
@@ -130,20 +130,20 @@ class Queue:
         psutil.wait_procs(workers, timeout=SECONDS_TO_STOP)
         left = [entry.stash_rev for entry in queue.iter_active()]
         for revision in left:
-            del queue.proc[revision]  # its process id may be another's by now
+            del queue.proc[revision]  # its process id may be that of another process by now
         queue.kill(left)  # marks them as failed
         queue.clear(queued=True, failed=True, success=True)
         for folder in (self.clone.root / EXPERIMENTS).glob("tmp*"):
-            shutil.rmtree(folder, ignore_errors=True)  # DVC leaves the workspace of one that was killed
+            shutil.rmtree(folder, ignore_errors=True)  # DVC leaves the workspace of a killed experiment
 
     def _queue(self) -> Any:
-        """DVC's own queue of the clone."""
+        """Return DVC's own queue object of the clone."""
         from dvc.repo import Repo
 
         return Repo(str(self.clone.root)).experiments.celery_queue
 
     def _workers(self) -> list[psutil.Process]:
-        """Workers that are alive."""
+        """Return the workers that are alive."""
         found = []
         for file in (self.clone.root / EXPERIMENTS / "celery").glob("*.pid"):
             try:
@@ -158,7 +158,7 @@ class Queue:
         return next(iter(sorted((self.clone.root / EXPERIMENTS / "celery").glob("*.out"))), None)
 
     def _dvc(self, *arguments: str) -> None:
-        """Run DVC. Its output goes to a file: the workers that it starts would hold a pipe open until they end."""
+        """Run a DVC command. Its output goes to a file: the workers it starts would hold a pipe open until they end."""
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [sys.executable, "-m", "dvc", *arguments],
@@ -172,13 +172,13 @@ class Queue:
 
 
 def printed(log: Path) -> list[str]:
-    """The lines of a cell's log that are not empty."""
+    """Return the lines of a cell's log that are not empty."""
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
     return [line for line in lines if line.strip()]
 
 
 def _tell(queue: Any, active: Mapping[str, str], running: Callable[[str, str], None]) -> None:
-    """Tell the last line of each running cell (DVC's revisions by name)."""
+    """Pass the name and last printed line of each active cell to `running`; `active` has DVC's revisions by name."""
     for name, revision in active.items():
         process = queue.proc.get(revision)
         lines = [] if process is None or not Path(process.stdout).is_file() else printed(Path(process.stdout))

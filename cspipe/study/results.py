@@ -1,4 +1,4 @@
-"""What a study has measured, as docs/results/NAME.json has it; the table and the figure are made from it alone."""
+"""Results of a study, the content of docs/results/NAME.json; table and figure are made from them alone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ RESULTS = Path("docs/results")
 
 
 class Sampled(Section):
-    """A variant of a cell."""
+    """Scores and costs of one variant of a cell."""
 
     scores: dict[str, float]
-    """By name; only those that its metrics file has."""
+    """Scores by name; only those that the metrics file has."""
     compensate_seconds: float | None
-    """To fit the module that its sampler needs; None: it needs none, or the time is not recorded."""
+    """Seconds to fit the net C that the variant needs; None: it needs none, or the time is not recorded."""
     sample_seconds: float | None
     flop: int
-    """Of one sample."""
+    """FLOP of one sample."""
 
 
 class Result(Section):
@@ -35,51 +35,51 @@ class Result(Section):
     seed: int
     experiment: str
     commit: str
-    """The code that it ran with, as a commit of the repository."""
+    """Commit of the repository whose code the cell ran with."""
     images: int
-    """Images seen in training."""
+    """Number of images seen in training."""
     parameters: int
-    """Of the main net."""
+    """Number of parameters of the main net."""
     flop: int
-    """Of one image in training: forward and backward pass of the main net, and what its method adds on average."""
+    """FLOP of one image in training: forward and backward pass of the main net, and what its method adds on average."""
     train_seconds: float | None
-    """None: not recorded."""
+    """Seconds of training; None: not recorded."""
     images_per_second: float | None
     variants: dict[str, Sampled]
     failed: str | None
-    """Why there are no scores, in a line."""
+    """Reason why there are no scores, in a line; None: the cell has not failed."""
 
 
 class Setting(Section):
-    """What every cell shares, and the machine they ran on."""
+    """Settings that all cells share, and the machine that they ran on."""
 
     commit: str
     data: str
     """The set of images, in words."""
     extractor: str
     images: int
-    """N, of each side of a comparison, at most."""
+    """N: images on each side of a comparison, at most."""
     reference_images: int | None = None
-    """Images that samples are compared with; earlier results do not tell."""
+    """Number of images that samples are compared with; None: not recorded, as in earlier results."""
     processor: str
     cores: int
     jobs: int
     python: str
     torch: str
     wall_seconds: float
-    """Of the command, over all its starts."""
+    """Wall-clock seconds of the command, over all its starts."""
 
 
 class Results(Section):
-    """All that a study has measured."""
+    """All results of a study."""
 
     name: str
     study: Study
     setting: Setting
     claimed: str
-    """The commit that wrote the claims, the last one of study.yaml before the first run."""
+    """Commit that wrote the claims: the last change of study.yaml before the first run."""
     late: list[str]
-    """Texts of the claims that study.yaml did not have, word for word and number for number, when every cell ran."""
+    """Texts of the claims that study.yaml lacked, word for word and number for number, when at least one cell ran."""
     cells: list[Result]
 
     @property
@@ -88,7 +88,7 @@ class Results(Section):
         return list(self.study.points) or [None]
 
     def runs(self, line: str, point: str | None) -> dict[int, tuple[Result, Sampled]]:
-        """Finished cells of a line at a point, with what its variant has measured, by seed."""
+        """Return the finished cells of a line at a point, with the results of the line's variant, by seed."""
         row, variant = self.study.lines()[line]
         return {
             cell.seed: (cell, cell.variants[variant])
@@ -97,17 +97,17 @@ class Results(Section):
         }
 
     def scores(self, line: str, point: str | None, score: str) -> dict[int, float]:
-        """A score of a line at a point, by seed."""
+        """Return a score of a line at a point, by seed."""
         runs = self.runs(line, point)
         return {seed: sampled.scores[score] for seed, (_, sampled) in runs.items() if score in sampled.scores}
 
     def to_json(self) -> str:
-        """Content of docs/results/NAME.json; the same results give the same bytes."""
+        """Return the content of docs/results/NAME.json; the same results give the same bytes."""
         return json.dumps(self.model_dump(), indent=1) + "\n"
 
 
 def read_results(path: Path) -> Results:
-    """Read docs/results/NAME.json. Raises UserError."""
+    """Read docs/results/NAME.json. Raises UserError if it is missing or of another version."""
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:

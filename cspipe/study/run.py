@@ -21,16 +21,16 @@ from cspipe.study.queue import Ended, Queue, printed
 from cspipe.study.results import Results
 
 LAST_LINES = 5
-"""Of the log of a failed cell that are shown."""
+"""Number of lines of a failed cell's log that are shown."""
 Log = Callable[[str], None]
 
 
 def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path | None = None) -> Results:
-    """Run what is not done of a study and return all its results; a cell that fails does not stop the others.
+    """Run the cells of a study that are not done and return all its results; a failed cell does not stop the others.
 
-    With `folder` everything is made there anew, nothing taken from the repository's DVC cache, and no experiment given
-    to the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped, finished
-    cells stay.
+    With `folder` all cells run anew there: only tracked images come from the repository's DVC cache, and no experiment
+    is given to the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped,
+    finished cells stay.
     """
     with _alone(folder or home / FOLDER / defined.name, defined.name):
         if folder is not None:
@@ -53,13 +53,13 @@ def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path
 
 
 def _done(clone: Clone, defined: Defined) -> dict[str, str]:
-    """Experiments of the cells that are done, by name."""
+    """Return the experiments of the cells that are done, by name."""
     known = experiments(clone.root)
     return {cell.name: known[cell.name] for cell in defined.cells if clone.done(cell, known.get(cell.name))}
 
 
 def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
-    """Run cells, telling each one's `score`; the last line of the log of each that failed."""
+    """Run cells and log the `score` of each; return the last line of each failed cell's log, by name."""
     queue = Queue(clone)
     failed: dict[str, str] = {}
     begun = time.monotonic()
@@ -88,7 +88,7 @@ def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> di
 
 
 def _summary(ended: Ended, clone: Clone, score: str) -> str:
-    """A finished cell in a line: row, point, seed, score of each variant, seconds."""
+    """Describe a finished cell in a line: row, point, seed, score of each variant, seconds."""
     cell = ended.cell
     variants = cell_result(clone, cell, experiments(clone.root)[cell.name], None).variants
     scores = ", ".join(f"{name} {score} {each.scores.get(score, float('nan')):.4g}" for name, each in variants.items())
@@ -97,7 +97,7 @@ def _summary(ended: Ended, clone: Clone, score: str) -> str:
 
 
 def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
-    """Keep the log of a failed cell, log its end, and return its last line that says something."""
+    """Keep the log of a failed cell, log its end, and return its last line, of those of cspipe if there are any."""
     kept = folder / f"{ended.cell.name}.log"
     if ended.log is None or not ended.log.is_file():
         return "DVC's workers ended before it was run"
@@ -111,7 +111,7 @@ def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
 
 
 def _clock(folder: Path, seconds: float = 0.0) -> float:
-    """Add to the wall-clock that a study has taken, and return it, in s."""
+    """Add to the wall-clock time that a study has taken, and return the total, in seconds."""
     file = folder / "wall_seconds"
     total = round((float(file.read_text()) if file.exists() else 0.0) + seconds, 1)
     if seconds:

@@ -1,4 +1,4 @@
-"""The statistics of a study: pure functions of numbers, one for each seed."""
+"""Statistics of a study: pure functions of values, one value per seed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its 95 % interval of Student's t; of one seed all three are its value."""
+    """A mean over seeds and its 95 % interval of Student's t; for one seed all three are its value."""
 
     mean: float
     low: float
@@ -21,7 +21,7 @@ class Interval:
 
     @property
     def known(self) -> bool:
-        """Whether there is a number at all."""
+        """Whether the mean is a number, neither NaN nor infinite."""
         return bool(np.isfinite(self.mean))
 
     @property
@@ -31,9 +31,10 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and interval over seeds; NaN throughout without values, or with a NaN.
+    """Return mean and interval over seeds; all NaN without values, or with a NaN among them.
 
-    Student's t: of three values a bootstrap gives their range, which leaves out the truth in one case of four.
+    Student's t, not a bootstrap: for three values a bootstrap gives their range, which misses the truth in one case of
+    four.
     """
     numbers = np.array(values, dtype=np.float64)
     if not len(numbers) or np.isnan(numbers).any():
@@ -46,17 +47,17 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Standard deviation between seeds; 0 of a single one."""
+    """Return the standard deviation between seeds; 0 for a single one."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """Interval of a - b, paired by seed."""
+    """Return the interval of a - b, paired by seed."""
     return interval([x - y for x, y in zip(a, b, strict=True)])
 
 
 def p_value(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided p value of Student's t test, paired by seed, that two lines have the same mean; two seeds or more."""
+    """Return the two-sided p value of a t test, paired by seed, that two lines have one mean; for two seeds or more."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     if not any(differences):
         return 1.0
@@ -66,23 +67,23 @@ def p_value(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
-    """Which of several p values are below 1 - LEVEL by Holm's step-down correction for their number (Holm 1979)."""
+    """Return which p values are below 1 - LEVEL by Holm's step-down correction for their number (Holm 1979)."""
     kept = [False] * len(p_values)
     for rank, place in enumerate(np.argsort(p_values)):
-        if not p_values[place] <= (1 - LEVEL) / (len(p_values) - rank):  # NaN is none
+        if not p_values[place] <= (1 - LEVEL) / (len(p_values) - rank):  # also for NaN
             break
         kept[place] = True
     return kept
 
 
 def at(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """The curve through points (x, y) at x, straight between them; NaN outside of them."""
+    """Interpolate the curve through points (xs, ys) linearly at x; NaN outside of them."""
     order = np.argsort(xs)
     return float(np.interp(x, np.array(xs)[order], np.array(ys)[order], left=np.nan, right=np.nan))
 
 
 def images_to_reach(target: float, images: Sequence[float], scores: Sequence[float], lower: bool) -> float | None:
-    """Images after which a curve first is as good as `target`, straight in log(images); None if it never is.
+    """Return the images after which a curve first reaches `target`, linear in log(images); None if it never does.
 
     A curve that is as good from its first point on counts with that point, an upper bound.
     """
@@ -101,10 +102,10 @@ def images_to_reach(target: float, images: Sequence[float], scores: Sequence[flo
 def speedup(
     images: Sequence[float], curves: Sequence[Sequence[float]], than: Sequence[Sequence[float]], lower: bool
 ) -> tuple[Interval, int]:
-    """Images that `than` needs to its last score / images that the other needs to reach it; how many seeds are bounds.
+    """Return images `than` needs to its last score / images `curves` need to reach it, and how many seeds are bounds.
 
-    Curves are scores at `images`, one curve for each seed. One that never gets there needs more than all images: it
-    counts with all of them, a factor of 1 or below that is only a bound from above. The interval is that of logarithms.
+    Curves are scores at `images`, one for each seed. One that never reaches it needs more than all images: it counts
+    with all of them, a factor of 1 or below that is only an upper bound. The interval is computed for logarithms.
     """
     factors, censored = [], 0
     for curve, other in zip(curves, than, strict=True):
@@ -121,9 +122,9 @@ def equal_time(
     seconds: Sequence[Sequence[float]], curves: Sequence[Sequence[float]],
     than_seconds: Sequence[Sequence[float]], than: Sequence[Sequence[float]],
 ) -> tuple[float, list[float], list[float]]:  # fmt: skip
-    """Scores of two lines at the same training seconds, seed by seed, and the mean of these seconds.
+    """Return the mean of the training seconds that two lines are compared at, and the scores of both there, by seed.
 
-    The seconds are those of the last point of the faster of both, seed by seed.
+    The seconds are those of the last point of the faster line, seed by seed.
     """
     times, scores, others = [], [], []
     for xs, ys, other_xs, other_ys in zip(seconds, curves, than_seconds, than, strict=True):
@@ -135,7 +136,7 @@ def equal_time(
 
 
 def best_with_ties(values: Sequence[Sequence[float]], lower: bool) -> list[bool]:
-    """Which of several lines (scores by seed, the same seeds) have the best mean, or tie with the one that has."""
+    """Return which of several lines (scores by seed, the same seeds) have the best mean, or tie with that line."""
     means = [float(np.mean(each)) for each in values]
     best = int(np.argmin(means) if lower else np.argmax(means))
     return [difference(each, values[best]).may_be_zero for each in values]

@@ -1,4 +1,4 @@
-"""`cspipe study NAME --verify`: the study once more from nothing, beside what docs/results has of it."""
+"""`cspipe study NAME --verify`: runs the study again from scratch, and compares it with docs/results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cspipe.study.statistics import interval
 
 
 def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None = None) -> list[str]:
-    """Run a study in a clone and a DVC cache of their own; what of docs/results/NAME.json is not reproduced.
+    """Run a study in a clone and a DVC cache of their own; return the rows of docs/results that are not reproduced.
 
-    To the printed digits where processor, torch and code are those of the file; elsewhere each mean within half the
-    width of the file's interval, which finds gross errors alone. With `count` so many cells alone, which are spread
-    over the study; other code has to give the same digits of them too. Raises UserError if there is no file, or it is
-    of another definition.
+    Means must agree to the printed digits if processor, torch and code are those of docs/results/NAME.json; else within
+    half the width of its interval, which finds gross errors only. With `count`, only that many cells run, spread over
+    the study, and must agree to the digits with other code too. Raises UserError if there is no such file, or it is of
+    another study.yaml.
     """
     file = RESULTS / f"{defined.name}.json"
     committed = read_results(root / file)
@@ -50,13 +50,13 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
 
 
 def _spread(cells: tuple[Cell, ...], count: int) -> tuple[Cell, ...]:
-    """So many of the cells, as far apart as can be; all if there are fewer."""
+    """Return `count` of the cells, as far apart as possible; all if there are fewer."""
     count = min(count, len(cells))
     return tuple(cells[(2 * number + 1) * len(cells) // (2 * count)] for number in range(count))
 
 
 def other_machine(committed: Results, found: Results) -> list[str]:
-    """How processor and torch differ from the file's, in words."""
+    """Describe how processor and torch differ from those of the committed results."""
     there, here = committed.setting, found.setting
     return [
         f"{name} {getattr(here, name)} here, {getattr(there, name)} there"
@@ -66,7 +66,7 @@ def other_machine(committed: Results, found: Results) -> list[str]:
 
 
 def other_code(committed: Results, found: Results, root: Path) -> list[str]:
-    """The commits of cells whose code is another here, in words."""
+    """Describe the commits of committed cells whose code differs from the code here."""
     here = found.setting.commit
     code = [re.sub(r"\$\{[^}]*\}", "*", path) for path in code_of(root)]  # any file that parameters may choose
     return [
@@ -77,10 +77,10 @@ def other_code(committed: Results, found: Results, root: Path) -> list[str]:
 
 
 def differing(committed: Results, found: Results, whole: Results | None, one_image: float) -> list[str]:
-    """Rows of the table that are not reproduced: other printed digits.
+    """Return the rows of the table that are not reproduced: those with other printed digits.
 
-    With `whole`, the results of all cells, a mean may differ by half the width of its interval there, precision and
-    recall by `one_image` too: they may be 0 for every seed.
+    With `whole`, the committed results of all cells, a mean may differ by half the width of its interval in them, and
+    precision and recall by `one_image` too: they may be 0 for every seed.
     """
     rows = []
     for point in committed.points:

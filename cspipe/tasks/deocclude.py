@@ -1,9 +1,9 @@
 """De-occlusion: the net sees an image with something in front of the face.
 
-OCCLUDERS has what is drawn; `condition.occluders` in params.yaml lists their names; without any, the pairs of the data
-are used. To add one, add a function `(size, rng) -> layer`: uint8 (size, size, 4), RGBA with straight alpha. Every
-random number comes from `rng`, so that a seed has one occluder. Faces are upright and aligned as those of FFHQ and
-CelebA-HQ: eyes at about 46 % of the height and 37 % and 63 % of the width, mouth at 70 %, chin at 90 %.
+OCCLUDERS has the kinds of occluder; `condition.occluders` in params.yaml lists their names; without any, the pairs of
+the data are used. To add one, add a function `(size, rng) -> layer`: uint8 (size, size, 4), RGBA with straight alpha.
+Every random number comes from `rng`, so that a seed sets the occluder. Faces are upright and aligned as those of FFHQ
+and CelebA-HQ: eyes at about 46 % of the height and 37 % and 63 % of the width, mouth at 70 %, chin at 90 %.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Colour = tuple[int, int, int, int]
 """RGB and alpha, 0..255."""
 
 PAIRS = "pairs"
-"""The family of the pairs of the data."""
+"""Name of the family of conditions that are pairs of the data."""
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Grey of RGB (ITU-R 601)."""
+"""Weights of red, green and blue in grey (ITU-R 601)."""
 LEAST_SIDE = 256
-"""Pixels that a sketch is drawn on at least, and never fewer than 2 x 2 for one of the image."""
+"""Least side of a sketch, in pixels; a sketch also has at least 2 x 2 pixels for one of the image."""
 SHIFT, SCALE, TURN = 0.02, 0.06, math.radians(5)
-"""Deviations of a pose: each drawn uniformly from both sides of none."""
+"""Largest deviations of a pose: shift in shares of the side, relative scale, turn in radians; each drawn uniformly."""
 CENTRE = (0.5, 0.55)
-"""Where a pose turns and scales about: the middle of an aligned face."""
+"""Point (x, y) that a pose turns and scales about, in shares of the side: the middle of an aligned face."""
 SKINS = ((255, 224, 196), (240, 194, 156), (214, 158, 115), (171, 112, 72), (122, 76, 46), (74, 46, 31))
 BLACK = (25, 20, 20, 255)
 EYES, EYE_LINE = (0.37, 0.63), 0.46
@@ -51,23 +51,23 @@ FINGERS = ((-0.45, 0.17), (-0.15, 0.2), (0.12, 0.19), (0.4, 0.15))
 """Forefinger to little finger: direction from the palm's axis in radians, and length."""
 THUMB = (-1.15, 0.13)
 CLOTHS = ((160, 205, 235, 255), (240, 243, 245, 255), (35, 35, 40, 255))
-"""Of face masks: surgical blue, white, black."""
+"""Colours of face masks: surgical blue, white, black."""
 FOLDS = 6
-"""Most lines that show how a scarf falls."""
+"""Largest number of lines that show the folds of a scarf."""
 LETTERS = np.array(list(string.ascii_letters + string.digits))
 LETTER_HEIGHT = (0.12, 0.22)
-"""Least and largest, as shares of the image's side."""
+"""Least and largest height of letters, as shares of the image's side."""
 
 
 def condition_channels(image_channels: int) -> int:
-    """The occluded image."""
+    """Return the channels of the condition, which is the occluded image."""
     return image_channels
 
 
 def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path) -> Conditions:
-    """Images with one of the occluders that params.yaml names in front; without any, the pairs of the data.
+    """Return conditions: images behind one of the occluders that params.yaml names; without any, the pairs of the data.
 
-    Raises UserError if there are neither.
+    Raises UserError if there are neither occluders nor pairs.
     """
     if settings.occluders:
         return DrawnConditions({name: OCCLUDERS[name] for name in settings.occluders}, put_in_front)
@@ -81,7 +81,7 @@ def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path)
 
 @dataclass(frozen=True)
 class Pairs:
-    """The second image that the data have of each scene. Seeds change nothing."""
+    """Conditions that are the data's second, occluded image of each scene. Seeds change nothing."""
 
     paired: Shards
     families: Sequence[str] = (PAIRS,)
@@ -93,19 +93,19 @@ class Pairs:
         seeds: Sequence[int],
         families: Sequence[str] | None = None,
     ) -> NDArray[np.uint8]:
-        """Occluded images (N, C, H, W) of the places `numbers`; nothing else is read."""
+        """Return occluded images (N, C, H, W) of the places `numbers`; the other arguments are not read."""
         return self.paired.gather(numbers)
 
 
 def put_in_front(pixels: NDArray[np.uint8], layer: Layer) -> NDArray[np.uint8]:
-    """A layer (H, W, 4) over an image (C, H, W), C 1 or 3, on the stored (gamma-coded) values."""
+    """Blend a layer (H, W, 4) over an image (C, H, W), C 1 or 3, on the stored (gamma-coded) values."""
     colour, alpha = layer[..., :3].astype(np.float64), layer[..., 3] / 255
     front = (colour @ LUMA)[None] if len(pixels) == 1 else colour.transpose(2, 0, 1)
     return np.rint(alpha * front + (1 - alpha) * pixels).astype(np.uint8)
 
 
 class Sketch:
-    """Shapes painted one over the other, each replacing what is below it, all turned and shifted by one random pose.
+    """Shapes painted one over the other, each replacing what is below it, all in one random pose (shift, scale, turn).
 
     Points are (x, y), (0, 0) the image's top left corner and (1, 1) its bottom right one; lengths are shares of its
     side.
@@ -121,22 +121,22 @@ class Sketch:
         self.turn = rng.uniform(-TURN, TURN)
 
     def polygon(self, points: Iterable[Point], colour: Colour) -> None:
-        """A filled outline."""
+        """Draw a filled polygon."""
         self.canvas.polygon(self._place(points), colour)
 
     def line(self, points: Iterable[Point], width: float, colour: Colour) -> None:
-        """A chain of segments with round ends and joints."""
+        """Draw a chain of segments with round ends and joints."""
         placed, pixels = self._place(points), max(1, width * self.scale * self.side)
         self.canvas.line(placed, colour, round(pixels), joint="curve")
         for end in (placed[0], placed[-1]):
             self.canvas.circle(end, (pixels - 1) / 2, colour)
 
     def layer(self) -> NDArray[np.uint8]:
-        """The sketch at the image's size: uint8 (size, size, 4), RGBA with straight alpha."""
+        """Return the sketch at the image's size: uint8 (size, size, 4), RGBA with straight alpha."""
         return np.asarray(self.image.reduce(self.factor))
 
     def _place(self, points: Iterable[Point]) -> list[Point]:
-        """Points in the pose, in pixels of the drawing."""
+        """Return the points in the pose, in pixels of the drawing."""
         cos, sin = (self.scale * function(self.turn) for function in (math.cos, math.sin))
         centred = [(x - CENTRE[0], y - CENTRE[1]) for x, y in points]
         turned = [(cos * x - sin * y, sin * x + cos * y) for x, y in centred]
@@ -145,7 +145,7 @@ class Sketch:
 
 
 def oval(centre: Point, width: float, height: float, power: float = 2.0) -> list[Point]:
-    """The outline of a superellipse: power 2 is an ellipse, larger ones come near a rectangle."""
+    """Return the outline of a superellipse: power 2 is an ellipse, larger powers come near a rectangle."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     x, y = np.cos(angles), np.sin(angles)
     xs = centre[0] + width / 2 * np.sign(x) * np.abs(x) ** (2 / power)
@@ -154,26 +154,26 @@ def oval(centre: Point, width: float, height: float, power: float = 2.0) -> list
 
 
 def curve(start: Point, through: Point, end: Point) -> list[Point]:
-    """A parabola through its middle point."""
+    """Return points of a parabola from `start` to `end` whose middle point is `through`."""
     t = np.linspace(0, 1, 17)[:, None]
     a, b, c = (np.array(point) for point in (start, through, end))
     return [(float(x), float(y)) for x, y in (1 - t) * (1 - 2 * t) * a + 4 * t * (1 - t) * b + t * (2 * t - 1) * c]
 
 
 def any_colour(rng: np.random.Generator, alpha: int = 255) -> Colour:
-    """Any colour, all alike likely."""
+    """Draw a colour; all are equally likely."""
     red, green, blue = (int(value) for value in rng.integers(0, 256, 3))
     return red, green, blue, alpha
 
 
 def darker(colour: Sequence[int], share: float) -> Colour:
-    """An opaque colour with this share of its light; above 1: lighter."""
+    """Return the opaque colour with this share of the light of `colour`; above 1: lighter."""
     red, green, blue = (min(255, round(value * share)) for value in colour[:3])
     return red, green, blue, 255
 
 
 def skin(rng: np.random.Generator) -> Colour:
-    """A skin tone, somewhere between two of SKINS."""
+    """Draw a skin tone between two neighbours in SKINS."""
     place = rng.uniform(0, len(SKINS) - 1)
     near, share = int(place), place % 1
     mixed = np.array(SKINS[near]) * (1 - share) + np.array(SKINS[near + 1]) * share
@@ -181,7 +181,7 @@ def skin(rng: np.random.Generator) -> Colour:
 
 
 def glasses(size: int, rng: np.random.Generator) -> Layer:
-    """Two lenses in a frame with bridge and temples: RGBA (size, size, 4)."""
+    """Draw glasses, two lenses in a frame with bridge and temples: RGBA (size, size, 4)."""
     sketch = Sketch(size, rng)
     frame = any_colour(rng) if rng.random() < 0.5 else BLACK
     width, height = rng.uniform(0.19, 0.24), rng.uniform(0.12, 0.19)
@@ -200,7 +200,7 @@ def glasses(size: int, rng: np.random.Generator) -> Layer:
 
 
 def _lens(rng: np.random.Generator) -> Colour:
-    """A dark or a faint tint."""
+    """Draw the colour of lenses: a dark or a faint tint."""
     if rng.random() < SUNGLASSES:
         red, green, blue = (int(value) for value in rng.integers(0, 70, 3))
         return red, green, blue, int(rng.integers(215, 256))
@@ -208,7 +208,7 @@ def _lens(rng: np.random.Generator) -> Colour:
 
 
 def hand(size: int, rng: np.random.Generator) -> Layer:
-    """A left or a right hand, palm at the lower or outer part of the face, from any side but above: RGBA."""
+    """Draw a left or right hand, palm at the lower or outer part of the face, from any side but above: RGBA."""
     sketch = Sketch(size, rng)
     tone = skin(rng)
     line = darker(tone, 0.72)
@@ -217,7 +217,7 @@ def hand(size: int, rng: np.random.Generator) -> Layer:
     axis, mirror, scale = wrist + math.pi, rng.choice((-1, 1)), rng.uniform(0.85, 1.25)
 
     def away(angle: float, length: float, start: Point = palm) -> Point:
-        """The point that far from another, in that direction (radians)."""
+        """Return the point scale * length from `start`, in the direction `angle` (radians)."""
         return start[0] + scale * length * math.cos(angle), start[1] + scale * length * math.sin(angle)
 
     sketch.line([palm, away(wrist, 1.2)], scale * 0.11, line)
@@ -233,7 +233,7 @@ def hand(size: int, rng: np.random.Generator) -> Layer:
 
 
 def mask(size: int, rng: np.random.Generator) -> Layer:
-    """A piece of cloth with pleats, held by ribbons: RGBA (size, size, 4)."""
+    """Draw a face mask, a piece of cloth with pleats, held by ribbons: RGBA (size, size, 4)."""
     sketch = Sketch(size, rng)
     cloth = any_colour(rng) if rng.random() < 0.4 else CLOTHS[rng.integers(len(CLOTHS))]
     nose, chin = rng.uniform(0.52, 0.57), rng.uniform(0.88, 0.95)
@@ -254,14 +254,14 @@ def mask(size: int, rng: np.random.Generator) -> Layer:
 
 
 def scarf(size: int, rng: np.random.Generator) -> Layer:
-    """Cloth from edge to edge, from the nose or the mouth down, plain or striped, with folds: RGBA (size, size, 4)."""
+    """Draw a scarf from edge to edge, from nose or mouth down, plain or striped, with folds: RGBA (size, size, 4)."""
     sketch = Sketch(size, rng)
     cloth, stripe = any_colour(rng), any_colour(rng)
     top, sag = rng.uniform(0.57, 0.72), rng.uniform(0.02, 0.1)
     stripes = int(rng.integers(3, 9)) if rng.random() < 0.6 else 0
 
     def across(height: float) -> list[tuple[float, float]]:
-        """A line from side to side, sagging around a height."""
+        """Return a line from side to side, sagging around `height`."""
         return curve((-0.2, height - sag), (0.5, height + sag), (1.2, height - sag))
 
     sketch.polygon([*across(top), (1.2, 1.3), (-0.2, 1.3)], cloth)
@@ -274,7 +274,7 @@ def scarf(size: int, rng: np.random.Generator) -> Layer:
 
 
 def text(size: int, rng: np.random.Generator) -> Layer:
-    """One to three lines of random letters and digits somewhere over the face, with an outline: RGBA."""
+    """Draw one to three lines of random letters and digits over the face, with or without an outline: RGBA."""
     sketch = Sketch(size, rng)
     fill, outline = any_colour(rng, int(rng.integers(190, 256))), any_colour(rng)
     height = rng.uniform(*LETTER_HEIGHT) * sketch.side

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def condition_channels(image_channels: int) -> int:
-    """None."""
+    """Return 0: generation has no condition."""
     return 0
 
 
 def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path) -> None:
-    """None."""
+    """Return None: generation has no conditions."""

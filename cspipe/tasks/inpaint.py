@@ -2,10 +2,10 @@
 
 MASKS has the families of holes; `condition.masks` in params.yaml lists their names. To add one, add a function
 `(size, rng) -> hole`: bool (size, size), True where the image is to be filled in. Every random number comes from `rng`,
-so that a seed has one hole; lengths scale with size. A hole is never empty and never the whole image, from SMALLEST
+so that a seed sets the hole; lengths scale with size. A hole is never empty and never the whole image, from SMALLEST
 pixels on.
 
-half, completion and expand are those of the NTIRE 2022 inpainting challenge (half also of RePaint, Lugmayr et al.
+half, completion and expand are families of the NTIRE 2022 inpainting challenge (half also of RePaint, Lugmayr et al.
 2022); thick, medium and thin follow the generators of LaMa (Suvorov et al. 2022).
 """
 
@@ -33,9 +33,9 @@ Hole = NDArray[np.bool_]
 Draw = Callable[[int, np.random.Generator], Hole]
 
 USER_MASKS = "own"
-"""The family of the masks of condition.mask_folder."""
+"""Name of the family of the user's masks in condition.mask_folder."""
 SMALLEST = 4
-"""Pixels, height and width, of the smallest image that has a hole of every family."""
+"""Height and width, in pixels, of the smallest image for which every family has a hole."""
 COMPLETION = (0.2, 0.8)
 """Least and largest share of the image that `completion` leaves out."""
 EXPAND_FROM = (1 / 4, 1 / 3, 1 / 2)
@@ -43,20 +43,20 @@ EXPAND_FROM = (1 / 4, 1 / 3, 1 / 2)
 UNIT = 1 / 256
 """Lengths of strokes are in 256ths of the image's side: LaMa states them for images of 256 pixels."""
 MOST = 0.5
-"""Share of the image; a larger hole of strokes is thrown away and another drawn."""
+"""Largest share of the image that a hole of strokes takes; a larger hole is discarded and another drawn."""
 MOST_SEGMENTS = 5
-"""Segments of a stroke: 1..5."""
+"""Largest number of segments of a stroke; the least is 1."""
 TURN = 4.0
-"""Radians: the direction of a segment is drawn from 0..TURN, and mirrored for every second stroke."""
+"""Largest direction of a segment, in radians: drawn from 0..TURN, and mirrored for every second stroke."""
 
 
 def condition_channels(image_channels: int) -> int:
-    """The image, GREY in its hole, and the hole."""
+    """Return the channels of the condition: those of the image, which is GREY in its hole, and the hole."""
     return image_channels + 1
 
 
 def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path) -> DrawnConditions[Hole]:
-    """Images with a hole each, of the families that params.yaml names and the user's masks in the folder `prepared`.
+    """Return conditions: images with holes of the families in params.yaml and of the user's masks in folder `prepared`.
 
     Raises UserError if there is no family, or if the images are too small.
     """
@@ -72,18 +72,18 @@ def open_conditions(settings: ConditionSettings, images: Shards, prepared: Path)
 
 
 def _with_hole(pixels: NDArray[np.uint8], hole: Hole) -> NDArray[np.uint8]:
-    """The condition (C + 1, H, W) of an image (C, H, W)."""
+    """Return the condition (C + 1, H, W) of an image (C, H, W) with a hole (H, W)."""
     condition: NDArray[np.uint8] = masked(pixels[None], hole[None, None])[0]
     return condition
 
 
 def half(size: int, rng: np.random.Generator) -> Hole:
-    """Half of the rows or columns, rounded down, at a random side."""
+    """Return a hole over half of the rows or columns, rounded down, at a random side."""
     return _band(size, size // 2, rng)
 
 
 def completion(size: int, rng: np.random.Generator) -> Hole:
-    """A share of the rows or columns, uniform in COMPLETION, at a random side."""
+    """Return a hole over a share of the rows or columns, uniform in COMPLETION, at a random side."""
     return _band(size, round(size * rng.uniform(*COMPLETION)), rng)
 
 
@@ -94,7 +94,7 @@ def _band(size: int, width: int, rng: np.random.Generator) -> Hole:
 
 
 def expand(size: int, rng: np.random.Generator) -> Hole:
-    """Everything but a central square."""
+    """Return a hole over everything but a central square."""
     side = round(size * rng.choice(EXPAND_FROM))
     start = (size - side) // 2
     hole = np.ones((size, size), np.bool_)
@@ -103,7 +103,7 @@ def expand(size: int, rng: np.random.Generator) -> Hole:
 
 
 def box(size: int, rng: np.random.Generator) -> Hole:
-    """A rectangle anywhere, each side a quarter to a half of the image's."""
+    """Return a rectangular hole anywhere, each side a quarter to a half of the image's."""
     height, width = rng.integers(size // 4, size // 2, 2, endpoint=True)
     top, left = rng.integers(size - height, endpoint=True), rng.integers(size - width, endpoint=True)
     hole = np.zeros((size, size), np.bool_)
@@ -113,14 +113,14 @@ def box(size: int, rng: np.random.Generator) -> Hole:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Rectangles in place of strokes; pairs are the least and the most."""
+    """Rectangles in place of strokes; pairs are the least and the most, lengths in units of UNIT."""
 
     number: tuple[int, int]
     side: tuple[float, float]
     margin: float
-    """Distance from the image's edge."""
+    """Least distance from the image's edge."""
     share: float = 3 / 13
-    """Of the masks: this many are boxes. LaMa: 0.3 to 1."""
+    """Share of the holes that are boxes; LaMa has boxes to strokes in the ratio 0.3 to 1."""
 
     def paint(self, canvas: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
         """Draw one rectangle."""
@@ -132,16 +132,16 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Brush:
-    """Holes of brush strokes; pairs are the least and the most."""
+    """Holes of brush strokes; pairs are the least and the most, lengths in units of UNIT."""
 
     strokes: tuple[int, int]
     width: tuple[float, float]
     length: tuple[float, float]
-    """Of a segment."""
+    """Length of a segment."""
     boxes: Boxes | None = None
 
     def __call__(self, size: int, rng: np.random.Generator) -> Hole:
-        """A hole of at most MOST of the image. Lines are one pixel wide at least."""
+        """Return a hole of at most MOST of the image. Lines are at least one pixel wide."""
         while True:
             image = Image.new("1", (size, size))
             self._paint(ImageDraw.Draw(image), size, rng)
@@ -158,7 +158,7 @@ class Brush:
                 self._stroke(canvas, size, rng, -1 if number % 2 else 1)
 
     def _stroke(self, canvas: ImageDraw.ImageDraw, size: int, rng: np.random.Generator, mirror: int) -> None:
-        """A chain of segments with round ends, each of another width."""
+        """Draw a chain of segments with round ends, each of another width."""
         x, y = rng.uniform(0, size, 2)
         for _ in range(rng.integers(1, MOST_SEGMENTS, endpoint=True)):
             angle = mirror * rng.uniform(0, TURN)

@@ -1,4 +1,4 @@
-"""The gradients of a batch, added up from micro-batches; too large ones are halved."""
+"""Accumulation of a batch's gradients over micro-batches, which are halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from cspipe.training.stream import FIRST_STEPS
 from cspipe.training.train_sample import TrainSample
 
 Backward = Callable[[TrainSample, float], tuple[Tensor, ...]]
-"""Adds the gradients of a micro-batch, which is such a share of the batch; returns its parts of the batch's losses."""
+"""(micro-batch, its share of the batch) -> its parts of the batch's losses; adds its gradients to those of the nets."""
 
 
 class Accumulation:
-    """Calls with a sample leave its gradients, averaged over the ranks, and return its losses.
+    """Callable that leaves the gradients of a sample, averaged over the ranks, in the nets and returns its losses.
 
-    What is out of memory in the first steps is tried again with half of the micro-batch, by all ranks: the result is
-    the same up to the order of sums, and to what dropout draws.
+    A pass of the first FIRST_STEPS steps that runs out of memory is repeated by all ranks with half the micro-batch.
+    The result is the same up to the order of sums and the numbers that dropout draws.
     """
 
     def __init__(self, micro_batch: int, nets: Sequence[nn.Module]) -> None:
         self.micro_batch, self.nets = micro_batch, nets
         self.steps = 0
-        """Since the memory that a step needs was last known to change."""
+        """Number of steps since the memory that a step needs last changed."""
 
     def __call__(self, sample: TrainSample, backward: Backward) -> list[Tensor]:
-        """Ranks exchange gradients while the last backward pass runs, in passes that are known to fit into memory."""
+        """Add up gradients; ranks exchange them during the last backward pass, in passes known to fit into memory."""
         self.steps += 1
         first, count = self.steps <= FIRST_STEPS, len(sample.t)
         if first and world() > 1:
             while not all_agree(self._rehearse(sample, backward, alone=True)):
                 self._halve(count)
-            if self.steps == 1:  # the first exchange settles how later ones are cut, and so the order of sums
+            if self.steps == 1:  # the first exchange settles how later ones are split, and so the order of sums
                 self._rehearse(sample, backward, alone=False)
         while (losses := self._losses(sample, backward, may_fail=first and world() == 1)) is None:
             self._halve(count)
         return losses
 
     def _rehearse(self, sample: TrainSample, backward: Backward, alone: bool) -> bool:
-        """Whether the memory suffices; gradients and random numbers are left as they were."""
+        """Whether the memory suffices for `sample`; gradients are dropped, random numbers restored."""
         device = sample.x0.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             fits = self._losses(sample, backward, alone, alone) is not None
@@ -53,7 +53,7 @@ class Accumulation:
     def _losses(
         self, sample: TrainSample, backward: Backward, may_fail: bool, alone: bool = False
     ) -> list[Tensor] | None:
-        """The losses, with gradients added up, `alone` those of this rank; None if it may fail for want of memory."""
+        """Return the losses and add up gradients, of this rank if `alone`; None if out of memory and `may_fail`."""
         count, losses = len(sample.t), [sample.x0.new_zeros(())] * 2
         try:
             for start in range(0, count, self.micro_batch):
@@ -68,7 +68,7 @@ class Accumulation:
         return losses
 
     def _halve(self, count: int) -> None:
-        """Forget what was added up, and try less at a time."""
+        """Drop the gradients added up so far, and halve the micro-batch."""
         self._forget()
         torch.cuda.empty_cache()
         self.micro_batch = min(self.micro_batch, count) // 2

@@ -20,7 +20,7 @@ from cspipe.training.stream import Batch, TrainingSet, normalised
 from cspipe.training.train_sample import TrainSample, TrainSampler
 
 NORM_STEPS = 20
-"""Timesteps at which the size of C is measured."""
+"""Number of timesteps at which the norm of C is measured."""
 
 
 class CompensatorFit:
@@ -32,31 +32,31 @@ class CompensatorFit:
 
     @torch.no_grad()
     def estimate(self, denoise: NetDenoiser, sample: TrainSample) -> Tensor:
-        """The main net's clean estimates (N, C, H, W) that C learns from, at the states that settings.states names."""
+        """Return the main net's clean estimates (N, C, H, W) at the states named by settings.states, to fit C on."""
         x0, eps, t = sample.x0, sample.eps, sample.t
         denoise = denoise.with_condition(sample.condition)
         return estimate_to_fit(denoise, x0, eps, t, denoise.schedule, self.settings.states)
 
     def backward(self, sample: TrainSample, x0_hat: Tensor, share: float) -> Tensor:
-        """Add the gradient of `share` times the loss on a sample and its estimates; returns that product."""
+        """Add the gradient of `share` times the loss on a sample and its estimates; return that product."""
         c = self.C.with_condition(sample.condition)(x0_hat, sample.t)
         loss = compensator_loss(c, sample.x0, x0_hat, self.settings.loss) * share
         loss.backward()
         return loss.detach()
 
     def update(self) -> Tensor:
-        """One optimizer step; returns the gradient's norm, clipped at 1."""
+        """Make one optimizer step with the gradient clipped to norm 1; return its norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer."""
+        """Return the states of the net and the optimizer."""
         return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -76,28 +76,28 @@ class CompensatorTrainer:
         self.accumulate = Accumulation(self.micro_batch, [self.fit.C.net])
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
-        """One step of C on states of a batch (arXiv 2312.06285: L2 or L1 to x0 - x0_hat)."""
+        """Make one optimizer step of C on a batch (arXiv 2312.06285: L2 or L1 distance from x0 - x0_hat)."""
         sample = TrainSampler(self.seed, self.denoise.schedule.steps, self.flip)(batch, seen)
         (loss,) = self.accumulate(sample, self._backward)
         return {"loss": loss, "grad_norm": self.fit.update()}
 
     def _backward(self, part: TrainSample, share: float) -> tuple[Tensor]:
-        """Add the gradient of a micro-batch; returns its part of the loss."""
+        """Add the gradient of a micro-batch; return its part of the loss."""
         return (self.fit.backward(part, self.fit.estimate(self.denoise, part), share),)
 
     def after(self, seen: int, batch: int) -> None:
-        """Nothing happens between steps."""
+        """Do nothing: the fit of C has no work between steps."""
 
     def finite(self) -> bool:
         """Whether every weight of C is finite."""
         return all_finite(self.fit.net.parameters())
 
     def state_dict(self) -> dict[str, Any]:
-        """The fit's."""
+        """Return the state of the fit."""
         return self.fit.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The fit's."""
+        """Restore the state of the fit."""
         self.fit.load_state_dict(state)
 
 
@@ -106,10 +106,10 @@ def compensator_norms(
     denoise: NetDenoiser, C: TimestepScaledNet, data: TrainingSet, seed: int, micro_batch: int, name: str,
     count: int = 256,
 ) -> list[dict[str, float]]:  # fmt: skip
-    """||C|| / ||x0 - x0_hat|| and ||x0 - x0_hat - C|| / ||x0 - x0_hat|| at about 20 steps t, over the first images.
+    """Measure ||C|| / ||e|| and ||e - C|| / ||e||, e = x0 - x0_hat, at about 20 timesteps on the first `count` images.
 
-    The second is what is left of the error: 1 means that C does nothing, less that it helps, more that it harms.
-    Its progress is shown as `name`.
+    The second is the error that is left: 1 means that C does nothing, less that it helps, more that it harms.
+    The progress of the measurement is shown as `name`.
     """
     schedule, device = denoise.schedule, denoise.net.device
     x0, condition = normalised(data.gather(np.arange(min(count, len(data))), device, "norms"))

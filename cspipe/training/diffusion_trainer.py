@@ -1,4 +1,4 @@
-"""Training of the main net: its loss, its steps, its moving average, and what is measured on the way."""
+"""Training of the main net: its loss, optimizer steps, moving average, and measurements during training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cspipe.training.timesteps import TimestepPath, lognormal
 from cspipe.training.train_sample import TrainSample, TrainSampler
 
 GRID_IMAGES, GRID_STEPS = 10, 50
-"""Size of a row of samples along the way, and the DDIM steps it takes."""
+"""Images in a row of the samples drawn during training, and DDIM steps to draw them."""
 
 
 @dataclass
@@ -40,20 +40,20 @@ class DiffusionTrainer:
 
     net: nn.Module
     denoise: NetDenoiser
-    """The same net."""
+    """Denoiser of `net`."""
     settings: TrainSettings
     method: ModuleType
-    """A file of cspipe/methods."""
+    """Training method, a module of cspipe/methods."""
     fit: CompensatorFit | None
-    """Of C, if the method uses it."""
+    """Fit of C; None if the method does not use C."""
     data: TrainingSet
     seed: int
     rows: list[Tensor] = field(default_factory=list)
-    """Samples along the way, a row per train.grid_every images; a shorter training has one, of its end."""
+    """Samples drawn during training, a row per train.grid_every images; a shorter training has one row, at its end."""
     norms: list[dict[str, float]] = field(default_factory=list)
-    """Size of C over t when it was frozen."""
+    """Norms of C over t, measured when C was frozen."""
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    """EMA weights on the CPU, by the images of train.snapshots."""
+    """EMA weights on the CPU, by the numbers of images in train.snapshots."""
 
     def __post_init__(self) -> None:
         settings, schedule = self.settings, self.denoise.schedule
@@ -64,7 +64,7 @@ class DiffusionTrainer:
         perturbed = settings.perturbation > 0
         self.draw = TrainSampler(self.seed, t_max, settings.flip, path, cumulative, perturbed, self.method.DRAWS_NOISE)
         self.optimizer = adamw(self.net, settings.learning_rate, settings.weight_decay)
-        self.weights = list(self.net.parameters())  # once: to walk a net takes milliseconds
+        self.weights = list(self.net.parameters())  # listed once: walking through a net takes milliseconds
         self.ema = MovingAverage(self.net, settings.batch, settings.ema_half_life)
         nets = [self.denoise.net.net] + ([] if self.fit is None else [self.fit.C.net])
         self.accumulate = Accumulation(settings.micro_batch, nets)
@@ -72,19 +72,19 @@ class DiffusionTrainer:
         """Images seen when C is frozen."""
 
     def share(self, seen: int) -> float:
-        """Share of a batch on the method's path after so many images: 0 until train.compensation.start."""
+        """Return the share of a batch on the method's path after `seen` images: 0 until train.compensation.start."""
         since = seen - self.settings.compensation.start
         return 0.0 if since < 0 else float(self.method.share(self.settings.compensation, since / self.settings.images))
 
     def fits(self, seen: int) -> bool:
-        """Whether C learns in the step that starts there."""
+        """Whether C is fitted in the step that starts at `seen` images."""
         return self.fit is not None and self.settings.compensation.start <= seen < self.fit_until
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
-        """One optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
+        """Make one optimizer step on a batch, in micro-batches whose gradients add up to the batch's."""
         settings, x0 = self.settings, batch.x0
         if seen - settings.batch < settings.compensation.start <= seen:
-            self.accumulate.steps = 0  # C and the method's path want memory of their own from here on
+            self.accumulate.steps = 0  # C and the method's path need more memory from here on
         sample = self.draw(batch, seen, self.share(seen))
         fit = self.fit if self.fits(seen) else None
         loss, fit_loss = self.accumulate(sample, partial(self._backward, fit))
@@ -104,7 +104,7 @@ class DiffusionTrainer:
         return scalars
 
     def _backward(self, fit: CompensatorFit | None, part: TrainSample, share_of_batch: float) -> tuple[Tensor, Tensor]:
-        """Add the gradients of a micro-batch; returns its parts of the batch's (loss, loss of C's fit)."""
+        """Add the gradients of a micro-batch; return its parts of the batch's (loss, loss of C's fit)."""
         denoise, fit_loss = self.denoise.with_condition(part.condition), part.x0.new_zeros(())
         pair = plain_pair(denoise.prediction, part.x0, part.eps, part.t, denoise.schedule)
         asks_net = fit is not None or part.on_method or (denoise.net.self_conditioned and part.self_cond)
@@ -125,16 +125,16 @@ class DiffusionTrainer:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """The net as in sampling: without dropout and gradient."""
+        """Context in which the net works as in sampling: without dropout and gradient."""
         self.net.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.net.train()  # out of memory, the step is taken again in smaller parts
+            self.net.train()  # also when out of memory: the step is then repeated in smaller parts
 
     def _estimates(self, part: TrainSample, pair: TrainingPair, fit: CompensatorFit | None) -> Tensor:
-        """x0_hat of the forward states that need one: the first images, on the method's path, or all for the fit."""
+        """Return x0_hat of the forward states that need it: the first, on the method's path, or all for the fit."""
         every = fit is not None and fit.settings.states == "forward"
         count = len(part.t) if every else part.on_method
         if not count:
@@ -143,7 +143,7 @@ class DiffusionTrainer:
         return self.denoise.with_condition(first.condition)(pair.x[:count], first.t)
 
     def _method_pair(self, part: TrainSample, pair: TrainingPair, x0_hat: Tensor) -> TrainingPair:
-        """The training pair of the images on the method's path."""
+        """Return the training pair of the images on the method's path."""
         count, first, schedule = part.on_method, part.slice(0, part.on_method), self.denoise.schedule
         assert first.timesteps is not None, "drawn with these images"
         compensation = None
@@ -166,7 +166,7 @@ class DiffusionTrainer:
         return made
 
     def after(self, seen: int, batch: int) -> None:
-        """Measure C when it is frozen; add a row to the samples along the way; keep the EMA weights. Rank 0 does."""
+        """On rank 0, measure C when it is frozen, draw a row of samples, and keep EMA weights, each when it is due."""
         if rank():
             return
         if self.fit is not None and seen - batch < self.fit_until <= seen:
@@ -184,7 +184,7 @@ class DiffusionTrainer:
 
     @torch.no_grad()
     def _row(self) -> Tensor:
-        """A row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise and conditions each time."""
+        """Draw a row of EMA samples (GRID_IMAGES, C, H, W) uint8, from the same noise and conditions each time."""
         schedule, net = self.denoise.schedule, self.denoise.net
         generator = net.device.generator(derive_seed(self.seed, "grid"))
         indices = np.arange(GRID_IMAGES) % len(self.data)
@@ -195,7 +195,7 @@ class DiffusionTrainer:
         return quantise(ddim_sample(denoise, x_T, timesteps, schedule)).cpu()
 
     def mean_image(self) -> Tensor:
-        """The mean of the training images (C, H, W) in [-1, 1], with those that are mirrored."""
+        """Return the mean of the training images (C, H, W) in [-1, 1], including mirrored ones with train.flip."""
         images, count = self.data.images, len(self.data)
         blocks = (np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
         total = sum(images.gather(block).sum(0, dtype=np.int64) for block in blocks)
@@ -203,11 +203,11 @@ class DiffusionTrainer:
         return (mean + mean.flip(2)) / 2 if self.settings.flip else mean
 
     def finite(self) -> bool:
-        """Whether every weight is finite."""
+        """Whether every weight of the main net is finite."""
         return all_finite(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next step depends on, and what was measured on the way."""
+        """Return everything that the next step depends on, and the measurements so far."""
         return {
             "net": self.net.state_dict(),
             "ema": self.ema.net.state_dict(),
@@ -219,7 +219,7 @@ class DiffusionTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.net.load_state_dict(state["net"])
         self.ema.net.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

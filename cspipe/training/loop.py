@@ -1,4 +1,4 @@
-"""The loop that both trainings share: batches, curves, training states, and an end when numbers stop being finite."""
+"""The training loop of the main net and of C: batches, curves, stored states, and an error for non-finite numbers."""
 
 from __future__ import annotations
 
@@ -21,33 +21,34 @@ from cspipe.runtime.tracking import Log
 from cspipe.training.stream import Batch, TrainingSet, batches
 
 Curve = list[dict[str, float]]
-"""Points of the curves, each with `step` (images seen) and the meter since the point before."""
+"""Points of the curves, each with `step` (images seen) and the averages since the point before."""
 SECONDS_BEFORE_THE_END, SECONDS_FOR_THE_LAST_STATE = 20.0, 120.0
-"""Patience with S3: who sends SIGTERM kills after 30 seconds; a finished run waits longer, to know that it is ours."""
+"""Longest waits for S3, in seconds: at an early end, as SIGKILL follows SIGTERM after 30 seconds; and, longer, at the
+end of a finished run, to know that the run is still ours."""
 
 
 class Trainer(Protocol):
-    """What is trained: it makes steps and its whole state can be stored."""
+    """Interface of the trainers: they make steps, and their whole state can be stored."""
 
     def step(self, batch: Batch, seen: int) -> dict[str, Tensor]:
-        """One optimizer step on a batch; returns device scalars for the curves, `loss` among them."""
+        """Make one optimizer step on a batch; return device scalars for the curves, `loss` among them."""
 
     def after(self, seen: int, batch: int) -> None:
-        """Called after each step with the images seen in all."""
+        """Do what is due after a step, with `seen` images seen in all."""
 
     def finite(self) -> bool:
         """Whether every weight is finite; asked before a state is stored."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """Return everything that the next step depends on."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Lengths of a run, in images."""
+    """Lengths of a run, in images, and the seed of its data order."""
 
     images: int
     batch: int
@@ -57,7 +58,7 @@ class Plan:
 
 
 def crossed(seen: int, batch: int, every: int) -> bool:
-    """Whether the last batch went over a multiple of `every` images."""
+    """Whether the last batch reached or passed a multiple of `every` images."""
     return seen // every > (seen - batch) // every
 
 
@@ -74,7 +75,7 @@ class MetricMeter:
         self._step, self._bad = self._zero.clone(), self._zero.clone()
 
     def add(self, scalars: Mapping[str, Tensor]) -> None:
-        """Take the scalars of one step; nothing waits for the device."""
+        """Add the scalars of one step, without waiting for the device."""
         self.count += 1
         self._step += 1
         total = self._zero
@@ -86,38 +87,37 @@ class MetricMeter:
         self._bad = torch.where(first, self._step, self._bad)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a point of the curves that is not complete yet needs to go on."""
+        """Return the sums and counts of the point of the curves that is not complete yet."""
         return {
             "count": self.count, "sums": self._sums, "counts": self._counts, "step": self._step, "bad": self._bad
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave, tensors on the device."""
+        """Restore what `state_dict` returned, with its tensors on the device."""
         self.count, self._sums, self._counts = state["count"], dict(state["sums"]), dict(state["counts"])
         self._step, self._bad = state["step"], state["bad"]
 
     def read(self) -> tuple[dict[str, float], int]:
-        """(meter, number of the first step that was not finite or 0): the one place that waits for the device."""
+        """Return (averages, number of the first step not finite, or 0); no other method waits for the device."""
         return {name: float(value) / self._counts[name] for name, value in self._sums.items()}, int(self._bad)
 
 
 @dataclass
 class TrainState:
-    """How far a run is: with the trainer's state, all that the rest of it depends on."""
+    """Progress of a run: with the trainer's state, all that the rest of the run depends on."""
 
     meter: MetricMeter
     seen: int = 0
     saved: int = 0
-    """Images seen at the last state stored on schedule; one more, stored before an early end, does not move the next.
-    """
+    """Images seen at the last state stored on schedule; a state stored at an early end does not move the next one."""
     curve: Curve = field(default_factory=list)
 
     def state_dict(self) -> dict[str, Any]:
-        """Numbers, points and meter."""
+        """Return the counts of images, the curve and the state of the meter."""
         return {"seen": self.seen, "saved": self.saved, "curve": self.curve, "meter": self.meter.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.seen, self.saved, self.curve = state["seen"], state["saved"], state["curve"]
         self.meter.load_state_dict(state["meter"])
 
@@ -132,9 +132,9 @@ def run(
     log: Log,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Curve:
-    """Train until plan.images were seen, from the last stored state if there is one; returns the curves.
+    """Train until plan.images were seen, from the last stored state if there is one; return the curves.
 
-    Raises Preempted after a step, its state stored, when `stopping` says so; UserError when a loss or gradient stops
+    Raises Preempted after a step, its state stored, when `stopping` is true; UserError when a loss or gradient stops
     being finite, when there are fewer images than a batch, or when another worker took the run over.
     """
     _check_size(data, plan, name)
@@ -177,7 +177,7 @@ def _check_size(data: TrainingSet, plan: Plan, name: str) -> None:
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, device: Device, name: str, log: Log) -> TrainState:
-    """Where the newest state was stored, its curve logged again; the start if there is none."""
+    """Restore the newest stored state and log its curve again; return the progress, of a new run if there is none."""
     at = TrainState(MetricMeter(device))
     found = from_first(checkpoints.load(device.device) if rank() == 0 else None, device.device)
     if found is not None:
@@ -191,7 +191,7 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints, device: Device, name: st
 
 
 def _save(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
-    """Store a state whose weights are finite."""
+    """Store the state of the run. Raises NotFinite if a weight is not finite."""
     if not trainer.finite():
         raise _not_finite("a weight", at.seen - plan.batch, plan, checkpoints, name)
     if rank() == 0:
@@ -199,16 +199,16 @@ def _save(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints
 
 
 def _stop(trainer: Trainer, at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> None:
-    """End early with everything stored, between two points of the curves as well."""
+    """End early with everything stored, also between two points of the curves. Raises Preempted."""
     if at.seen != at.saved:
         _save(trainer, at, plan, checkpoints, name)
     checkpoints.flush(SECONDS_BEFORE_THE_END)
-    wait_for_all()  # the first that ends, ends the others
+    wait_for_all()  # the first rank to end ends the others
     raise Preempted(f"stopped at {at.seen} images, its state stored; the same command goes on from there")
 
 
 def _point(at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> dict[str, float]:
-    """Add the next point to the curves and return it, or end the run if a number in it is not finite."""
+    """Add the next point to the curves and return it. Raises NotFinite if a number in it is not finite."""
     values, bad = at.meter.read()
     if bad:
         first = at.seen - (at.meter.count - bad + 1) * plan.batch
@@ -220,7 +220,7 @@ def _point(at: TrainState, plan: Plan, checkpoints: Checkpoints, name: str) -> d
 
 
 def _not_finite(what: str, seen: int, plan: Plan, checkpoints: Checkpoints, name: str) -> NotFinite:
-    """The end of a run: `what` was not finite after the step that started at `seen` images."""
+    """Return the error that says that `what` was not finite after the step that started at `seen` images."""
     return NotFinite(
         f"{name}: {what} stopped being finite at {seen} images seen (seed of that step "
         f"{derive_seed(plan.seed, 'step', seen)}); last good state: {checkpoints.newest() or 'none'}. "

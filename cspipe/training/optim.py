@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and moving average: torch's own, counted in images."""
+"""Optimizer, learning rate and moving average, with torch's implementations and lengths in images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def adamw(net: nn.Module, learning_rate: float, weight_decay: float = 0.0) -> torch.optim.AdamW:
-    """AdamW in one fused kernel where the device has it (CPU and CUDA do)."""
+    """Return AdamW, fused into one kernel where the device has it (CPU and CUDA do)."""
     parameters = list(net.parameters())
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 def rate_factor(seen: int, images: int, warmup: int, cooldown: float) -> float:
-    """Factor on the step size after `seen` of `images`: up from 0 over `warmup` images, then 1, then down to 0.
+    """Return the step-size factor after `seen` of `images`: up from 0 over `warmup` images, then 1, then down to 0.
 
-    Both ways are linear; the way down takes the last fraction `cooldown` of training (Hagele et al. 2024).
+    Both ramps are linear; the ramp down takes the last fraction `cooldown` of training (Hagele et al. 2024).
     """
     up = (seen + 1) / max(warmup, 1)
     down = (images - seen) / max(cooldown * images, 1)
@@ -30,7 +30,7 @@ def rate_factor(seen: int, images: int, warmup: int, cooldown: float) -> float:
 class MovingAverage:
     """EMA of a net's weights that forgets half after `half_life` images, updated once per batch.
 
-    By torch's update, without its AveragedModel, which waits for the GPU at every step to read a counter.
+    It uses torch's update without AveragedModel, which waits for the GPU at every step to read a counter.
     """
 
     def __init__(self, net: nn.Module, batch: int, half_life: int) -> None:
@@ -39,10 +39,10 @@ class MovingAverage:
         self._update = get_ema_multi_avg_fn(0.5 ** (batch / half_life))
 
     def update(self, weights: Sequence[Tensor]) -> None:
-        """Take in the weights of a step, in the order of the net's parameters."""
+        """Update the average with the weights after a step, in the order of the net's parameters."""
         self._update(self._weights, [weight.detach() for weight in weights], None)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether every number is finite; waits for the device once."""
+    """Whether every number of all tensors is finite; waits for the device once."""
     return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())

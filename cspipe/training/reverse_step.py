@@ -1,4 +1,4 @@
-"""What a training method is given: images on their way from t down to s, with the nets."""
+"""The input of a training method: images to be stepped from t down to s, with the nets."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from cspipe.training.settings import TrainCompensation
 
 @dataclass(frozen=True)
 class ReverseStep:
-    """Images (N, C, H, W) and their timesteps (N,); everything is without gradient."""
+    """Input of a training method: images (N, C, H, W), their timesteps and the nets, all without gradient."""
 
     x0: Tensor
     eps: Tensor
     x_t: Tensor
-    """add_noise(x0, eps, t)."""
+    """Forward states add_noise(x0, eps, t)."""
     x0_hat: Tensor
     """The net's clean estimate at x_t."""
     timesteps: Tensor
-    """(k + 1, N) native timesteps from t down to s >= 1, neighbours on the sampler's path."""
+    """(gap + 1, N) native timesteps from t down to s >= 1, neighbours on the sampler's path."""
     z: Tensor | None
-    """Fresh noise N(0, I), if the method draws it."""
+    """Fresh noise N(0, I) in the shape of x0; None if the method does not draw any."""
     denoise: Denoiser
     prediction: Prediction
     schedule: Schedule
     fitted: Compensation | None = None
-    """The compensation with C as it is, if the method uses it."""
+    """Compensation with the current C; None if the method does not use C."""
 
     @property
     def t(self) -> Tensor:
-        """Where the step starts."""
+        """Timesteps (N,) at which the step starts."""
         return self.timesteps[0]
 
     @property
     def s(self) -> Tensor:
-        """Where it ends."""
+        """Timesteps (N,) at which the step ends."""
         return self.timesteps[-1]
 
     @property
     def compensation(self) -> Compensation:
-        """Of a method with USES_COMPENSATOR."""
+        """The compensation, only for a method with USES_COMPENSATOR."""
         assert self.fitted is not None
         return self.fitted
 
 
 def fading(settings: TrainCompensation, progress: float) -> float:
-    """settings.share, constant or falling linearly to 0 over the fraction settings.fade of training."""
+    """Return settings.share, constant or falling linearly to 0 over the fraction settings.fade of training."""
     return settings.share if settings.fade == 0 else settings.share * max(0.0, 1 - progress / settings.fade)

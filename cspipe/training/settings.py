@@ -14,7 +14,7 @@ METHODS = "cspipe.methods"
 
 
 class TrainCompensation(Weighting):
-    """The part of training on the net's own reverse steps (not used with method plain)."""
+    """Settings of the part of training on the net's own reverse steps (not used with method plain)."""
 
     share: Share = Field(description="share of each batch on that path when it starts")
     fade: Share = Field(description="fraction of training over which the share falls to 0; 0: constant")
@@ -25,14 +25,14 @@ class TrainCompensation(Weighting):
 
 
 class StartFrom(Section):
-    """A model that is trained further."""
+    """A model from whose weights training starts."""
 
     folder: Path = Field(description="of a main net, such as `cspipe import` writes")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of its model.safetensors: DVC sees other weights by it")
 
 
 class TrainSettings(Section):
-    """Training of the main net."""
+    """Settings of the training of the main net."""
 
     method: Annotated[str, file_of(METHODS)] = Field(description="how training states are made")
     loss: Literal["l2", "l1"] = Field(description="distance between the net's output and its target")

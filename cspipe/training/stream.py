@@ -21,9 +21,9 @@ from cspipe.runtime.device import Device
 from cspipe.runtime.ranks import rank, world
 
 BLOCK = 1024
-"""Images copied to the device at a time."""
+"""Images read or copied to the device at a time."""
 FIRST_STEPS = 2
-"""After which the memory that training needs is known: the second has the optimizer's states."""
+"""Number of steps after which the memory that training needs is known: the second has the optimizer's states."""
 
 
 class Images(Protocol):
@@ -32,7 +32,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Images (len(indices), C, H, W)."""
+        """Return the images at `indices`, (len(indices), C, H, W)."""
 
 
 class Batch(NamedTuple):
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images with what is drawn for each of them."""
+    """Training images with the conditions that are drawn for them."""
 
     images: Images
     conditions: Conditions | None = None
@@ -54,7 +54,7 @@ class TrainingSet:
         return len(self.images)
 
     def gather(self, indices: NDArray[np.int64], device: Device, *purpose: str, first: int = 0, step: int = 1) -> Batch:
-        """These images, not normalised yet; the condition of the i-th is drawn for (purpose, first + i * step)."""
+        """Return images in uint8, with conditions; the i-th condition has a seed from (purpose, first + i * step)."""
         pixels = self.images.gather(indices)
         if self.conditions is None:
             return Batch(device.upload(torch.from_numpy(pixels)), None)
@@ -64,12 +64,12 @@ class TrainingSet:
 
 
 def normalised(batch: Batch) -> Batch:
-    """From uint8 0..255 to float32 in [-1, 1]."""
+    """Convert a batch from uint8 0..255 to float32 in [-1, 1]."""
     return Batch(normalise(batch.x0), None if batch.condition is None else normalise(batch.condition))
 
 
 def stream_indices(images: int, seed: int, start: int, length: int) -> NDArray[np.int64]:
-    """Places start..start+length of an endless stream: pass after pass over so many images, each in another order."""
+    """Return indices at places start..start+length of a stream of passes over the images, each in another order."""
     places = np.arange(start, start + length)
     passes, offsets = places // images, places % images
     indices = np.empty(length, np.int64)
@@ -80,20 +80,20 @@ def stream_indices(images: int, seed: int, start: int, length: int) -> NDArray[n
 
 @lru_cache(maxsize=2)
 def _order(images: int, seed: int, number: int) -> NDArray[np.int64]:
-    """That of a pass."""
+    """Return the order of the images in pass `number`."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, "order", number))).permutation(images)
 
 
 def batches(data: TrainingSet, batch: int, seed: int, start: int, device: Device) -> Iterator[Batch]:
-    """Yield normalised batches on the device, from place `start` of the stream on, without end; a rank's part of each.
+    """Yield normalised batches on the device without end, from place `start` of the stream; each rank gets its part.
 
-    Images without conditions move to the GPU whole if they fit into what FIRST_STEPS steps have left; otherwise the
-    next batch is gathered while this one trains.
+    Images without conditions are all copied to the GPU if they fit into the memory free after FIRST_STEPS steps;
+    otherwise the next batch is gathered while this one trains.
     """
     resident: Tensor | None = None
 
     def fetch(place: int) -> Batch:
-        """The batch (uint8, on the device) that starts at a place of the stream."""
+        """Return the batch (uint8, on the device) that starts at `place` of the stream."""
         indices = stream_indices(len(data), seed, place, batch)[rank() :: world()]
         if resident is not None:
             return Batch(resident[device.upload(torch.from_numpy(indices))], None)
@@ -111,7 +111,7 @@ def batches(data: TrainingSet, batch: int, seed: int, start: int, device: Device
 
 
 def _whole(images: Images, device: Device) -> Tensor | None:
-    """The set in the device's memory if it fits, copied in blocks; else None."""
+    """Copy all images to the device, in blocks, if they fit into its free memory; else return None."""
     one = images.gather(np.zeros(1, np.int64))
     if one.nbytes * len(images) > device.free_memory():
         return None

@@ -1,6 +1,6 @@
 """The random part of a step, drawn for the whole batch at once: micro-batches of any size see the same numbers.
 
-Dropout alone draws others with another size.
+Only dropout draws other numbers with another micro-batch size.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class TrainSample:
     eps: Tensor
     on_method: int = 0
     timesteps: Tensor | None = None
-    """(gap + 1, on_method) native timesteps of these images, from t down to s; None if there are none."""
+    """(gap + 1, on_method) native timesteps, t down to s, of the first `on_method` images; None if there are none."""
     xi: Tensor | None = None
-    """Noise of the input perturbation."""
+    """Noise of the input perturbation, in the shape of x0; None without perturbation."""
     z: Tensor | None = None
-    """Noise that the training method asks for."""
+    """Noise for the training method, in the shape of x0; None if it draws none."""
     self_cond: bool = False
-    """Whether a self-conditioned net sees its estimate, rather than zeros: in half of the steps."""
+    """Whether a self-conditioned net gets its estimate, rather than zeros: in half of the steps."""
 
     def slice(self, start: int, stop: int) -> TrainSample:
-        """Images start..stop of the batch."""
+        """Return the part of the sample with images start..stop."""
         on_method = min(max(self.on_method - start, 0), stop - start)
 
         def cut(images: Tensor | None) -> Tensor | None:
-            """Those images of a tensor, if there is one."""
+            """Return images start..stop of a tensor, or None for None."""
             return None if images is None else images[start:stop]
 
         return TrainSample(
@@ -61,25 +61,25 @@ class TrainSampler:
 
     seed: int
     t_max: int
-    """T, or the highest timestep that is trained."""
+    """Highest timestep that is trained, at most T."""
     flip: bool
-    """Mirror half of the images."""
+    """Whether half of the images are mirrored."""
     path: TimestepPath | None = None
-    """Of the images that take the path of the training method; None if none does."""
+    """Timestep path of the training method's reverse steps; None: no image takes reverse steps."""
     cumulative: Tensor | None = None
-    """(t_max,) P(timestep <= t) for t = 1..t_max, on the device; None: all are as likely."""
+    """P(timestep <= t) for t = 1..t_max, (t_max,), on the device; None: all timesteps are equally likely."""
     perturbed: bool = False
     draws_z: bool = False
 
     def __call__(self, batch: Batch, seen: int, share: float = 0.0) -> TrainSample:
-        """eps ~ N(0, I) and t uniform in 1..t_max or by `cumulative`; on the method's path the timestep trained at too.
+        """Draw eps ~ N(0, I) and the timestep trained at, t or the method's s, uniform in 1..t_max or by `cumulative`.
 
-        Everything follows from (seed, seen). The number of images on that path has mean share * N. Those due to the
-        timesteps at which no step of the path ends stay plain, there: every method trains at the same t. Also seeds
-        torch's global generators, from which dropout draws.
+        Everything follows from (seed, seen). The number of images on the method's path has mean share * N. Those that
+        fall on timesteps at which no step of the path ends are trained plainly there, so that every method trains at
+        the same t. The call also seeds torch's global generators, from which dropout draws.
 
-        Of W ranks each draws for all W * N images and takes every W-th: they share what takes the method's path, and
-        see the numbers that one process would. Dropout alone is another in each.
+        Each of W ranks draws for all W * N images and takes every W-th: the ranks share the images on the method's
+        path, and use the numbers that one process would. Only dropout differs between ranks.
         """
         x0, condition = batch
         step_seed = derive_seed(self.seed, "step", seen)
@@ -87,7 +87,7 @@ class TrainSampler:
         generator = torch.Generator(x0.device).manual_seed(step_seed)
 
         def gauss() -> Tensor:
-            """N(0, I) in the shape of the images."""
+            """Draw N(0, I) in the shape of the images."""
             return torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device)[ours].contiguous()
 
         n, ours = len(x0) * world(), slice(rank(), None, world())

@@ -1,7 +1,7 @@
-"""The certificate by which the parts of a SeaweedFS server know each other; whoever has none gets no answer.
+"""The certificate with which the parts of a SeaweedFS server authenticate each other; others get no answer from them.
 
-`python certificate.py weed server ...` makes it in the current folder and becomes that command: infra/compose.yaml runs
-this file so, where there is no other of this project.
+`python certificate.py weed server ...` writes it into the current folder and then executes that command. So
+infra/compose.yaml runs this file, without the rest of the project.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 PAIR = "tls.pem"
-"""A certificate of 127.0.0.1, signed by itself, and its key."""
+"""Name of the file with a self-signed certificate for 127.0.0.1 and its private key."""
 SECURITY = f'[grpc]\nca = "{PAIR}"\n' + "".join(
     f'[{kind}.{part}]\ncert = "{PAIR}"\nkey = "{PAIR}"\nca = "{PAIR}"\n'
     for kind, part in product(("grpc", "https"), ("master", "volume", "filer", "s3", "client"))
 ) + "enabled = true\n"  # fmt: skip
-"""For gRPC and, but for the S3 interface, HTTP. The last table is that of HTTPS's client."""
+"""Content of security.toml: TLS for gRPC and, except in the S3 interface, for HTTP. The last table is https.client."""
 
 
 def make(folder: Path) -> None:
-    """Write a new pair, readable by its owner alone, and the security.toml that asks for it, into a folder."""
+    """Write a new certificate with its key, readable by its owner alone, and security.toml into a folder."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cspipe")])
     made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())

@@ -1,6 +1,6 @@
-"""What this folder adds to the command `cspipe`, by entry points of pyproject.toml; a wheel has none of it.
+"""Commands that this clone adds to `cspipe`, by entry points of pyproject.toml; a wheel has none of them.
 
-Only what typer needs is imported here: `cspipe --help` loads this module.
+Imports only typer; each command imports the rest: `cspipe --help` loads this module.
 """
 
 from __future__ import annotations

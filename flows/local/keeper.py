@@ -1,4 +1,4 @@
-"""Start again what has ended of the local stack: what the process of `cspipe up` does once all is ready."""
+"""Start parts of the local stack again when they end: the work of the process of `cspipe up` once all is ready."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from flows.local.stopping import KEEPER, S3, SERVER, SUPERVISOR
 
 SECONDS_BETWEEN_LOOKS = 1.0
 STARTS = 5
-"""How often in a row a part is started again; then only `cspipe up` does it."""
+"""Largest number of restarts of a part in a row; after them only `cspipe up` starts it again."""
 FIRST_PAUSE, STEADY = 1.0, 300.0
-"""Seconds before the first start, each later pause being twice as long; seconds after which a part counts as well."""
+"""Seconds before the first restart (each later pause is twice as long); seconds of running that reset the count."""
 AGAIN = signal.SIGUSR1
-"""What has the keeper start at once what has ended, also what it has given up."""
+"""Signal on which the keeper starts all ended parts at once, also those it has given up."""
 
 
 @dataclass
 class Restarts:
-    """How often a part has ended in a row, when it was started last, and when it may be (seconds of the clock)."""
+    """Restarts of one part. Times are in seconds of time.monotonic."""
 
     count: int = 0
+    """How often the part has ended in a row."""
     started: float = 0.0
+    """When it was last started again."""
     start_at: float | None = None
-    """None while it runs."""
+    """When it may be started again; None while it runs."""
 
 
 @dataclass
 class Keeper:
-    """What is known of the parts of a stack."""
+    """Starts the parts of a stack again when they end, with growing pauses."""
 
     stack: Stack
     start: Callable[[Stack, str], object] = start
     restarts: dict[str, Restarts] = field(default_factory=dict)
 
     def keep(self) -> None:
-        """Keep the stack, for ever."""
+        """Look after the stack every second, until a signal interrupts this process."""
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """One round: note what has ended, start what may be started."""
+        """Do one round: note the parts that have ended, start those whose pause is over."""
         for part in [part for part in self.stack.parts if part.name != KEEPER]:
             restarts = self.restarts.setdefault(part.name, Restarts())
             if part.process is not None:
@@ -61,16 +63,16 @@ class Keeper:
                 try:
                     self.start(self.stack, part.name)
                     _say(f"{part.name} started again")
-                except (UserError, OSError) as error:  # it still counts as ended at the next look
+                except (UserError, OSError) as error:  # the part counts as ended again in the next round
                     _say(f"{part.name} cannot be started: {error}")
 
     def forget(self) -> None:
-        """Start everything at the next look, also what was given up."""
+        """Start all ended parts at the next round, also those that were given up."""
         for restarts in self.restarts.values():
             restarts.count, restarts.start_at = min(restarts.count, 1), None if restarts.start_at is None else 0.0
 
     def _may_start(self, name: str) -> bool:
-        """A worker ends at once without a server."""
+        """Whether a part may be started: workers only when the server answers, as they end at once without it."""
         return name in (S3, SERVER, SUPERVISOR) or serves(self.stack)
 
     def _report(self, name: str, count: int, pause: float) -> None:

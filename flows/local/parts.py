@@ -1,4 +1,4 @@
-"""The parts of a local stack: how each is started and waited for."""
+"""Start the parts of a local stack (S3 store, server, workers, supervisor), and wait until they are ready."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from flows.local.stopping import S3, SERVER, SUPERVISOR
 from flows.setup import SLOTS, create_bucket, create_pools, deploy
 
 PATIENCE = 180.0
-"""Seconds for a part to be ready: some seconds each on a machine with nothing else to do."""
+"""Seconds that a part may take to be ready; on an idle machine each needs a few."""
 PORT = 4200
+"""Default port of Prefect's server; if it is taken, another free one is used."""
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
-"""With Prefect's default, in memory, a restart of the server ends healthy runs that hold a concurrency slot."""
+"""Store of concurrency leases: with Prefect's default, in memory, a server restart ends healthy runs that hold one."""
 BUCKET, REGION = "cspipe", "us-east-1"
+"""Bucket of the stack's own store, and the region that its clients name."""
 
 
 def start_all(stack: Stack, s3: str | None, port: int | None) -> None:
@@ -56,15 +58,15 @@ def start_all(stack: Stack, s3: str | None, port: int | None) -> None:
 
 
 def start(stack: Stack, name: str) -> Part:
-    """Start a part, or start it again as it was, with its ports, keys and names, and do not wait for it.
+    """Start a part, for the first time or again with the same ports, keys and names, without waiting for it.
 
-    Raises UserError if something else has its port meanwhile.
+    Raises UserError if another program has taken its port.
     """
     return stack.add(processes.start(_program(stack, name), stack.log(name)))
 
 
 def _program(stack: Stack, name: str) -> Program:
-    """A part, the same each time, from the record and the keys; those of a given bucket are the environment's."""
+    """Return a part's program, the same at each start; credentials of a bucket elsewhere come from the environment."""
     if name == S3:
         folder = stack.folder / "s3"
         ports = s3_server.prepare(folder, stack.keys["access_key"], stack.keys["secret_key"])
@@ -90,7 +92,7 @@ def _workers(stack: Stack, variables: dict[str, str]) -> dict[str, Program]:
 
 
 def _start_store(stack: Stack) -> None:
-    """Start SeaweedFS and make the bucket."""
+    """Start the S3 store, SeaweedFS, and create the bucket when it is ready."""
     stack.s3 = f"s3://{BUCKET}/stack"
     part = start(stack, S3)
     ports = s3_server.read_ports(stack.folder / "s3")
@@ -101,7 +103,7 @@ def _start_store(stack: Stack) -> None:
 
 
 def use_bucket(stack: Stack) -> None:
-    """Give this process the variables that reach the bucket, and no others of AWS."""
+    """Set the AWS variables of this process to those that give access to the bucket, and remove all others."""
     wanted = _aws(stack)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
@@ -109,7 +111,7 @@ def use_bucket(stack: Stack) -> None:
 
 
 def _aws(stack: Stack) -> dict[str, str]:
-    """The variables that reach the bucket: of the stack's store, or those of the environment."""
+    """Return the AWS variables that give access to the bucket: the stack's own, or those of the environment."""
     if not stack.endpoint:
         return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     keys = stack.keys
@@ -123,7 +125,7 @@ def _aws(stack: Stack) -> dict[str, str]:
 
 
 def _port(wanted: int | None) -> int:
-    """The server's port. Raises UserError if one was asked for that is taken."""
+    """Return the server's port: `wanted`, else 4200 or another free one. Raises UserError if `wanted` is taken."""
     if wanted is not None and not s3_server.is_free(wanted):
         raise UserError(f"port {wanted} of 127.0.0.1 is taken; end what uses it, or name another with --port")
     if wanted is not None or s3_server.is_free(PORT):
@@ -136,12 +138,12 @@ def _port(wanted: int | None) -> int:
 
 
 def _base(stack: Stack) -> dict[str, str]:
-    """The environment that the server and its clients share, without any S3 credentials."""
+    """Return the environment that the server and its clients share, without any S3 credentials."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_"))}
     return inherited | {
         processes.MARK: stack.mark,
         "DO_NOT_TRACK": "1",
-        "DVC_SITE_CACHE_DIR": os.fspath(stack.folder / "dvc"),  # pickles; by default where all users can write
+        "DVC_SITE_CACHE_DIR": os.fspath(stack.folder / "dvc"),  # holds pickles; DVC's default is writable by all users
         "PREFECT_API_AUTH_STRING": stack.keys["auth"],
         "PREFECT_API_URL": stack.api,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(workers.HEARTBEAT),
@@ -153,7 +155,7 @@ def _base(stack: Stack) -> dict[str, str]:
 
 
 def _until(stack: Stack, ready: Callable[[], bool], *parts: Part) -> None:
-    """Wait for something that parts do. Raises UserError if one of them ends before, or it takes too long."""
+    """Wait until `ready` returns true. Raises UserError if one of `parts` ends before that, or after PATIENCE."""
     patience = time.monotonic() + PATIENCE
     while True:
         ended = next((part for part in parts if part.process is None), None)
@@ -168,7 +170,10 @@ def _until(stack: Stack, ready: Callable[[], bool], *parts: Part) -> None:
 
 
 def serves(stack: Stack) -> bool:
-    """Whether the server answers, and has its port itself: another there would get the password and command workers."""
+    """Whether the server answers and owns its port.
+
+    Another program on the port would get the password, and could command the workers.
+    """
     part = next((part for part in stack.parts if part.name == SERVER), None)
     with suppress(psutil.Error):
         for process in processes.running([part.process] if part is not None and part.process is not None else []):
@@ -179,9 +184,9 @@ def serves(stack: Stack) -> bool:
 
 
 def answers(api: str) -> bool:
-    """Whether a server is there."""
+    """Whether a Prefect server answers at the address `api`."""
     try:
         with urllib.request.urlopen(f"{api}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError, HTTPException):  # nobody, no address, another program
+    except (OSError, ValueError, HTTPException):  # no listener, no address, or another program
         return False

@@ -1,4 +1,4 @@
-"""Long-running processes: started apart from the terminal, known again, ended with all that they started."""
+"""Long-running processes: start them apart from the terminal, find them again, end them with all they started."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 
 MARK = "CSPIPE_STACK"
-"""Variable by which everything that a stack has started is found again, also what its parts left behind."""
+"""Environment variable that marks all processes of a stack, also those that its ended parts left behind."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A process of the stack. `started`: seconds since 1970, so that another process with a recycled pid is not it."""
+    """A process of the stack. `started`: seconds since 1970; tells it from a later process with the same pid."""
 
     name: str
     pid: int
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Program:
-    """What to start: its name, command, working folder and whole environment."""
+    """A program to start: its name, command, working folder and whole environment."""
 
     name: str
     command: Sequence[str]
@@ -46,7 +46,7 @@ class Program:
 
 
 def start(program: Program, log: Path | None) -> Part:
-    """Start a program that writes to `log`, or None to the terminal, but does not get the terminal's Ctrl-C."""
+    """Start a program that writes to `log`, for None to the terminal, but does not get the terminal's Ctrl-C."""
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.nullcontext() if log is None else log.open("ab") as out:
@@ -58,27 +58,27 @@ def start(program: Program, log: Path | None) -> Part:
 
 
 def as_part(name: str, pid: int) -> Part:
-    """The part that this process or a child of it is. It may have ended already."""
+    """Return this process, or a child of it, as a part of the stack; it may have ended already."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return Part(name, pid, psutil.Process(pid).create_time())
     return Part(name, pid, time.time())
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every process that carries `mark`, but the calling one."""
+    """Return every process with this value of MARK in its environment, except the calling one."""
     found = psutil.process_iter()
     return [process for process in found if variable(process, MARK) == mark and process.pid != os.getpid()]
 
 
 def variable(process: psutil.Process, name: str) -> str | None:
-    """A variable of a process's environment, None if it has none, has ended, or is another user's."""
+    """Return a variable of a process's environment; None if it is unset, or the process ended or is another user's."""
     with contextlib.suppress(psutil.Error, OSError):
         return process.environ().get(name)
     return None
 
 
 def stop(processes: Iterable[psutil.Process | None], grace: float) -> None:
-    """SIGTERM to processes and all that they have started, and SIGKILL to what is left after `grace` seconds."""
+    """Send SIGTERM to processes and all their descendants, and SIGKILL to those that are left after `grace` seconds."""
     left = running(process for process in processes if process is not None)
     signal_each(left, signal.SIGTERM)
     patience = time.monotonic() + grace
@@ -88,20 +88,20 @@ def stop(processes: Iterable[psutil.Process | None], grace: float) -> None:
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL to each of the processes."""
+    """Send SIGKILL to each of the processes, and wait at most 5 s for their ends."""
     signal_each(processes, signal.SIGKILL)
     psutil.wait_procs(processes, timeout=5)
 
 
 def signal_each(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to each of the processes, but to none that has ended."""
+    """Send a signal to each of the processes that still exists."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)
 
 
 def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run, and all that they have started. Reaps those that were our children."""
+    """Return the processes that still run, with all their descendants. Reaps ended children of this process."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.wait_procs(list(processes), timeout=0)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -117,17 +117,17 @@ def signals_interrupt() -> None:
 
 
 def ignore_signals() -> None:
-    """Let this process finish its stopping whatever comes; everything it waits for has a limit."""
+    """Ignore SIGINT, SIGTERM and SIGHUP, so that stopping is not interrupted; all its waits have time limits."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, "" if there is none."""
+    """Return the last lines of a log, "" if there is no such file."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else ""
 
 
 def say(text: str) -> None:
-    """Print a line; nothing if the terminal is gone, since what is stopped then must be stopped all the same."""
+    """Print a line; do nothing if the terminal is gone, so that the stopping of a stack goes on."""
     with contextlib.suppress(OSError):
         print(text, flush=True)

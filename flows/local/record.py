@@ -12,23 +12,26 @@ from cspipe.runtime.files import whole_file
 from flows.local.processes import Part
 
 STACK = Path(".cspipe/stack")
-"""Everything of a stack: the server's database, the bucket, the keys, the logs, the record."""
+"""Folder of a stack in its clone: the server's database, the bucket, the keys, the logs, the record."""
 
 
 @dataclass
 class Stack:
-    """What was started, in order. Written after each change."""
+    """A local stack: where it is and which parts were started; saved to its record after each change."""
 
     home: Path
     mark: str
+    """Random value of the variable CSPIPE_STACK in the environment of the stack's processes."""
     api: str = ""
     s3: str = ""
     endpoint: str = ""
-    """Of the stack's S3 server, "" if the bucket is elsewhere."""
+    """Address of the stack's own S3 server, "" if the bucket is elsewhere."""
     gpus: list[str] = field(default_factory=list)
-    """As CUDA_VISIBLE_DEVICES names them, a worker each."""
+    """GPUs, as CUDA_VISIBLE_DEVICES names them; there is a worker for each."""
     ready: bool = False
+    """Whether all parts were started."""
     parts: list[Part] = field(default_factory=list)
+    """The parts in the order of their first start."""
 
     @property
     def ui(self) -> str:
@@ -42,9 +45,10 @@ class Stack:
 
     @property
     def keys(self) -> dict[str, str]:
-        """Readable by their owner alone: `access_key`, `secret_key` of S3, made once; `auth`, the server's password.
+        """Keys of the stack, kept in a file that only its owner can read.
 
-        Each stack has another: whoever takes the port of one that has ended is told it by what still asks there.
+        `access_key` and `secret_key` of S3 are made once. `auth`, the server's password, is new for each stack: clients
+        of a stack that has ended still send its password to any program that has taken the port.
         """
         file = self.folder / "keys.json"
         kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
@@ -57,11 +61,11 @@ class Stack:
         return kept
 
     def log(self, name: str) -> Path:
-        """The log of a part."""
+        """Return the path of a part's log."""
         return self.folder / "logs" / f"{name}.log"
 
     def add(self, part: Part) -> Part:
-        """Record a part that was just started, in place of one of its name."""
+        """Record a part that was just started, in place of one with its name; return it."""
         names = [other.name for other in self.parts]
         if part.name in names:
             self.parts[names.index(part.name)] = part
@@ -71,17 +75,17 @@ class Stack:
         return part
 
     def ended(self) -> list[Part]:
-        """The parts that no longer run."""
+        """Return the parts that no longer run."""
         return [part for part in self.parts if part.process is None]
 
     def save(self) -> None:
-        """Write the record."""
+        """Write the record of the stack."""
         with whole_file(self.folder / "stack.json") as beside:
             beside.write_text(json.dumps(asdict(self) | {"home": os.fspath(self.home)}, indent=1))
 
 
 def read(home: Path) -> Stack | None:
-    """The stack that was started in a folder and not stopped; it may have died since. None if there is none."""
+    """Return the stack that was started in `home` and not stopped, None if there is none; its parts may have ended."""
     file = home / STACK / "stack.json"
     if not file.exists():
         return None

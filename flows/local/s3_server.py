@@ -1,6 +1,6 @@
 """An S3 server on loopback: how SeaweedFS is configured and started on a folder, for the local stack and the tests.
 
-Of its ports one asks for S3's keys; the others, by which its parts talk to each other, for the folder's certificate.
+The port of the S3 interface requires S3's keys; the others, between the server's parts, the folder's certificate.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from cspipe.runtime.files import whole_file
 from flows.local import certificate
 
 SERVICES = ("master", "volume", "filer", "s3")
-"""What listens, each on a port for HTTP and, 10,000 above, on one for gRPC."""
+"""Services of the server; each listens on a port for HTTP and, 10,000 above, on one for gRPC."""
 PORT_RANGE = range(10000, 22000)
-"""Below the ports that the system gives to outgoing connections: one of those could take ours during a restart."""
+"""Possible HTTP ports: below those of outgoing connections, which could take a port of ours during a restart."""
 GROWTH = "[master.volume_growth]\ncopy_1 = 1\ncopy_other = 1\n"
-"""Files per new bucket: by default seven volumes each, which exhausts the server after a few buckets."""
+"""Content of master.toml: one volume per new bucket; the default of seven exhausts the server after a few buckets."""
 
 
 def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
-    """Configure a server on `folder` and return its HTTP ports, those it had before if it was there.
+    """Configure a server on `folder` and return its HTTP ports by service, the same as before if there was a server.
 
-    The server knows itself by its ports. Raises UserError if one of them, or the name of one of its sockets, is taken.
+    The server identifies itself by its ports. Raises UserError if one of them, or a name of its sockets, is taken.
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -57,7 +57,7 @@ def prepare(folder: Path, access_key: str, secret_key: str) -> dict[str, int]:
 
 
 def command(folder: Path, ports: dict[str, int]) -> list[str]:
-    """The server's command, to be run in the folder; only 127.0.0.1 is listened on. Raises UserError without `weed`."""
+    """Return the server's command, to be run in `folder`; it listens on 127.0.0.1. Raises UserError without `weed`."""
     beside = Path(sys.executable).parent / "weed"
     program = str(beside) if beside.exists() else shutil.which("weed")
     if program is None:
@@ -65,7 +65,7 @@ def command(folder: Path, ports: dict[str, int]) -> list[str]:
     listening = [f"-{service}.port={port}" for service, port in ports.items()]
     grpc = [f"-{service}.port.grpc={port + 10000}" for service, port in ports.items()]
     return [
-        "sh", "-c", 'umask 077; exec "$@"', "weed",  # its sockets in /tmp are for their owner alone
+        "sh", "-c", 'umask 077; exec "$@"', "weed",  # its sockets in /tmp get access for their owner only
         program, "-logtostderr=true", "server", f"-dir={folder.resolve() / 'data'}", "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1", *listening, *grpc, "-filer", "-s3", "-s3.config=s3.json", "-s3.iam=false",
         "-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock",  # these speak plain HTTP: not in /tmp
@@ -76,7 +76,7 @@ def command(folder: Path, ports: dict[str, int]) -> list[str]:
 
 
 def ready(folder: Path) -> bool:
-    """Whether a write would find a place and the S3 interface answers."""
+    """Whether the server has a place for a new file, and its S3 interface answers."""
     ports, ours = read_ports(folder), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ours.load_verify_locations(folder / certificate.PAIR)
     ours.load_cert_chain(folder / certificate.PAIR)
@@ -85,12 +85,12 @@ def ready(folder: Path) -> bool:
 
 
 def endpoint(ports: dict[str, int]) -> str:
-    """The address of the S3 interface, for AWS_ENDPOINT_URL."""
+    """Return the address of the S3 interface, for AWS_ENDPOINT_URL."""
     return f"http://127.0.0.1:{ports['s3']}"
 
 
 def read_ports(folder: Path) -> dict[str, int]:
-    """The ports of a server on `folder`, {} if there was none."""
+    """Return the HTTP ports, by service, of the server on `folder`; {} if there was none."""
     file = folder / "ports.json"
     ports: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     return ports
@@ -108,15 +108,15 @@ def is_free(port: int) -> bool:
 
 
 def sockets(folder: Path) -> list[Path]:
-    """The socket files of a server on `folder`, in /tmp: no flag places all of them."""
+    """Return the socket files of a server on `folder`; they are in /tmp, as no flag moves all of them elsewhere."""
     numbers = [number for port in read_ports(folder).values() for number in (port, port + 10000)]
     return [file for number in numbers for file in Path("/tmp").glob(f"seaweedfs-*-{number}.sock")]
 
 
 def remove_sockets(folder: Path) -> list[Path]:
-    """Remove the socket files of a server that has ended, and return those that only others may remove.
+    """Remove the socket files of a server that has ended, and return those that this user may not remove.
 
-    A server that is killed, or ends within its grace, leaves them.
+    A server leaves its socket files when it is killed, or ends within its grace.
     """
     for file in sockets(folder):
         with suppress(OSError):
@@ -125,7 +125,7 @@ def remove_sockets(folder: Path) -> list[Path]:
 
 
 def _answer(url: str, context: ssl.SSLContext | None = None) -> str:
-    """What a GET says; "" as long as there is no good answer."""
+    """Return the body of a GET, "ok" if that is empty; "" if there is no good answer."""
     try:
         with urllib.request.urlopen(url, timeout=2, context=context) as answer:
             return answer.read().decode() or "ok"

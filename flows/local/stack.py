@@ -39,9 +39,9 @@ STOPPED = f"stopped; data and logs stay in {STACK}"
 def up(detach: bool = False, s3: str | None = None, port: int | None = None) -> None:
     """Start the stack in this folder and wait with it until Ctrl-C, or with `detach` return when all is ready.
 
-    s3: s3://bucket/prefix to use, with credentials from the environment; None starts a store here. port: of the server;
-    None takes 4200 or another free one. If the stack runs, only what has ended of it is started again. Raises UserError
-    if it cannot be started; then nothing of it is left.
+    s3: s3://bucket/prefix to use, with credentials from the environment; None starts a store here. port: the server's;
+    None takes 4200 or another free one. If the stack runs already, only its ended parts are started again. Raises
+    UserError if the stack cannot be started; then no part of it is left.
     """
     home = clone()
     try:
@@ -54,7 +54,7 @@ def up(detach: bool = False, s3: str | None = None, port: int | None = None) -> 
 
 
 def down() -> None:
-    """Stop the stack of this folder, wherever it was started. Says so if there is none."""
+    """Stop the stack of this folder, from whichever terminal it was started; print a message if there is none."""
     home = clone()
     if (stack := read(home)) is None:
         return say("nothing to stop: no stack runs in this folder")
@@ -64,14 +64,14 @@ def down() -> None:
         with suppress(psutil.NoSuchProcess):
             keeper.terminate()
         psutil.wait_procs([keeper], timeout=SECONDS_TO_STOP)
-    if (left := read(home)) is not None:  # it was killed, or takes too long
+    if (left := read(home)) is not None:  # the keeper was killed, or takes too long
         processes.kill([process for part in left.parts if part.name == KEEPER and (process := part.process)])
         _stop(left)
     say(STOPPED)
 
 
 def clone() -> Path:
-    """The clone of the project that this folder is. Raises UserError if it is none."""
+    """Return the current folder. Raises UserError if it is no clone of the project."""
     home = Path.cwd()
     if not (home / "prefect.yaml").is_file():
         raise UserError(f"{home} holds no prefect.yaml; type this in a clone of the project")
@@ -80,7 +80,7 @@ def clone() -> Path:
 
 @contextmanager
 def _lock(home: Path) -> Iterator[None]:
-    """Held as long as a stack runs in a folder. Raises Timeout if one does."""
+    """Hold the lock of a folder's stack, as long as that runs. Raises Timeout if another process holds it."""
     (home / STACK).mkdir(parents=True, exist_ok=True)
     (home / STACK).chmod(0o700)  # the database, the bucket, the logs
     with FileLock(home / STACK / "lock", blocking=False):
@@ -88,7 +88,7 @@ def _lock(home: Path) -> Iterator[None]:
 
 
 def _run(home: Path, detached: bool = False, **options: Any) -> None:
-    """Start the stack, keep it until a signal comes, and stop it."""
+    """Start the stack, keep its parts running until a signal comes, and stop it."""
     processes.signals_interrupt()
     if (left := read(home)) is not None:  # the machine went down, or somebody killed the keeper
         _stop(left)
@@ -115,13 +115,13 @@ def _run(home: Path, detached: bool = False, **options: Any) -> None:
 
 
 def _run_apart(home: Path, **options: Any) -> None:
-    """Run the stack in a process apart from the terminal; return when it is ready. Raises SystemExit if it fails."""
+    """Run the stack in a process apart from the terminal; return when all is ready. Raises SystemExit if that fails."""
     command = [sys.executable, "-m", "flows.local.stack", json.dumps(options)]
     process = subprocess.Popen(command, cwd=home, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         while (stack := read(home)) is None or not stack.ready or stack.parts[0].pid != process.pid:
             if process.poll() is not None:
-                raise SystemExit(process.returncode)  # it has said why
+                raise SystemExit(process.returncode)  # the process has printed why
             time.sleep(0.2)
     except KeyboardInterrupt:
         process.terminate()
@@ -130,7 +130,7 @@ def _run_apart(home: Path, **options: Any) -> None:
 
 
 def _write_to(log: Path) -> None:
-    """Have this process write to a file from now on, and no longer to the terminal of `cspipe up --detach`."""
+    """Redirect the output of this process from the terminal of `cspipe up --detach` to a file."""
     with log.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -145,7 +145,7 @@ def _stop(stack: Stack) -> None:
 
 
 def _mend(home: Path) -> None:
-    """Have the keeper start again what has ended, also what it has given up, and wait until all is there."""
+    """Make the keeper start all ended parts again, also those it has given up, and wait until all run."""
     stack = read(home)
     keeper = stack.parts[0].process if stack is not None and stack.ready else None
     if stack is None or keeper is None:
@@ -163,7 +163,7 @@ def _mend(home: Path) -> None:
 
 
 def _connect(stack: Stack) -> None:
-    """Make `prefect ...` in this folder find the server: prefect.toml goes before a user's profiles."""
+    """Write prefect.toml, so that `prefect ...` in this folder finds the server; it goes before a user's profiles."""
     settings = stack.home / SETTINGS
     if not _is_users(settings):
         with whole_file(settings) as beside:
@@ -193,7 +193,7 @@ def _ready(stack: Stack, detach: bool) -> str:
 
 
 def main() -> None:
-    """The process of `cspipe up --detach`; the options of `up` are its argument, as JSON."""
+    """Run the stack as the process of `cspipe up --detach`; the argument holds the options of `up`, as JSON."""
     try:
         with _lock(home := clone()):
             _run(home, detached=True, **json.loads(sys.argv[1]))

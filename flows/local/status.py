@@ -1,7 +1,7 @@
-"""`cspipe status`: whether each part of the stack and what it serves is well, and what runs.
+"""`cspipe status`: whether each part of the stack and what it serves is healthy, and which runs are active.
 
-Stages on workers are flow runs, which say in their parameters whose they are (flows/stage_run.py); bars are progress
-artifacts, of the flow run that shows them (flows/artifacts.py).
+Stages on workers are flow runs whose parameters name the driver's flow run (flows/stage_run.py). Progress bars are
+artifacts of the flow run that shows them (flows/artifacts.py).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from flows.local.stack import clone
 from flows.setup import SLOTS
 
 Line = tuple[str, bool, str]
-"""Name, whether it is well, and a few words."""
+"""Name of a part, whether it is healthy, and a few words about it."""
 LOW_DISK = 5.0
-"""GB free below which it is not well."""
+"""Free disk space, in GB, at or below which the disk is reported as not healthy."""
 WIDTH = 100
 OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 UNFINISHED = (StateType.RUNNING, StateType.SCHEDULED, StateType.PENDING)
@@ -41,7 +41,7 @@ STAGE, PIPELINE = "run-stage", "pipeline"
 
 
 def status(as_json: bool = False) -> bool:
-    """Print how each part is and what runs, in this folder's stack or else at PREFECT_API_URL. True if all is well."""
+    """Print the health of each part and the runs, of this folder's stack or of PREFECT_API_URL; True if all is well."""
     stack = read(clone())
     settings = {} if stack is None else {PREFECT_API_URL: stack.api, PREFECT_API_AUTH_STRING: stack.keys["auth"]}
     with temporary_settings(settings):
@@ -63,7 +63,7 @@ def status(as_json: bool = False) -> bool:
 
 
 def health(stack: Stack | None, api: str) -> Iterator[Line]:
-    """A line for each part of a stack and for what it serves; without a stack, for a server and its pools."""
+    """Yield a line for each part of a stack and for what it serves; without a stack, for a server and its pools."""
     if stack is not None:
         for part in stack.parts:
             running = part.process is not None
@@ -78,7 +78,7 @@ def health(stack: Stack | None, api: str) -> Iterator[Line]:
 
 
 def unfinished(api: str) -> list[str]:
-    """What runs, a line each, or that nothing does; nothing if the server does not answer."""
+    """Return a line per unfinished run, or one that there is none; [] if the server does not answer."""
     if not answers(api):
         return []
     lines = _asked(api, lambda client: [("runs", True, line) for line in run_lines(client)])
@@ -86,7 +86,7 @@ def unfinished(api: str) -> list[str]:
 
 
 def _asked(api: str, ask: Callable[[SyncPrefectClient], Iterable[Line]]) -> list[Line]:
-    """What a server says; one line if it no longer answers."""
+    """Return the lines that `ask` makes from a server's answers; one line with the error if it no longer answers."""
     try:
         with get_client(httpx_settings={"timeout": 10.0}, sync_client=True) as client:
             return list(ask(client))
@@ -95,7 +95,7 @@ def _asked(api: str, ask: Callable[[SyncPrefectClient], Iterable[Line]]) -> list
 
 
 def _pools(client: SyncPrefectClient) -> Iterator[Line]:
-    """Per pool the workers that gave a sign of life, with its age."""
+    """Yield a line per pool: its online workers, each with the age of its last heartbeat."""
     for pool in SLOTS:
         try:
             paused = client.read_work_pool(pool).is_paused
@@ -121,9 +121,9 @@ def _s3(stack: Stack) -> tuple[bool, str]:
 
 
 def run_lines(client: SyncPrefectClient) -> list[str]:
-    """The runs that have not ended and are not for later, the oldest first: name, state, stages with percent and time.
+    """Return a line per run that has not ended and is due, the oldest first: name, state, stages with their progress.
 
-    At most 100 characters each. Raises what the client raises.
+    A line has at most 100 characters. Raises what the client raises.
     """
     due = {"state": {"type": {"any_": OPEN}}, "expected_start_time": {"before_": datetime.now(UTC)}}
     if not (found := client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(due))):
@@ -142,13 +142,13 @@ def run_lines(client: SyncPrefectClient) -> list[str]:
 
 
 def _name(run: FlowRun, flow: str) -> str:
-    """A pipeline is named after its preset once it runs; the others say what they are."""
+    """Return a run's name, preceded by its preset (pipelines) or its flow unless it begins with that already."""
     kind = str(run.parameters.get("preset", "")) if flow == PIPELINE else flow
     return run.name if run.name.startswith(f"{kind}-") else f"{kind} {run.name}"
 
 
 def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
-    """The tasks of a run that have not ended, by the newest attempt: one that was killed leaves its own as running."""
+    """Return a run's unfinished tasks, of each name only the newest: a killed attempt leaves its tasks as running."""
     of = FlowRunFilter.model_validate({"id": {"any_": [run.id]}})
     found = sorted(client.read_task_runs(flow_run_filter=of), key=lambda task: str(task.created))
     newest = {task.name: task for task in found}
@@ -156,7 +156,7 @@ def _tasks(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
 
 
 def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, str], Artifact]:
-    """The newest bar of each run and stage."""
+    """Return the newest progress bar of each flow run and artifact key."""
     wanted = ArtifactFilter.model_validate({"flow_run_id": {"any_": runs}, "type": {"any_": ["progress"]}})
     found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.UPDATED_DESC)
     return {(bar.flow_run_id, bar.key): bar for bar in reversed(found) if bar.flow_run_id and bar.key}
@@ -165,9 +165,9 @@ def _bars(client: SyncPrefectClient, runs: Sequence[UUID]) -> dict[tuple[UUID, s
 def _stages(
     tasks: Sequence[TaskRun], run: FlowRun, stages: Sequence[FlowRun], bars: dict[tuple[UUID, str], Artifact]
 ) -> list[str]:
-    """The stages of a run that are at work, each in a few words."""
+    """Return the active stages of a run, each in a few words."""
     sent = {one.parameters["node"]["name"]: one for one in stages if one.parameters["driver"] == str(run.id)}
-    stand_ins = {one.parent_task_run_id for one in stages}  # Prefect's, for a flow run that a task has queued
+    stand_ins = {one.parent_task_run_id for one in stages}  # task runs that Prefect adds for flow runs queued by a task
     words = []
     for task in tasks:
         if task.id in stand_ins:
@@ -177,7 +177,7 @@ def _stages(
         if task.state_type is StateType.SCHEDULED:
             words.append(f"{task.name} is tried again soon")
         elif task.state_type is StateType.PENDING and elsewhere is None:
-            continue  # it waits for those upstream
+            continue  # it waits for upstream stages
         elif elsewhere is not None and elsewhere.state_type in WAITING:
             words.append(f"{task.name} waits for a worker")
         elif bar is not None and isinstance(bar.data, int | float) and bar.data < 100:

@@ -1,4 +1,4 @@
-"""The end of a local stack: stages store their state, the server learns which runs were stopped, nothing is left."""
+"""Stop a local stack: stages store their state, the server records which runs were stopped, no process is left."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from flows.local.record import Stack
 from flows.setup import SLOTS
 
 KEEPER, SUPERVISOR, SERVER, S3 = "keeper", "supervisor", "server", "s3"
-"""The parts that are no workers."""
+"""Names of the parts that are not workers."""
 GRACE = 28.0
-"""Seconds for what works at a run to end: stages store their state in the 25 s that flows/command.py gives them."""
+"""Seconds in which the processes of runs must end: stages store their state in the 25 s of flows/command.py."""
 STOPPED = "Stopped"
-"""Name of the state, a crashed one, of a run that was at work; flows/supervise.py has it go on at the next `up`."""
+"""Name of the crashed state of a run that was stopped; flows/supervise.py schedules it again after the next `up`."""
 SECONDS_FOR_AN_ANSWER = 5.0
+"""Timeout of a request to the server."""
 
 
 def stop(stack: Stack) -> None:
-    """End the supervisor, then all workers together, then server and store, and forget the stack.
+    """End the supervisor, then all workers together, then server and store, and remove the stack's record.
 
-    No work is taken meanwhile. Stages that are at work get time to store their state.
+    The pools are paused meanwhile, so that no work is taken. Running stages get time to store their state.
     """
     parts = {part.name: part.process for part in stack.parts if part.name != KEEPER}
     names = [name for name in reversed(parts) if name not in (SUPERVISOR, SERVER, S3)]
     for name in (name for name in (SUPERVISOR, *names, SERVER, S3) if name in parts):
         processes.say(f"stopping {name}" if parts[name] else f"{name} has ended")
     processes.stop([parts.get(SUPERVISOR)], grace=5)
-    api = stack.api.replace("//", f"//{stack.keys['auth']}@")  # httpx takes a password so
+    api = stack.api.replace("//", f"//{stack.keys['auth']}@")  # httpx takes the password from the address
     pause_pools(api)
     processes.kill([process for name in names if (process := parts[name])])  # SIGTERM would end the runs' engines
     runs = at_work(stack.mark)
@@ -48,22 +49,22 @@ def stop(stack: Stack) -> None:
 
 
 def pause_pools(api: str) -> None:
-    """Have the pools give out no more work, to workers elsewhere either. `cspipe up` resumes them."""
+    """Pause the pools: they give out no more work, also not to workers elsewhere. `cspipe up` resumes them."""
     with contextlib.suppress(httpx.HTTPError):
         for pool in SLOTS:
             _ask("PATCH", f"{api}/work_pools/{pool}", {"is_paused": True})
 
 
 def at_work(mark: str) -> dict[psutil.Process, str]:
-    """The processes of a stack's flow runs, also of those whose worker has died, with the ids of their runs."""
+    """Return the processes of a stack's flow runs, also of those whose worker has died, with the ids of their runs."""
     found = ((process, processes.variable(process, "PREFECT__FLOW_RUN_ID")) for process in processes.marked(mark))
     return {process: run for process, run in found if run}
 
 
 def end_runs(at_work: Iterable[psutil.Process]) -> None:
-    """End flow runs: SIGTERM to what works below their engines; these are killed with what is left after GRACE.
+    """End flow runs: SIGTERM to the processes below their engines; then SIGKILL to engines and, after GRACE, the rest.
 
-    An engine is kept, as its stages write to it, but held as soon as nothing works below it: it would try again.
+    An engine is kept while its stages write to it, and suspended when nothing runs below it, as it would retry a stage.
     """
     at_work = list(at_work)
     engines = [process for process in at_work if _is_engine(process)]
@@ -83,9 +84,9 @@ def end_runs(at_work: Iterable[psutil.Process]) -> None:
 
 
 def report_stopped(api: str, runs: Iterable[str]) -> None:
-    """Mark runs whose processes were ended before they could do it themselves; what has ended keeps its end.
+    """Mark runs as stopped, as their processes were ended before they could report it; ended runs keep their state.
 
-    Else they would count as running until the supervisor finds them lost. A server that is gone does not matter.
+    Otherwise they would count as running until the supervisor finds them lost. Does nothing if the server is gone.
     """
     state = {"type": "CRASHED", "name": STOPPED, "message": "stopped by `cspipe down`"}
     with contextlib.suppress(httpx.HTTPError):
@@ -94,7 +95,7 @@ def report_stopped(api: str, runs: Iterable[str]) -> None:
 
 
 def _ask(method: str, url: str, body: dict[str, Any]) -> None:
-    """A plain request: Prefect's client would try again and hold up the end."""
+    """Send a plain request to the server: Prefect's client would retry and delay the stop."""
     httpx.request(method, url, json=body, timeout=SECONDS_FOR_AN_ANSWER, trust_env=False)
 
 

@@ -25,13 +25,13 @@ from flows.local.stopping import GRACE
 from flows.setup import SLOTS
 
 HEARTBEAT = 30
-"""Seconds between signs of life of a flow run; Prefect allows no fewer."""
+"""Seconds between heartbeats of a flow run; the fewest that Prefect allows."""
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs to work on, as CUDA_VISIBLE_DEVICES names them: its entries if it is set, else all UUIDs of the machine.
+    """Return the GPUs to use, as CUDA_VISIBLE_DEVICES names them: its entries if it is set, else the UUIDs of all.
 
-    Not numbers: nvidia-smi counts by slot, CUDA by speed.
+    UUIDs, not numbers: nvidia-smi counts GPUs by slot, CUDA by speed.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
@@ -44,10 +44,10 @@ def visible_gpus() -> list[str]:
 
 
 def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[str]) -> list[Program]:
-    """The workers of a pool: one for cpu, one per GPU for gpu, or one without any where there is none.
+    """Return the programs of a pool's workers: one for cpu; for gpu one per GPU, and one if there is no GPU.
 
-    Each sees all of these GPUs: a stage locks those that it takes (runtime/gpu_lock.py), and compute.gpus may be more
-    than one.
+    Each worker of gpu sees all of `gpus`: a stage locks those that it takes (runtime/gpu_lock.py), and compute.gpus may
+    be more than one.
     """
     shared = dict(environment) | {
         "CSPIPE_HOME": os.fspath(home),
@@ -64,14 +64,14 @@ def programs(pool: str, home: Path, environment: Mapping[str, str], gpus: list[s
 
 
 def worker_name(part: str) -> str:
-    """Name of a worker in Prefect: the same after a restart, another on every machine."""
+    """Return the name of a worker in Prefect: the same after a restart, different on every machine."""
     return f"{part}-{socket.gethostname()}"
 
 
 def worker(pool: str) -> None:
     """Check what a worker needs, start the pool's workers and wait for them; Ctrl-C or SIGTERM ends them.
 
-    Raises UserError, one line per failure, before anything is started; and when all workers have ended by themselves.
+    Raises UserError with a line per failed check, before any start; also when all workers have ended by themselves.
     """
     home = Path.cwd()
     checks = [_server_problem(pool), _s3_problem(), _git_problem(home)]
@@ -99,7 +99,7 @@ def worker(pool: str) -> None:
 
 
 def online(client: SyncPrefectClient, since: float) -> set[str]:
-    """Names of the workers that have given a sign of life after `since` (seconds since 1970)."""
+    """Return the names of the online workers whose last heartbeat is not before `since` (seconds since 1970)."""
     found = (worker for pool in SLOTS for worker in client.read_workers_for_work_pool(pool))
     return {
         worker.name
@@ -119,7 +119,7 @@ def _program(pool: str, name: str, home: Path, environment: Mapping[str, str]) -
 
 
 def _server_problem(pool: str) -> str | None:
-    """What is wrong with the server or the pool, None if nothing is."""
+    """Return what is wrong with the server or the pool, None if nothing is."""
     url = get_current_settings().api.url
     if url is None:
         return "Prefect: PREFECT_API_URL is not set; set it to the server's, for instance http://HOST:4200/api"
@@ -150,7 +150,7 @@ def _s3_problem() -> str | None:
 
 
 def _git_problem(home: Path) -> str | None:
-    """Revisions come from the clone's origin."""
+    """Return what is wrong with the clone's origin, from which revisions are fetched; None if nothing is."""
     command = ["git", "ls-remote", "--exit-code", "--heads", "origin"]
     quiet = dict(os.environ) | {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes"}
     try:

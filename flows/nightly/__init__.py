@@ -1,1 +1,1 @@
-"""The parts of the nightly re-evaluation: registered versions, restoring them, the two checks, the noise band."""
+"""Parts of the nightly re-evaluation: find registered models, restore them, run the two checks, judge scores."""

@@ -1,4 +1,4 @@
-"""The two checks of one variant of a registered model: same seeds must give the same, fresh seeds about the same."""
+"""The two checks of a variant of a registered model: same seeds give the same samples, fresh seeds similar scores."""
 
 from __future__ import annotations
 
@@ -21,24 +21,28 @@ from flows.failures import StageFailed, reason
 from flows.nightly.drift import BETTER, Band, Verdict, confirmed, judge, new_band, worst
 
 HOURS = 72.0
-"""Longest that one stage may take."""
+"""Time limit of one stage, in hours."""
 SET = 10**6
-"""Seeds from one set of samples to the next: more than a set has images."""
+"""Distance of the first seeds of two sets of samples; more than a set has images."""
 LEVELS = 1.0
-"""Of 255, on average over all values: how much another device may change samples of the same seeds."""
+"""Largest mean absolute difference, on the scale 0 to 255, of samples of the same seeds from another device."""
 CONTENT = ("model_sha256", "module_sha256", "reference_sha256", "extractor_weights_sha256")
+"""Keys of a metrics file's provenance with the hashes of main net, net C, reference images, extractor."""
 PACKAGES = ("torch", "torchvision", "torch_fidelity")
+"""Keys of a metrics file's provenance with the versions of packages."""
 MAY_DIFFER = ("samples_device", "device", "code")
-"""Keys of a metrics file's provenance; a change of the last three alone is no drift."""
+"""Keys of a metrics file's provenance whose change alone is no drift."""
 SHORT = 24
-"""Characters of a fact that are shown."""
+"""Characters to which a fact, such as a hash, is cut in messages."""
 Scores = dict[str, float | None]
+"""The judged scores (the keys of BETTER); None for one that is missing or NaN."""
 Metrics = dict[str, Any]
+"""Content of a metrics file."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A restored workspace, in which the stages of its own revision sample and score."""
+    """Samples and scores variants in a restored workspace, by the stages of the workspace's own revision."""
 
     root: Path
     run: str
@@ -46,7 +50,7 @@ class Scorer:
     progress: StageProgress = field(default_factory=lambda: StageProgress("reevaluate"))
 
     def score(self, variant: str, seed: int) -> Metrics:
-        """Metrics of samples drawn anew from the seeds `seed`, `seed` + 1, ... Raises StageFailed."""
+        """Return the metrics of samples drawn anew from the seeds `seed`, `seed` + 1, ... Raises StageFailed."""
         with modify_yaml(str(self.root / "params.yaml")) as tree:
             tree["sample"]["seed"] = seed
         for stage in ("sample", "evaluate"):
@@ -56,7 +60,7 @@ class Scorer:
                 tell=self.log,
                 progress=self.progress,
                 hours=HOURS,
-                # No CSPIPE_S3: nothing may come from, or go to, what the machines share.
+                # No CSPIPE_S3: nothing may be read from, or written to, the bucket that the machines share.
                 environment={"CSPIPE_FLOW_RUN": self.run, "CSPIPE_STAGE": f"{stage}@{variant}", "CSPIPE_S3": ""},
             )
             if ended.status:
@@ -64,40 +68,43 @@ class Scorer:
         return self.metrics(variant)
 
     def metrics(self, variant: str) -> Metrics:
-        """The metrics file of a variant."""
+        """Return the content of a variant's metrics file."""
         return dict(json.loads((self.root / "metrics" / f"{variant}.json").read_text()))
 
     def images(self, variant: str) -> NDArray[np.uint8]:
-        """The samples of a variant, (N, C, H, W)."""
+        """Return the samples of a variant, uint8 (N, C, H, W)."""
         images: NDArray[np.uint8] = np.load(self.root / "samples" / variant / "samples.npy", mmap_mode="r")
         return images
 
 
 @dataclass
 class Finding:
-    """What a night found about a variant; as JSON, its record."""
+    """Result of a night's checks of one variant; stored as JSON in the night's record."""
 
     variant: str
     then: Scores
-    """The recorded scores."""
+    """Recorded scores."""
     again: Scores
-    """Scores of the same seeds, now."""
+    """Scores of samples drawn anew from the recorded seeds."""
     images: int
+    """Number of images."""
     changed: int
-    """How many of the images of the same seeds differ at all."""
+    """Number of images that differ at all from the recorded ones of the same seeds."""
     differs: dict[str, str]
-    """Facts of the record that are not so now."""
+    """Recorded facts that differ now, as returned by `differences`."""
     problems: list[str]
+    """Signs of drift, each in a few words."""
     now: Scores = field(default_factory=dict)
     """Scores of fresh seeds."""
     bands: dict[str, Band | None] = field(default_factory=dict)
+    """Noise bands by score; None where there are too few repeats."""
     verdict: Verdict = "inconclusive"
     repeats: list[dict[str, Any]] = field(default_factory=list)
-    """Sets of fresh seeds that later nights may count on: their first seed and scores."""
+    """Sets of fresh seeds that later nights may use for their bands: first seed and scores of each."""
 
 
 def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
-    """Check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
+    """Run check 1: images and scores of the same seeds must be the recorded ones; on another device, images nearly so.
 
     Raises StageFailed.
     """
@@ -109,7 +116,7 @@ def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
     images = scorer.images(variant)
     changed, levels = compare_images(recorded, images)
     (drawn_then, scored_then), (drawn, scored) = devices(then), devices(again)
-    own = ("provenance",) if drawn == drawn_then else ("provenance", "exposure")  # what does not follow from the images
+    own = ("provenance",) if drawn == drawn_then else ("provenance", "exposure")  # not of the images alone
     found = Finding(variant, scores_of(then), scores_of(again), len(images), changed, differences(then, again), [])
     if changed if drawn == drawn_then else levels > LEVELS:
         found.problems.append(
@@ -128,14 +135,15 @@ def check_same_seeds(scorer: Scorer, variant: str) -> Finding:
 
 
 def check_fresh_seeds(found: Finding, scorer: Scorer, known: list[Scores], repeats: int, tests: int, seed: int) -> None:
-    """Check 2: scores of fresh seeds, from `seed` on, must lie in the band of earlier ones (`known`).
+    """Run check 2: scores of fresh seeds, from `seed` on, must lie in the band of earlier ones (`known`).
 
-    Missing repeats are made if nothing has changed. `tests` scores are judged in this night. Raises StageFailed.
+    Repeats missing from `repeats` are made if check 1 found no problem. `tests`: number of scores that are judged in
+    this night. Raises StageFailed.
     """
     seeds = count(seed, SET)
 
     def new_set() -> dict[str, Any]:
-        """The scores of one more set."""
+        """Sample and score one more set of fresh seeds."""
         first = next(seeds)
         return {"seed": first, "scores": scores_of(scorer.score(found.variant, first))}
 
@@ -163,38 +171,38 @@ def check_fresh_seeds(found: Finding, scorer: Scorer, known: list[Scores], repea
 
 
 def verdicts(scores: Scores, bands: Mapping[str, Band | None]) -> dict[str, Verdict]:
-    """What each score of a set of fresh seeds says."""
+    """Return the verdict on each score of a set of fresh seeds."""
     return {name: judge(scores[name], bands[name], better) for name, better in BETTER.items()}
 
 
 def scores_of(metrics: Metrics) -> Scores:
-    """The judged scores of a metrics file, whose first section is the extractor's; None where one is no number."""
+    """Return the judged scores of a metrics file, whose first section is the extractor's; None for missing or NaN."""
     section = next(iter(metrics.values()))
     return {name: value if (value := section.get(name)) == value else None for name in BETTER}
 
 
 def compare_images(then: NDArray[np.uint8], now: NDArray[np.uint8]) -> tuple[int, float]:
-    """How many images (N, C, H, W) differ at all, and the mean absolute difference of all values, 0 to 255.
+    """Return how many images (N, C, H, W) differ at all, and the mean absolute difference of all values, 0 to 255.
 
     Raises ValueError if the shapes differ.
     """
     changed, total = 0, 0
-    for a, b in zip(then, now, strict=True):  # one at a time: these may be memory maps of 50,000
+    for a, b in zip(then, now, strict=True):  # one at a time: memory maps of up to 50,000 images
         gap = int(np.abs(np.subtract(a, b, dtype=np.int16)).sum())
         changed, total = changed + (gap > 0), total + gap
     return changed, total / max(then.size, 1)
 
 
 def devices(metrics: Metrics) -> tuple[str, str]:
-    """Where samples were drawn, and where they were scored; earlier metrics tell the second alone."""
+    """Return the devices that drew and that scored the samples; older metrics files name only the second."""
     facts = metrics["provenance"][0]
     return facts.get("samples_device") or facts["device"], facts["device"]
 
 
 def differences(then: Metrics, now: Metrics) -> dict[str, str]:
-    """Recorded facts that differ between two metrics files: content, packages, device, code; then and now of each.
+    """Return the facts that differ between two metrics files (hashes, packages, devices, code), with both values.
 
-    Builds of packages (+cu130) count on the same device alone.
+    The builds of packages (+cu130) are compared only if both files were scored on the same device.
     """
     a, b = ({**metrics["provenance"][0], "samples_device": devices(metrics)[0]} for metrics in (then, now))
     found = {}

@@ -3,7 +3,7 @@
 The score of an unchanged model is one more draw from what its earlier scores (repeats) came from. It lies in Student's
 prediction interval mean +- t s sqrt(1 + 1/n) as often as the interval says (Hahn and Meeker, Statistical Intervals,
 1991, section 4.7). That holds for normal noise. The noise of KID near 0 is skewed: one set in fifty may lie outside of
-an interval meant for all but one in a thousand, so an alarm counts only if a second set of fresh seeds is one too.
+an interval meant for all but one in a thousand, so an alarm counts only if a second set of fresh seeds gives one too.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from scipy.special import stdtrit
 
 Verdict = Literal["regressed", "inconclusive", "improved", "same"]
 VERDICTS: tuple[Verdict, ...] = ("regressed", "inconclusive", "improved", "same")
-"""The worst first."""
+"""All verdicts, the worst first."""
 BETTER = {"kid": -1, "frechet": -1, "precision": 1, "recall": 1}
-"""The scores that are judged; whether higher (1) or lower (-1) is better."""
+"""The scores that are judged, with 1 if higher is better and -1 if lower is."""
 FALSE_ALARM = 0.001
-"""Chance that a set of an unchanged model looks regressed, all its scores together, if the noise is normal."""
+"""Probability that any score of an unchanged model looks regressed in one night, if the noise is normal."""
 FEWEST = 4
-"""Repeats below which there is no band."""
+"""Smallest number of repeats for which there is a band."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """Where scores of fresh seeds lie if nothing changed: mean +- width."""
+    """The interval mean +- width, in which scores of fresh seeds lie if nothing changed."""
 
     repeats: int
     mean: float
@@ -40,9 +40,10 @@ class Band:
 
 
 def new_band(repeats: Sequence[float], images: int, tests: int) -> Band | None:
-    """The band of a score from repeats of `images` images each, if `tests` scores are judged in the same night.
+    """Return the band of a score from repeats of `images` images each, if `tests` scores are judged in the same night.
 
-    None for fewer than 4 repeats. The spread is taken as one image's share at least: shares of few images may agree.
+    None for fewer than 4 repeats. The standard deviation is taken as 1 / `images` at least: precision and recall,
+    which are shares of images, may be equal in all repeats.
     """
     n = len(repeats)
     if n < FEWEST:
@@ -52,7 +53,7 @@ def new_band(repeats: Sequence[float], images: int, tests: int) -> Band | None:
 
 
 def judge(now: float | None, band: Band | None, better: int) -> Verdict:
-    """What a score of fresh seeds says; `better` as in BETTER. Without a number or a band: inconclusive."""
+    """Return the verdict on a score of fresh seeds; `better` as in BETTER. Inconclusive without a number or a band."""
     if band is None or now is None or not math.isfinite(now):
         return "inconclusive"
     gap = now - band.mean
@@ -62,10 +63,10 @@ def judge(now: float | None, band: Band | None, better: int) -> Verdict:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of several scores together; inconclusive for none."""
+    """Return the worst of several verdicts; inconclusive if there are none."""
     return min(verdicts, key=VERDICTS.index, default="inconclusive")
 
 
 def confirmed(first: Verdict, second: Verdict) -> Verdict:
-    """The verdict of a night whose first set was an alarm, and whose second set, of other seeds, says `second`."""
+    """Return the verdict of two sets of fresh seeds: that of both if they agree, else inconclusive."""
     return first if first == second else "inconclusive"

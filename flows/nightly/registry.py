@@ -23,17 +23,17 @@ class Model:
     commit: str
     """The tagged commit: its code, parameters and dvc.lock are the version's."""
     path: str | None
-    """Its folder; None if dvc.yaml at the commit has no artifact of this name."""
+    """Folder of the model; None if dvc.yaml at the commit has no artifact of this name."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
 
 
 def registered_models(clone: Path) -> dict[str, list[Model]]:
-    """The newest version of each model that is not deregistered, by commit, after fetching the origin's tags.
+    """Fetch origin's tags, and return the newest version of each model that is not deregistered, grouped by commit.
 
     Artifacts of another type than model are left out. Raises UserError if the tags cannot be fetched, also when the
-    origin has moved one that is known here.
+    origin has moved a tag that the clone has.
     """
     if git(clone, "remote"):
         git(clone, "fetch", "--quiet", "--tags", "origin")
@@ -50,7 +50,7 @@ def registered_models(clone: Path) -> dict[str, list[Model]]:
 
 
 def declared_models(clone: Path, commit: str) -> dict[str, Any]:
-    """`artifacts:` of dvc.yaml at a commit, empty if it has none."""
+    """Return `artifacts:` of dvc.yaml at a commit; {} if there are none."""
     try:
         return dict((yaml.safe_load(git(clone, "show", f"{commit}:dvc.yaml")) or {}).get("artifacts") or {})
     except UserError:  # no dvc.yaml

@@ -1,4 +1,4 @@
-"""A registered model's files, fetched from S3 into an empty cache and compared with dvc.lock hash by hash."""
+"""Restore a registered model's files from S3 into an empty cache, and compare them with dvc.lock hash by hash."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ from flows.workspace import Workspace, shared_bucket
 CACHE = Path(".cspipe/cache")
 PARAMS = "params.yaml"
 ATTEMPTS = 3
+"""Number of `dvc pull`s that are tried."""
 Lock = dict[str, Any]
+"""The entries of dvc.lock by stage."""
 
 
 def isolate(root: Path) -> None:
-    """Give a workspace a cache, states and features of its own: what the clone has must not stand in for S3."""
+    """Give a workspace a cache, states and features of its own, so that the clone's cannot stand in for S3."""
     for name in ("states", "features"):
         folder = root / ".cspipe" / name
         folder.unlink()
         folder.mkdir()
     with Config(str(root / ".dvc")).edit("local") as local:
         local["cache"]["dir"] = as_dvc_writes(root / CACHE)
-        local["remote"][DVC_REMOTE]["verify"] = False  # `restore` does it, and tells both hashes
+        local["remote"][DVC_REMOTE]["verify"] = False  # `restore` verifies, and reports both hashes
 
 
 def read_lock(root: Path) -> Lock:
-    """The stages of dvc.lock. Raises UserError if there are none."""
+    """Return the stages of dvc.lock. Raises UserError if it has none."""
     if not (stages := lock_entries(root)):
         raise UserError(f"{LOCK} at this revision records no stage; tag the commit that has the results")
     return stages
 
 
 def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
-    """Variants of params.yaml whose samples were drawn from one of the models; dvc.lock keeps those of old ones too.
+    """Return the variants of params.yaml whose samples were drawn from one of the models in the folders `paths`.
 
-    Raises UserError if there are none.
+    Older variants, which only dvc.lock still has, are left out. Raises UserError if there are no variants.
     """
     read = {name: lock.get(f"sample@{name}", {}).get("deps", ()) for name in load_yaml(str(root / PARAMS))["variants"]}
     drawn = [name for name, deps in read.items() if any(_within(path, dep["path"]) for path in paths for dep in deps)]
@@ -56,7 +58,7 @@ def variants_of(root: Path, lock: Lock, paths: Sequence[str]) -> list[str]:
 
 
 def needed(lock: Lock, variants: Sequence[str]) -> dict[str, str]:
-    """md5 by path of the outputs that sampling and scoring the variants read, and of their recorded samples.
+    """Return the md5, by path, of the outputs that sampling and scoring the variants read, recorded samples included.
 
     Raises UserError if one of these stages has not been run.
     """
@@ -70,14 +72,14 @@ def needed(lock: Lock, variants: Sequence[str]) -> dict[str, str]:
 
 
 def restore(workspace: Workspace, outs: dict[str, str], log: Callable[[str], None]) -> None:
-    """Pull outputs (md5 by path) and compare every file with its md5; S3 is waited for while it is away.
+    """Pull outputs (md5 by path) and compare every file with its md5; wait for S3 while it is away.
 
     Raises UserError that names the first file that is missing or changed in S3.
     """
     bucket = workspace.bucket
     assert bucket is not None
     for _ in range(ATTEMPTS):
-        command = steps_command([["pull", *outs]])  # refuses altered lists of files
+        command = steps_command([["pull", *outs]])  # this command refuses altered lists of files
         ended = run_command(command, workspace.root, tell=log, hours=24)
         if not ended.status:
             break
@@ -95,7 +97,7 @@ def restore(workspace: Workspace, outs: dict[str, str], log: Callable[[str], Non
 
 
 def _objects(bucket: Bucket, outs: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(name, md5) of every object of the outputs; a folder's list of files comes first."""
+    """Yield (name, md5) of every object of the outputs; a folder's list of files comes before its files."""
     for path, md5 in outs.items():
         yield path, md5
         listed = bucket.get_json(_key(md5), sealed=False) if md5.endswith(".dir") else None

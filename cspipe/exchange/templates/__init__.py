@@ -1,1 +1,1 @@
-"""Code that exported folders hold: it imports torch and diffusers, and nothing of this package."""
+"""Code for exported folders: it imports torch and diffusers, and nothing of this package."""

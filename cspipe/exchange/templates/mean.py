@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class Mean(nn.Module):
-    """One image, whatever the state."""
+    """Module that returns one image, whatever the state."""
 
     def __init__(self, in_channels: int, size: int) -> None:
         super().__init__()
         self.image = nn.Parameter(torch.zeros(in_channels, size, size), requires_grad=False)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x_t (N, C, H, W), t (N,): the image for each, in [-1, 1]."""
+        """Return the image, in [-1, 1], for each state of x_t (N, C, H, W); t (N,) is ignored."""
         return self.image.expand_as(x_t)

@@ -1,4 +1,4 @@
-"""What makes a net of this package one that diffusers loads; `cspipe.exchange.bundle` puts it below the net's code."""
+"""Wrapper with which diffusers loads a net of this package; `cspipe.exchange.bundle` puts it below the net's code."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Net(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(self, maker: str, arguments: dict[str, Any], in_channels: int, sample_size: int) -> None:
-        """maker: class or function of this file that makes the net of these arguments."""
+        """Make the net by calling `maker`, a class or function of this file, with `arguments`."""
         super().__init__()
         self.net = globals()[maker](**arguments)
 
     def forward(self, sample: Tensor, timestep: Tensor | float, return_dict: bool = True) -> Any:
-        """sample (N, in_channels, size, size), timestep a number or (N,): what the net predicts."""
+        """Return the net's output for sample (N, in_channels, size, size) and timestep, a number or (N,)."""
         t = torch.as_tensor(timestep, device=sample.device).float().expand(len(sample)) + 1
         output = self.net(sample, t)
         return UNet2DOutput(sample=output) if return_dict else (output,)

@@ -25,7 +25,7 @@ class CompensatedPipeline(DiffusionPipeline):
         self, unet: Any, scheduler: Any, compensator: Any = None, mean: Any = None, native_steps: int = 1000,
         prediction: str = "eps", channels: int = 3, self_condition: bool = False,
     ) -> None:  # fmt: skip
-        """unet, compensator and mean: called as net(x, t in 0..999).sample; scheduler: with trained_betas."""
+        """Take unet, compensator and mean, called as net(x, t in 0..999).sample, and a scheduler with trained_betas."""
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, compensator=compensator, mean=mean)
         self.register_to_config(
@@ -38,13 +38,13 @@ class CompensatedPipeline(DiffusionPipeline):
         return_dict: bool = True, compensation: float = 1.0, latents: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
     ) -> Any:  # fmt: skip
-        """Images from noise. output_type: pil, np, or pt in 0..1.
+        """Sample images from noise. output_type: pil, np, or pt in 0..1.
 
         compensation: factor on w = kappa, 0 for plain DDIM. latents: noise (N, C, H, W) in place of the generator's.
         condition: (N, K, H, W) in [-1, 1] for a net that was trained with one. With a `mean` that image is the
         estimate at the first step, which is not compensated. Raises ValueError for nets in half precision.
         """
-        if self.unet.dtype != torch.float32:  # which would round their times
+        if self.unet.dtype != torch.float32:  # half precision would round times
             raise ValueError("the nets are in half precision; load them in float32 and call this under torch.autocast")
         T, size, device = self.config.native_steps, self.unet.config.sample_size, self._execution_device
         steps = min(num_inference_steps, T)
@@ -75,14 +75,14 @@ class CompensatedPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def _levels(self) -> tuple[list[float], list[float]]:
-        """Signal and noise of x_t for t = 0..native_steps; between two native steps the scheduler may have others."""
+        """Return signal and noise of x_t for t = 0..native_steps; the scheduler may have more, between native steps."""
         betas = torch.tensor(self.scheduler.config.trained_betas, dtype=torch.float64)
         between = len(betas) // self.config.native_steps
         alpha_bar = torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)[between - 1 :: between]])
         return alpha_bar.sqrt().tolist(), (1 - alpha_bar).sqrt().tolist()
 
     def _clean(self, output: Any, x: Any, signal: float, noise: float, spread: float) -> Any:
-        """The clean estimate that the net's output means."""
+        """Return the clean estimate that follows from the net's output."""
         if self.config.prediction == "eps":
             return (x - noise * output) / signal
         if self.config.prediction == "v":
