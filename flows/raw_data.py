@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cspipe.config.checks import has_data
+from cspipe.config.checks import dvc_files, needed_files
 from cspipe.ingest.settings import DataSettings
 from cspipe.runtime.errors import UserError
 
@@ -37,8 +37,10 @@ def _link(source: Path | str, place: Path | str) -> None:
 
 def check_data(root: Path, data: DataSettings) -> None:
     """Raise UserError, saying how to provide data, if data.path is not in the workspace and DVC does not track it."""
-    path = data.path
-    if path and not path.is_absolute() and not has_data(root, data):
+    path = needed_files(data)
+    if path is None or path.is_absolute() or (root / path).exists():
+        return
+    if not any((root / file).exists() for file in dvc_files(path)):
         raise UserError(
             f"data.path {path} is not in the clone of the cpu worker, and DVC does not track it at this revision; put "
             f"the images there ({RAW}/README.md), or elsewhere `dvc add {path}`, commit {path}.dvc, `dvc push`, "

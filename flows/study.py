@@ -21,8 +21,8 @@ from prefect.states import Completed
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage_errors import StorageError
-from cspipe.study.clone import FOLDER
 from cspipe.study.results import RESULTS
+from cspipe.study.run import FOLDER
 from flows.artifact_keys import key
 from flows.artifacts import never_fails, show_image
 from flows.command import Ended, run_command

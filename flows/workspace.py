@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import psutil
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
-from cspipe.runtime.shared_cache import link_folders, share_dvc_cache
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
 from cspipe.runtime.storage_errors import StorageError, Unreachable
+from cspipe.runtime.worktree import add_worktree, remove_worktree
 from flows.credentials import take_from_block
 from flows.failures import AWAY_SECONDS, pause
 
@@ -91,31 +90,22 @@ def open_workspace(clone: Path, commit: str, name: str, bucket: Bucket | None) -
     for left in (clone / RUNS).glob("*.*"):
         process = re.fullmatch(r"\.([0-9]{1,9})", left.suffix)  # other folders there are left alone
         if left == root or (process and not psutil.pid_exists(int(process[1]))):
-            _remove(clone, left)
-    git(clone, "worktree", "prune")
-    git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)
+            remove_worktree(clone, left)
     try:
-        _configure(clone, root, bucket)
+        add_worktree(clone, root, commit, *SHARED_FOLDERS)
+        _configure(root, bucket)
         yield Workspace(root.resolve(), commit, bucket)
     finally:
-        _remove(clone, root)
+        remove_worktree(clone, root)
 
 
-def _configure(clone: Path, root: Path, bucket: Bucket | None) -> None:
-    """Share the clone's cache, states and weights with `root`; make the bucket DVC's remote, without credentials."""
+def _configure(root: Path, bucket: Bucket | None) -> None:
+    """Let DVC leave git's index alone, and make the bucket its remote, without credentials."""
     from dvc.config import Config
 
-    link_folders(clone, root, *SHARED_FOLDERS)
-    share_dvc_cache(clone, root)
     with Config(str(root / ".dvc")).edit("local") as local:
         local["core"]["autostage"] = False
         if bucket is not None:
             local["core"]["remote"] = DVC_REMOTE
             # without `verify`, DVC would use objects that were altered there
             local["remote"][DVC_REMOTE] = {"url": f"{bucket.url}/dvc", "verify": True}
-
-
-def _remove(clone: Path, root: Path) -> None:
-    with suppress(UserError):  # no worktree any more
-        git(clone, "worktree", "remove", "--force", str(root))
-    shutil.rmtree(root, ignore_errors=True)

@@ -51,12 +51,14 @@ def check_before_training(params: Params, images: int) -> None:
     _check_weights(params.evaluate)
 
 
-def has_data(root: Path, data: DataSettings) -> bool:
-    """Whether a repository has the files of data.path, or DVC tracks them; true if the source needs none there."""
-    path = data.path
-    if path is None or getattr(choice(SOURCES, data.source), "DOWNLOADS", False) or (root / path).exists():
-        return True
-    return any((root / f"{each}.dvc").exists() for each in (path, *path.parents))
+def needed_files(data: DataSettings) -> Path | None:
+    """Return the path whose files the source reads; None if it reads none, or downloads what is missing."""
+    return None if getattr(choice(SOURCES, data.source), "DOWNLOADS", False) else data.path
+
+
+def dvc_files(path: Path) -> list[Path]:
+    """Return the .dvc files of which one exists if DVC tracks `path`."""
+    return [Path(f"{each}.dvc") for each in (path, *path.parents)]
 
 
 def _check_weights(evaluate: EvaluateSettings) -> None:

@@ -23,7 +23,6 @@ from cspipe.runtime.preemption import Preempted, asked_soon, sigterm_raises
 from cspipe.runtime.ranks import inside, name_of, rank
 from cspipe.runtime.records import keep_records
 from cspipe.runtime.runlog import LOGS, RunLog
-from cspipe.runtime.shared_cache import link_shared_cache
 from cspipe.runtime.wording import printable
 
 PREPARED, MAIN, COMPENSATION = Path("data/prepared"), Path("models/main"), Path("models/compensation")
@@ -46,7 +45,6 @@ def stage(name: str) -> Iterator[RunLog]:
                 if not inside():
                     write_end(StageEnd(name))
                     check_code()
-                    link_shared_cache()
                 yield log
                 if rank() == 0:
                     log.write(LOGS)

@@ -1,111 +1,89 @@
-"""Running a study: cells that are not done go through DVC's queue, and each that ends is logged."""
+"""Running a study: its cells that are not done are run, and each that ends is logged."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
-from cspipe.runtime.shared_cache import link_folders
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.clone import FOLDER, Clone, check_images, experiments, forget, open_clone
+from cspipe.study.cells import Ended, printed, run_cells
 from cspipe.study.collect import cell_result, collect
 from cspipe.study.definition import Cell, Defined
-from cspipe.study.queue import Ended, Queue, printed
+from cspipe.study.repository import Repository, check_images, experiments, open_repository
 from cspipe.study.results import Results
 
+FOLDER = Path(".cspipe/study")
+"""Folder of a repository with the logs and worktrees of its studies."""
 LAST_LINES = 5
 """Number of lines of a failed cell's log that are shown."""
 Log = Callable[[str], None]
 
 
-def run_study(defined: Defined, home: Path, jobs: int, log: Log, *, folder: Path | None = None) -> Results:
+def run_study(defined: Defined, root: Path, jobs: int, log: Log) -> Results:
     """Run the cells of a study that are not done and return all its results; a failed cell does not stop the others.
 
-    With `folder` all cells run anew there: only tracked images come from the repository's DVC cache, and no experiment
-    is given to the repository. Raises UserError before anything runs. On KeyboardInterrupt the workers are stopped,
-    finished cells stay.
+    Raises UserError before anything runs. On KeyboardInterrupt the running cells are killed, finished ones stay.
     """
-    with _alone(folder or home / FOLDER / defined.name, defined.name):
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            link_folders(home, folder)
-        clone = open_clone(home, defined.name, folder=folder)
-        done = _done(clone, defined)
+    # A workspace of flows may link the folder elsewhere; processes are known by where it really is.
+    folder = (root / FOLDER / defined.name).resolve()
+    with alone(folder, defined.name):
+        folder.mkdir(exist_ok=True)
+        repository = open_repository(root, defined.name)
+        done = _done(repository, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
-        check_images(clone, todo)
-        log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run")
-        failed: dict[str, str] = {}
-        try:
-            if todo:
-                failed = _run(clone, todo, jobs, defined.study.scores[0], log)
-        finally:
-            done = _done(clone, defined)
-            if folder is None:
-                clone.hand_over(done)
-        return collect(clone, defined, done, failed, jobs, _clock(clone.folder))
+        check_images(root, todo)
+        log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run, {jobs} at a time")
+        failed = _run(repository, folder, todo, jobs, defined.study.scores[0], log) if todo else {}
+        return collect(repository, defined, _done(repository, defined), failed, jobs, _clock(folder))
 
 
-def _done(clone: Clone, defined: Defined) -> dict[str, str]:
+def _done(repository: Repository, defined: Defined) -> dict[str, str]:
     """Return the experiments of the cells that are done, by name."""
-    known = experiments(clone.root)
-    return {cell.name: known[cell.name] for cell in defined.cells if clone.done(cell, known.get(cell.name))}
+    known = experiments(repository.root)
+    return {cell.name: known[cell.name] for cell in defined.cells if repository.done(cell, known.get(cell.name))}
 
 
-def _run(clone: Clone, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
+def _run(repository: Repository, folder: Path, cells: list[Cell], jobs: int, score: str, log: Log) -> dict[str, str]:
     """Run cells and log the `score` of each; return the last line of each failed cell's log, by name."""
-    queue = Queue(clone)
     failed: dict[str, str] = {}
     begun = time.monotonic()
+    ends = run_cells(repository, folder, cells, jobs, lambda name, line: log(f"    {name}: {line}"))
     try:
-        queue.stop()
-        if clone.shared != clone.home:
-            queue.fetch()
-        for cell in cells:
-            forget(clone.root, cell.name)
-            queue.put(cell)
-        log(f"queued in {readable_seconds(time.monotonic() - begun)}; {jobs} at a time")
-        started = time.monotonic()
-        queue.start(jobs)
-        for count, ended in enumerate(queue.watch(cells, jobs, lambda name, line: log(f"    {name}: {line}")), 1):
-            if ended.done:
-                line = _summary(ended, clone, score)
-            else:
-                failed[ended.cell.name] = _keep_log(ended, clone.folder, log)
-                line = f"{ended.cell.name}: failed"
-            left = (time.monotonic() - started) / count * (len(cells) - count)
-            log(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
+        with closing(ends):
+            for count, ended in enumerate(ends, 1):
+                if ended.done:
+                    line = _summary(ended, repository, score)
+                else:
+                    failed[ended.cell.name] = _show_failure(ended, log)
+                    line = f"{ended.cell.name}: failed"
+                left = (time.monotonic() - begun) / count * (len(cells) - count)
+                log(f"{count}/{len(cells)}  {line}; {readable_seconds(left)} left")
     finally:
-        queue.stop()
-        _clock(clone.folder, time.monotonic() - begun)
+        _clock(folder, time.monotonic() - begun)
     return failed
 
 
-def _summary(ended: Ended, clone: Clone, score: str) -> str:
+def _summary(ended: Ended, repository: Repository, score: str) -> str:
     """Describe a finished cell in a line: row, point, seed, score of each variant, seconds."""
     cell = ended.cell
-    variants = cell_result(clone, cell, experiments(clone.root)[cell.name], None).variants
+    variants = cell_result(repository, cell, experiments(repository.root)[cell.name], None).variants
     scores = ", ".join(f"{name} {score} {each.scores.get(score, float('nan')):.4g}" for name, each in variants.items())
     point = "" if cell.point is None else f"  {cell.point}"
     return f"{cell.row}{point}  seed {cell.seed}  {scores}  ({readable_seconds(ended.seconds)})"
 
 
-def _keep_log(ended: Ended, folder: Path, log: Log) -> str:
-    """Keep the log of a failed cell, log its end, and return its last line, of those of cspipe if there are any."""
-    kept = folder / f"{ended.cell.name}.log"
-    if ended.log is None or not ended.log.is_file():
-        return "DVC's workers ended before it was run"
-    shutil.copyfile(ended.log, kept)
-    lines = printed(kept)
+def _show_failure(ended: Ended, log: Log) -> str:
+    """Show the end of a failed cell's log, and return its last line, of those of cspipe if there are any."""
+    lines = printed(ended.log)
     for line in lines[-LAST_LINES:]:
         log(f"    {line}")
-    log(f"    {kept} has all")
+    log(f"    {ended.log} has all")
     ours = [line for line in lines if line.startswith("cspipe ")]
     return (ours or lines or ["no message"])[-1]
 
@@ -121,7 +99,7 @@ def _clock(folder: Path, seconds: float = 0.0) -> float:
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
+def alone(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock beside a study's folder. Raises UserError if another command runs the study."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:

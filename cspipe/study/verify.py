@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.git import succeeds
+from cspipe.runtime.git import git, succeeds
+from cspipe.runtime.worktree import CLONE, link_folders, share_dvc_cache
 from cspipe.study.claims import in_words
-from cspipe.study.clone import FOLDER, code_of
 from cspipe.study.definition import Cell, Defined
+from cspipe.study.repository import code_of, open_repository
 from cspipe.study.results import RESULTS, Results, read_results
-from cspipe.study.run import Log, run_study
+from cspipe.study.run import FOLDER, Log, alone, run_study
 from cspipe.study.statistics import interval
 
 
@@ -34,7 +40,8 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
         keys = {(cell.row, cell.point, cell.seed) for cell in defined.cells}
         cells = [cell for cell in committed.cells if (cell.row, cell.point, cell.seed) in keys]
         committed = committed.model_copy(update={"cells": cells})
-    found = run_study(defined, root, jobs, log, folder=root / FOLDER / f"{defined.name}-verify")
+    with own_clone(root, root / FOLDER / f"{defined.name}-verify", defined.name) as clone:
+        found = run_study(defined, clone, jobs, log)
     machine, code = other_machine(committed, found), other_code(committed, found, root)
     exact, reasons = not machine and (count is not None or not code), machine + code
     how = "to the printed digits" if exact else "within intervals"
@@ -47,6 +54,29 @@ def verify(defined: Defined, root: Path, jobs: int, log: Log, count: int | None 
         log(f"differs: {row}")
     log(f"{file} is {'not ' if rows else ''}reproduced{'' if exact else ' within intervals'}")
     return rows
+
+
+@contextmanager
+def own_clone(root: Path, clone: Path, study: str) -> Iterator[Path]:
+    """A new clone at the repository's HEAD, with a DVC cache of its own that has the images that DVC tracks alone.
+
+    Raises UserError if HEAD does not have what decides the results, or the images are not in the repository's cache.
+    """
+    with alone(clone, study):
+        commit = open_repository(root, study).commit
+        shutil.rmtree(clone, ignore_errors=True)
+        git(root, "clone", "--quiet", "--no-checkout", str(root), str(clone))
+        git(clone, "fetch", "--quiet", "--no-tags", str(root), "HEAD")
+        git(clone, "checkout", "--quiet", "--detach", commit)
+        link_folders(root, clone)
+        share_dvc_cache(root, clone, as_remote=True)
+        if images := git(clone, "ls-files", "data/raw/*.dvc").splitlines():
+            command = [sys.executable, "-m", "dvc", "fetch", "--remote", CLONE, *images]
+            done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+            if done.returncode:
+                lines = done.stderr.strip().splitlines()
+                raise UserError(f"dvc fetch {images[0]} in {clone}: {lines[-1] if lines else 'no message'}")
+        yield clone
 
 
 def _spread(cells: tuple[Cell, ...], count: int) -> tuple[Cell, ...]:

@@ -11,8 +11,8 @@ from dvc.config import Config
 from dvc.utils.serialize import load_yaml
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.shared_cache import as_dvc_writes
 from cspipe.runtime.storage import DVC_REMOTE, Bucket
+from cspipe.runtime.worktree import as_dvc_writes
 from flows.command import run_command
 from flows.dvc_steps import steps_command
 from flows.failures import reason

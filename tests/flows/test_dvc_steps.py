@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cspipe.runtime.shared_cache import as_dvc_writes
+from cspipe.runtime.worktree import as_dvc_writes
 from tests.stages.conftest import new_repository, run_in
 
 STAGES = "stages: {one: {cmd: cp a one, deps: [a], outs: [one]}, two: {cmd: cp a two, deps: [a], outs: [two]}}"

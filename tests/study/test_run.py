@@ -1,4 +1,4 @@
-"""A study from nothing to its table, in a temporary clone with DVC's real queue. Minutes, so marked slow."""
+"""A study from nothing to its table, in a temporary clone with real DVC. Minutes, so marked slow."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from cspipe.study.clone import experiments
+from cspipe.study.repository import experiments
 from tests.conftest import Tree, change
 from tests.stages.conftest import commit, new_clone, run_in
 
@@ -76,7 +76,7 @@ def test_interrupt_stops_everything_and_keeps_the_clone_clean(clone: Path) -> No
     try:
         assert running.stdout is not None
         for line in running.stdout:
-            if line.startswith("queued"):
+            if line.endswith("to run, 1 at a time\n"):
                 break
         deadline = time.monotonic() + 120
         while not any("cspipe.stages" in " ".join(p.cmdline()) for p in processes_in(clone / ".cspipe")):
@@ -127,21 +127,16 @@ def test_verify_runs_afresh_and_finds_the_same_digits(clone: Path) -> None:
     assert "is reproduced" in done.stdout
 
 
-def test_verify_runs_a_part_of_the_cells(clone: Path) -> None:
-    done = study(clone, "tiny", "--verify", "--cells", "1")
-    assert "1 cells, 0 done, 1 to run" in done.stdout
-    assert "is reproduced" in done.stdout
+def test_verify_of_a_part_of_the_cells_tells_the_rows_that_differ(clone: Path) -> None:
     refused = study(clone, "tiny", "--cells", "1", check=False)
     assert refused.returncode == 1
     assert "--verify" in refused.stderr
-
-
-def test_verify_tells_the_rows_that_differ(clone: Path) -> None:
     file = clone / "docs/results/tiny.json"
     tree = json.loads(file.read_text())
     next(cell for cell in tree["cells"] if cell["row"] == "cs")["variants"]["cs-10"]["scores"]["frechet"] += 1
     file.write_text(json.dumps(tree))
-    done = study(clone, "tiny", "--jobs", "2", "--verify", check=False)
+    done = study(clone, "tiny", "--verify", "--cells", "1", check=False)
     assert done.returncode == 1
+    assert "1 cells, 0 done, 1 to run" in done.stdout
     assert "differs: cs / cs-10, frechet" in done.stdout
     assert "recall" not in done.stdout.split("differs:")[1]

@@ -1,6 +1,7 @@
 """What of a study is not reproduced, without running it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +9,10 @@ import pytest
 from filelock import FileLock
 
 from cspipe.runtime.errors import UserError
-from cspipe.study.clone import FOLDER
 from cspipe.study.definition import Defined
 from cspipe.study.results import RESULTS, Results
-from cspipe.study.run import run_study
-from cspipe.study.verify import verify
+from cspipe.study.run import FOLDER
+from cspipe.study.verify import own_clone, verify
 
 Make = Callable[..., Results]
 Verify = Callable[..., list[str]]
@@ -41,7 +41,8 @@ def verified(made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ver
         if count is not None:
             found = found.model_copy(update={"cells": found.cells[1:2]})  # the middle one is what a count of 1 takes
         found = found.model_copy(update={"setting": found.setting.model_copy(update={"processor": processor})})
-        monkeypatch.setattr("cspipe.study.verify.run_study", lambda *_, **__: found)
+        monkeypatch.setattr("cspipe.study.verify.run_study", lambda *_: found)
+        monkeypatch.setattr("cspipe.study.verify.own_clone", lambda *_: nullcontext(tmp_path))
         monkeypatch.setattr("cspipe.study.verify.other_code", lambda *_: ["code"] if code else [])
         return verify(Defined("made", committed.study, cells), tmp_path, 1, print, count)
 
@@ -81,11 +82,11 @@ def test_only_another_processor_may_reach_another_image(verified: Verify) -> Non
     assert len(verified([9.0, 8.0, 8.6], code=True, recall=0.5 + 1 / 128)) == 1
 
 
-def test_a_second_verification_leaves_the_first_one_alone(made: Make, tmp_path: Path) -> None:
+def test_a_second_verification_leaves_the_first_one_alone(tmp_path: Path) -> None:
     folder = tmp_path / FOLDER / "made-verify"
     folder.mkdir(parents=True)
     (folder / "cell").touch()
     running = FileLock(f"{folder}.lock").acquire()
-    with running, pytest.raises(UserError, match="is running already"):
-        run_study(Defined("made", made(SCORES).study, ()), tmp_path, 1, print, folder=folder)
+    with running, pytest.raises(UserError, match="is running already"), own_clone(tmp_path, folder, "made"):
+        pytest.fail("two at once")
     assert (folder / "cell").exists()

@@ -1,25 +1,25 @@
-"""What a workspace that is thrown away leaves behind in the clone that has its folders."""
+"""Worktrees: what stays of one that is removed, and the DVC cache that it shares."""
 
 from pathlib import Path
 
 import pytest
 
-from cspipe.runtime.shared_cache import CLONE, SHARED_CACHE, link_shared_cache, share_dvc_cache
+from cspipe.runtime.worktree import CLONE, add_worktree, remove_worktree, share_dvc_cache
 from tests.stages.conftest import new_repository, run_in
 
 
-def test_records_and_features_land_in_the_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clone, workspace = tmp_path / "clone", tmp_path / "workspace"
+def test_what_is_written_to_shared_folders_stays_when_the_worktree_goes(tmp_path: Path) -> None:
+    clone, root = new_repository(tmp_path / "clone", {"dvc.yaml": "stages: {}"}), tmp_path / "worktree"
     (clone / "data/weights").mkdir(parents=True)
-    workspace.mkdir()
-    monkeypatch.chdir(workspace)
-    monkeypatch.setenv(SHARED_CACHE, str(clone))
-    link_shared_cache()
-    link_shared_cache()  # the next stage in the same workspace
-    for folder in (".cspipe/lineage", ".cspipe/features", "data/weights"):
-        (workspace / folder / "file").write_text("kept")
-        assert (clone / folder / "file").read_text() == "kept"
-    assert not (workspace / ".cspipe/states").exists()
+    add_worktree(clone, root, "HEAD", ".cspipe/lineage")
+    (root / ".cspipe/states").mkdir()
+    for folder in (".cspipe/lineage", "data/weights", ".cspipe/states"):
+        (root / folder / "file").write_text("made")
+    remove_worktree(clone, root)
+    remove_worktree(clone, root)  # by another that cleans up
+    assert not root.exists()
+    kept = [folder for folder in (".cspipe/lineage", "data/weights", ".cspipe/states") if (clone / folder).exists()]
+    assert [(clone / folder / "file").read_text() for folder in kept] == ["made", "made"]
 
 
 @pytest.mark.parametrize(("name", "elsewhere"), [("Jörg", False), ("clone", True)])

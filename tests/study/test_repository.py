@@ -9,7 +9,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
-from cspipe.study.clone import Clone, check_images, code_of, open_clone
+from cspipe.study.repository import Repository, check_images, code_of
 from tests.stages.conftest import commit, new_repository
 
 STAGES = {
@@ -31,8 +31,7 @@ def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
 
     def done() -> bool:
         head = git(root, "rev-parse", "HEAD")
-        clone = Clone(root, root.parent, root, head, code_of(root))
-        return clone.done(cell, experiment)
+        return Repository(root, head, code_of(root)).done(cell, experiment)
 
     assert done()
     (root / "cspipe/methods/rival.py").write_text("# edited")
@@ -47,32 +46,14 @@ def test_a_cell_is_done_while_its_own_code_stays(tmp_path: Path) -> None:
         assert done(), file
 
 
-def test_a_clone_that_was_not_finished_is_made_anew_and_the_repository_stays(tmp_path: Path) -> None:
-    """Git takes the repository around a folder that is none: a checkout there would lose what is not committed."""
-    pipeline = yaml.safe_dump({"stages": STAGES})
-    root = new_repository(tmp_path.resolve() / "home", {"dvc.yaml": pipeline, "studies/x/study.yaml": "", "a": "old"})
-    branch = git(root, "branch", "--show-current")
-    (root / ".dvc").mkdir(exist_ok=True)
-    (root / ".cspipe/study/x/clone/.git").mkdir(parents=True)
-    (root / "a").write_text("not committed")
-    clone = open_clone(root, "x")
-    assert (root / "a").read_text() == "not committed"
-    assert git(root, "branch", "--show-current") == branch
-    assert (clone.root / "a").read_text() == "old"
-    (clone.root / ".git/index.lock").touch()
-    assert open_clone(root, "x") == clone
-
-
 def test_images_that_only_the_repository_has_are_refused_before_a_cell_runs(tmp_path: Path) -> None:
-    """In the clone each cell would end with "does not exist", beside images that are there."""
+    """In its worktree each cell would end with "does not exist", beside images that are there."""
     root = new_repository(tmp_path.resolve() / "home", {"dvc.yaml": yaml.safe_dump({"stages": STAGES}), "in-git": ""})
-    clone = Clone(root, root.parent, root, git(root, "rev-parse", "HEAD"), code_of(root))
-    git(root, "clone", "--quiet", str(root), str(clone.root))
 
     def check(path: str | None, source: str = "folder") -> None:
         data = SimpleNamespace(path=None if path is None else Path(path), source=source)
         cell: Any = SimpleNamespace(params=SimpleNamespace(data=data))
-        check_images(clone, [cell])
+        check_images(root, [cell])
 
     (root / "mine").mkdir()
     with pytest.raises(UserError, match=r"data\.path mine .*`dvc add mine`"):
@@ -82,5 +63,6 @@ def test_images_that_only_the_repository_has_are_refused_before_a_cell_runs(tmp_
     check("nowhere")  # its cell fails by itself
     check(None)
     check(str(root / "mine"))
-    (clone.root / "mine.dvc").touch()
+    (root / "mine.dvc").touch()
+    commit(root, "tracked by DVC")
     check("mine")

@@ -1,0 +1,59 @@
+"""Git worktrees of a clone, in which its pipeline runs at a commit with the clone's DVC cache and some of its files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.git import git
+
+WEIGHTS = "data/weights"
+"""Folder of downloads, which git ignores; parameters name files in it."""
+CLONE = "clone"
+"""Name of the DVC remote that is the cache of a clone."""
+
+
+def add_worktree(clone: Path, root: Path, commit: str, *folders: str) -> None:
+    """Check out `commit` at `root`, with the clone's DVC cache, its downloaded weights, and its `folders`."""
+    git(clone, "worktree", "prune")
+    git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)
+    link_folders(clone, root, *folders)
+    share_dvc_cache(clone, root)
+
+
+def remove_worktree(clone: Path, root: Path) -> None:
+    """Remove a worktree, or what is left of one."""
+    with suppress(UserError):  # git does not know it any more
+        git(clone, "worktree", "remove", "--force", str(root))
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def link_folders(clone: Path, root: Path, *folders: str) -> None:
+    """Link folders of a clone, made there if need be, and its downloaded weights into `root` where they are not yet."""
+    for name in (*folders, WEIGHTS):
+        here, shared = root / name, clone.resolve() / name
+        if name != WEIGHTS:
+            shared.mkdir(parents=True, exist_ok=True)
+        if shared.is_dir() and not here.exists():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.symlink_to(shared)
+
+
+def share_dvc_cache(clone: Path, root: Path, *, as_remote: bool = False) -> None:
+    """Have DVC in a checkout of a clone, `root`, use the clone's cache: as its own, or as a remote named CLONE."""
+    from dvc.config import Config  # its configuration alone: a Repo takes a third of a second
+
+    cache = as_dvc_writes(Path(Config(str(clone / ".dvc"))["cache"].get("dir") or clone / ".dvc" / "cache"))
+    with Config(str(root.resolve() / ".dvc")).edit("local") as local:
+        if as_remote:
+            local["remote"][CLONE] = {"url": cache}
+        else:
+            local["cache"] |= {"dir": cache, "type": "reflink,hardlink,symlink,copy"}
+
+
+def as_dvc_writes(path: Path) -> str:
+    """A path for DVC's configuration. DVC writes ASCII alone, and a relative path relative to the configuration."""
+    return os.path.relpath(path.resolve())
