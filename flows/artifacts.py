@@ -24,7 +24,7 @@ from cspipe.runtime.storage import QUICK, Bucket
 from cspipe.runtime.storage_errors import StorageError
 from flows.artifact_keys import key
 from flows.command import Step
-from flows.scores import about, score_rows
+from flows.scores import caption, score_rows
 from flows.workspace import Workspace
 
 P = ParamSpec("P")
@@ -144,4 +144,4 @@ def show_report(workspace: Workspace, run: str) -> None:
 @never_fails
 def show_scores(now: Mapping[str, Metrics], before: Mapping[str, Metrics], run: str) -> None:
     """Show the table of scores, with their changes from the recorded ones (`before`), where there are any."""
-    ui.create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {about(now, before)}")
+    ui.create_table_artifact(score_rows(now, before), key="scores", description=f"{run}: {caption(now, before)}")

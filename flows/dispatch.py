@@ -62,7 +62,7 @@ def queue_after(
     return PrefectConcurrentFuture(upstream[-1].task_run_id, threads.submit(copy_context().run, work))  # type: ignore[arg-type]
 
 
-def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> UUID:
+def begin_on_worker(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> UUID:
     """Queue a stage for a worker of its pool, and return the id of its flow run once a worker has begun it.
 
     Raises UserError if the pool has no deployment, Unreachable without S3, StageFailed if this run has ended.
@@ -88,7 +88,7 @@ def begin(node: Node, workspace: Workspace, place: Place, tell: Callable[[str], 
         raise UserError(
             f"no deployment {deployment} on this server; `uv run prefect deploy --all` registers it"
         ) from None
-    return until_begun(sent.id, name, node.pool, UUID(flow_run.id), tell)
+    return wait_for_worker(sent.id, name, node.pool, UUID(flow_run.id), tell)
 
 
 def cancel_queued(name: str) -> None:
@@ -99,11 +99,11 @@ def cancel_queued(name: str) -> None:
             client.set_flow_run_state(left.id, Cancelled(message="queued by an attempt that has ended"))
 
 
-def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable[[str], None]) -> UUID:
+def wait_for_worker(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable[[str], None]) -> UUID:
     """Wait until a worker has begun the flow run. If `driver` no longer runs, cancel it and raise StageFailed."""
     with get_client(sync_client=True) as client:
-        for now in looks(client, queued, name, pool, tell):
-            if begun(now):
+        for now in poll(client, queued, name, pool, tell):
+            if has_begun(now):
                 break
             if has_ended(client, driver):
                 client.set_flow_run_state(queued, Cancelled(message="its driver no longer runs"))
@@ -111,7 +111,9 @@ def until_begun(queued: UUID, name: str, pool: str, driver: UUID, tell: Callable
     return queued
 
 
-def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]) -> Outcome:
+def finish_on_worker(
+    queued: UUID, node: Node, workspace: Workspace, place: Place, tell: Callable[[str], None]
+) -> Outcome:
     """Wait for a stage that a worker has begun, showing its progress, and take its result over into the workspace.
 
     Raises StageFailed or Transient, according to the end that the worker reported; Transient if the worker is lost.
@@ -123,10 +125,10 @@ def finish(queued: UUID, node: Node, workspace: Workspace, place: Place, tell: C
         how, seconds = take_over(place, workspace.root, node)
         shown.end()
         return Outcome(node.name, how, seconds)
-    raise failed(state, place)
+    raise error_of(state, place)
 
 
-def failed(state: State[Any] | None, place: Place) -> Exception:
+def error_of(state: State[Any] | None, place: Place) -> Exception:
     """Return the exception for a stage whose flow run did not complete; a failed state is named after an End."""
     if state is None or state.is_cancelled():
         return StageFailed(f"{place.stage}: cancelled by a person")
@@ -143,14 +145,14 @@ def wait(
 ) -> FlowRun:
     """Wait until a flow run has ended, and return it; `meanwhile` is called after each poll before that."""
     with get_client(sync_client=True) as client:
-        for now in looks(client, queued, name, pool, tell):
+        for now in poll(client, queued, name, pool, tell):
             if now.state is not None and now.state.is_final():
                 break
             meanwhile()
     return now
 
 
-def looks(
+def poll(
     client: SyncPrefectClient, queued: UUID, name: str, pool: str, tell: Callable[[str], None]
 ) -> Iterator[FlowRun]:
     """Poll a flow run and yield it, without end. An unreachable server is waited for; a long queue is logged once."""
@@ -165,14 +167,14 @@ def looks(
             away = True
         else:
             away = False
-            if not warned and not begun(now) and waited > QUEUED_TOO_LONG:
+            if not warned and not has_begun(now) and waited > QUEUED_TOO_LONG:
                 tell(f"{name}: waiting for a free worker of pool {pool} (`cspipe status` shows them)")
                 warned = True
             yield now
         time.sleep(POLL if waited < QUEUED_TOO_LONG else SLOW_POLL)
 
 
-def begun(run: FlowRun) -> bool:
+def has_begun(run: FlowRun) -> bool:
     """Whether a worker has begun a flow run; also true for a flow run that has ended."""
     return run.state is not None and run.state.type not in WAITING
 

@@ -12,7 +12,7 @@ from cspipe.report.results import Metrics
 from cspipe.runtime.git import git
 from flows.command import Ended, run_command
 from flows.failures import StageFailed, reason
-from flows.scores import yardstick
+from flows.scores import comparable_facts
 from flows.workspace import Workspace
 
 UP_TO_DATE = "Data and pipelines are up to date."
@@ -74,7 +74,7 @@ def scores_recorded(workspace: Workspace) -> dict[str, Metrics]:
     for name in git(workspace.root, "ls-tree", "--name-only", workspace.revision, "metrics/").splitlines():
         text, now = git(workspace.root, "show", f"{workspace.revision}:{name}"), workspace.root / name
         try:
-            if now.exists() and yardstick(now.read_text()) == yardstick(text):
+            if now.exists() and comparable_facts(now.read_text()) == comparable_facts(text):
                 found[Path(name).stem] = Metrics.model_validate_json(text)
         except (ValueError, LookupError, TypeError):  # written by other code: no record to compare with
             continue

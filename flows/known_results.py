@@ -18,7 +18,7 @@ RUN_NOTHING = {"SHELL": "false"}
 """Environment in which DVC restores stages but runs none: their commands, run by $SHELL, fail at once."""
 
 
-def settle(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> dict[str, Outcome]:
+def restore_known(workspace: Workspace, nodes: Sequence[Node], tell: Callable[[str], None]) -> dict[str, Outcome]:
     """Let DVC restore the stages that need not run into the workspace, and return their outcomes by name.
 
     Results that only this machine has are pushed, so that the workers of other stages find them. If S3 fails, this is

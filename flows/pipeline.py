@@ -49,13 +49,13 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
 from cspipe.runtime.wording import printable
 from flows.artifacts import StageProgress, show_plan, show_report, show_samples, show_scores
-from flows.dispatch import begin, finish, queue_after
+from flows.dispatch import begin_on_worker, finish_on_worker, queue_after
 from flows.dvc_stage import Outcome, StageRunner
 from flows.experiment import save_experiment, scores_now, scores_recorded, verify
 from flows.failures import DELAYS, worth_another_attempt
 from flows.graph import Node, read_graph
 from flows.handover import Place
-from flows.known_results import settle
+from flows.known_results import restore_known
 from flows.local.workers import visible_gpus
 from flows.raw_data import check_data, link_raw_files
 from flows.revision import check_code, find_commit, first_commit, run_commit
@@ -130,7 +130,7 @@ def pipeline(preset: str = "demo", revision: str | None = None, overrides: dict[
         check_data(workspace.root, params.data)
         nodes = read_graph(workspace.root)
         slots = {node.pool: Semaphore(max(1, len(visible_gpus())) if node.pool == "gpu" else 1) for node in nodes}
-        known = settle(workspace, nodes, log)
+        known = restore_known(workspace, nodes, log)
         show_what_runs(workspace.root, name, log)
         outcomes = run_stages(Run(name, workspace, bucket if dispatch else None, slots, known), nodes)
         verify(workspace)
@@ -164,7 +164,7 @@ def run_stages(run: Run, nodes: list[Node]) -> list[Outcome]:
         )
         upstream, place, queued = [futures[name] for name in node.upstream], run.place(node), None
         if upstream and place is not None:
-            queued = queue_after(threads, upstream, partial(begin, node, run.workspace, place, tell))
+            queued = queue_after(threads, upstream, partial(begin_on_worker, node, run.workspace, place, tell))
         futures[node.name] = named.submit(node, run, queued, wait_for=upstream, return_state=False)
     threads.shutdown(wait=False)  # takes no more; a signal must not wait for these threads
     wait(list(futures.values()))
@@ -188,10 +188,10 @@ def stage_task(node: Node, run: Run, queued: UUID | Exception | None) -> State[O
         outcome = run_here(node, run, log)
     else:
         if queued is None or task_run.run_count > 1:
-            queued = begin(node, run.workspace, place, log)
+            queued = begin_on_worker(node, run.workspace, place, log)
         if isinstance(queued, Exception):
             raise queued
-        outcome = finish(queued, node, run.workspace, place, log)
+        outcome = finish_on_worker(queued, node, run.workspace, place, log)
     message = f"{node.name}: {outcome.how} ({outcome.seconds:.0f} s)"
     log(message)
     return Completed(name="Completed" if outcome.how == "ran" else "Cached", message=message, data=outcome)

@@ -21,7 +21,7 @@ Row = dict[str, tuple[float, str]]
 """A table row, by column: the score as a number and as text."""
 
 
-def yardstick(text: str) -> dict[str, Any]:
+def comparable_facts(text: str) -> dict[str, Any]:
     """Return the facts that two metrics files must share for their scores to be compared (see YARDSTICK)."""
     provenance: dict[str, Any] = json.loads(text)["provenance"][0]
     return {name: provenance.get(name) for name in YARDSTICK}
@@ -52,7 +52,7 @@ def score_rows(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> lis
     ]
 
 
-def about(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> str:
+def caption(now: Mapping[str, Metrics], before: Mapping[str, Metrics]) -> str:
     """Return the table's caption: what the scores are measured with, and whether they are compared with a record."""
     facts = [metrics.provenance[0] for metrics in now.values()][:1]
     measured = [f"{fact.extractor} features, N = {fact.samples_images} samples" for fact in facts]

@@ -65,7 +65,7 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
             bucket.put_json(place.progress, asdict(step))
 
     with open_workspace(clone, commit, f"{run}-{node.name}", bucket) as workspace:
-        put(workspace.root, node, params, lock)
+        write_inputs(workspace.root, node, params, lock)
         outcome = StageRunner(workspace, run, log.info, progress, unwanted, log.warning)(node)
         hand_over(place, workspace.root, node, outcome.how, outcome.seconds)
         shown.end()
@@ -73,7 +73,7 @@ def work(run: str, node: Node, revision: str, params: str, lock: str, unwanted: 
     return outcome
 
 
-def put(root: Path, node: Node, params: str, lock: str) -> None:
+def write_inputs(root: Path, node: Node, params: str, lock: str) -> None:
     """Write params.yaml and dvc.lock into a workspace.
 
     Raises UserError if the workspace then has no stage equal to `node`, or dvc.lock has an invalid entry.

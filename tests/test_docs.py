@@ -132,12 +132,18 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     assert [cell for cell in cells if cell["outputs"] or cell["execution_count"]] == []
 
 
-def test_the_notebook_runs() -> None:
-    """A cell that raises fails it."""
-    import nbformat
-    from nbclient import NotebookClient
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where torch is there already; a kernel of Jupyter has the lines with % besides."""
+    import matplotlib.pyplot as plt
 
-    NotebookClient(nbformat.read(TOUR, 4), timeout=120, resources={"metadata": {"path": TOUR.parent}}).execute()
+    monkeypatch.chdir(TOUR.parent)
+    plt.switch_backend("agg")
+    names: dict[str, Any] = {"display": print}
+    for cell in json.loads(TOUR.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(line for line in cell["source"] if not line.startswith("%")), names)
+    plt.close("all")
+    assert "panels" in names
 
 
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
     [
         ("cspipe.ingest.files", ["pydantic"]),  # of each worker process of prepare
         ("cspipe.stages.train", ["botocore", "torch.distributed.launcher"]),
+        ("cspipe.cli.main", ["torch"]),  # `cspipe --help`
         ("flows.watch", ["torch"]),
         ("flows.local.status", ["torch"]),
     ],

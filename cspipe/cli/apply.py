@@ -88,12 +88,12 @@ def write_png(pixels: NDArray[np.uint8], out: Path) -> None:
     from cspipe.cli.own_image import as_image
     from cspipe.data.grid import save_png
 
-    with explained(out), whole_file(out) as beside:
+    with as_user_error(out), whole_file(out) as beside:
         save_png(as_image(pixels), beside)
 
 
 @contextmanager
-def explained(out: Path) -> Iterator[None]:
+def as_user_error(out: Path) -> Iterator[None]:
     """Turn an OSError while `out` is written into a UserError."""
     try:
         yield

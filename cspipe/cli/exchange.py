@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 import yaml
 
-from cspipe.cli.apply import check_png, explained, write_png
+from cspipe.cli.apply import as_user_error, check_png, write_png
 from cspipe.runtime.errors import UserError
 
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
@@ -60,7 +60,7 @@ def export(
     from cspipe.exchange.source import open_source
 
     source = open_source(model, compensation, terminal)
-    with explained(out):
+    with as_user_error(out):
         print(f"{out}: {(write_diffusers if to == 'diffusers' else write_onnx)(source, out)}")
 
 
@@ -92,7 +92,7 @@ def import_model(
     keys |= foreign.diffusion
     diffusion = DiffusionSettings.model_validate({"steps": STEPS, "self_condition": False, **keys})
     as_trained = out == Path("models/main") and Path("dvc.yaml").exists()
-    with explained(out):
+    with as_user_error(out):
         config = write_model(foreign, source.absolute().name, weights, diffusion, out)
         if as_trained:
             write_curves(diffusion)
@@ -100,10 +100,10 @@ def import_model(
     print(f"{out}: {foreign.model['name']} from {foreign.kind}, {what}")
     if Path("dvc.yaml").exists():
         values = {"data": {"channels": foreign.channels, "size": foreign.size}}
-        tell_settings(values | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)
+        print_settings(values | {key: config[key] for key in ("model", "diffusion")}, None if as_trained else out)
 
 
-def tell_settings(values: dict[str, Any], start: Path | None) -> None:
+def print_settings(values: dict[str, Any], start: Path | None) -> None:
     """Print the values that params.yaml needs for an imported model; `start`: its folder if training starts from it."""
     from cspipe.runtime.files import sha256_file
     from cspipe.runtime.models import FILE

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from cspipe.cli.experiments import dvc_output
 from cspipe.config.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.git import said
+from cspipe.runtime.git import output_of
 
 SHOWN = 3  # maximum number of reasons in the line of a stage
 STATES = {"deleted": "is missing", "not in cache": "is missing, here and in the cache (`dvc pull` may bring it)"}
@@ -112,8 +112,9 @@ def _value(tree: Any, key: str) -> Any:
 
 def _files_changed(root: Path, folder: str) -> str:
     """Format the names of the files in a folder that changed since dvc.lock's last commit; "" if git cannot tell."""
-    commit = said(root, "log", "-1", "--format=%H", "--", "dvc.lock").strip()
-    if not commit or not (root / folder).is_dir() or said(root, "status", "--porcelain", "--", "dvc.lock"):
+    commit = output_of(root, "log", "-1", "--format=%H", "--", "dvc.lock").strip()
+    if not commit or not (root / folder).is_dir() or output_of(root, "status", "--porcelain", "--", "dvc.lock"):
         return ""
-    names = said(root, "diff", "--relative", "--name-only", commit, "--", folder).replace(f"{folder}/", "").splitlines()
+    changed = output_of(root, "diff", "--relative", "--name-only", commit, "--", folder)
+    names = changed.replace(f"{folder}/", "").splitlines()
     return f" ({', '.join(names[:6])}{', ...' if names[6:] else ''})" if names else ""

@@ -19,12 +19,12 @@ from fsspec.core import url_to_fs
 from cspipe.runtime.code_lock import LOCK, VERSION
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file
-from cspipe.runtime.git import said
+from cspipe.runtime.git import output_of
 from cspipe.runtime.provenance import code_ids
 from cspipe.runtime.records import FOLDER, Facts, find_here, kind_of, read_facts
 from cspipe.runtime.registry import ROOT
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import explained
+from cspipe.runtime.storage_errors import as_storage_errors
 from cspipe.runtime.wording import printable, readable_seconds
 
 PARENTS = {  # facts that are the sha256 of a file's parent, and the kind of that parent
@@ -61,7 +61,7 @@ def trace(target: str, root: Path) -> Origin:
     Raises UserError if the file is missing or damaged, or has no metadata and no record of it is found.
     """
     try:
-        with explained("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
+        with as_storage_errors("read", target, target, os.environ.get("AWS_ENDPOINT_URL", "Amazon")):
             fs, path = url_to_fs(target)
             facts = read_facts(path, fs)
             with fs.open(path) as file:  # the hash in S3's metadata may be of other bytes
@@ -138,11 +138,11 @@ class _Tracer:
         code = facts.get("code", {})
         if not all(isinstance(ids, dict) for ids in code.values()):
             code = {"compensate" if "main_sha256" in facts else "train": code}
-        commits = said(self.root, "rev-list", "HEAD", "--branches", "--tags", "--remotes").splitlines()
+        commits = output_of(self.root, "rev-list", "HEAD", "--branches", "--tags", "--remotes").splitlines()
         newest = {}
         for stage, ids in code.items():
             asked = "".join(f"{commit}:{path}\n" for commit in commits for path in ids)
-            found = said(self.root, "cat-file", "--batch-check=%(objectname)", asked=asked).splitlines()
+            found = output_of(self.root, "cat-file", "--batch-check=%(objectname)", asked=asked).splitlines()
             rows = (found[start : start + len(ids)] for start in range(0, len(found), len(ids) or 1))
             same = (all(map(str.startswith, row, ids.values())) for row in rows)
             found = [commit for commit, has in zip(commits, same, strict=False) if has]

@@ -35,7 +35,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def tell_version(asked: bool) -> None:
+def print_version(asked: bool) -> None:
     """Print the version and exit, if asked for it."""
     if asked:
         print(f"cspipe {version('cspipe')}")
@@ -46,7 +46,7 @@ def tell_version(asked: bool) -> None:
 def options(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")] = False,
     _version: Annotated[
-        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="show the version")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="show the version")
     ] = False,
 ) -> None:
     """Options of all commands, before their names. `quiet` sets an environment variable, for child processes too."""
@@ -60,7 +60,7 @@ app.command("import")(import_model)
 app.add_typer(params.app, name="params")
 
 
-def add_offered(app: typer.Typer) -> None:
+def add_registered(app: typer.Typer) -> None:
     """Add the commands that are registered as entry points in the group `cspipe.commands`.
 
     A command whose package is missing is left out: `flows` is in the repository, but not in the wheel.
@@ -75,7 +75,7 @@ def add_offered(app: typer.Typer) -> None:
         app.command(entry.name)(command)
 
 
-add_offered(app)
+add_registered(app)
 
 
 def main() -> None:

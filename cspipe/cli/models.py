@@ -14,7 +14,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.git import said, succeeds
+from cspipe.runtime.git import output_of, succeeds
 from cspipe.runtime.wording import printable, readable_seconds
 
 Tree = Mapping[str, Any]
@@ -66,9 +66,9 @@ def list_models() -> Iterator[dict[str, Any]]:
     for name in sorted(gto.api.show(".")):
         for version in gto.api.show(".", name, sort=VersionSort.SemVer):
             commit = version["commit_hexsha"]
-            there = (yaml.safe_load(said(Path(), "show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
-            files = said(Path(), "ls-tree", "--name-only", commit, "metrics/").split()
-            metrics = {Path(file).stem: said(Path(), "show", f"{commit}:{file}") for file in files}
+            there = (yaml.safe_load(output_of(Path(), "show", f"{commit}:{PIPELINE}")) or {}).get("artifacts") or {}
+            files = output_of(Path(), "ls-tree", "--name-only", commit, "metrics/").split()
+            metrics = {Path(file).stem: output_of(Path(), "show", f"{commit}:{file}") for file in files}
             found = {"name": name, "version": version["version"], "commit": commit}
             yield found | {"path": there.get(name, {}).get("path", ""), "scores": _scores(name, metrics)}
 
@@ -150,13 +150,13 @@ def front_matter(config: Tree, index: Tree, scores: Mapping[str, Tree]) -> Tree:
     }  # fmt: skip
 
 
-def drawn(origin: Tree) -> str:
+def sampler_words(origin: Tree) -> str:
     """Describe a variant by its sampler, steps and correction."""
     correction = (origin.get("correction") or {}).get("name", "no correction")
     return f"{origin.get('sampler')}, {origin.get('steps')} steps, {correction}"
 
 
-def compared(origins: Sequence[Tree]) -> str:
+def comparison_words(origins: Sequence[Tree]) -> str:
     """Describe what the scores compare: samples, references, extractor, versions; a sentence for each distinct set."""
     sets = {
         f"{origin.get('samples_images')} samples against {origin.get('reference_images')} images of the split "
@@ -170,7 +170,7 @@ def compared(origins: Sequence[Tree]) -> str:
     return " ".join(["Scores compare", *sorted(sets), "They do not compare with scores of another extractor."])
 
 
-def energy(record: Tree | None) -> str:
+def energy_words(record: Tree | None) -> str:
     """Describe the energy, as far as known, the time and the device of a training, by the record of this machine."""
     if record is None:
         return "not measured, and no record of the training is here; `cspipe plan PRESET` estimates the kWh on a GPU"
@@ -181,7 +181,7 @@ def energy(record: Tree | None) -> str:
     return f"not measured. {time}. For an estimate, multiply this by the power of all devices used"
 
 
-def training(config: Tree, index: Tree, record: Tree | None) -> str:
+def training_words(config: Tree, index: Tree, record: Tree | None) -> str:
     """Describe the training data, training and energy of a model, as Markdown."""
     train = config["train"]
     start = f", from the weights of model {config['start_sha256'][:12]}" if config.get("start_sha256") else ""
@@ -191,7 +191,7 @@ def training(config: Tree, index: Tree, record: Tree | None) -> str:
 the images: {index.get("licence", "unknown")}; sha256 {config["data_sha256"][:12]}
 - **Training**: method {train["method"]}, {config["images_seen"]:,} images seen, batch {train["batch"]}, learning rate \
 {train["learning_rate"]:g}, seed {config["seed"]}{start}
-- **Energy**: {energy(record)}"""
+- **Energy**: {energy_words(record)}"""
 
 
 def origin_of_import(config: Tree) -> str:
@@ -207,7 +207,7 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree
 
     head = ["| variant | drawn with | KID x1000 | Frechet | sha256 of the samples |", "|---|---|---|---|---|"]
     rows = [
-        f"| {name} | {drawn(row['provenance'])} | {kid(row.get('kid'), row.get('kid_std'))} "
+        f"| {name} | {sampler_words(row['provenance'])} | {kid(row.get('kid'), row.get('kid_std'))} "
         f"| {significant(row.get('frechet'))} | {row['provenance'].get('samples_sha256', '?')[:12]} |"
         for name, row in scores.items()
     ]
@@ -222,12 +222,12 @@ def describe(config: Tree, index: Tree, scores: Mapping[str, Tree], record: Tree
 
 - **Net**: {config["model"]["name"]}, {config["parameters"]:,} parameters; it predicts \
 {config["diffusion"]["prediction"]}, {config["diffusion"]["steps"]} steps, schedule {config["diffusion"]["schedule"]}
-{origin_of_import(config) if imported else training(config, index, record)}
+{origin_of_import(config) if imported else training_words(config, index, record)}
 - **Use**: `cspipe sample --model models/main -o grid.png` draws samples, `cspipe export` writes it for diffusers or
   ONNX, `cspipe lineage models/main/model.safetensors` tells its origin
 
 {chr(10).join([*head, *rows, ""] if rows else [])}
-{compared([row["provenance"] for row in scores.values()])}
+{comparison_words([row["provenance"] for row in scores.values()])}
 
 {chr(10).join(grids)}
 **Limits**: the model draws images like its training data only, with the gaps and biases of that data. Do not use it to

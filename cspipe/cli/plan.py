@@ -67,8 +67,8 @@ def plan(
     from cspipe.report.numbers import significant
 
     params = parse_params(read_preset(preset).tree, f"preset {preset}")
-    card = CARDS[device] if device != "measured" else measured(params)
-    rows = [asdict(work) | on_card(work, card) for work in works(params)]
+    card = CARDS[device] if device != "measured" else measure_card(params)
+    rows = [asdict(work) | estimates(work, card) for work in stages_work(params)]
     if as_json:
         print(json.dumps({"device": asdict(card), "stages": rows}, indent=2))
         return
@@ -82,7 +82,7 @@ def plan(
     print(f"{card.flops / 1e12:.3g} TFLOP/s: {card.said_of}. Work of the nets alone: starts, disks and S3 come on top.")
 
 
-def on_card(work: Work, card: Card) -> dict[str, float | None]:
+def estimates(work: Work, card: Card) -> dict[str, float | None]:
     """Return hours, images/s, kWh and dollars of a stage on a card."""
     hours = work.flop / card.flops / 3600
     rates = {"kwh": card.watts and card.watts / 1000, "dollars": card.per_hour}
@@ -90,7 +90,7 @@ def on_card(work: Work, card: Card) -> dict[str, float | None]:
     return {"hours": hours, "images_per_s": work.images / hours / 3600, **known}
 
 
-def works(params: Params) -> Iterator[Work]:
+def stages_work(params: Params) -> Iterator[Work]:
     """Yield the work of the stages that run nets; no compensate if the number of training images is still unknown."""
     from cspipe.config.workload import COPIES, FLOAT32, copies_memory, costs, path_flop, sample_flop, training_images
 
@@ -119,7 +119,7 @@ def works(params: Params) -> Iterator[Work]:
     yield Work("evaluate, first", read, flop, memory, 1e5)
 
 
-def measured(params: Params) -> Card:
+def measure_card(params: Params) -> Card:
     """Measure this machine by a few plain training steps of the preset, without a method's path, at the median step."""
     import numpy as np
     import torch

@@ -18,7 +18,7 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout.rstrip("\n")
 
 
-def said(root: Path, *arguments: str, asked: str = "") -> str:
+def output_of(root: Path, *arguments: str, asked: str = "") -> str:
     """Return what a git command prints, whatever its exit status; `asked` is its standard input."""
     return subprocess.run(["git", *arguments], cwd=root, input=asked, capture_output=True, text=True).stdout
 

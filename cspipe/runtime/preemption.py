@@ -91,7 +91,7 @@ def sigterm_deferred() -> Iterator[Callable[[], bool]]:
     stop_if_asked()
 
 
-def asked_soon() -> bool:
+def sigterm_soon() -> bool:
     """Whether SIGTERM has come or comes within SAME_REQUEST seconds, as it does in a rank when another rank is lost."""
     handler, last = _handler(), time.monotonic() + SAME_REQUEST
     handler.deferred = True

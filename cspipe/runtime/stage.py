@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from cspipe.runtime.code_lock import check_code
 from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.preemption import Preempted, asked_soon, sigterm_raises
+from cspipe.runtime.preemption import Preempted, sigterm_raises, sigterm_soon
 from cspipe.runtime.ranks import inside, name_of, rank
 from cspipe.runtime.records import keep_records
 from cspipe.runtime.runlog import LOGS, RunLog
@@ -69,7 +69,7 @@ def _leave(name: str, error: BaseException) -> NoReturn:
     An unknown error soon followed by SIGTERM is taken for a consequence of losing another rank.
     """
     known = _explain(error)
-    if known is None and asked_soon():
+    if known is None and sigterm_soon():
         known = End.PREEMPTED, "stopped with the other ranks"
     end, message = known or (End.FAILED, "".join(traceback.format_exception(error)))
     with suppress(OSError):

@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
-from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, explained
+from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, as_storage_errors
 
 DVC_REMOTE = "cspipe-s3"
 """Name of the bucket as DVC's remote, where this project's programs configure it."""
@@ -139,7 +139,7 @@ class Bucket:
         return f"s3://{self.bucket}/{self._key(key)}"
 
     def _errors(self, action: str, key: str) -> AbstractContextManager[None]:
-        return explained(action, self._place(key), self.bucket, self.client.meta.endpoint_url)
+        return as_storage_errors(action, self._place(key), self.bucket, self.client.meta.endpoint_url)
 
 
 def _seal(body: bytes) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Lost(StorageError):
 
 
 @contextmanager
-def explained(action: str, place: str, bucket: str, endpoint: str) -> Iterator[None]:
+def as_storage_errors(action: str, place: str, bucket: str, endpoint: str) -> Iterator[None]:
     """Turn boto3's errors in the body into StorageErrors of one line; errors of this machine's disk stay OSErrors.
 
     action: "read", "write", ...; place: the object's s3:// address; endpoint: the server's address.

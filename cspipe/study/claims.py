@@ -27,10 +27,10 @@ class Verdict:
 def sentence(claim: Claim, results: Results) -> str:
     """Return the claim with its verdict in bold and the numbers, as Markdown."""
     verdict = decide(claim, results)
-    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{written(claim, results)})."
+    return f"{claim.text.rstrip('.')}: **{verdict.word}** ({verdict.numbers}{late_note(claim, results)})."
 
 
-def written(claim: Claim, results: Results) -> str:
+def late_note(claim: Claim, results: Results) -> str:
     """Return the note behind the numbers of a claim that was written after the runs; empty for others."""
     return "; written after the runs" if claim.text in results.late else ""
 
@@ -54,7 +54,7 @@ def decide(claim: Claim, results: Results) -> Verdict:
     return _compare(scores, others, f"{_minus(claim)}{beside}", claim.kind == "lower")
 
 
-def corrected(results: Results) -> tuple[int, int]:
+def count_decided(results: Results) -> tuple[int, int]:
     """Count the decided differences of a study's claims, and those of them that stay decided with Holm's correction."""
     verdicts = [decide(claim, results) for claim in results.study.claims]
     tested = [(verdict, verdict.p) for verdict in verdicts if verdict.p is not None]

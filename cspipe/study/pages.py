@@ -8,7 +8,7 @@ from pathlib import Path
 from cspipe.report.numbers import DASH, count, significant
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
-from cspipe.study.claims import corrected, decide, in_words, sentence, written
+from cspipe.study.claims import count_decided, decide, in_words, late_note, sentence
 from cspipe.study.definition import BETTER, NEARER, STUDIES
 from cspipe.study.figure import figure
 from cspipe.study.results import RESULTS, Results, Setting, read_results
@@ -117,7 +117,7 @@ def notes(results: Results) -> list[str]:
 
 
 def _on_claims(results: Results) -> str:
-    decided, kept = corrected(results)
+    decided, kept = count_decided(results)
     line = f"Claims: commit {results.claimed[:12]}, {'some of them after' if results.late else 'before'} the runs."
     if not decided:
         return line
@@ -169,14 +169,14 @@ def _mean(values: Iterable[float | None]) -> str:
 def overview(studies: Sequence[Results], findings: str) -> str:
     """Return README.md with the claims of all studies, the findings first; studies without claims are left out."""
     claiming = [each for each in studies if each.study.claims]
-    decided, kept = (sum(counts) for counts in zip((0, 0), *map(corrected, claiming), strict=True))
+    decided, kept = (sum(counts) for counts in zip((0, 0), *map(count_decided, claiming), strict=True))
     return "\n".join([TITLE, findings, INTRODUCTION.format(decided=decided, kept=kept), *map(_claims, claiming)])
 
 
 def _claims(results: Results) -> str:
     """Return the section of a study in README.md: its question, command and data, then a row for each claim."""
     study = results.study
-    decided = [(claim.text, decide(claim, results), written(claim, results)) for claim in study.claims]
+    decided = [(claim.text, decide(claim, results), late_note(claim, results)) for claim in study.claims]
     rows = [(text, f"**{verdict.word}**", f"{verdict.numbers}{late}") for text, verdict, late in decided]
     lines = [
         f"## {results.name}",

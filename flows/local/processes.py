@@ -64,7 +64,7 @@ def as_part(name: str, pid: int) -> Part:
     return Part(name, pid, time.time())
 
 
-def marked(mark: str) -> list[psutil.Process]:
+def find_marked(mark: str) -> list[psutil.Process]:
     """Return every process with this value of MARK in its environment, except the calling one."""
     found = psutil.process_iter()
     return [process for process in found if variable(process, MARK) == mark and process.pid != os.getpid()]

@@ -43,7 +43,7 @@ def stop(stack: Stack) -> None:
     report_stopped(api, set(runs.values()))
     processes.stop([parts.get(SERVER)], grace=6)
     processes.stop([parts.get(S3)], grace=4)
-    processes.stop(processes.marked(stack.mark), grace=5)
+    processes.stop(processes.find_marked(stack.mark), grace=5)
     s3_server.remove_sockets(stack.folder / "s3")
     (stack.folder / "stack.json").unlink(missing_ok=True)
 
@@ -57,7 +57,7 @@ def pause_pools(api: str) -> None:
 
 def at_work(mark: str) -> dict[psutil.Process, str]:
     """Return the processes of a stack's flow runs, also of those whose worker has died, with the ids of their runs."""
-    found = ((process, processes.variable(process, "PREFECT__FLOW_RUN_ID")) for process in processes.marked(mark))
+    found = ((process, processes.variable(process, "PREFECT__FLOW_RUN_ID")) for process in processes.find_marked(mark))
     return {process: run for process, run in found if run}
 
 

@@ -95,7 +95,7 @@ def worker(pool: str) -> None:
     finally:
         processes.ignore_signals()
         processes.stop([part.process for part in parts], GRACE)
-        processes.stop(processes.marked(environment[processes.MARK]), GRACE)
+        processes.stop(processes.find_marked(environment[processes.MARK]), GRACE)
 
 
 def online(client: SyncPrefectClient, since: float) -> set[str]:

@@ -1,8 +1,7 @@
-"""`cspipe inpaint` and `cspipe deocclude` with models that the real stages have trained, for seconds each."""
+"""`cspipe inpaint` and `cspipe deocclude` with models as the stages store them, of stirred weights."""
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,72 +12,37 @@ from PIL import Image
 
 from cspipe.cli.apply import ROUNDS, inpaint, open_sampler
 from cspipe.runtime.errors import UserError
-from tests.cli.test_main import cspipe
+from tests.cli.test_inspect import cspipe
 from tests.conftest import Tree, change
-from tests.stages.conftest import stages
+from tests.exchange.conftest import Stored, stored  # noqa: F401 (a fixture)
 
 REPAINT = {"repaint": {"rounds": 3, "masks": ["half"]}}
-
-
-def trained(folder: Path, params: Tree, *lines: str) -> Path:
-    """A folder with params.yaml and the models that some stages make of it."""
-    folder.mkdir()
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    stages(folder, *lines)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def quick(small: Tree) -> Tree:
-    """The small parameters, plain training, a compensated variant that comes second."""
-    variants = {name: small["variants"][name] for name in ("ddim-100", "cs-10")}
-    return change(small, {"variants": variants, "train.method": "plain", "variants.ddim-100.steps": 4})
-
-
-@pytest.fixture(scope="session")
-def inpainting(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
-    """A net and a module of task inpaint."""
-    folder = tmp_path_factory.mktemp("trained") / "inpaint"
-    return trained(folder, change(quick, {"task": "inpaint"}), "prepare", "train", "compensate")
-
-
-@pytest.fixture(scope="session")
-def deoccluding(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
-    """A net of task deocclude."""
-    params = change(quick, {"task": "deocclude", "data.avatars.paired": "glasses"})
-    return trained(tmp_path_factory.mktemp("trained") / "deocclude", params, "prepare", "train")
-
-
-@pytest.fixture(scope="session")
-def generating(tmp_path_factory: pytest.TempPathFactory, quick: Tree) -> Path:
-    """A net that was trained without conditions."""
-    return trained(tmp_path_factory.mktemp("trained") / "generate", quick, "prepare", "train")
-
-
-@dataclass
-class Desk:
-    """A person's folder, the working directory of the test."""
-
-    params: Tree
-
-    def use(self, changes: Tree) -> None:
-        """Change params.yaml, after the models were trained."""
-        Path("params.yaml").write_text(yaml.safe_dump(change(self.params, changes), sort_keys=False))
+TASKS: dict[str, Tree] = {
+    "generate": {},
+    "inpaint": {"task": "inpaint"},
+    "deocclude": {"task": "deocclude", "condition.occluders": ["scarf"]},
+}
 
 
 @pytest.fixture
-def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Desk]:
-    """at(folder): work in a copy of a folder, with face.png, 30 x 40, and hole.png, a box of a quarter of it."""
+def at(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Tree) -> Callable[..., Tree]:  # noqa: F811
+    """at("inpaint"): work in a folder with models and params.yaml, which is returned, of a task.
 
-    def at(folder: Path) -> Desk:
-        desk = shutil.copytree(folder, tmp_path / "desk")
-        monkeypatch.chdir(desk)
+    The compensated variant comes second. There are face.png, 30 x 40, and hole.png, a box of a quarter of it.
+    """
+
+    def at(task: str) -> Tree:
+        monkeypatch.chdir(tmp_path)
+        stored(TASKS[task])
+        variants = {name: small["variants"][name] for name in ("ddim-100", "cs-10")}
+        quick = {"variants": variants, "train.method": "plain", "variants.ddim-100.steps": 4}
+        Path("params.yaml").write_text(yaml.safe_dump(tree := change(small, quick | TASKS[task]), sort_keys=False))
         rng = np.random.Generator(np.random.PCG64(0))
         Image.fromarray(rng.integers(0, 256, (40, 30, 3), np.uint8)).save("face.png")
         mask = np.zeros((40, 30), np.uint8)
         mask[10:30, 5:20] = 255
         Image.fromarray(mask).save("hole.png")
-        return Desk(yaml.safe_load(Path("params.yaml").read_text()))
+        return tree
 
     return at
 
@@ -92,11 +56,10 @@ def fill(image: str = "face.png", mask: str = "hole.png", out: str = "out.png", 
     return pixels(out)
 
 
-def test_inpaint_as_typed(at: Callable[[Path], Desk], inpainting: Path) -> None:
-    at(inpainting)
-    done = cspipe("inpaint", "face.png", "--mask", "hole.png", "-o", "new/out.png", "--variant", "cs-10", "--seed", "7")
-    assert done.returncode == 0, done.stderr
-    assert "25.0% of the image filled (variant cs-10, seed 7)" in done.stdout
+def test_inpaint_as_typed(at: Callable[..., Tree]) -> None:
+    at("inpaint")
+    said = cspipe("inpaint", "face.png", "--mask", "hole.png", "-o", "new/out.png", "--variant", "cs-10", "--seed", "7")
+    assert "25.0% of the image filled (variant cs-10, seed 7)" in said
     hole, known = pixels("hole.png") > 0, pixels("hole.png") == 0
     assert pixels("new/out.png").shape == (40, 30, 3)
     assert (pixels("new/out.png")[known] == pixels("face.png")[known]).all()
@@ -104,22 +67,21 @@ def test_inpaint_as_typed(at: Callable[[Path], Desk], inpainting: Path) -> None:
     assert [path.name for path in Path("new").iterdir()] == ["out.png"]
 
 
-def test_deocclude_as_typed(at: Callable[[Path], Desk], deoccluding: Path) -> None:
-    at(deoccluding)
-    done = cspipe("deocclude", "face.png", "-o", "out.png")
-    assert done.returncode == 0, done.stderr
-    assert "variant ddim-100, seed 0" in done.stdout
+def test_deocclude_as_typed(at: Callable[..., Tree]) -> None:
+    at("deocclude")
+    assert "variant ddim-100, seed 0" in cspipe("deocclude", "face.png", "-o", "out.png")
     assert (pixels("out.png")[:5] == pixels("face.png")[:5]).all()
     assert (pixels("out.png")[35:] == pixels("face.png")[35:]).all()
     assert (pixels("out.png")[5:35] != pixels("face.png")[5:35]).mean() > 0.9
 
 
-def test_an_unconditional_net_repaints(at: Callable[[Path], Desk], generating: Path) -> None:
+def test_an_unconditional_net_repaints(at: Callable[..., Tree]) -> None:
     """By the variant that says how, else by the first one in a number of rounds of our choice."""
-    desk = at(generating)
+    tree = at("generate")
     name, sampler = open_sampler("inpaint", Path("models"), None)
     assert (name, sampler.rounds, sampler.fills) == ("ddim-100", ROUNDS, True)
-    desk.use({"variants.again": {**desk.params["variants"]["ddim-100"], **REPAINT}})
+    tree = change(tree, {"variants.again": tree["variants"]["ddim-100"] | REPAINT})
+    Path("params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     name, sampler = open_sampler("inpaint", Path("models"), None)
     assert (name, sampler.rounds, sampler.steps) == ("again", 3, 4)
     fill()
@@ -139,10 +101,8 @@ def test_an_unconditional_net_repaints(at: Callable[[Path], Desk], generating: P
         ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not a model"),
     ],
 )
-def test_wrong_input_is_named_and_nothing_is_written(
-    at: Callable[[Path], Desk], inpainting: Path, options: Tree, problem: str
-) -> None:
-    at(inpainting)
+def test_wrong_input_is_named_and_nothing_is_written(at: Callable[..., Tree], options: Tree, problem: str) -> None:
+    at("inpaint")
     Image.new("L", (8, 8), 255).save("small.png")
     before = sorted(path for path in Path().rglob("*") if "models" not in path.parts)
     with pytest.raises(UserError, match=problem):
@@ -150,23 +110,24 @@ def test_wrong_input_is_named_and_nothing_is_written(
     assert sorted(path for path in Path().rglob("*") if "models" not in path.parts) == before
 
 
-def test_a_model_of_another_task_is_refused(
-    at: Callable[[Path], Desk], inpainting: Path, deoccluding: Path, generating: Path
-) -> None:
+def test_a_model_of_another_task_is_refused(at: Callable[..., Tree], stored: Stored) -> None:  # noqa: F811
     """One that takes away fills no holes, and one without conditions takes nothing away."""
-    at(inpainting)
-    for models, task in ((inpainting, "deocclude"), (deoccluding, "inpaint"), (generating, "deocclude")):
-        with pytest.raises(UserError, match=rf"a net of task {models.name}, not {task}; set task: {task} in params"):
-            open_sampler(task, models / "models", None)
+    at("inpaint")
+    shutil.rmtree("models")
+    for task, other in (("inpaint", "deocclude"), ("deocclude", "inpaint"), ("generate", "deocclude")):
+        models = stored(TASKS[task]).rename(task)
+        with pytest.raises(UserError, match=rf"a net of task {task}, not {other}; set task: {other} in params"):
+            open_sampler(other, models, None)
 
 
-def test_a_module_of_another_net_is_refused(at: Callable[[Path], Desk], inpainting: Path, generating: Path) -> None:
-    at(inpainting)
-    shutil.rmtree("models/main")
-    shutil.copytree(generating / "models/main", "models/main")
-    with pytest.raises(UserError, match="models/compensation: fit against another net than that of models/main"):
-        fill(variant="cs-10")
-    shutil.rmtree("models/compensation")
+def test_a_module_of_another_net_is_refused(at: Callable[..., Tree], stored: Stored) -> None:  # noqa: F811
+    at("inpaint")
+    Path("models").rename("inpaint")
+    models = stored()
+    shutil.rmtree(models / "compensation")
     with pytest.raises(UserError, match=r"models/compensation/.* run `dvc repro compensate`"):
+        fill(variant="cs-10")
+    Path("inpaint/compensation").rename(models / "compensation")
+    with pytest.raises(UserError, match="models/compensation: fit against another net than that of models/main"):
         fill(variant="cs-10")
     fill(variant="ddim-100")

@@ -20,15 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cspipe.cli.serve import LARGEST, STRANGERS, Handler, Server, Studio, serve
-from cspipe.config.params_file import load_params
-from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.models import FILE
-from cspipe.stages.nets import finished_denoiser
-from cspipe.stages.sample import new_sampler
 from tests.cli.browser import CHROMIUM, browser
-from tests.conftest import Tree, change
-from tests.stages.conftest import stage
+from tests.conftest import Tree
+from tests.exchange.conftest import Stored, stored  # noqa: F401 (a fixture)
 
 ASKED = {"seed": 3, "count": 2, "steps": 5, "sampler": "ddim", "eta": 0.0, "compensation": False}
 
@@ -126,14 +122,12 @@ def test_silence_ends_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert idle.recv(1) == b""
 
 
-@pytest.fixture(scope="module")
-def trained(small: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with params.yaml, prepared data and both models."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "params.yaml").write_text(yaml.safe_dump(change(small, {"train.images": 96}), sort_keys=False))
-    for name in ("prepare", "train", "compensate"):
-        stage(folder, name)
-    return folder
+@pytest.fixture
+def models(stored: Stored, small: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """A folder with both nets, beside a params.yaml that says what to compute on."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(small))
+    return stored()
 
 
 def draw(server: Server, **changes: Any) -> list[dict[str, Any]]:
@@ -153,54 +147,34 @@ def png(image: NDArray[np.uint8]) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-@pytest.mark.slow
-def test_it_draws_what_the_stage_draws_and_tells_every_step(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(trained)
-    params = load_params()
-    device = open_device(params.compute)
-    denoise, config = finished_denoiser(device)
-    with serving(Path("models")) as server:
-        for compensation, name in ((False, "ddim-100"), (True, "cs-100")):
-            variant = params.variants[name].model_copy(update={"steps": 5})
-            *steps, last = draw(server, compensation=compensation)
-            assert (pixels(last["images"]) == new_sampler(variant, denoise, config, device)([3, 4])).all()
-            assert [step["t"] for step in steps] == [10, 8, 6, 4, 2]
-            assert [step["done"] for step in steps] == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.slow
-def test_requests_at_the_same_time_are_all_drawn(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_at_the_same_time_are_all_drawn(models: Path) -> None:
     """As of a page where the switch is moved and then a button pressed."""
-    monkeypatch.chdir(trained)
-    with serving(Path("models")) as server, ThreadPoolExecutor(8) as threads:
+    with serving(models) as server, ThreadPoolExecutor(8) as threads:
         lines = threads.map(lambda seed: draw(server, seed=seed, steps=1, compensation=True)[-1], range(8))
         assert [list(line) for line in lines] == [["images"]] * 8
 
 
-@pytest.mark.slow
-def test_a_model_trained_anew_is_not_mixed_with_the_one_shown(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_is_told_and_a_model_trained_anew_is_not_mixed_with_the_one_shown(models: Path) -> None:
     """C is read again for each request: with the net before it would not be the C of the two."""
-    monkeypatch.chdir(trained)
-    with serving(Path("models")) as server:
-        assert "images" in draw(server)[-1]
-        os.utime(Path("models/main", FILE))
+    with serving(models) as server:
+        *steps, last = draw(server)
+        assert [(step["t"], step["done"]) for step in steps] == [(10, 1), (8, 2), (6, 3), (4, 4), (2, 5)]
+        assert "images" in last
+        os.utime(models / "main" / FILE)
         assert "another model" in draw(server)[-1]["error"]
 
 
-@pytest.mark.slow
-def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(trained)
+def test_a_hole_is_filled_and_nothing_else_changes(models: Path) -> None:
     given = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     hole = np.zeros((8, 8), np.uint8)
     hole[4:] = 255
-    with serving(Path("models")) as server:
+    with serving(models) as server:
         last = draw(server, image=png(given), hole=png(hole))[-1]
     for image in pixels(last["images"]).transpose(0, 2, 3, 1):
         assert (image[:4] == given[:4]).all()
         assert (image[4:] != given[4:]).any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -210,21 +184,17 @@ def test_a_hole_is_filled_and_nothing_else_changes(trained: Path, monkeypatch: p
         ({"sampler": "ddpm", "eta": 1.0, "compensation": True}, "eta"), ({"eta": None}, "not what the page asks"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_drawn_is_one_line(
-    changes: Tree, says: str, trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(trained)
-    with serving(Path("models")) as server:
+def test_what_cannot_be_drawn_is_one_line(changes: Tree, says: str, models: Path) -> None:
+    with serving(models) as server:
         [line] = draw(server, **changes)
     assert says in line["error"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-def test_the_page_in_a_browser(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(trained)
+def test_the_page_in_a_browser(models: Path, tmp_path: Path) -> None:
     first = "document.querySelector('#gallery canvas').toDataURL()"
-    with serving(Path("models")) as server, browser(tmp_path, f"{server.url}/#{server.token}") as tab:
+    with serving(models) as server, browser(tmp_path, f"{server.url}/#{server.token}") as tab:
         tab.size(1200, 900)  # all of it in sight of the mouse
         tab.until("document.body?.dataset.done == 1")
         plain = tab.js(first)

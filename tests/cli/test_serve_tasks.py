@@ -1,4 +1,4 @@
-"""`cspipe serve` with a net that is told of its input: an image with a hole, or with something in front."""
+"""`cspipe serve` with a net of each task: one is told of its input, an image with a hole or with something in front."""
 
 from pathlib import Path
 
@@ -32,19 +32,20 @@ def _params_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: Tree) -
 
 
 def asked(task: str) -> dict[str, str]:
-    """What the page sends with an image."""
-    return GIVEN if task == "inpaint" else {"image": GIVEN["image"]}
+    """What the page sends with an image, if there is one."""
+    return {"generate": {}, "inpaint": GIVEN, "deocclude": {"image": GIVEN["image"]}}[task]
 
 
-def condition(task: str) -> NDArray[np.uint8]:
-    """What the net is told of it."""
-    return IMAGE[None] if task == "deocclude" else masked(IMAGE[None], HOLE[None])
+def condition(task: str) -> NDArray[np.uint8] | None:
+    """What the net is told of it, for two images."""
+    told = {"generate": None, "inpaint": masked(IMAGE[None], HOLE[None]), "deocclude": IMAGE[None]}[task]
+    return None if told is None else told.repeat(2, axis=0)
 
 
-@pytest.mark.parametrize("task", ["inpaint", slow("deocclude")])
-def test_it_draws_what_the_stage_draws_for_an_image(stored: Stored, task: str) -> None:  # noqa: F811
+@pytest.mark.parametrize("task", ["generate", "inpaint", slow("deocclude")])
+def test_it_draws_what_the_stage_draws(stored: Stored, task: str) -> None:  # noqa: F811
     """And tells of the last call as such: an eps-net is not asked at the first step."""
-    models = stored({**TASKS[task], "diffusion.prediction": "eps"}, mean=True)
+    models = stored({**TASKS.get(task, {}), "diffusion.prediction": "eps"}, mean=True)
     studio, lines = Studio(models), []
     assert studio.about["task"] == task
     denoise, config = finished_denoiser(CPU, models / "main")
@@ -52,7 +53,7 @@ def test_it_draws_what_the_stage_draws_for_an_image(stored: Stored, task: str) -
         studio.draw(ASKED | {"compensation": compensated} | asked(task), lines.append)
         variant = variant_of("ddim", 5, compensated, "mean")
         sampler = new_sampler(variant, denoise, config, CPU, models / "compensation", models / "main")
-        expected = sampler([3, 4], condition(task).repeat(2, axis=0))
+        expected = sampler([3, 4], condition(task))
         drawn = pixels(lines.pop()["images"])
         assert (drawn == expected).all()
     if task == "inpaint":

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cspipe.config.params import Params
@@ -111,6 +111,7 @@ def test_any_value_is_accepted_or_refused_with_a_message(key: str, value: Any) -
 
 
 @pytest.mark.parametrize("model", sorted(MODELS.keys() - {"unet2d", "songunet"}))  # diffusers' own; ncsnpp's keys
+@settings(max_examples=20)
 @given(
     size=st.integers(1, 64) | st.integers(1, 8).map(lambda n: 8 * n),
     channels=st.integers(1, 128) | st.integers(1, 8).map(lambda n: 16 * n),

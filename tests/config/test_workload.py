@@ -54,7 +54,12 @@ def test_activations_are_what_autograd_keeps_on_the_cpu(params: Callable[..., Pa
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_has_figures_and_stays_a_params_file(name: str) -> None:
+def test_every_preset_is_a_params_file(name: str) -> None:
+    parse_params(read_preset(name).tree, name)
+
+
+@pytest.mark.parametrize("name", ["demo-inpaint", "cifar10", "ffhq256-small"])
+def test_a_preset_with_its_figures_stays_a_params_file(name: str) -> None:
     preset = read_preset(name)
     params = parse_params(preset.tree, name)
     figures = derived(params)

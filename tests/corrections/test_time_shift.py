@@ -21,13 +21,13 @@ def told(x: Tensor, t: Tensor, schedule: Schedule, window: int, cutoff: int) -> 
     return asked[0].tolist()
 
 
-@pytest.mark.parametrize("window", [0, 1, 2, 7, 10, 40, 500])
-@pytest.mark.parametrize("cutoff", [0, 30, 100])
+@pytest.mark.parametrize("window", [0, 1, 10, 500])
+@pytest.mark.parametrize("cutoff", [0, 30])
 def test_time_is_the_nearest_level_in_the_window_for_each_image(window: int, cutoff: int, schedule: Schedule) -> None:
     generator = torch.Generator().manual_seed(window)
-    t = torch.randint(1, 101, (200,), generator=generator)
-    scale = torch.rand(200, 1, 1, 1, generator=generator, dtype=torch.float64) * 1.2
-    x = torch.randn(200, 2, 3, 3, generator=generator, dtype=torch.float64) * scale + 0.5
+    t = torch.randint(1, 101, (60,), generator=generator)
+    scale = torch.rand(60, 1, 1, 1, generator=generator, dtype=torch.float64) * 1.2
+    x = torch.randn(60, 2, 3, 3, generator=generator, dtype=torch.float64) * scale + 0.5
     expected = []
     for image, now in zip(x, t.tolist(), strict=True):
         times = [now]

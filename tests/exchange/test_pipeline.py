@@ -12,7 +12,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from omegaconf import OmegaConf
 
 from tests.conftest import Tree, change
-from tests.exchange.reference_edm import Precond, fill
+from tests.exchange.reference_edm import weights
 from tests.stages.conftest import new_clone, run_in
 
 MODEL = {
@@ -35,7 +35,7 @@ def of_diffusers(place: Path) -> Tree:
 
 def of_edm(place: Path) -> Tree:
     """Weights there, and what params.yaml needs to sample them as EDM does."""
-    torch.save(fill(Precond("ncsnpp", "edm")).state_dict(), place)
+    torch.save(weights("ncsnpp"), place)
     diffusion = {"steps": 18, "schedule": "karras", "prediction": "edm", "self_condition": False}
     heun = {f"variants.{name}.sampler": "heun" for name in VARIANTS} | {"variants.cs-10.steps": 18}
     return {"data.size": 16, "model": EDM, "diffusion": diffusion, **heun}

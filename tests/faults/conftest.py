@@ -1,4 +1,4 @@
-"""The undisturbed pipeline, and the figures that docs/reliability.md quotes."""
+"""The undisturbed pipeline. What tests here print are the figures that docs/reliability.md quotes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 from tests.conftest import Tree, change
 from tests.faults.workspace import STAGES, Stage, folder_with, run
 
-FIGURES = Path(".cspipe/faults.txt")
-Figure = Callable[[str], None]
 Before = Callable[[str, Stage], Path]
 
 
@@ -45,16 +43,3 @@ def undisturbed(steps: dict[Stage, Path]) -> Path:
 def before(steps: dict[Stage, Path], tmp_path: Path) -> Before:
     """before("a", ("train",)): a folder of one's own in which all stages before this one have run."""
     return lambda name, stage: Path(shutil.copytree(steps[stage], tmp_path / name))
-
-
-@pytest.fixture(scope="session")
-def figure() -> Figure:
-    """figure("kills: 50"): a line of the summary, printed and kept in .cspipe/faults.txt."""
-
-    def record(line: str) -> None:
-        print(line)
-        FIGURES.parent.mkdir(exist_ok=True)
-        with FIGURES.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
-
-    return record

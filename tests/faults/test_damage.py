@@ -12,7 +12,7 @@ import pytest
 from cspipe.data.shards import INDEX
 from cspipe.runtime.ends import End
 from cspipe.sampling.batches import _kept
-from tests.faults.conftest import Before, Figure
+from tests.faults.conftest import Before
 from tests.faults.workspace import Stage, hashes, refused, run, start, stop_half_way
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def same_as(undisturbed: Path, folder: Path, but: str = "") -> bool:
     [(TRAIN, "*.pt", 4, 100), (COMPENSATE, "*.pt", 3, 10), (SAMPLE, "*.npz", 3, 10)],
 )
 def test_damaged_states_are_named_and_cost_nothing_but_time(
-    stage: Stage, pattern: str, kept: int, cuts: int, before: Before, undisturbed: Path, figure: Figure
+    stage: Stage, pattern: str, kept: int, cuts: int, before: Before, undisturbed: Path
 ) -> None:
     """The newest state is damaged, and in every tenth run all of them are."""
     seen: set[Path] = set()
@@ -80,7 +80,7 @@ def test_damaged_states_are_named_and_cost_nothing_but_time(
         named += is_named
         assert same_as(undisturbed, folder), told
         shutil.rmtree(folder)
-    figure(f"damaged states of {stage[0]}: {cuts} cuts, {FLIPS} flips; {named} named; other results: 0")
+    print(f"damaged states of {stage[0]}: {cuts} cuts, {FLIPS} flips; {named} named; other results: 0")
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,7 @@ def test_damaged_states_are_named_and_cost_nothing_but_time(
         (EVALUATE, "samples/cs-10/samples.npy"),
     ],
 )
-def test_damaged_inputs_are_refused_by_name(
-    stage: Stage, file: str, before: Before, undisturbed: Path, figure: Figure
-) -> None:
+def test_damaged_inputs_are_refused_by_name(stage: Stage, file: str, before: Before, undisturbed: Path) -> None:
     folder = before("damaged", stage)
     there = hashes(folder)
     whole = (folder / file).read_bytes()
@@ -115,10 +113,10 @@ def test_damaged_inputs_are_refused_by_name(
             refused(started, End.FAILED, str(Path(file).parent))
             assert {**hashes(folder), file: ""} == {**there, file: ""}, "half a result"
     flips = f"{2 * FLIPS} flips, half of them in its head"
-    figure(f"damaged {file}: 6 cuts, {flips}; refused {len(contents) - harmless}, harmless {harmless}, others 0")
+    print(f"damaged {file}: 6 cuts, {flips}; refused {len(contents) - harmless}, harmless {harmless}, others 0")
 
 
-def test_damaged_features_are_made_again(before: Before, undisturbed: Path, figure: Figure) -> None:
+def test_damaged_features_are_made_again(before: Before, undisturbed: Path) -> None:
     """The damaged file stands there alone: what is made of several would keep the stage from reading them."""
     folder, chance = before("features", EVALUATE), random.Random(1)
     run(folder, EVALUATE)
@@ -131,10 +129,10 @@ def test_damaged_features_are_made_again(before: Before, undisturbed: Path, figu
         told = run(folder, EVALUATE).told
         assert path.name in told, told
         assert same_as(undisturbed, folder), told
-    figure(f"damaged features: {FLIPS // 2} cuts, {FLIPS // 2} flips; all named; other results: 0")
+    print(f"damaged features: {FLIPS // 2} cuts, {FLIPS // 2} flips; all named; other results: 0")
 
 
-def test_every_bit_of_a_kept_batch(tmp_path: Path, figure: Figure) -> None:
+def test_every_bit_of_a_kept_batch(tmp_path: Path) -> None:
     """It is refused, or means nothing."""
     path, images = tmp_path / "batch.npz", np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8)
     np.savez(path, images=images, variances=np.arange(6.0))
@@ -146,4 +144,4 @@ def test_every_bit_of_a_kept_batch(tmp_path: Path, figure: Figure) -> None:
         kept = _kept(path)
         refused_bits += kept is None
         assert kept is None or (np.array_equal(kept.images, images) and np.array_equal(kept.variances, np.arange(6)))
-    figure(f"every bit of a kept batch: {8 * len(content)} flips, {refused_bits} refused; other images: 0")
+    print(f"every bit of a kept batch: {8 * len(content)} flips, {refused_bits} refused; other images: 0")

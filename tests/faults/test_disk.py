@@ -15,7 +15,7 @@ import pytest
 
 from cspipe.runtime.ends import End
 from tests.conftest import Tree
-from tests.faults.conftest import Before, Figure
+from tests.faults.conftest import Before
 from tests.faults.workspace import (
     OUTPUTS,
     STAGES,
@@ -63,9 +63,7 @@ def partial(folder: Path) -> list[Path]:
 
 @needs_root
 @pytest.mark.parametrize("stage", WRITES, ids="@".join)
-def test_full_disk_is_told_and_nothing_is_lost(
-    stage: Stage, steps: dict[Stage, Path], tmp_path: Path, figure: Figure
-) -> None:
+def test_full_disk_is_told_and_nothing_is_lost(stage: Stage, steps: dict[Stage, Path], tmp_path: Path) -> None:
     """With as little room as ROOM says, then with enough."""
     full, place = 0, tmp_path / "disk"
     after = hashes(following(steps, stage))
@@ -92,13 +90,13 @@ def test_full_disk_is_told_and_nothing_is_lost(
                 run(place, stage)
             assert hashes(place) == after, started.told
     assert full
-    figure(f"full disk in {'@'.join(stage)}: {full} of {len(ROOM)} runs had no room; results lost or changed: 0")
+    print(f"full disk in {'@'.join(stage)}: {full} of {len(ROOM)} runs had no room; results lost or changed: 0")
 
 
 @needs_root
 @pytest.mark.parametrize("stage", WRITES, ids="@".join)
 def test_folder_that_cannot_be_written_is_told_and_nothing_is_lost(
-    stage: Stage, before: Before, steps: dict[Stage, Path], figure: Figure
+    stage: Stage, before: Before, steps: dict[Stage, Path]
 ) -> None:
     folder = before("read-only", stage)
     place = folder / WRITES[stage]
@@ -110,13 +108,11 @@ def test_folder_that_cannot_be_written_is_told_and_nothing_is_lost(
         assert there.items() <= hashes(folder).items() <= after.items(), "half a result"
     run(folder, stage)
     assert hashes(folder) == after
-    figure(f"read-only folder in {'@'.join(stage)}: told, then done; results lost or changed: 0")
+    print(f"read-only folder in {'@'.join(stage)}: told, then done; results lost or changed: 0")
 
 
 @pytest.mark.parametrize("days", [-4000, 4000])
-def test_times_of_files_mean_nothing(
-    days: int, smallest: Tree, tmp_path: Path, undisturbed: Path, figure: Figure
-) -> None:
+def test_times_of_files_mean_nothing(days: int, smallest: Tree, tmp_path: Path, undisturbed: Path) -> None:
     """Those of states and work in progress too."""
     folder = folder_with(tmp_path / "clock", smallest)
     for stage in STAGES:
@@ -126,13 +122,11 @@ def test_times_of_files_mean_nothing(
             os.utime(path, (time.time() + 86400 * days,) * 2, follow_symlinks=False)
         run(folder, stage)
     assert hashes(folder) == hashes(undisturbed)
-    figure(f"all files {days} days from now before each stage, three of them killed: results changed: 0")
+    print(f"all files {days} days from now before each stage, three of them killed: results changed: 0")
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime (Debian: apt-get install faketime)")
-def test_clock_that_is_set_back_means_nothing(
-    smallest: Tree, tmp_path: Path, undisturbed: Path, figure: Figure
-) -> None:
+def test_clock_that_is_set_back_means_nothing(smallest: Tree, tmp_path: Path, undisturbed: Path) -> None:
     """By three days before each stage; three of them are killed half-way and go on in the past."""
     folder = folder_with(tmp_path / "back", smallest)
     for number, stage in enumerate(STAGES):
@@ -143,4 +137,4 @@ def test_clock_that_is_set_back_means_nothing(
         done = subprocess.run(command, cwd=folder, env={**os.environ, **clock}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert hashes(folder) == hashes(undisturbed)
-    figure(f"clock set back by three days before each of {len(STAGES)} stages, three of them killed: changed: 0")
+    print(f"clock set back by three days before each of {len(STAGES)} stages, three of them killed: changed: 0")

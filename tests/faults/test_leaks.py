@@ -24,7 +24,6 @@ import pytest
 from dvclive.live import Live
 
 from tests.conftest import Tree, change
-from tests.faults.conftest import Figure
 from tests.faults.workspace import FORK, folder_with
 
 pytestmark = pytest.mark.slow
@@ -76,7 +75,7 @@ def _pipelines(folder: Path, told: Path) -> None:
             file.write(json.dumps(measured) + "\n")
 
 
-def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, figure: Figure) -> None:
+def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path) -> None:
     tiny = {"data.limit": 60, "train.images": 16, "train.method": "plain", "sample.images": 8, "evaluate.images": 8}
     tree = change(small, {**tiny, "variants": {"cs-10": small["variants"]["cs-10"]}})
     folder, told = folder_with(tmp_path / "line", tree), tmp_path / "measured.txt"
@@ -90,7 +89,7 @@ def test_pipelines_leave_nothing_in_their_process(small: Tree, tmp_path: Path, f
     # a gap of 50 MB between what is used comes or goes with some pipeline: what each one leaves is the median
     memory = [row["memory"] for row in rows[WARM:]]
     grown["memory"] = int(median(after - before for before, after in pairwise(memory)) * len(memory))
-    figure(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
+    print(f"{PIPELINES} pipelines in one process: grown since the {WARM}th: {grown}; at the end: {rows[-1]}")
     assert grown.pop("memory") < 25 * 2**20
     assert max(memory) - min(memory) < 100 * 2**20
     assert grown.pop("used") < 8 * 2**20  # seen: one step of 3.8 MB, and else not a kilobyte

@@ -17,7 +17,7 @@ from cspipe.runtime.ends import End
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.mirror import Mirror
 from cspipe.runtime.storage import Bucket
-from tests.faults.conftest import Before, Figure
+from tests.faults.conftest import Before
 from tests.faults.proxy import FAULTS, REFUSALS, Proxy
 from tests.faults.workspace import FORK, hashes, refused, start
 from tests.fixtures import FOLDER
@@ -64,7 +64,7 @@ def until_done(folder: Path, environment: dict[str, str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_training_through_faults_ends_with_the_same_bytes_and_whole_states(
-    seed: int, before: Before, undisturbed: Path, s3: S3, proxies: Any, tmp_path: Path, figure: Figure
+    seed: int, before: Before, undisturbed: Path, s3: S3, proxies: Any, tmp_path: Path
 ) -> None:
     """Nearly half of all requests meet a fault; then another machine finds the finished state in S3, as badly."""
     first, other = before("a", ("train",)), before("b", ("train",))
@@ -83,7 +83,7 @@ def test_training_through_faults_ends_with_the_same_bytes_and_whole_states(
     assert hashes(other) == made
     fired = ", ".join(f"{count} {name}" for name, count in sorted(proxy.fired.items()))
     faults = f"{proxy.asked} requests, {sum(proxy.fired.values())} with faults ({fired})"
-    figure(f"S3, seed {seed}: {faults}; {runs} and {again} runs; states lost or half: 0")
+    print(f"S3, seed {seed}: {faults}; {runs} and {again} runs; states lost or half: 0")
 
 
 ENDS = {"500": End.S3_AWAY, "503": End.S3_AWAY, "429": End.S3_AWAY, "400": End.FAILED}
@@ -112,7 +112,7 @@ def _train(url: str, root: Path, environment: dict[str, str]) -> None:
 
 
 def test_upload_that_is_killed_half_way_leaves_the_state_before(
-    bucket: Bucket, s3: S3, proxies: Any, tmp_path: Path, figure: Figure
+    bucket: Bucket, s3: S3, proxies: Any, tmp_path: Path
 ) -> None:
     """Killed after one of the parts, and after two."""
     for parts in (1, 2):
@@ -135,7 +135,7 @@ def test_upload_that_is_killed_half_way_leaves_the_state_before(
         assert [key for key in bucket.list() if "000000000020-" in key] == []
         for upload in s3.client().list_multipart_uploads(Bucket=bucket.bucket).get("Uploads", []):
             s3.client().abort_multipart_upload(Bucket=bucket.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    figure("S3, uploads killed after 1 and 2 of 3 parts: the state before is found; half states: 0")
+    print("S3, uploads killed after 1 and 2 of 3 parts: the state before is found; half states: 0")
 
 
 def uploaded(s3: S3, bucket: str) -> int:

@@ -14,7 +14,7 @@ import yaml
 
 from cspipe.runtime.ends import FOLDER, End
 from tests.conftest import Tree, change
-from tests.faults.conftest import Before, Figure
+from tests.faults.conftest import Before
 from tests.faults.workspace import STAGES, Stage, Started, hashes, refused, run, start
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def stopped_when(folder: Path, stage: Stage, true: Callable[[], object]) -> Star
 
 @pytest.mark.parametrize("stage", STAGES, ids="@".join)
 def test_second_run_is_refused_and_the_first_ends_as_if_alone(
-    stage: Stage, before: Before, steps: dict[Stage, Path], figure: Figure
+    stage: Stage, before: Before, steps: dict[Stage, Path]
 ) -> None:
     folder = before("shared", stage)
     ended = folder / FOLDER / f"{'@'.join(stage)}.json"
@@ -49,7 +49,7 @@ def test_second_run_is_refused_and_the_first_ends_as_if_alone(
     first.send(signal.SIGCONT)
     assert first.end() == 0, first.told
     assert hashes(folder) == hashes(list(steps.values())[list(steps).index(stage) + 1])
-    figure(f"second run of {'@'.join(stage)} at once: refused, with the first's process; results changed: 0")
+    print(f"second run of {'@'.join(stage)} at once: refused, with the first's process; results changed: 0")
 
 
 def other_pixels(path: Path) -> None:
@@ -71,7 +71,6 @@ def other_file(path: Path) -> None:
 @pytest.mark.parametrize("stage", [("train",), ("compensate",)], ids="@".join)
 def test_data_that_changes_under_a_training_ends_it(
     stage: Stage, change: Callable[[Path], None], before: Before, undisturbed: Path, tmp_path: Path,
-    figure: Figure,
 ) -> None:  # fmt: skip
     folder = before("changing", stage)
     shard = folder / SHARD
@@ -85,7 +84,7 @@ def test_data_that_changes_under_a_training_ends_it(
     run(folder, stage)
     made = hashes(folder)
     assert made == {name: hashes(undisturbed)[name] for name in made}
-    figure(f"data changed under {stage[0]} ({change.__name__}): refused by name; results changed: 0")
+    print(f"data changed under {stage[0]} ({change.__name__}): refused by name; results changed: 0")
 
 
 def test_data_written_again_with_the_same_bytes_disturbs_nobody(before: Before, undisturbed: Path) -> None:
@@ -107,7 +106,6 @@ def test_data_written_again_with_the_same_bytes_disturbs_nobody(before: Before, 
 )
 def test_two_with_one_place_for_unfinished_work_wait_for_each_other(
     stage: Stage, begun: str, changes: Tree, smallest: Tree, before: Before, steps: dict[Stage, Path], tmp_path: Path,
-    figure: Figure,
 ) -> None:  # fmt: skip
     """Flow runs of a clone have folders of their own and the states in common: other data, or the same samples."""
     first, second, states = before("first", stage), before("second", stage), tmp_path / "states"
@@ -126,4 +124,4 @@ def test_two_with_one_place_for_unfinished_work_wait_for_each_other(
     after = hashes(list(steps.values())[list(steps).index(stage) + 1])
     assert hashes(first) == after
     assert changes or hashes(second) == after
-    figure(f"two of {'@'.join(stage)} with one place for unfinished work: both done; results changed: 0")
+    print(f"two of {'@'.join(stage)} with one place for unfinished work: both done; results changed: 0")

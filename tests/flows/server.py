@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import psutil
+from filelock import FileLock
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
@@ -121,14 +120,21 @@ def foreign() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_"))}
 
 
-@cache
-def migrated() -> TemporaryDirectory[str]:
-    """Prefect's home with an empty database: making one takes a server longer than the rest of its start."""
-    home = TemporaryDirectory()
-    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
-    env = foreign() | {"PREFECT_HOME": home.name}
-    done = subprocess.run(command, cwd=home.name, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+def migrated(folder: Path) -> Path:
+    """Prefect's home with an empty database, made once for all of pytest's workers.
+
+    Making one takes a server longer than the rest of its start. `folder` is in the folder of this run of pytest.
+    """
+    home = next((path for path in folder.parents if path.parent.name.startswith("pytest-of-")), folder) / "migrated"
+    with FileLock(home.with_suffix(".lock")):
+        if not home.exists():
+            half = home.with_suffix(".half")
+            half.mkdir()
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            env = foreign() | {"PREFECT_HOME": str(half)}
+            done = subprocess.run(command, cwd=half, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+            half.rename(home)
     return home
 
 
@@ -148,7 +154,7 @@ def prefect_server(folder: Path) -> Iterator[Server]:
     }
     server = Server(url, folder / "project", env)
     server.folder.mkdir()
-    shutil.copytree(migrated().name, folder / "home", dirs_exist_ok=True)
+    shutil.copytree(migrated(folder), folder / "home", dirs_exist_ok=True)
     try:
         command = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
         process = server.start("server", sys.executable, "-m", "prefect", "--no-prompt", *command)

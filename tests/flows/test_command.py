@@ -3,8 +3,10 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
 from flows.command import as_step, run_command
 
@@ -22,19 +24,14 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_after_its_time_the_command_and_what_it_started_are_ended(tmp_path: Path) -> None:
-    lines: list[str] = []
-    ended = run_command(python(CHILDREN), tmp_path, tell=lines.append, hours=3 / 3600)
-    assert ended.timed_out
-    assert gone(int(lines[0]))
-
-
-def test_a_command_that_nobody_wants_any_more_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timed_out", [True, False])
+def test_what_takes_too_long_or_nobody_wants_is_ended_with_all_that_it_started(tmp_path: Path, timed_out: bool) -> None:
     start, lines = time.monotonic(), list[str]()
-    ended = run_command(python(CHILDREN), tmp_path, tell=lines.append, unwanted=lambda: bool(lines))
+    how: dict[str, Any] = {"hours": 1.5 / 3600} if timed_out else {"unwanted": lambda: bool(lines)}
+    ended = run_command(python(CHILDREN), tmp_path, tell=lines.append, **how)
     assert time.monotonic() - start < 30
     assert ended.status != 0
-    assert not ended.timed_out
+    assert ended.timed_out == timed_out
     assert gone(int(lines[0]))
 
 

@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Ru
 
 from cspipe.runtime.ends import End
 from cspipe.runtime.storage import Bucket
-from flows.dispatch import begin, cancel_queued, failed, has_ended, queue_after, until_begun
+from flows.dispatch import begin_on_worker, cancel_queued, error_of, has_ended, queue_after, wait_for_worker
 from flows.failures import StageFailed, Transient
 from flows.graph import Node
 from flows.handover import Place
@@ -62,12 +62,12 @@ def test_a_job_is_asked_for_the_gpus_of_its_stage(
     bucket = SimpleNamespace(delete=lambda key: None)
     place = SimpleNamespace(bucket=bucket, run="a", result="", progress="")
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(uuid4()))
-    monkeypatch.setattr("flows.dispatch.until_begun", lambda queued, *others: queued)
+    monkeypatch.setattr("flows.dispatch.wait_for_worker", lambda queued, *others: queued)
     create_pools(client)
     client.create_deployment(client.create_flow_from_name("run-stage"), "run-stage-gpu", work_pool_name="gpu")
     for gpus, asked in ((1, {}), (2, {"gpus": 2})):
         node, workspace = Node("train", "gpu", 1.0, (), (), (), gpus), SimpleNamespace(root=tmp_path, revision="")
-        queued = begin(node, workspace, place, print)  # type: ignore[arg-type]
+        queued = begin_on_worker(node, workspace, place, print)  # type: ignore[arg-type]
         assert client.read_flow_run(queued).job_variables == asked
 
 
@@ -105,14 +105,14 @@ def made(client: SyncPrefectClient, name: str, state: State) -> UUID:
 def test_a_stage_that_no_worker_has_begun_is_cancelled_with_its_driver(client: SyncPrefectClient) -> None:
     queued, driver = made(client, "train of a", Scheduled()), made(client, "a", Cancelling())
     with pytest.raises(StageFailed, match="train of a"):
-        until_begun(queued, "train of a", "gpu", driver, print)
+        wait_for_worker(queued, "train of a", "gpu", driver, print)
     assert state_of(client, queued).is_cancelled()
 
 
 def test_a_stage_that_has_begun_is_left_to_its_worker(client: SyncPrefectClient) -> None:
     """It sees for itself that its driver is gone, and keeps its state."""
     running, driver = made(client, "train of b", Running()), made(client, "b", Cancelling())
-    assert until_begun(running, "train of b", "gpu", driver, print) == running
+    assert wait_for_worker(running, "train of b", "gpu", driver, print) == running
     assert state_of(client, running).is_running()
 
 
@@ -145,7 +145,7 @@ def test_what_an_attempt_before_has_left_in_the_queue_is_cancelled_and_nothing_e
 def test_how_a_worker_ended_is_how_the_stage_ends_here(state: State, end: End | None, bucket: Bucket) -> None:
     place = Place(bucket, "run", "train")
     place.bucket.put_json(place.progress, {"what": "train", "done": 320, "total": 640, "rate": 1, "left": 320})
-    error = failed(state, place)
+    error = error_of(state, place)
     if end is None:
         assert isinstance(error, StageFailed)
     else:

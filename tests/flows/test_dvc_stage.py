@@ -9,11 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cspipe.runtime.ends import End
 from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.dvc_stage import StageRunner, end_earlier_attempt
-from flows.failures import StageFailed, Transient
+from flows.failures import StageFailed
 from flows.graph import read_graph
 from flows.workspace import open_workspace
 from tests.s3_server import S3
@@ -28,21 +27,14 @@ stages:
     metrics: [{m.json: {cache: false}}]
     meta: {pool: cpu}
   bad:
-    cmd: python bad.py bad
+    cmd: python bad.py
     outs: [nothing.txt]
-    meta: {pool: cpu}
-  killed:
-    cmd: python bad.py killed
-    outs: [nothing-either.txt]
     meta: {pool: cpu}
 """
 BAD = """
-import os, sys
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.stage import stage
-with stage(sys.argv[1]):
-    if sys.argv[1] == "killed":
-        os.kill(os.getpid(), 9)
+with stage("bad"):
     raise UserError("a value is wrong")
 """
 Runner = Callable[..., tuple[str, list[str]]]
@@ -51,7 +43,7 @@ Runner = Callable[..., tuple[str, list[str]]]
 @pytest.fixture
 def run_stage(tmp_path: Path, bucket: Bucket) -> Runner:
     """run_stage("machine", "one"): run a stage in a machine's clone; (how it was done, lines), which `on_line` gets."""
-    files = {"dvc.yaml": PIPELINE, "a.txt": "1", "bad.py": BAD, ".gitignore": "/.cspipe/\n/out\n/nothing*\n"}
+    files = {"dvc.yaml": PIPELINE, "a.txt": "1", "bad.py": BAD, ".gitignore": "/.cspipe/\n/out\n/nothing.txt\n"}
     origin = new_repository(tmp_path / "origin", files)
 
     def run(machine: str, stage: str, on_line: Callable[[str], None] = print) -> tuple[str, list[str]]:
@@ -107,12 +99,6 @@ def test_what_a_stage_made_is_pushed_after_an_outage_without_running_it_again(ru
 def test_a_stage_that_fails_says_why_in_its_own_words(run_stage: Runner) -> None:
     with pytest.raises(StageFailed, match=r"^bad: a value is wrong$"):
         run_stage("first", "bad")
-
-
-def test_a_stage_that_is_killed_may_be_tried_again(run_stage: Runner) -> None:
-    with pytest.raises(Transient) as error:
-        run_stage("first", "killed")
-    assert error.value.end is End.KILLED
 
 
 def test_a_process_of_an_earlier_attempt_is_ended_and_others_are_not() -> None:

@@ -14,9 +14,7 @@ from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
 from flows.nightly.restore import isolate, read_lock, restore
-from flows.study import run_study
-from flows.workspace import Workspace, open_workspace
-from tests.conftest import ROOT
+from flows.workspace import open_workspace
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
 
@@ -53,16 +51,21 @@ def listing(root: Path, **changed: str) -> bytes:
     return json.dumps(sorted([{"md5": made, "relpath": "a"}, evil], key=lambda file: file["relpath"])).encode()
 
 
-def forge_run(root: Path, md5: str) -> None:
-    """Put an entry into the remote's run cache: the stage has been run, with this output."""
+def forge_run(root: Path, md5: str, named: str = "out") -> None:
+    """Put an entry into the remote's run cache: the stage has been run, with this output.
+
+    Its name is the hash of an entry whose output is `named`.
+    """
     with Repo(str(root)) as repo:
         stage = repo.stage.load_one(str(root / "dvc.yaml"), "one")
         stage.save_deps()
         key = _get_stage_hash(stage)
         found = {"path": "in", "hash": "md5", "md5": stage.deps[0].hash_info.value, "size": 2}
-    entry: dict[str, Any] = {"cmd": stage.cmd, "deps": [found], "outs": [{"path": "out", "hash": "md5", "md5": md5}]}
+    out = {"path": "out", "hash": "md5", "md5": md5}
+    entry: dict[str, Any] = {"cmd": stage.cmd, "deps": [found], "outs": [out]}
     file = root.parent / "remote/runs" / key[:2] / key / _get_cache_hash(entry)
     file.parent.mkdir(parents=True)
+    out["path"] = named
     file.write_text(yaml.safe_dump(entry))
 
 
@@ -73,33 +76,37 @@ def steps(root: Path, *each: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"relpath": "../../other"}, {"relpath": "/a"}, {"md5": ABOVE}, None], ids=["up", "root", "md5", "entry"]
+    ("changed", "named"),
+    [({"relpath": up}, "out") for up in ("../../other", "/a")] + [({"md5": ABOVE}, "out"), (None, "out"), ({}, "in")],
+    ids=["up", "root", "md5", "entry", "altered entry"],
 )
-def test_a_forged_run_reaches_no_other_file(root: Path, changed: dict[str, str] | None) -> None:
-    forge_run(root, ABOVE if changed is None else store(root, listing(root, **changed), ".dir"))
+def test_a_forged_run_reaches_no_other_file(root: Path, changed: dict[str, str] | None, named: str) -> None:
+    forge_run(root, ABOVE if changed is None else store(root, listing(root, **changed), ".dir"), named)
     said = steps(root, ["repro", "--pull"])
     assert "was altered and is not used" in said
     assert (root.parent / "other").read_text() == "mine\n"
+    assert (root / "in").read_text() == "x\n"
     assert [(file.name, file.read_text()) for file in (root / "out").iterdir()] == [("a", "made\n")]
 
 
-def test_an_altered_list_of_files_reaches_no_other_file(root: Path) -> None:
-    """As `dvc pull` does, with `verify` too."""
-    run_in(root, "dvc", "repro", "-q")
-    run_in(root, "dvc", "push", "-q")
-    [file] = (root.parent / "remote/files").rglob("*.dir")
-    file.chmod(0o644)
-    file.write_bytes(listing(root, relpath="../../other"))
-    run_in(root, "rm", "-r", "out", ".dvc/cache")
-    assert file.name in steps(root, ["pull"])
-    assert (root.parent / "other").read_text() == "mine\n"
-    assert not (root / "out").exists()
-
-
-def test_the_name_of_a_study_is_no_option() -> None:
-    ended = run_study(Workspace(ROOT, "", None), "run", "--verify", 1, print)
-    assert ended.status
-    assert "no study '--verify'" in "\n".join(ended.lines)
+def test_what_was_altered_is_named_and_reaches_no_file(root: Path) -> None:
+    """A list of files in three ways, and a file. DVC itself would write what such a list names, with `verify` too."""
+    steps(root, ["repro"], ["push"])
+    [lists] = (root.parent / "remote/files").rglob("*.dir")
+    [file] = (file for file in (root.parent / "remote/files").rglob("*") if file.is_file() and file != lists)
+    sound, made = lists.read_bytes(), file.read_bytes()
+    up = listing(root, relpath="../../other")
+    renamed, no_list = sound.replace(b'"a"', b'"b"'), sound.replace(b"[{", b"[[{")
+    for altered, content in ((lists, up), (lists, renamed), (lists, no_list), (file, b"Made\n")):
+        run_in(root, "rm", "-rf", "out", ".dvc/cache", ".dvc/tmp")
+        altered.chmod(0o644)
+        altered.write_bytes(content)
+        said = steps(root, ["pull"])
+        assert f"{altered.parent.name}/{altered.name} of DVC's cache or remote was altered" in said
+        assert (root.parent / "other").read_text() == "mine\n"
+        assert not [path for path in (root / "out").rglob("*") if path.is_file()]
+        lists.write_bytes(sound)
+        file.write_bytes(made)
 
 
 @pytest.mark.slow

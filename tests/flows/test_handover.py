@@ -9,8 +9,10 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage_errors import Damaged
 from flows.graph import Node
 from flows.handover import Place, hand_over, lock_entries, merge_lock, take_over
+from tests.s3_server import S3
 from tests.stages.conftest import new_repository
 
 ENTRY = {"cmd": "true", "outs": [{"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}]}
@@ -91,3 +93,14 @@ def test_outputs_behind_a_link_that_leads_elsewhere_are_left_alone(root: Path, p
 def test_what_is_no_result_is_refused_as_a_whole(root: Path, place: Place, changes: dict[str, Any], says: str) -> None:
     place.bucket.put_json(place.result, {"lock": ENTRY, "files": {}, "how": "ran", "seconds": 1} | changes)
     refuse(place, root, says)
+
+
+def test_an_altered_hand_over_is_refused_by_name(place: Place, s3: S3, tmp_path: Path) -> None:
+    place.bucket.put_json(place.result, {"lock": {}, "files": {"m.json": "1"}, "how": "ran", "seconds": 1})
+    at = {"Bucket": place.bucket.bucket, "Key": f"{place.bucket.prefix}/{place.result}"}
+    found = s3.client().get_object(**at)
+    s3.client().put_object(**at, Body=found["Body"].read().replace(b'"1"', b'"2"'), Metadata=found["Metadata"])
+    (tmp_path / "m.json").write_text("0")
+    with pytest.raises(Damaged, match=place.result):
+        take_over(place, tmp_path, Node("train", "cpu", 1.0, (), (), ("m.json",)))
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["0"]

@@ -1,16 +1,15 @@
 """Results that exist are taken over by the driver, and pushed if only its machine has them: no worker starts."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from cspipe.runtime.git import git
 from cspipe.runtime.storage import Bucket
-from flows.dvc_stage import Outcome, StageRunner
 from flows.graph import read_graph
-from flows.known_results import settle
+from flows.known_results import restore_known
 from flows.workspace import Workspace, open_workspace
+from tests.flows.machines import cloned
 from tests.s3_server import S3
 from tests.stages.conftest import commit, new_repository, run_in
 
@@ -39,20 +38,14 @@ class Place:
         new_repository(folder / "origin", files)
 
     def clone(self, name: str) -> Path:
-        run_in(self.folder, "git", "clone", "-q", str(self.folder / "origin"), name)
-        return self.folder / name
+        return cloned(self.folder / "origin", self.folder / name)
 
-    def settle(self, clone: Path, *, then_run: bool = False) -> tuple[dict[str, Outcome], Workspace]:
-        """What the driver of a clone settles; `then_run`: and runs the others. The workspace is gone afterwards."""
+    def settle(self, clone: Path) -> dict[str, str]:
+        """How the driver of a clone settles stages. The workspace is gone afterwards."""
         with open_workspace(clone, git(clone, "rev-parse", "HEAD"), "run", self.bucket) as workspace:
-            nodes = read_graph(workspace.root)
-            known = settle(workspace, nodes, self.lines.append)
-            for node in nodes if then_run else []:
-                if node.name not in known:
-                    run = f"known-{os.getpid()}"  # as in test_altered.py
-                    StageRunner(workspace, run, print, lambda step: None)(node)
+            known = restore_known(workspace, read_graph(workspace.root), self.lines.append)
             self.check(workspace, set(known))
-        return known, workspace
+        return {name: outcome.how for name, outcome in known.items()}
 
     def check(self, workspace: Workspace, known: set[str]) -> None:
         """DVC finds every known result in the workspace, whole."""
@@ -75,33 +68,35 @@ def place(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Pl
     return Place(tmp_path, bucket)
 
 
-def test_what_ran_elsewhere_is_taken_from_the_bucket_and_here_from_the_cache(place: Place) -> None:
-    first = place.clone("first")
-    assert place.settle(first, then_run=True)[0] == {}
-    for clone in (place.clone("second"), first):
-        known, _ = place.settle(clone)
-        assert {name: outcome.how for name, outcome in known.items()} == dict.fromkeys(
-            ("one", "two"), "restored from the run cache, not run"
-        )
-    (first / "a.txt").write_text("2")
-    run_in(first, "git", "config", "user.name", "test")
-    run_in(first, "git", "config", "user.email", "test@example.org")
-    commit(first, "another input")
-    assert place.settle(first)[0] == {}, "a changed input leaves all after it to workers"
-
-
 def test_what_only_this_machine_has_is_pushed_and_left_to_the_workers_while_s3_is_away(
     place: Place, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """So is what follows a changed input, and what was altered in the bucket, which is named."""
     first = place.clone("first")
     run_in(first, "dvc", "repro")
     run_in(first, "git", "checkout", "-q", ".")
     run_in(first, "git", "clean", "-qfd")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert place.settle(first)[0] == {}
+    assert place.settle(first) == {}
     assert "workers do it" in place.lines[-1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
     assert place.stored() == 0
-    assert set(place.settle(first)[0]) == {"one", "two"}
+    restored = dict.fromkeys(("one", "two"), "restored from the run cache, not run")
+    assert place.settle(first) == restored
     assert place.stored() >= 3
-    assert set(place.settle(place.clone("second"))[0]) == {"one", "two"}
+    assert place.settle(place.clone("second")) == restored
+    (first / "a.txt").write_text("2")
+    commit(first, "another input")
+    assert place.settle(first) == {}, "a changed input leaves all after it to workers"
+    [entry] = [key for key in place.bucket.list("dvc/runs/") if alter(place.bucket, s3, key)]
+    assert place.settle(place.clone("third")) == {}
+    assert [line for line in place.lines if entry.removeprefix("dvc/") in line and "delete it" in line]
+
+
+def alter(bucket: Bucket, s3: S3, key: str) -> bool:
+    """Make the entry of stage one tell of another output."""
+    at = {"Bucket": bucket.bucket, "Key": f"{bucket.prefix}/{key}"}
+    body = s3.client().get_object(**at)["Body"].read()
+    if of_one := b"path: curves" in body:
+        s3.client().put_object(**at, Body=body.replace(b"path: curves", b"path: Curves"))
+    return of_one

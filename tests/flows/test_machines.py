@@ -1,17 +1,21 @@
 """The pipeline on two machines that share no disk, through the command line that people type. Minutes each."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from tests.conftest import Tree
 from tests.flows.machines import TINY, Machines, cloned, machines
 from tests.flows.server import end, wait_for
 from tests.s3_server import S3
-from tests.stages.conftest import run_in
+from tests.stages.conftest import commit, run_in
 
 pytestmark = pytest.mark.slow
 LONG = {"train.images": 12000, "train.checkpoint_every": 800, "train.log_every": 800}
@@ -106,3 +110,42 @@ def test_a_lost_machine_and_an_outage_of_s3_cost_nothing_but_time(place: Machine
     clone = applied(place, ended.name, "fourth")
     lock = yaml.safe_load((clone / "dvc.lock").read_text())["stages"]["train"]
     assert lock["outs"] == undisturbed["outs"]
+
+
+def write_faces(folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for number in range(60):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{number}.png")
+
+
+def images_in(folder: str) -> Tree:
+    return {"data.source": "folder", "data.path": folder, "data.limit": None}
+
+
+def test_without_images_the_message_leads_to_a_run_from_those_of_the_workers_clone(place: Machines) -> None:
+    worker = place.worker("gpu-images", place.gpu, "gpu")
+    missing = str(place.ended(place.train(images_in("data/raw/here")), 600).state.message)
+    assert "data.path data/raw/here is not in the clone of the cpu worker" in missing
+    assert "`dvc add data/raw/here`" in missing
+    write_faces(place.driver / "data/raw/here", 0)
+    assert "6 ran" in place.ended(place.train(images_in("data/raw/here")), 600).state.message, place.logs()
+    end([worker])
+
+
+def test_images_that_dvc_tracks_reach_a_machine_that_never_had_them(place: Machines) -> None:
+    """As data/raw/README.md says: dvc add, commit, dvc push, git push, and run."""
+    worker = place.worker("gpu-tracked", place.gpu, "gpu")
+    mine = cloned(place.origin, place.origin.parent / "mine")
+    write_faces(mine / "data/raw/faces", 1)
+    place.type("dvc", "remote", "add", "--local", "-d", "s3", f"s3://{place.bucket}/tests/dvc", clone=mine)
+    place.type("dvc", "add", "data/raw/faces", clone=mine)
+    commit(mine, "faces")
+    run_in(mine, "git", "push", "-q")
+    asked = ("train-demo", "-p", f"overrides={json.dumps(images_in('data/raw/faces'))}", "-p", "revision=main")
+    missing = place.ended(place.queue(*asked, clone=mine), 600).state.message
+    assert "`dvc push` in a clone that has them" in missing
+    place.type("dvc", "push", clone=mine)
+    assert "6 ran" in place.ended(place.queue(*asked, clone=mine), 600).state.message, place.logs()
+    assert not (place.driver / "data/raw/faces").exists()
+    end([worker])

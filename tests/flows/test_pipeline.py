@@ -11,7 +11,7 @@ from prefect import Flow
 from prefect.client.schemas.objects import State
 
 from flows.pipeline import pipeline
-from tests.stages.conftest import commit, run_in
+from tests.stages.conftest import run_in
 
 
 def refused(flow: Flow[..., Any], *arguments: Any) -> str:
@@ -45,23 +45,11 @@ def test_a_run_in_one_process_ends_as_an_experiment_and_the_next_restores_it(flo
     assert "6 restored from the run cache, not run" in typed(flow_clone, tmp_path)
 
 
-@pytest.mark.slow
-def test_a_bad_stage_fails_at_once_with_its_own_words(flow_clone: Path, tmp_path: Path) -> None:
-    broken = flow_clone / "cspipe/stages/prepare.py"
-    broken.write_text(
-        broken.read_text().replace("with stage(", "raise RuntimeError('broken on purpose')\n    with stage(")
-    )
-    commit(flow_clone, "a bug")
-    done = typed(flow_clone, tmp_path, status=1)
-    assert "broken on purpose" in done.splitlines()[-1]
-    assert "Retry" not in done
-
-
-def typed(clone: Path, home: Path, status: int = 0) -> str:
+def typed(clone: Path, home: Path) -> str:
     """What `python -m flows.pipeline --preset demo` prints in a clone, with no server anywhere."""
     environment = {"PREFECT_HOME": str(home / "prefect"), "DO_NOT_TRACK": "1", "PYTHONPATH": str(clone)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CSPIPE_"))}
     command = [sys.executable, "-m", "flows.pipeline", "--preset", "demo"]
     done = subprocess.run(command, cwd=clone, env=kept | environment, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return (done.stderr + done.stdout).strip()

@@ -1,4 +1,4 @@
-"""What a run is asked to do is refused before there is a run, in one line; what this clone cannot tell is let go."""
+"""What a run is asked to do: refused before there is a run, in one line, let go, or written to params.yaml."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from cspipe.config.params_file import load_params
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from flows.local.record import Stack
 from flows.request import check
+from flows.settings import write_params
 from tests.conftest import ROOT
 
 API = "http://127.0.0.1:4200/api"
@@ -79,3 +81,11 @@ def test_of_a_server_elsewhere_tags_and_commits_alone_are_known(clone: Path) -> 
         for revision in ("v1", git(clone, "rev-parse", "HEAD")):
             with pytest.raises(UserError, match="'nope'"):
                 check("pipeline", {"preset": "nope", "revision": revision})
+
+
+def test_overrides_change_values_and_keep_the_comments(clone: Path) -> None:
+    write_params(clone, "demo", {"train.images": 1024, "variants.cs-10.steps": 5})
+    params = load_params(clone / "params.yaml")
+    assert params.train.images == 1024
+    assert params.variants["cs-10"].steps == 5
+    assert "  images: 1024           # in all" in (clone / "params.yaml").read_text()

@@ -5,7 +5,7 @@ from typing import Any
 
 from cspipe.report.numbers import DASH
 from cspipe.report.results import Metrics
-from flows.scores import about, score_rows
+from flows.scores import caption, score_rows
 from tests.conftest import ROOT
 
 Row = dict[str, str]
@@ -29,7 +29,7 @@ def test_scores_with_a_record_say_what_changed() -> None:
     rows = named(score_rows(now, before))
     assert rows["ddim-100"]["KID x1000"].endswith(" (-4.55)")
     assert not any("(" in rows[name][score] for name, score in (("ddim-100", "Frechet"), ("new", "KID x1000")))
-    assert "in brackets: change" in about(now, before)
+    assert "in brackets: change" in caption(now, before)
 
 
 def test_a_score_that_is_no_number_has_no_change() -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from cspipe.runtime.errors import UserError
 from flows.graph import Node, read_graph
-from flows.stage_run import put
+from flows.stage_run import write_inputs
 from tests.flows.test_handover import ENTRY
 from tests.stages.conftest import new_repository
 
@@ -31,7 +31,7 @@ def train(root: Path) -> Node:
 
 
 def test_a_stage_of_dvc_yaml_is_put_into_the_workspace(root: Path) -> None:
-    put(root, train(root), PARAMS, LOCK)
+    write_inputs(root, train(root), PARAMS, LOCK)
     assert ((root / "params.yaml").read_text(), (root / "dvc.lock").read_text()) == (PARAMS, LOCK)
 
 
@@ -48,7 +48,7 @@ def test_a_stage_of_dvc_yaml_is_put_into_the_workspace(root: Path) -> None:
 )
 def test_a_stage_with_other_inputs_or_outputs_is_refused(root: Path, sent: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="start the run again"):
-        put(root, replace(train(root), **sent), PARAMS, LOCK)
+        write_inputs(root, replace(train(root), **sent), PARAMS, LOCK)
 
 
 @pytest.mark.parametrize("md5", ["../../../../../mine", "0" * 31, None])
@@ -56,10 +56,10 @@ def test_a_lock_whose_hashes_are_none_is_refused(root: Path, md5: str | None) ->
     """DVC looks for its cache's file of a hash: with such a one it removes files of others."""
     lock = {"schema": "2.0", "stages": {"prepare": {"cmd": "true", "outs": [{"path": "data", "md5": md5}]}}}
     with pytest.raises(UserError, match=r"dvc\.lock.*prepare"):
-        put(root, train(root), PARAMS, yaml.safe_dump(lock))
+        write_inputs(root, train(root), PARAMS, yaml.safe_dump(lock))
 
 
 def test_what_is_no_yaml_is_refused(root: Path) -> None:
     for params, lock in (("seed: [1", LOCK), (PARAMS, "stages: [1"), (PARAMS, "stages: 1")):
         with pytest.raises(UserError):
-            put(root, train(root), params, lock)
+            write_inputs(root, train(root), params, lock)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from cspipe.runtime.git import git
 from flows.pins import read_pins
 from infra import pins
 from tests.conftest import ROOT
 from tests.infra.conftest import INFRA
+from tests.stages.conftest import new_repository
 
 DOCKERFILE = INFRA / "worker.Dockerfile"
 HADOLINT = Path(sys.executable).parent / "hadolint"
@@ -74,18 +76,9 @@ def test_base_images_get_the_digests_that_docker_tells(tmp_path: Path, monkeypat
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """A git repository with two commits on main."""
-    folder = tmp_path / "origin"
-    git(tmp_path, "init", "--quiet", "--initial-branch=main", str(folder))
-    commit(folder, "pyproject.toml", SETTINGS + PINS)
+    folder = new_repository(tmp_path / "origin", {"pyproject.toml": SETTINGS + PINS})
     commit(folder, "code.py", "first")
     return folder
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints."""
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *who, *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def commit(folder: Path, name: str, content: str) -> str:

@@ -132,12 +132,12 @@ def test_other_data_starts_anew_and_leaves_nothing_behind(pairs: Pairs, settings
     assert pairs.starts == [0, 0, 0]
 
 
-@pytest.mark.parametrize("values", [{"paired": "glasses"}, {}])
-def test_faces_go_on_where_they_stopped(values: dict[str, str], settings: Settings) -> None:
-    source = module.find_source(settings(**values))
+def test_faces_go_on_where_they_stopped(settings: Settings) -> None:
+    source = module.find_source(settings(paired="glasses"))
     whole = list(source.stream(1))
     for left, item in zip(whole[25:], source.stream(1, 25), strict=True):
         assert isinstance(left, PreparedImage)
         assert isinstance(item, PreparedImage)
         assert item.split == left.split
         np.testing.assert_array_equal(item.pixels, left.pixels)
+        np.testing.assert_array_equal(item.paired, left.paired)

@@ -8,15 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from cspipe.compensation import COMPENSATORS, CompensationSettings
+from cspipe.compensators import transformer
 from cspipe.nets.backbone import BACKBONES
 from cspipe.runtime.registry import find, names_in
 from tests.conftest import MODELS
+from tests.exchange.conftest import slow
 
 Build = Callable[..., nn.Module]
-MAIN, COMPENSATION = names_in(BACKBONES), names_in(COMPENSATORS)
+NETS = [*(f"main {name}" for name in names_in(BACKBONES)), *names_in(COMPENSATORS)]
+TRACED = ("main dit", "transformer")
+"""Nets whose graph the fast tests look for, those of tests/gpu apart: tracing takes seconds each."""
 
 
-@pytest.fixture(params=[*(f"main {name}" for name in MAIN), *COMPENSATION])
+@pytest.fixture(params=NETS)
 def build(request: pytest.FixtureRequest) -> Build:
     """(image channels, size, condition channels) to a small net with fixed weights.
 
@@ -45,8 +49,7 @@ def inputs(channels: int = 3, size: int = 8, count: int = 2) -> tuple[Tensor, Te
     return x, 1000 * torch.rand(count, generator=generator)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [12, 16, 32])
+@pytest.mark.parametrize(("channels", "size"), [(1, 12), (3, 32)])
 def test_starts_at_zero_in_the_shape_of_the_image(build: Build, channels: int, size: int, stir) -> None:
     x, t = inputs(channels, size)
     net = build(channels, size)
@@ -82,6 +85,7 @@ def test_images_of_a_batch_do_not_meet(build: Build, stir) -> None:
     assert torch.equal(net(x, t)[[0, 2]], together[[0, 2]])
 
 
+@pytest.mark.parametrize("build", [name if name in TRACED else slow(name) for name in NETS], indirect=True)
 def test_compiles_as_one_graph(build: Build, stir) -> None:
     net, (x, t) = stir(build(3, 8)), inputs()
     torch._dynamo.reset()
@@ -106,3 +110,11 @@ def test_channels_last_gives_the_same_and_no_layer_loses_it(build: Build, stir) 
     assert lost == [] or type(net).__name__ == "UNet2D", "diffusers' attention works on rows of pixels"
     for ours, theirs in zip(last.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6 + 1e-4 * float(theirs.grad.abs().max()))
+
+
+def test_the_transformer_knows_positions(stir) -> None:
+    torch.manual_seed(0)
+    net = stir(transformer.build(3, 3, 8, 16))
+    x = torch.randn(1, 3, 4, 4).repeat(1, 1, 2, 2)
+    out = net(x, torch.tensor([500.0]))
+    assert (out[..., :4] - out[..., 4:]).abs().max() > 1e-2

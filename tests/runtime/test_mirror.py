@@ -10,7 +10,7 @@ import torch
 
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.files import sha256_file
-from cspipe.runtime.storage import Bucket
+from cspipe.runtime.storage import QUICK, Bucket
 from cspipe.runtime.storage_errors import Damaged
 from tests.fixtures import FOLDER, Machine
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
@@ -123,8 +123,9 @@ def test_finished_run_leaves_nothing(bucket: Bucket, machine: Machine, tmp_path:
 
 
 def test_training_goes_on_in_an_outage_which_is_told_once_and_ridden_out(
-    s3: S3, bucket: Bucket, machine: Machine, capsys: pytest.CaptureFixture[str]
+    s3: S3, bucket: Bucket, machine: Machine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cspipe.runtime.mirror.BRIEF", QUICK)  # it is told after two attempts
     states = machine("a")
     states.load(CPU)
     save(states, 10)

@@ -1,37 +1,32 @@
 """The run log: what is true of one run on one machine."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.runlog import RunLog
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+from tests.stages.conftest import new_repository, run_in
 
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with code, parameters and an output that git keeps, as the current folder."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("cspipe/train.py", "params.yaml", "dvc.yaml", "dvc.lock", "metrics/a.json"):
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text(name)
-    git("init", "-q", "-b", "main")
-    git("add", "-A")
-    git("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false", "commit", "-qm", "x")
-    return tmp_path
+    names = ("cspipe/train.py", "params.yaml", "dvc.yaml", "dvc.lock", "metrics/a.json")
+    monkeypatch.chdir(new_repository(tmp_path / "clone", {name: name for name in names}))
+    return Path.cwd()
+
+
+def head(clone: Path) -> str:
+    return run_in(clone, "git", "rev-parse", "HEAD").stdout.strip()
 
 
 def test_outputs_that_a_pipeline_changes_do_not_make_its_code_dirty(clone: Path) -> None:
     Path("dvc.lock").write_text("new")
     Path("metrics/a.json").unlink()
     facts = RunLog("train").facts()
-    assert (facts["commit"], facts["dirty"], facts["changed"]) == (git("rev-parse", "HEAD"), False, [])
+    assert (facts["commit"], facts["dirty"], facts["changed"]) == (head(clone), False, [])
 
 
 def test_changed_code_and_parameters_are_named(clone: Path) -> None:
@@ -56,7 +51,7 @@ def test_log_is_a_script_that_the_page_reads(clone: Path) -> None:
     text = Path("report/log/sample@cs-10.js").read_text()
     facts = json.loads(text.partition("] = ")[2].rstrip().removesuffix(";"))
     assert (facts["stage"], facts["images"]) == ("sample@cs-10", 12)
-    assert facts["commit"] == f"{git('rev-parse', '--short=12', 'HEAD')}-dirty"
+    assert facts["commit"] == f"{head(clone)[:12]}-dirty"
 
 
 def test_outside_of_git_and_without_parameters_it_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

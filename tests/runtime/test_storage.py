@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import FlexibleChecksumError
 
 from cspipe.runtime.storage import Bucket
-from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable, explained
+from cspipe.runtime.storage_errors import Damaged, Lost, Missing, StorageError, Unreachable, as_storage_errors
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
 
 PART_BYTES = 8 * 2**20
@@ -120,5 +120,5 @@ def test_outage_of_20_seconds_is_ridden_out(s3: S3, bucket: Bucket, tmp_path: Pa
 
 def test_bytes_that_arrive_with_another_checksum_are_damaged() -> None:
     altered = pytest.raises(Damaged, match="cannot read s3://b/a: altered since it was stored")
-    with altered, explained("read", "s3://b/a", "b", "http://localhost"):
+    with altered, as_storage_errors("read", "s3://b/a", "b", "http://localhost"):
         raise FlexibleChecksumError(error_msg="Expected checksum AAAAAA== did not match")

@@ -22,3 +22,10 @@ def test_online_without_a_key_is_one_line_and_leaves_nothing(
     with pytest.raises(UserError, match=one_line), tracked(curves, settings, "run", {}):
         pass
     assert not curves.exists()
+
+
+def test_an_offline_run_is_where_wandb_dir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "named"))
+    with tracked(tmp_path / "curves", TrackingSettings(wandb="offline", project="faces"), "run", {}) as log:
+        log(1, {"loss": 1.0})
+    assert list((tmp_path / "named/wandb").glob("offline-run-*"))

@@ -49,17 +49,7 @@ def test_cold_diffusion_with_the_estimated_noise_is_ddim(schedule: Schedule, x0:
     assert torch.allclose(cold, ddim_step(x_t, x0_hat, t, s, schedule), atol=1e-9)
 
 
-@pytest.mark.parametrize(("t", "s"), [(100, 99), (100, 10), (57, 30), (2, 1), (1, 0)])
-def test_is_eulers_step_in_sigma(t: int, s: int, schedule: Schedule, x0: Tensor, e: Tensor) -> None:
-    """Of dx_ve / dsigma = (x_ve - x0_hat) / sigma, in x_ve = x_t / sqrt(ab_t) (Karras et al. 2022, eq. 4)."""
-    sigma = schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar
-    x_ve = e / schedule.sqrt_alpha_bar[t]
-    euler = x_ve + (sigma[s] - sigma[t]) * (x_ve - x0) / sigma[t]
-    ours = ddim_step(e, x0, torch.full((8,), t), torch.full((8,), s), schedule)
-    assert torch.allclose(ours / schedule.sqrt_alpha_bar[s], euler, atol=1e-9)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_gaussian_is_recovered(eta: float) -> None:
     """For x0 ~ N(m, S) the best denoiser is known, E[x0 | x_t]; sampling with it must give back m and S.
 
@@ -75,7 +65,7 @@ def test_gaussian_is_recovered(eta: float) -> None:
         return (mean + (x.reshape(-1, 2) - signal * mean) @ gain.T).reshape(x.shape)
 
     generator = torch.Generator().manual_seed(0)
-    noise = lambda: torch.randn(20_000, 2, 1, 1, generator=generator, dtype=torch.float64)  # noqa: E731
+    noise = lambda: torch.randn(10_000, 2, 1, 1, generator=generator, dtype=torch.float64)  # noqa: E731
     state = SamplerState(schedule, evenly_spaced(1000, 1000), eta, noise)
     x = sample(denoise, noise(), step, state).reshape(-1, 2)
     assert torch.allclose(x.mean(0), mean, atol=0.005)

@@ -1,4 +1,7 @@
-"""Heun's step: EDM's algorithm and diffusers step by step, its cost, and what a compensation does to it."""
+"""Heun's step: diffusers step by step, its cost, and what a compensation does to it.
+
+tests/exchange/test_from_edm.py has what EDM's own sampler gave.
+"""
 
 import pytest
 import torch
@@ -54,20 +57,6 @@ def test_equals_diffusers_step_by_step(count: int, schedule: Schedule, e: Tensor
         estimate = curve(y * per_image(schedule.sqrt_alpha_bar[t]), t)
         y = theirs.step(estimate, theirs.timesteps[number], y).prev_sample
     assert torch.allclose(sample(curve, e, heun, SamplerState(schedule, steps)), y, atol=1e-9)
-
-
-def test_equals_algorithm_1_of_its_paper(schedule: Schedule, e: Tensor) -> None:
-    steps = evenly_spaced(100, 7)
-    sigma = schedule.sqrt_one_minus_alpha_bar / schedule.sqrt_alpha_bar
-    ve = e / schedule.sqrt_alpha_bar[100]
-    for t, s in zip(steps[:-1], steps[1:], strict=True):
-        slope = (ve - curve(ve * schedule.sqrt_alpha_bar[t], torch.full((8,), t))) / sigma[t]
-        there = ve + (sigma[s] - sigma[t]) * slope
-        if s > 0:
-            second = (there - curve(there * schedule.sqrt_alpha_bar[s], torch.full((8,), s))) / sigma[s]
-            there = ve + (sigma[s] - sigma[t]) * (slope + second) / 2
-        ve = there
-    assert torch.allclose(sample(curve, e, heun, SamplerState(schedule, steps)), ve, atol=1e-9)
 
 
 def test_net_is_asked_twice_a_step_and_once_at_the_last(schedule: Schedule, e: Tensor) -> None:

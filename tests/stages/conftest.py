@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -90,6 +91,39 @@ def stages(folder: Path, *lines: str) -> None:
     """Run stages such as "sample cs-10" one after the other in one process."""
     done = run_modules(folder, environment(folder), [f"cspipe.stages.{line}".split() for line in lines])
     assert done.returncode == 0, f"{lines}\n{done.stdout}\n{done.stderr}"
+
+
+def start(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a stage in a process of its own."""
+    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}", *arguments], subprocess.PIPE
+    env = {**os.environ, **environment, "PYTHONPATH": str(folder)}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    patience = time.monotonic() + 400
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < patience
+        time.sleep(0.02)
+
+
+def states(folder: Path, name: str) -> list[Path]:
+    """States of training, or batches of samples, that a stage has kept."""
+    return [file for file in (folder / ".cspipe/states" / name).glob("*/*") if file.suffix in {".pt", ".npz"}]
+
+
+def begun(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """A stage in a process of its own, which has just kept its first state."""
+    process = start(folder, name, *arguments, **environment)
+    wait_until(lambda: states(folder, name), process)
+    return process
+
+
+def set_params(folder: Path, changes: Tree) -> None:
+    """Change params.yaml: set_params(clone, {"train.batch": 4})."""
+    file = folder / "params.yaml"
+    file.write_text(yaml.safe_dump(change(yaml.safe_load(file.read_text()), changes), sort_keys=False))
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import Tree, change
-from tests.stages.conftest import run_in
+from tests.conftest import Tree
+from tests.stages.conftest import run_in, set_params
 
 CELLS = {f"{stage}@{variant}" for stage in ("sample", "evaluate") for variant in ("ddim-100", "cs-10")}
 ALL = {"prepare", "train", "compensate", "report", *CELLS}
@@ -15,24 +15,23 @@ ALL = {"prepare", "train", "compensate", "report", *CELLS}
 
 def changed_stages(clone: Path, changes: Tree) -> set[str]:
     """Stages that are out of date themselves once params.yaml has changed; what follows from them runs after them."""
-    params = clone / "params.yaml"
-    params.write_text(yaml.safe_dump(change(yaml.safe_load(params.read_text()), changes), sort_keys=False))
+    set_params(clone, changes)
     return set(json.loads(run_in(clone, "dvc", "status", "--json").stdout))
 
 
-def test_second_repro_does_nothing_and_says_so(clone: Path) -> None:
-    assert "Data and pipelines are up to date." in run_in(clone, "dvc", "repro").stdout
-    assert run_in(clone, "git", "status", "--porcelain").stdout == ""
-
-
 def test_fresh_clone_reproduces_every_byte_and_ends_with_the_table(finished: Path, tmp_path: Path) -> None:
-    """Same inputs, same bytes: after a run from nothing git sees no change in dvc.lock, metrics or curves."""
+    """Same inputs, same bytes: after a run from nothing git sees no change in dvc.lock, metrics or curves.
+
+    A second run does nothing, and says so.
+    """
     run_in(tmp_path, "git", "clone", "-q", str(finished), "fresh")
     output = run_in(tmp_path / "fresh", "dvc", "repro").stdout
-    assert run_in(tmp_path / "fresh", "git", "status", "--porcelain").stdout == ""
     assert "report: file://" in output
     assert output.index("KID") < output.index("report: file://")
     assert (tmp_path / "fresh/report/report.html").stat().st_size > 10_000
+    assert run_in(tmp_path / "fresh", "git", "status", "--porcelain").stdout == ""
+    assert "Data and pipelines are up to date." in run_in(tmp_path / "fresh", "dvc", "repro").stdout
+    assert run_in(tmp_path / "fresh", "git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -72,30 +71,25 @@ def test_params_metrics_and_plots_read_well(clone: Path) -> None:
     assert all(name in dag for name in ALL)
 
 
-def test_experiments_run_and_queue(clone: Path) -> None:
+def test_experiments_run_and_queue_and_are_compared_in_a_terminal(clone: Path) -> None:
     done = run_in(clone, "dvc", "exp", "run", "-n", "four-steps", "-S", "variants.cs-10.steps=4")
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
     assert ran == {"sample@cs-10", "evaluate@cs-10", "report"}
-    shown = run_in(clone, "dvc", "exp", "show", "--csv").stdout
-    assert "four-steps" in shown
     assert json.loads((clone / "samples/cs-10/samples.json").read_text())["steps"] == 4
-    run_in(clone, "git", "checkout", "-q", ".")
-    run_in(clone, "dvc", "exp", "run", "--queue", "-S", "compensation.epochs=1,5,10")
-    assert run_in(clone, "dvc", "queue", "status").stdout.count("Queued") == 3
-
-
-def test_experiments_are_compared_in_a_terminal(clone: Path) -> None:
-    for name, subsets in (("few", 5), ("more", 7)):
-        run_in(clone, "dvc", "exp", "run", "-n", name, "-S", f"evaluate.kid_subsets={subsets}", "evaluate@ddim-100")
     assert " workspace " in run_in(clone, "cspipe", "experiments").stdout
     run_in(clone, "git", "checkout", "-q", ".")
+    run_in(clone, "dvc", "exp", "run", "-n", "few", "-S", "evaluate.kid_subsets=5", "evaluate@ddim-100")
+    run_in(clone, "git", "checkout", "-q", ".")
+    assert "four-steps" in run_in(clone, "dvc", "exp", "show", "--csv").stdout
     lines = run_in(clone, "cspipe", "experiments").stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    for name, subsets in (("few", 5), ("more", 7)):
+    for name, changes in (("few", "evaluate.kid_subsets=5"), ("four-steps", "variants.cs-10.steps=4")):
         (line,) = [line for line in lines if f" {name} " in line]
-        assert line.split()[1:3] == [f"evaluate.kid_subsets={subsets}", "ddim-100"]
+        assert line.split()[1:3] == [changes, "ddim-100"]
         assert line.split()[4] == "±"
     assert lines[2].split()[:2] == ["main", "ddim-100"], "the workspace is as the commit, and not shown twice"
+    run_in(clone, "dvc", "exp", "run", "--queue", "-S", "compensation.epochs=1,5,10")
+    assert run_in(clone, "dvc", "queue", "status").stdout.count("Queued") == 3
 
 
 def test_variant_can_be_added_without_running_the_others(clone: Path) -> None:

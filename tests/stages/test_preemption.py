@@ -1,10 +1,7 @@
-"""Stages as processes on machines that go away: SIGTERM, kill -9, another machine with the same bucket, an outage."""
+"""Stages as processes on machines that go away: SIGTERM, kill -9, another machine with the same bucket."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +12,7 @@ from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from tests.conftest import Tree, change
 from tests.s3_server import ACCESS_KEY, S3, SECRET_KEY
-from tests.stages.conftest import new_clone, stage, stages
+from tests.stages.conftest import begun, new_clone, stage, stages, start, states, wait_until
 
 OUTPUTS = {
     "train": ("models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv"),
@@ -52,24 +49,6 @@ def machine(finished: Path, tmp_path: Path) -> Machine:
         return tmp_path / name
 
     return new
-
-
-def start(folder: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command, pipe = [sys.executable, "-m", f"cspipe.stages.{name}", *arguments], subprocess.PIPE
-    env = {**os.environ, **environment, "PYTHONPATH": str(folder)}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
-
-
-def wait_until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    patience = time.monotonic() + 400
-    while not true():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < patience
-        time.sleep(0.02)
-
-
-def states(folder: Path, name: str) -> list[Path]:
-    return list((folder / ".cspipe/states" / name).glob("*/*.pt"))
 
 
 def assert_as_undisturbed(name: str, folder: Path, finished: Path) -> None:
@@ -144,11 +123,9 @@ def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3
     """Takes over two minutes: so long is an owner given to show that it lives."""
     first, second = machine("a"), machine("b")
     environment = {**s3.env, "CSPIPE_S3": f"s3://{s3.new_bucket()}/somewhere"}
-    slow = start(first, "train", **environment)
-    wait_until(lambda: states(first, "train"), slow)
+    slow = begun(first, "train", **environment)
     slow.send_signal(signal.SIGSTOP)  # a machine that hangs
-    fast = start(second, "train", **environment)
-    wait_until(lambda: states(second, "train"), fast)
+    fast = begun(second, "train", **environment)
     slow.send_signal(signal.SIGCONT)
     _, told = slow.communicate(timeout=400)
     fast.communicate(timeout=400)
@@ -159,20 +136,3 @@ def test_run_that_was_taken_over_stops_with_one_message(machine: Machine, s3: S3
     assert "another worker " in told.strip().splitlines()[-1]
     assert not (first / "models/main").exists()
     assert (second / "models/main/model.safetensors").exists()
-
-
-@pytest.mark.slow
-def test_outage_of_s3_does_not_disturb_training(machine: Machine, finished: Path, s3: S3) -> None:
-    """Takes about half a minute."""
-    folder = machine("a")
-    process = start(folder, "train", **s3.env, CSPIPE_S3=f"s3://{s3.new_bucket()}/somewhere")
-    wait_until(lambda: states(folder, "train"), process)
-    s3.stop()
-    try:
-        newest = max(states(folder, "train"))
-        wait_until(lambda: max(states(folder, "train")) > newest, process)
-    finally:
-        s3.start()
-    _, told = process.communicate(timeout=400)
-    assert process.returncode == 0, told
-    assert_as_undisturbed("train", folder, finished)

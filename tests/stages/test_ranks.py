@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from tests.conftest import ROOT, Tree, change
-from tests.stages.conftest import stage
-from tests.stages.test_preemption import start, states, wait_until
+from tests.stages.conftest import begun, set_params, stage, start
 
 pytestmark = pytest.mark.slow
 MODEL = "models/main/model.safetensors"
@@ -56,11 +55,6 @@ def folder(prepared: Path, tmp_path: Path) -> Folder:
     return new
 
 
-def set_params(folder: Path, changes: Tree) -> None:
-    file = folder / "params.yaml"
-    file.write_text(yaml.safe_dump(change(yaml.safe_load(file.read_text()), changes), sort_keys=False))
-
-
 def ranks(process: subprocess.Popen[str]) -> dict[str, psutil.Process]:
     return {child.environ()["RANK"]: child for child in psutil.Process(process.pid).children()}
 
@@ -82,8 +76,7 @@ def ended(process: subprocess.Popen[str], folder: Path, end: End, within: float)
 @pytest.mark.parametrize("lost", ["0", "1"])
 def test_a_lost_rank_ends_the_stage_by_name_and_one_process_goes_on(lost: str, folder: Folder) -> None:
     place = folder("a", {**LONG, "compute.gpus": 2})
-    process = start(place, "train")
-    wait_until(lambda: states(place, "train"), process)
+    process = begun(place, "train")
     both = ranks(process)
     both[lost].kill()
     assert ended(process, place, End.KILLED, 30).startswith(f"rank {lost} was killed by signal 9")
@@ -98,8 +91,7 @@ def test_signal_reaches_all_and_the_same_command_ends_with_the_same_bytes(
 ) -> None:
     whole, place = (folder(name, {**LONG, "compute.gpus": 2}) for name in "ab")
     stage(whole, "train")
-    process = start(place, "train")
-    wait_until(lambda: states(place, "train"), process)
+    process = begun(place, "train")
     process.send_signal(number)
     assert ended(process, place, end, 30).startswith("stopped at ")
     assert "going on from" in stage(place, "train").stdout
@@ -110,8 +102,7 @@ def test_signal_reaches_all_and_the_same_command_ends_with_the_same_bytes(
 
 def test_second_interrupt_waits_for_no_rank(folder: Folder) -> None:
     place = folder("a", {**LONG, "compute.gpus": 2})
-    process = start(place, "train")
-    wait_until(lambda: states(place, "train"), process)
+    process = begun(place, "train")
     both = list(ranks(process).values())
     for rank in both:
         rank.suspend()
@@ -124,8 +115,7 @@ def test_second_interrupt_waits_for_no_rank(folder: Folder) -> None:
 
 def test_ranks_end_with_their_launcher(folder: Folder) -> None:
     place = folder("a", {**LONG, "compute.gpus": 2})
-    process = start(place, "train")
-    wait_until(lambda: states(place, "train"), process)
+    process = begun(place, "train")
     both = list(ranks(process).values())
     process.kill()
     assert not psutil.wait_procs(both, timeout=10)[1]

@@ -1,12 +1,13 @@
-"""Stages as processes: killed and continued, stopped by bad input, and what they leave behind."""
+"""Stages as processes: killed and continued, stopped by bad input, and what they leave behind; what runs again."""
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from cspipe.config.params_file import load_params
 from cspipe.runtime.ends import End, read_end
@@ -16,41 +17,53 @@ from cspipe.stages import compensate
 from cspipe.training.compensator_trainer import CompensatorTrainer
 from cspipe.training.loop import Curve, Plan, run
 from cspipe.training.stream import TrainingSet
-from tests.conftest import Tree, change
-from tests.stages.conftest import new_clone, stage, stages
-from tests.stages.test_preemption import start, wait_until
+from tests.stages.conftest import begun, run_in, set_params, stage, states
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory, two_variants: Tree) -> Path:
-    """A clone in which stages have run that are long enough to be killed on their way."""
-    longer = {"train.images": 960, "train.checkpoint_every": 80, "compensation.epochs": 15, "sample.images": 256}
-    folder = new_clone(tmp_path_factory.mktemp("prepared") / "clone", change(two_variants, longer))
-    stages(folder, "prepare", "train", "compensate", "sample ddim-100")
-    return folder
+def edit(clone: Path, *files: Path | str) -> None:
+    """Change the text of source files and nothing that they do."""
+    for file in files:
+        (clone / file).write_text((clone / file).read_text() + "\n# edited\n")
 
 
-def kill_when(folder: Path, states: str, count: int, *arguments: str) -> None:
-    """Start a stage and kill -9 it as soon as `count` state files have appeared."""
-    process = start(folder, *arguments)
-    wait_until(lambda: len(list((folder / ".cspipe/states").glob(states))) >= count, process)
+def change_what_is_outside(clone: Path) -> None:
+    """Add choices that params.yaml does not name, and edit the files that cannot change a result."""
+    for folder in ("backbones", "compensators", "corrections", "methods", "samplers", "sources", "tasks"):
+        (clone / "cspipe" / folder / "another.py").write_text('"""Another one."""\n')
+    edit(clone, *(file for folder in ("runtime", "config") for file in (clone / "cspipe" / folder).rglob("*.py")))
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes_and_with_another_loss_anew(clone: Path, finished: Path) -> None:
+    """Kill -9 after a state; model, curve and samples are those of the undisturbed run."""
+    outputs = ("models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv")
+    for folder in ("models/main", "curves/train", ".cspipe"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
+    process = begun(clone, "train")
     process.kill()
-    process.wait()
+    process.communicate()
+    kept = set(states(clone, "train"))
+    change_what_is_outside(clone)
+    edit(clone, "cspipe/compensation.py")
+    assert "going on from" not in stage(clone, "train").stdout
+    assert set(states(clone, "train")) == kept != set()
+    shutil.copy(finished / "cspipe/compensation.py", clone / "cspipe/compensation.py")
+    assert "going on from" in stage(clone, "train").stdout
+    assert not states(clone, "train"), "a finished run leaves no states"
+    for output in outputs:
+        assert sha256_file(clone / output) == sha256_file(finished / output), output
 
 
-def test_killed_stages_continue_to_the_same_bytes(prepared: Path) -> None:
-    """train, compensate and sample: undisturbed, then killed and run again; models, curves and samples are equal."""
-    outputs = ["models/main/model.safetensors", "models/main/progress.png", "curves/train/plots/metrics/loss.tsv"]
-    outputs += ["models/compensation/model.safetensors", "curves/norm.tsv", "samples/ddim-100/samples.npy"]
-    killed = [("train", "train/*/*.pt"), ("compensate", "compensate/*/*.pt"), ("sample", "sample/*/*.npz")]
-    names = {"sample": ("sample", "ddim-100")}
-    undisturbed = {output: sha256_file(prepared / output) for output in outputs}
-    for name, states in killed:
-        kill_when(prepared, states, 2, *names.get(name, (name,)))
-        again = stage(prepared, *names.get(name, (name,)))
-        assert name == "sample" or "going on from" in again.stdout
-        assert not list((prepared / ".cspipe/states").glob(states)), "a finished run leaves no states"
-    assert undisturbed == {output: sha256_file(prepared / output) for output in outputs}
+def test_a_new_choice_or_an_edit_outside_trains_nothing_again(clone: Path) -> None:
+    """An edit of what a stage imports does; tests/test_dvc_yaml.py finds every import among the dependencies."""
+
+    def out_of_date() -> set[str]:
+        return set(json.loads(run_in(clone, "dvc", "status", "--json").stdout))
+
+    change_what_is_outside(clone)
+    set_params(clone, {"compute.gpus": 2})
+    assert out_of_date() <= {"sample@ddim-100", "sample@cs-10"}  # they depend on every correction
+    edit(clone, "cspipe/compensation.py")
+    assert "train" in out_of_date()
 
 
 def test_compensate_does_not_repeat_the_first_pass_of_train(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +85,8 @@ def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
     def samples() -> np.ndarray:
         return np.load(clone / "samples/cs-10/samples.npy").astype(int)
 
-    before, params = samples(), clone / "params.yaml"
-    params.write_text(yaml.safe_dump(change(yaml.safe_load(params.read_text()), {"sample.batch": 3})))
+    before = samples()
+    set_params(clone, {"sample.batch": 3})
     stage(clone, "sample", "cs-10")
     # Kernels for other batch sizes sum in another order; a pixel on the edge between two values may fall either way.
     assert np.abs(before - samples()).max() <= 1
@@ -82,11 +95,11 @@ def test_samples_do_not_depend_on_the_batch(clone: Path) -> None:
 @pytest.mark.slow
 def test_interrupted_sampling_with_another_batch_starts_afresh(clone: Path) -> None:
     """Kept batches belong to their batch size; another one must not take a part for a whole."""
-    params = clone / "params.yaml"
-    tree = change(yaml.safe_load(params.read_text()), {"sample.images": 256, "variants.ddim-100.steps": 10})
-    params.write_text(yaml.safe_dump(tree))
-    kill_when(clone, "sample/*/*.npz", 1, "sample", "ddim-100")
-    params.write_text(yaml.safe_dump(change(tree, {"sample.batch": 5})))
+    set_params(clone, {"sample.images": 256, "variants.ddim-100.steps": 10})
+    process = begun(clone, "sample", "ddim-100")
+    process.kill()
+    process.communicate()
+    set_params(clone, {"sample.batch": 5})
     stage(clone, "sample", "ddim-100")
     assert np.load(clone / "samples/ddim-100/samples.npy").shape == (256, 3, 8, 8)
 
@@ -110,11 +123,10 @@ def files(folder: Path) -> list[Path]:
 
 def test_the_fit_of_C_goes_by_the_main_net_that_is_there(clone: Path, refusal: Callable[..., str]) -> None:
     """An imported one need not be as params.yaml says."""
-    file = clone / "params.yaml"
-    before, params = sha256_file(clone / "models/compensation/model.safetensors"), yaml.safe_load(file.read_text())
-    file.write_text(yaml.safe_dump(change(params, {"data.size": 16, "model.attention": [8]})))
+    before = sha256_file(clone / "models/compensation/model.safetensors")
+    set_params(clone, {"data.size": 16, "model.attention": [8]})
     assert "size 8" in refusal(clone, "compensate")
-    file.write_text(yaml.safe_dump(change(params, {"diffusion.steps": 200})))
+    set_params(clone, {"data.size": 8, "model.attention": [4], "diffusion.steps": 200})
     compensate.main()
     assert sha256_file(clone / "models/compensation/model.safetensors") == before
 

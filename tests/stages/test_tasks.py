@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cspipe.data.shards import open_split
 from cspipe.study.collect import scores_of
 from cspipe.study.definition import Cell
 from tests.conftest import Tree, change
-from tests.stages.conftest import new_clone, stage, stages
+from tests.stages.conftest import new_clone, set_params, stage, stages
 
 VARIANT = "cs-10"
 STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
@@ -153,8 +154,8 @@ def test_too_few_held_out_pictures_are_told_before_training(
     deoccluded: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     (tmp_path / "data").symlink_to(deoccluded / "data")
-    params = yaml.safe_load((deoccluded / "params.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(change(params, {"sample.images": 17})))
+    shutil.copy(deoccluded / "params.yaml", tmp_path)
+    set_params(tmp_path, {"sample.images": 17})
     said = refusal(tmp_path, "train")
     assert "sample.images 17 is more than the test split has for the task (16" in said
     assert "set it to 16 or less" in said

@@ -4,22 +4,13 @@ import csv
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cspipe.runtime.ends import End
 from cspipe.runtime.models import read_config
 from tests.conftest import Tree, change
-from tests.stages.conftest import new_clone, run_in, stage
-from tests.stages.test_preemption import start, states, wait_until
-
-MODELS = {"train": "models/main", "compensate": "models/compensation"}
-
-
-def offline(folder: Path) -> None:
-    params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("wandb: disabled", "wandb: offline"))
+from tests.stages.conftest import begun, new_clone, run_in, set_params, stage
 
 
 def inspected(run: Path) -> tuple[Tree, dict[str, list[Tree]]]:
@@ -47,35 +38,26 @@ def curve_of_wandb(history: list[Tree]) -> dict[str, dict[int, float]]:
     return found
 
 
-def run_log(folder: Path, name: str) -> Any:
-    return json.loads((folder / f"report/log/{name}.js").read_text().partition("] = ")[2].rstrip(";\n"))
-
-
-@pytest.mark.parametrize(("name", "place"), [("train", "kept"), ("compensate", "named")])
-def test_an_offline_run_lasts_and_tells_what_our_files_tell(
-    name: str, place: str, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In a flow's workspace .cspipe/wandb is a link to the clone's; $WANDB_DIR goes before it."""
-    offline(clone)
-    folder = tmp_path / place / "wandb"
-    if place == "named":
-        monkeypatch.setenv("WANDB_DIR", str(folder.parent))
-    else:
-        folder.mkdir(parents=True)
-        (clone / ".cspipe/wandb").symlink_to(folder)
-    told = stage(clone, name).stdout
+def test_an_offline_run_lasts_and_tells_what_our_files_tell(clone: Path, tmp_path: Path) -> None:
+    """In a flow's workspace .cspipe/wandb is a link to the clone's."""
+    set_params(clone, {"tracking.wandb": "offline"})
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (clone / ".cspipe/wandb").symlink_to(folder)
+    told = stage(clone, "train").stdout
     (run,) = folder.glob("offline-run-*")
     assert f"Weights & Biases: the run is in {run}; `wandb sync {run}` sends it" in told
     whole, records = inspected(run)
     assert (whole["state"], whole["exit_code"], whole["project"]) == ("finished", 0, "cspipe")
-    config = read_config(clone / MODELS[name], name)
-    assert config.pop("images_seen", whole["step"]) == whole["step"]
+    config = read_config(clone / "models/main", "train")
+    assert config.pop("images_seen") == whole["step"]
     assert whole["config"] == config
-    curves = clone / "curves" / name
+    curves = clone / "curves/train"
     assert curve_of_wandb(records["history"]) == curve_of_files(curves)
     summary = {key: value for key, value in whole["summary"].items() if not key.startswith("_")}
     assert summary | {"step": whole["step"]} == json.loads((curves / "metrics.json").read_text())
-    ours, (machine, *_) = run_log(clone, name), records["environment"]
+    ours = json.loads((clone / "report/log/train.js").read_text().partition("] = ")[2].rstrip(";\n"))
+    machine, *_ = records["environment"]
     assert machine["host"] == ours["host"]
     assert machine["git"]["commit"].startswith(ours["commit"].partition("-")[0])
 
@@ -87,8 +69,7 @@ def test_a_run_that_was_stopped_did_not_finish_and_the_next_is_the_same_run_with
     longer = {"train.images": 2400, "train.log_every": 240, "train.checkpoint_every": 400}
     clone = new_clone(tmp_path / "clone", change(two_variants, longer | {"tracking.wandb": "offline"}))
     stage(clone, "prepare")
-    process = start(clone, "train")
-    wait_until(lambda: states(clone, "train"), process)
+    process = begun(clone, "train")
     process.send_signal(signal.SIGTERM)
     assert "Traceback" not in "".join(process.communicate(timeout=400))
     assert process.returncode == End.PREEMPTED

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cspipe.study.claims import HELD, NOT_HELD, UNDECIDED, corrected, decide
+from cspipe.study.claims import HELD, NOT_HELD, UNDECIDED, count_decided, decide
 from tests.study.conftest import Make
 
 CLAIM = {"text": "It is better.", "kind": "lower", "row": "cs", "than": "plain", "score": "frechet"}
@@ -55,8 +55,8 @@ def test_difference_within_the_spread_between_seeds_decides_nothing(made: Make) 
 def test_correction_counts_the_claims_of_the_page_that_compare_lines(made: Make) -> None:
     """The two lines differ with a p of .011, enough for a page of one claim alone."""
     scores: Points = {("plain", None): [10.0, 10.0, 10.0], ("cs", None): [8.0, 8.6, 8.4]}
-    assert corrected(made(scores, [CLAIM])) == (1, 1)
-    assert corrected(made(scores, [CLAIM | {"text": str(place)} for place in range(10)])) == (10, 0)
+    assert count_decided(made(scores, [CLAIM])) == (1, 1)
+    assert count_decided(made(scores, [CLAIM | {"text": str(place)} for place in range(10)])) == (10, 0)
 
 
 def test_claim_of_a_line_that_never_ran_is_undecided(made: Make) -> None:

@@ -23,7 +23,7 @@ from tests.conftest import Images, Tree
 Make = Callable[..., Params]
 CHANGES: dict[str, Tree] = {
     **{method: {"train.method": method} for method in names_in(METHODS)},
-    "everything": {
+    "noise_control": {  # with all that a method can be combined with
         "train.method": "noise_control",
         "train.perturbation": 0.1,
         "train.micro_batch": 4,

@@ -15,21 +15,19 @@ from torch import Tensor
 from cspipe.config.params import Params
 from cspipe.config.params_file import parse_params
 from cspipe.data.conditions import open_conditions
-from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.runtime.checkpoint import Checkpoints
-from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import open_device
 from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.ranks import LAUNCHER, rank, world
 from cspipe.runtime.stage import PREPARED
-from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
-from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer
+from cspipe.training.compensator_trainer import CompensatorTrainer
 from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, run
 from cspipe.training.stream import TrainingSet, batches
 from tests.conftest import Images, Tree, change
+from tests.training.test_training import new_fit
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["tests.training.test_ranks"])
@@ -52,16 +50,6 @@ CHANGES: dict[str, Tree] = {
     "occluders": {"task": "deocclude", "condition.occluders": ["scarf"]},
 }
 Result = dict[str, Any]
-
-
-def new_fit(params: Params, data: TrainingSet) -> CompensatorTrainer:
-    device = open_device(params.compute)
-    net, C = new_main(params, device), new_compensator(params, device)
-    torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
-    denoise = new_denoiser(net.eval().requires_grad_(False), params.diffusion, device)
-    scaled = TimestepScaledNet(parallel(C), params.diffusion.steps, device)
-    fit = CompensatorFit(C, scaled, params.compensation)
-    return CompensatorTrainer(fit, denoise, params.seed, flip=True, micro_batch=params.train.micro_batch)
 
 
 def new_training(params: Params, data: TrainingSet) -> DiffusionTrainer:

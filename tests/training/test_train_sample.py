@@ -32,8 +32,8 @@ def test_timesteps_lie_on_the_samplers_path_and_end_above_zero(path: int | None,
     assert set(d.t[d.on_method :].tolist()) == set(path_steps[-gap:]), "where no step ends, images stay plain"
 
 
-@pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 0.0), (None, 1, 1.0), (None, 3, 0.6), (5, 2, 0.5)])
-@pytest.mark.parametrize("t_max", [20, 19, 13])
+@pytest.mark.parametrize(("path", "gap", "share"), [(None, 1, 0.0), (None, 3, 0.6), (5, 2, 0.5)])
+@pytest.mark.parametrize("t_max", [20, 13])
 def test_every_timestep_up_to_t_max_is_trained_as_often(path: int | None, gap: int, share: float, t_max: int) -> None:
     """T, where sampling starts, among them; in batches so small that few have an image there.
 
@@ -102,8 +102,8 @@ def test_dropout_draws_other_numbers_than_the_step() -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])
-@pytest.mark.parametrize(("path", "gap"), [(None, 1), (None, 7), (10, 2), (4, 3)])
-@pytest.mark.parametrize("world", [2, 3, 12])
+@pytest.mark.parametrize(("path", "gap"), [(None, 7), (4, 3)])
+@pytest.mark.parametrize("world", [3, 12])
 def test_ranks_together_draw_what_one_process_does(
     world: int, path: int | None, gap: int, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

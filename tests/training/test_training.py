@@ -1,4 +1,4 @@
-"""Training: exact resume, accumulation, the compensated path, and an end when numbers go wrong."""
+"""Training: exact resume, accumulation, the compensated path, the step size, and an end when numbers go wrong."""
 
 import json
 import math
@@ -16,6 +16,7 @@ from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import INDEX, sha256_of
 from cspipe.diffusion.denoiser import TimestepScaledNet
 from cspipe.runtime.checkpoint import Checkpoints
+from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
@@ -26,6 +27,7 @@ from cspipe.stages.train import new_trainer
 from cspipe.training.compensator_trainer import CompensatorFit, CompensatorTrainer, compensator_norms
 from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Plan, run
+from cspipe.training.optim import rate_factor
 from cspipe.training.settings import METHODS
 from cspipe.training.stream import Batch, TrainingSet
 from tests.conftest import Images, Tree
@@ -58,12 +60,12 @@ def new_main_net(params: Params, images: Images) -> DiffusionTrainer:
     return new_trainer(params, examples_of(params, images), open_device(params.compute))
 
 
-def new_fit(params: Params, images: Images) -> CompensatorTrainer:
+def new_fit(params: Params, _images: object) -> CompensatorTrainer:
     device = open_device(params.compute)
-    net, module = new_main(params, device), new_compensator(params, device)
+    net, C = new_main(params, device), new_compensator(params, device)
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.1)
     denoise = new_denoiser(net.eval().requires_grad_(False), params.diffusion, device)
-    fit = CompensatorFit(module, TimestepScaledNet(module, params.diffusion.steps, device), params.compensation)
+    fit = CompensatorFit(C, TimestepScaledNet(parallel(C), params.diffusion.steps, device), params.compensation)
     return CompensatorTrainer(fit, denoise, params.seed, flip=True, micro_batch=params.train.micro_batch)
 
 
@@ -101,12 +103,19 @@ def _held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Images) -
 
 
 CHANGES = {
-    "without dropout": {"model.dropout": 0.0},
-    "dropout": {"model.dropout": 0.3},
-    "masks": {"task": "inpaint"},
-    "occluders": {"condition.occluders": ["scarf"]},
-    "rivals": {"diffusion.self_condition": True, "train.perturbation": 0.1, "train.method": "noise_control"},
-    "reverse states": {"compensation.states": "reverse", "train.compensation.start": 16},
+    "masks, dropout, rivals": {
+        "task": "inpaint",
+        "model.dropout": 0.3,
+        "diffusion.self_condition": True,
+        "train.perturbation": 0.1,
+        "train.method": "noise_control",
+    },
+    "occluders, reverse states": {
+        "task": "deocclude",
+        "condition.occluders": ["scarf"],
+        "compensation.states": "reverse",
+        "train.compensation.start": 16,
+    },
 }
 
 
@@ -121,8 +130,7 @@ def test_six_steps_equal_three_a_kill_and_three(
     tmp_path: Path,
 ) -> None:
     """Weights, EMA and curves, bit for bit; the kill falls between two states, so a step is also done twice."""
-    task = "deocclude" if "condition.occluders" in changes else "generate"
-    p = params({"task": task, "train.snapshots": [10, 40], **changes})
+    p = params({"train.snapshots": [10, 40], **changes})
     whole, first, second = new(p, images), new(p, images), new(p, images)
     curve = train(whole, p, images, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -141,22 +149,19 @@ def test_six_steps_equal_three_a_kill_and_three(
 
 
 def test_a_training_too_short_for_a_row_of_samples_ends_with_one(params: Make, images: Images, tmp_path: Path) -> None:
-    p = params({"train.grid_every": 1000})
+    p = params({"train.grid_every": 1000, "train.images": 8})
     trainer = new_main_net(p, images)
     train(trainer, p, images, tmp_path)
     assert len(trainer.rows) == 1
 
 
-@pytest.mark.parametrize("new", [new_main_net, new_fit])
-def test_run_stopped_after_every_step_equals_an_undisturbed_one(
-    new: Callable[..., DiffusionTrainer | CompensatorTrainer], params: Make, images: Images, tmp_path: Path
-) -> None:
+def test_run_stopped_after_every_step_equals_an_undisturbed_one(params: Make, images: Images, tmp_path: Path) -> None:
     """Asked to stop between the points of the curves too; neither they nor the states' schedule may move."""
     p = params({"train.log_every": 24, "train.checkpoint_every": 32})
-    whole, device = new(p, images), open_device(p.compute)
+    whole, device = new_main_net(p, images), open_device(p.compute)
     curve = train(whole, p, images, tmp_path / "whole")
     for step in range(1, 7):
-        part, log, asked = new(p, images), dict[int, dict[str, float]](), iter([False])
+        part, log, asked = new_main_net(p, images), dict[int, dict[str, float]](), iter([False])
         checkpoints = Checkpoints(tmp_path / "parts", "key")
 
         def one_step(asked: Iterator[bool] = asked) -> bool:
@@ -282,3 +287,8 @@ def test_diverged_run_ends_with_place_seed_and_last_good_state(params: Make, ima
 def test_fewer_images_than_a_batch_is_an_error(params: Make, images: Images, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5 training images are fewer than a batch of 8"):
         train(new_main_net(params(), images), params(), Images(images.pixels[:5]), tmp_path)
+
+
+def test_rate_rises_stays_and_falls_linearly() -> None:
+    factors = [rate_factor(seen, 1000, 100, 0.4) for seen in (0, 49, 99, 500, 600, 800, 1000)]
+    assert factors == pytest.approx([0.01, 0.5, 1, 1, 1, 0.5, 0])

@@ -40,7 +40,7 @@ def test_orphans_are_found_by_their_mark(tmp_path: Path) -> None:
     mark = f"m{os.getpid()}"
     part = start(tmp_path, PARENT, "import time; time.sleep(600)", **{MARK: mark})
     wait_for(lambda: part.process is None, 20)
-    orphans = processes.marked(mark)
+    orphans = processes.find_marked(mark)
     assert len(orphans) == 1
     processes.stop(orphans, grace=5)
     assert processes.running(orphans) == []

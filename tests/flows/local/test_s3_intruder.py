@@ -16,7 +16,7 @@ import pytest
 
 from cspipe.runtime.errors import UserError
 from flows.local import certificate, processes, s3_server
-from tests.s3_server import S3
+from tests.s3_server import S3, SECRET_KEY
 
 SECRET = b"nobody else reads or changes this"
 REFUSED = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
@@ -79,8 +79,11 @@ def test_no_file_or_socket_of_the_server_is_for_others(s3: S3) -> None:
     ports = s3_server.read_ports(s3.folder).values()
     sockets = [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-{port + 10000}.sock")]
     assert len(sockets) == 4
-    for path in (*sockets, s3.folder):
+    assert set(s3_server.sockets(s3.folder)) == set(sockets)
+    for path in (*sockets, s3.folder, s3.folder / "s3.json"):
         assert path.stat().st_mode & 0o077 == 0, path
+    assert SECRET_KEY in (s3.folder / "s3.json").read_text()
+    assert SECRET_KEY not in (s3.folder / "server.log").read_text()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")

@@ -6,15 +6,17 @@ import signal
 import socket
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from typer.testing import CliRunner
 
-from flows.local import parts, processes, record, s3_server
-from flows.local.processes import Part
-from flows.local.record import STACK, Stack
+from cspipe.cli.main import app
+from cspipe.runtime.errors import UserError
+from flows.local import parts, processes, record, s3_server, workers
+from flows.local.record import STACK
 from flows.local.stack import SETTINGS
 from tests.flows.local.stacks import CSPIPE, DEPLOYMENTS, PREFECT, kill, read, run, user
 from tests.flows.server import end, free_port, wait_for, write_project
@@ -35,7 +37,7 @@ def test_from_up_to_down(project: Path) -> None:
     assert modes == {SETTINGS: 0o600, STACK: 0o700, STACK / "keys.json": 0o600}
     for secret in (up.keys["access_key"], up.keys["secret_key"]):
         assert secret not in started.stdout + started.stderr + (project / STACK / "stack.json").read_text()
-    for process in processes.marked(up.mark):  # anybody may read command lines
+    for process in processes.find_marked(up.mark):  # anybody may read command lines
         assert not [secret for secret in up.keys.values() if secret in " ".join(process.cmdline())]
 
     ran = run(project, [PREFECT, "deployment", "run", "train-demo", "-p", "seconds=600"])  # no variable is set
@@ -64,7 +66,7 @@ def test_from_up_to_down(project: Path) -> None:
     assert up.ended() == []
 
     assert run(project, [CSPIPE, "down"]).returncode == 0
-    assert processes.marked(up.mark) == []
+    assert processes.find_marked(up.mark) == []
     assert not any(part.process for part in up.parts)
     assert not (project / SETTINGS).exists()
     assert s3_server.sockets(project / STACK / "s3") == []
@@ -97,7 +99,7 @@ def test_what_dies_is_started_again_and_what_down_stopped_goes_on(project: Path)
     wait_for((project / "env.json").exists, 90)
     assert " Running" in run(project, [CSPIPE, "status"]).stdout.splitlines()[-1]
     assert run(project, [CSPIPE, "down"]).returncode == 0
-    assert processes.marked(before.mark) == []
+    assert processes.find_marked(before.mark) == []
     (project / "env.json").unlink()
     assert run(project, [CSPIPE, "up", "--detach"]).returncode == 0
     wait_for((project / "env.json").exists, 60)  # at once, not when the supervisor finds it lost
@@ -133,7 +135,7 @@ def test_ctrl_c_ends_what_up_started_and_nothing_else(project: Path, s3: S3) -> 
     assert [part.name for part in up.parts] == ["keeper", "server", "cpu", "gpu-0", "supervisor"]
     stops = [line for line in text.splitlines() if line.startswith("stopping ")]
     assert [line.split()[1] for line in stops] == ["supervisor", "gpu-0", "cpu", "server"]
-    assert processes.marked(up.mark) == []
+    assert processes.find_marked(up.mark) == []
     assert (project / SETTINGS).read_text() == "# mine\n"
     assert bystander.poll() is None
     bystander.kill()
@@ -185,30 +187,28 @@ def test_a_missing_bucket_is_said_before_anything_starts(project: Path, s3: S3) 
     assert record.read(project) is None
 
 
-def test_a_recycled_pid_is_never_killed(project: Path) -> None:
-    with subprocess.Popen(["sleep", "600"]) as bystander:
-        part = Part("server", bystander.pid, time.time() - 3600)
-        Stack(project, mark="none", parts=[part]).save()
-        done = run(project, [CSPIPE, "down"])
-        assert done.returncode == 0
-        assert "server has ended" in done.stdout
-        assert bystander.poll() is None
-        bystander.kill()
-
-
-def test_the_status_is_of_another_machines_server_where_no_stack_runs(project: Path) -> None:
+def test_the_status_is_of_another_machines_server_where_no_stack_runs(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
     url = f"http://127.0.0.1:{free_port()}/api"
-    done = run(project, [CSPIPE, "status"], PREFECT_API_URL=url)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"FAIL API          {url} gives no answer")
-    assert "no stack runs in this folder" in run(project, [CSPIPE, "status"]).stdout
+    with temporary_settings({PREFECT_API_URL: url}):
+        done = CliRunner().invoke(app, ["status"])
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (1, f"FAIL API          {url} gives no answer")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert "no stack runs in this folder" in CliRunner().invoke(app, ["status"]).stdout
 
 
-def test_a_worker_says_everything_that_is_missing_and_does_not_start(tmp_path: Path) -> None:
+def test_a_worker_says_everything_that_is_missing_and_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CSPIPE_S3", raising=False)
     url = f"http://127.0.0.1:{free_port()}/api"
-    done = run(tmp_path, [CSPIPE, "worker", "gpu"], PREFECT_API_URL=url, CSPIPE_S3="")
-    assert (done.returncode, done.stdout) == (1, "")
-    lines = done.stderr.splitlines()
-    assert lines[0] == "cspipe: no worker started; 4 check(s) failed"
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(UserError) as caught:
+        workers.worker("gpu")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "no worker started; 4 check(s) failed"
     assert lines[1].startswith(f"Prefect: the server at {url} gives no answer (")
     assert lines[2].startswith("S3: CSPIPE_S3 is not set")
     assert lines[3].startswith(f"git: origin of {tmp_path} cannot be read (")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from prefect.states import Cancelling, Completed, Running
 
 from flows import setup, supervise
 from flows.local import processes, stopping
-from flows.local.processes import Program
+from flows.local.processes import Part, Program
+from flows.local.record import Stack
 from tests.flows.server import free_port, state_of, wait_for
 
 
@@ -52,6 +54,15 @@ def test_a_run_that_was_stopped_goes_on_however_often_and_long_ago(
         supervise.Watch(90).look(client)
         assert client.read_flow_run(run.id).state_name == "AwaitingRetry"
         client.set_flow_run_state(run.id, Running(), force=True)
+
+
+def test_a_recycled_pid_is_never_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        part = Part("server", bystander.pid, time.time() - 3600)
+        stopping.stop(Stack(tmp_path, mark="none", parts=[part]))
+        assert capsys.readouterr().out == "server has ended\n"
+        assert bystander.poll() is None
+        bystander.kill()
 
 
 def test_a_server_that_is_gone_does_not_matter() -> None:

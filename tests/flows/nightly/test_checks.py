@@ -68,71 +68,55 @@ def night(scorer: Scorer, variant: str) -> Finding:
     return found
 
 
+OTHER, AVX2, AVX512 = "same seeds give other samples", "cpu (x86_64, AVX2)", "cpu (x86_64, AVX512)"
+
+
 @pytest.mark.parametrize(
-    ("then", "now", "levels", "drifts"),
+    ("then", "now", "levels", "off", "problem"),
     [
-        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX2)", 1, True),
-        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX512)", 1, False),
-        ("cpu (x86_64, AVX2)", "cpu (x86_64, AVX512)", 2, True),
-        ("cpu", "cpu", 1, True),  # versions of before devices told the instruction set
-        ("H200", "H200", 1, True),
-        ("H200", "cpu (x86_64, AVX2)", 1, False),
+        ((AVX2, AVX2), (AVX2, AVX2), 1, 0, OTHER),
+        ((AVX2, AVX2), (AVX512, AVX512), 1, 0, ""),  # another device may change samples by a level
+        ((AVX2, AVX2), (AVX512, AVX512), 2, 0, OTHER),
+        (("cpu", "cpu"), ("cpu", "cpu"), 1, 0, OTHER),  # versions of before devices told the instruction set
+        (("H200", "H200"), ("H200", "H200"), 1, 0, OTHER),
+        (("H200", "H200"), (AVX2, AVX2), 1, 0, ""),
+        (("H200", "H200"), ("H100", "H200"), 1, 0, ""),
+        (("H200", "H200"), ("H100", "H200"), 2, 0, OTHER),
+        (("H200", "H200"), ("H100", "H200"), 0, 0, ""),
+        (("H200", "H200"), ("H100", "H200"), 0, 1, "kid of the same seeds"),  # equal samples have equal scores
+        (("H200", "H200"), ("H100", "H200"), 1, 1, ""),
+        (("H200", "H200"), ("H200", "cpu"), 1, 0, OTHER),  # wherever they are scored
+        (("H200", "H200"), ("H200", "cpu"), 0, 1, ""),
+        ((None, "H200"), ("H200", "H200"), 0, 0, ""),  # of before samples told their device
     ],
 )
-def test_another_device_may_change_samples_of_the_same_seeds_by_a_level(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, then: str, now: str, levels: int, drifts: bool
+def test_samples_and_scores_of_the_same_seeds_may_differ_as_the_devices_that_made_them_do(
+    scorer: Scorer,
+    monkeypatch: pytest.MonkeyPatch,
+    then: tuple[str | None, str],
+    now: tuple[str, str],
+    levels: int,
+    off: int,
+    problem: str,
 ) -> None:
+    """`then` and `now`: the devices that drew and that scored; the samples differ by `levels`, KID by `off`."""
     samples, metrics = scorer.root / "samples" / "a" / "samples.npy", scorer.root / "metrics" / "a.json"
     np.save(samples, np.load(samples) + np.uint8(levels))
-    metrics.write_text(metrics.read_text().replace("H200", then))
-    for key in ("samples_device", "device"):
-        monkeypatch.setitem(FACTS, key, now)
-    assert bool(check_same_seeds(scorer, "a").problems) == drifts
-
-
-@pytest.mark.parametrize(("levels", "drifts"), [(1, False), (2, True)])
-def test_samples_that_another_device_drew_may_differ_though_one_scored_both(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, levels: int, drifts: bool
-) -> None:
-    samples = scorer.root / "samples" / "a" / "samples.npy"
-    np.save(samples, np.load(samples) + np.uint8(levels))
-    monkeypatch.setitem(FACTS, "samples_device", "H100")
-    found = check_same_seeds(scorer, "a")
-    assert bool(found.problems) == drifts
-    assert found.differs == {"samples_device": "H200 then, H100 now"}
-
-
-@pytest.mark.parametrize("off", [0, 1])
-def test_equal_samples_of_two_devices_have_equal_scores(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, off: int
-) -> None:
-    metrics = scorer.root / "metrics" / "a.json"
     recorded = json.loads(metrics.read_text())
     recorded["tiny"]["kid"] += off
-    recorded["exposure"] = {"50": 0.1}  # of the walk, which is not that of the other device
+    if then[0] not in (None, now[0]):
+        recorded["exposure"] = {"50": 0.1}  # of the walk, which is not that of the other device
+    for key, before, after in zip(("samples_device", "device"), then, now, strict=True):
+        recorded["provenance"][0] |= {key: before}
+        monkeypatch.setitem(FACTS, key, after)
     metrics.write_text(json.dumps(recorded))
-    monkeypatch.setitem(FACTS, "samples_device", "H100")
-    problems = check_same_seeds(scorer, "a").problems
-    assert [problem.partition(" of the same seeds")[0] for problem in problems] == ["kid"] * off
-
-
-def test_samples_that_one_device_drew_are_the_same_wherever_they_are_scored(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples = scorer.root / "samples" / "a" / "samples.npy"
-    np.save(samples, np.load(samples) + np.uint8(1))
-    monkeypatch.setitem(FACTS, "device", "cpu")
-    [problem] = check_same_seeds(scorer, "a").problems
-    assert problem.startswith("same seeds give other samples")
-
-
-def test_metrics_of_before_samples_told_their_device_are_compared_by_that_of_the_scores(
-    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    metrics = scorer.root / "metrics" / "a.json"
-    metrics.write_text(metrics.read_text().replace('"samples_device": "H200", ', ""))
     found = check_same_seeds(scorer, "a")
-    assert (found.problems, found.differs) == ([], {})
+    assert [said[: len(problem)] for said in found.problems] == [problem] * bool(problem)
+    assert found.differs.keys() == {
+        key
+        for key, before, after in zip(("samples_device", "device"), then, now, strict=True)
+        if before not in (None, after)
+    }
 
 
 def test_a_score_outside_of_the_band_counts_when_a_second_set_confirms_it(scorer: Scorer) -> None:

@@ -22,7 +22,7 @@ from flows.nightly.drift import (
 )
 from tests.evaluation.tiny import blobs, tiny_features
 
-IMAGES, DRAWS, NIGHTS, CAMPAIGNS = 48, 200, 20, 500
+IMAGES, DRAWS, NIGHTS, CAMPAIGNS = 48, 200, 20, 150
 Draws = dict[str, NDArray[np.float64]]
 
 
@@ -85,7 +85,7 @@ def campaign(draws: Draws, first: int, generator: np.random.Generator) -> list[V
 
 @pytest.mark.parametrize("first", [FEWEST, 8])
 def test_undrifted_nights_are_called_regressed_as_rarely_as_stated(draws: Draws, first: int) -> None:
-    """500 times twenty nights whose noise is that of real scores, skewed as KID is near 0."""
+    """150 times twenty nights whose noise is that of real scores, skewed as KID is near 0."""
     generator = np.random.Generator(np.random.PCG64(first))
     verdicts = [campaign(draws, first, generator) for _ in range(CAMPAIGNS)]
     alarms = sum(verdict == "regressed" for nights in verdicts for verdict in nights)
