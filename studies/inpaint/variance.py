@@ -36,8 +36,8 @@ from cspipe.sampling.batches import Sampler
 from cspipe.stages.conditions import open_held_out
 from cspipe.stages.nets import finished_denoiser
 from cspipe.stages.sample import new_sampler
-from cspipe.study.clone import experiments
 from cspipe.study.definition import Cell, define
+from cspipe.study.repository import experiments
 from cspipe.study.results import RESULTS as PAGES
 from cspipe.study.statistics import Interval, difference, interval
 

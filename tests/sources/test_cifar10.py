@@ -1,5 +1,6 @@
 """CIFAR-10 as it is published, small: batches, the archive, a server to download it from."""
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -38,7 +39,7 @@ MD5 = {name: hashlib.md5(content).hexdigest() for name, content in FILES.items()
 
 def archive_of(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+    with gzip.GzipFile(path, "wb", 1, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in FILES.items():
             member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
             member.size = len(content)
