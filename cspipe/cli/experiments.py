@@ -41,7 +41,7 @@ class Experiment:
 
     name: str
     state: str
-    """State that DVC gives (queued, running, success), or Failed if it has an error; empty if DVC gives none."""
+    """queued, running or failed, as DVC says; empty for a finished one."""
     params: Tree
     scores: dict[str, Tree]
     """Scores by variant, for the evaluated variants: kid, kid_std, frechet and others."""
@@ -62,8 +62,8 @@ def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
 
 def _derived(row: Tree) -> Iterator[Experiment]:
     for found in row["experiments"] or []:
-        executor = found["executor"] or {}
-        yield _experiment(found["revs"][0], str(executor.get("state") or ""))
+        state = (found["executor"] or {}).get("state")
+        yield _experiment(found["revs"][0], "" if state in (None, "success") else state)
 
 
 def _experiment(row: Tree, state: str = "") -> Experiment:
@@ -71,7 +71,7 @@ def _experiment(row: Tree, state: str = "") -> Experiment:
     params = {key: value for file in data["params"].values() for key, value in file.get("data", {}).items()}
     files = {PurePosixPath(path): file.get("data", {}) for path, file in data["metrics"].items()}
     scores = {path.stem: scores_in(tree) for path, tree in files.items() if path.parent.name == "metrics"}
-    return Experiment(row["name"] or row["rev"][:7], "Failed" if row["error"] else state, params, scores)
+    return Experiment(row["name"] or row["rev"][:7], "failed" if row["error"] else state, params, scores)
 
 
 def scores_in(metrics: Tree) -> Tree:
