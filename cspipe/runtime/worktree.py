@@ -19,7 +19,9 @@ CLONE = "clone"
 def add_worktree(clone: Path, root: Path, commit: str, *folders: str) -> None:
     """Check out `commit` at `root`, with the clone's DVC cache, its downloaded weights, and its `folders`."""
     git(clone, "worktree", "prune")
-    git(clone, "worktree", "add", "--quiet", "--detach", str(root), commit)
+    # no hook of the clone, such as DVC's checkout; twice forced, git takes a path that a killed `add` has left locked
+    add = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--force", "--force")
+    git(clone, *add, "--quiet", "--detach", str(root), commit)
     link_folders(clone, root, *folders)
     share_dvc_cache(clone, root)
 
@@ -27,7 +29,7 @@ def add_worktree(clone: Path, root: Path, commit: str, *folders: str) -> None:
 def remove_worktree(clone: Path, root: Path) -> None:
     """Remove a worktree, or what is left of one."""
     with suppress(UserError):  # git does not know it any more
-        git(clone, "worktree", "remove", "--force", str(root))
+        git(clone, "worktree", "remove", "--force", "--force", str(root))
     shutil.rmtree(root, ignore_errors=True)
 
 

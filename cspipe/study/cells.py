@@ -22,16 +22,21 @@ import yaml
 from cspipe.runtime.git import git
 from cspipe.runtime.worktree import add_worktree, remove_worktree
 from cspipe.study.definition import Cell
-from cspipe.study.repository import Repository, experiments
+from cspipe.study.repository import Repository, tracked_images
 
 MARK = "CSPIPE_STUDY"
 """Environment variable of all processes of a study's cells: the study's folder."""
 SHARED_FOLDERS = (".cspipe/features", ".cspipe/lineage")
 """Folders that are shared; not training states, as a training resumed in another run would record only its time."""
+COMMIT = (
+    *("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost", "-c", "commit.gpgsign=false"),
+    *("-c", "core.hooksPath=/dev/null", "commit", "--quiet"),
+)
+"""Arguments of git for a commit that no setting of a person's stops."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_LINES = 60.0
 """Seconds between two reports of what running cells print."""
-SECONDS_TO_DIE = 5.0
+SECONDS_TO_DIE, ROUNDS = 5.0, 3
 
 
 @dataclass(frozen=True)
@@ -98,27 +103,35 @@ def _begin(repository: Repository, folder: Path, cell: Cell) -> Running:
     add_worktree(repository.root, root, repository.commit, *SHARED_FOLDERS)
     (root / "params.yaml").write_text(yaml.safe_dump(cell.tree, sort_keys=False), encoding="utf-8")
     log.write_bytes(b"")
-    if images := git(root, "ls-files", "data/raw/*.dvc").splitlines():
+    if images := tracked_images(root):
         _dvc(root, log, "checkout", "--quiet", *images).wait()  # `repro` says what is missing
     process = _dvc(root, log, "repro", *(f"evaluate@{variant}" for variant in cell.variants))
     return Running(cell, root, log, process, time.monotonic())
 
 
 def _finish(repository: Repository, ended: Running) -> Ended:
-    """Save the results of a cell that has ended well, in place of older ones of its name; remove its worktree."""
-    name, seconds, done = ended.cell.name, time.monotonic() - ended.begun, ended.process.returncode == 0
+    """Save the results of a cell that has ended well; remove its worktree."""
+    seconds, done = time.monotonic() - ended.begun, ended.process.returncode == 0
     if done:
-        kept = [f"--include-untracked={folder}" for folder in ("curves", "metrics")]
-        # only what ran: other variants and the report have no outputs here
-        targets = [f"evaluate@{variant}" for variant in ended.cell.variants]
-        done = _dvc(ended.worktree, ended.log, "exp", "save", "--force", "--name", name, *kept, *targets).wait() == 0
-    if done:
-        newest = experiments(repository.root)[name]
-        refs = git(repository.root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines()
-        for ref in set(refs) - {newest}:
-            git(repository.root, "update-ref", "-d", ref)
+        _save(repository, ended.worktree, ended.cell.name)
     remove_worktree(repository.root, ended.worktree)
     return Ended(ended.cell, done, seconds, ended.log)
+
+
+def _save(repository: Repository, root: Path, name: str) -> None:
+    """Make a DVC experiment of what is in a worktree, in place of older ones of its name.
+
+    `dvc exp save` works through references that all worktrees share: it would end a person's `dvc exp run`.
+    """
+    kept = [path for path in ("curves", "metrics", "dvc.lock") if (root / path).exists()]
+    git(root, "add", "--update")
+    git(root, "add", "--force", "--", *kept)
+    git(root, *COMMIT, "--message", f"dvc: commit experiment {name}")
+    saved = f"refs/exps/{repository.commit[:2]}/{repository.commit[2:]}/{name}"
+    git(root, "update-ref", saved, "HEAD")
+    refs = git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines()
+    for ref in set(refs) - {saved}:
+        git(root, "update-ref", "-d", ref)
 
 
 def _dvc(root: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -136,7 +149,8 @@ def _dvc(root: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def _kill_all(repository: Repository, folder: Path) -> None:
     """Kill what runs of a study's cells, and remove their worktrees."""
-    while found := [process for process in psutil.process_iter() if _is_ours(process, folder)]:
+    for _ in range(ROUNDS):  # a process may start another while it is looked for
+        found = [process for process in psutil.process_iter() if _is_ours(process, folder)]
         for process in found:
             with suppress(psutil.Error):
                 process.kill()

@@ -64,13 +64,19 @@ def experiments(root: Path) -> dict[str, str]:
     return {ref.split("/")[-1]: ref for ref in refs}
 
 
-def check_images(root: Path, cells: Iterable[Cell]) -> None:
-    """Raise UserError if images that a cell reads are in the repository's folder, but in neither git nor DVC."""
+def tracked_images(root: Path) -> list[str]:
+    """Return the .dvc files of images in data/raw, relative to the checkout `root`."""
+    return git(root, "ls-files", "-z", "data/raw/*.dvc").split("\0")[:-1]
+
+
+def check_images(repository: Repository, cells: Iterable[Cell]) -> None:
+    """Raise UserError if images that a cell reads are in the repository's folder, but not committed to git or DVC."""
     for path in {needed_files(cell.params.data) for cell in cells}:
-        if path is None or path.is_absolute() or not (root / path).exists():
+        if path is None or path.is_absolute() or not (repository.root / path).exists():
             continue
-        if not git(root, "ls-files", "--", *map(str, (path, *dvc_files(path)))):
+        listed = ("ls-tree", "-r", "--name-only", repository.commit, "--", *map(str, (path, *dvc_files(path))))
+        if not git(repository.root, *listed):
             raise UserError(
-                f"data.path {path} is in neither git nor DVC; cells run in worktrees that have only what these have: "
+                f"data.path {path} is in neither git nor DVC at HEAD; cells run in worktrees, which have only what is: "
                 f"`dvc add {path}` and commit {path}.dvc"
             )

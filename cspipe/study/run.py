@@ -37,7 +37,7 @@ def run_study(defined: Defined, root: Path, jobs: int, log: Log) -> Results:
         repository = open_repository(root, defined.name)
         done = _done(repository, defined)
         todo = [cell for cell in defined.cells if cell.name not in done]
-        check_images(root, todo)
+        check_images(repository, todo)
         log(f"{len(defined.cells)} cells, {len(done)} done, {len(todo)} to run, {jobs} at a time")
         failed = _run(repository, folder, todo, jobs, defined.study.scores[0], log) if todo else {}
         return collect(repository, defined, _done(repository, defined), failed, jobs, _clock(folder))

@@ -16,7 +16,7 @@ from cspipe.runtime.git import git, succeeds
 from cspipe.runtime.worktree import CLONE, link_folders, share_dvc_cache
 from cspipe.study.claims import in_words
 from cspipe.study.definition import Cell, Defined
-from cspipe.study.repository import code_of, open_repository
+from cspipe.study.repository import code_of, open_repository, tracked_images
 from cspipe.study.results import RESULTS, Results, read_results
 from cspipe.study.run import FOLDER, Log, alone, run_study
 from cspipe.study.statistics import interval
@@ -70,7 +70,7 @@ def own_clone(root: Path, clone: Path, study: str) -> Iterator[Path]:
         git(clone, "checkout", "--quiet", "--detach", commit)
         link_folders(root, clone)
         share_dvc_cache(root, clone, as_remote=True)
-        if images := git(clone, "ls-files", "data/raw/*.dvc").splitlines():
+        if images := tracked_images(clone):
             command = [sys.executable, "-m", "dvc", "fetch", "--remote", CLONE, *images]
             done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
             if done.returncode:

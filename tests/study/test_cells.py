@@ -29,6 +29,8 @@ stages:
       params: [seconds]
       metrics: [{metrics/v.json: {cache: false}}]
 """
+RUNNING = "refs/exps/exec/EXEC_BASELINE"
+"""Git reference of a `dvc exp run` that a person has started; whoever removes it ends that run with an error."""
 PROGRAM = """
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,19 +78,22 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     tmp_path: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cells, "SECONDS_BETWEEN_LINES", 2.0)
-    told: list[tuple[str, str]] = []
-    with run(
-        [cell("one", 6), cell("bad", "x"), cell("two", 7)], 2, lambda name, line: told.append((name, line))
-    ) as ends:
+    root, told = tmp_path / "root", list[tuple[str, str]]()
+    run_in(root, "git", "update-ref", RUNNING, "HEAD")
+    (root / ".git/hooks/post-checkout").write_text("#!/bin/sh\nexit 1\n")
+    (root / ".git/hooks/post-checkout").chmod(0o755)
+    three = [cell("one", 6), cell("bad", "x"), cell("two", 7)]
+    with run(three, 2, lambda name, line: told.append((name, line))) as ends:
         ended = {each.cell.name: each for each in ends}
     assert [ended[name].done for name in ("one", "bad", "two")] == [True, False, True]
     assert "invalid time interval" in ended["bad"].log.read_text()
     assert ("one", "sleeps") in told
-    assert experiments(tmp_path / "root").keys() == {"one", "two"}
-    shown = run_in(tmp_path / "root", "git", "show", f"{experiments(tmp_path / 'root')['two']}:metrics/v.json").stdout
-    assert shown == "7\n"
+    assert {"one", "two"} <= experiments(root).keys()
+    assert run_in(root, "git", "show", f"{experiments(root)['two']}:metrics/v.json").stdout == "7\n"
     assert not list((folder / "worktrees").iterdir())
-    assert run_in(tmp_path / "root", "git", "worktree", "list").stdout.count("\n") == 1
+    assert run_in(root, "git", "worktree", "list").stdout.count("\n") == 1
+    assert run_in(root, "git", "for-each-ref", "--format=%(refname)", "refs/exps/exec").stdout == f"{RUNNING}\n"
+    assert "one" in run_in(root, "dvc", "exp", "list", "--all-commits").stdout
 
 
 def test_what_a_killed_study_left_is_ended_and_a_new_result_replaces_the_old(
@@ -104,6 +109,7 @@ def test_what_a_killed_study_left_is_ended_and_a_new_result_replaces_the_old(
     killed.kill()
     killed.wait()
     assert processes_of(folder)
+    run_in(tmp_path / "root", "git", "worktree", "lock", str(folder / "worktrees/one"))  # as of a git that was killed
     run_in(tmp_path / "root", "git", "commit", "-q", "--allow-empty", "-m", "next")
     with run([cell("one", 2)]) as ends:
         assert next(ends).done

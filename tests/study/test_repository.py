@@ -53,7 +53,7 @@ def test_images_that_only_the_repository_has_are_refused_before_a_cell_runs(tmp_
     def check(path: str | None, source: str = "folder") -> None:
         data = SimpleNamespace(path=None if path is None else Path(path), source=source)
         cell: Any = SimpleNamespace(params=SimpleNamespace(data=data))
-        check_images(root, [cell])
+        check_images(Repository(root, git(root, "rev-parse", "HEAD"), ()), [cell])
 
     (root / "mine").mkdir()
     with pytest.raises(UserError, match=r"data\.path mine .*`dvc add mine`"):
@@ -64,5 +64,8 @@ def test_images_that_only_the_repository_has_are_refused_before_a_cell_runs(tmp_
     check(None)
     check(str(root / "mine"))
     (root / "mine.dvc").touch()
+    git(root, "add", "mine.dvc")
+    with pytest.raises(UserError, match=r"data\.path mine"):  # worktrees have what is committed
+        check("mine")
     commit(root, "tracked by DVC")
     check("mine")
