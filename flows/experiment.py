@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from cspipe.config.params_file import load_params
 from cspipe.report.results import Metrics
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
+from cspipe.runtime.worktree import save_as_experiment
 from flows.command import Ended, run_command
 from flows.failures import StageFailed, reason
 from flows.scores import comparable_facts
@@ -31,15 +31,12 @@ def verify(workspace: Workspace) -> None:
 def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]) -> None:
     """Save the workspace as the DVC experiment `name`; with a bucket and an origin, push it, if that is permitted.
 
-    Raises StageFailed if DVC refuses.
+    Raises StageFailed if git refuses.
     """
-    kept = [folder for folder in ("curves", "metrics") if (workspace.root / folder).is_dir()]
-    untracked = [f"--include-untracked={folder}" for folder in kept]
-    shared = git(workspace.root, "rev-parse", "--path-format=absolute", "--git-common-dir")
-    with FileLock(Path(shared) / "cspipe-save.lock"):  # worktrees share the references that DVC saves through
-        saved = _dvc(workspace, ["exp", "save", "--force", "--name", name, *untracked])
-    if saved.status:
-        raise StageFailed(f"the experiment {name} is not saved: {reason(saved.lines)}")
+    try:
+        save_as_experiment(workspace.root, workspace.revision, name)
+    except UserError as error:
+        raise StageFailed(f"the experiment {name} is not saved: {error}") from None
     tell(
         f"saved as the experiment {name}: `cspipe experiments` lists it, `dvc exp apply {name}` brings it into a clone"
     )

@@ -14,6 +14,11 @@ WEIGHTS = "data/weights"
 """Folder of downloads, which git ignores; parameters name files in it."""
 CLONE = "clone"
 """Name of the DVC remote that is the cache of a clone."""
+COMMIT = (
+    *("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost", "-c", "commit.gpgsign=false"),
+    *("-c", "core.hooksPath=/dev/null", "commit", "--quiet", "--allow-empty"),
+)
+"""Arguments of git for a commit that no setting of a person's stops."""
 
 
 def add_worktree(clone: Path, root: Path, commit: str, *folders: str) -> None:
@@ -31,6 +36,23 @@ def remove_worktree(clone: Path, root: Path) -> None:
     with suppress(UserError):  # git does not know it any more
         git(clone, "worktree", "remove", "--force", "--force", str(root))
     shutil.rmtree(root, ignore_errors=True)
+
+
+def save_as_experiment(root: Path, commit: str, name: str) -> None:
+    """Make a DVC experiment `name` on `commit` of what is in the worktree `root`, in place of older ones of that name.
+
+    `dvc exp save` works through references that all worktrees share: it would end a `dvc exp run` in the clone.
+    Raises UserError if git refuses.
+    """
+    kept = [path for path in ("curves", "metrics", "dvc.lock") if (root / path).exists()]
+    git(root, "add", "--update")
+    git(root, "add", "--force", "--", *kept)
+    git(root, *COMMIT, "--message", f"dvc: commit experiment {name}")
+    saved = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
+    git(root, "update-ref", saved, "HEAD")
+    refs = git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines()
+    for ref in set(refs) - {saved}:
+        git(root, "update-ref", "-d", ref)
 
 
 def link_folders(clone: Path, root: Path, *folders: str) -> None:

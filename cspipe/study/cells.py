@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from cspipe.runtime.git import git
-from cspipe.runtime.worktree import add_worktree, remove_worktree
+from cspipe.runtime.errors import UserError
+from cspipe.runtime.worktree import add_worktree, remove_worktree, save_as_experiment
 from cspipe.study.definition import Cell
 from cspipe.study.repository import Repository, tracked_images
 
@@ -28,11 +28,6 @@ MARK = "CSPIPE_STUDY"
 """Environment variable of all processes of a study's cells: the study's folder."""
 SHARED_FOLDERS = (".cspipe/features", ".cspipe/lineage")
 """Folders that are shared; not training states, as a training resumed in another run would record only its time."""
-COMMIT = (
-    *("-c", "user.name=cspipe", "-c", "user.email=cspipe@localhost", "-c", "commit.gpgsign=false"),
-    *("-c", "core.hooksPath=/dev/null", "commit", "--quiet"),
-)
-"""Arguments of git for a commit that no setting of a person's stops."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_LINES = 60.0
 """Seconds between two reports of what running cells print."""
@@ -113,25 +108,14 @@ def _finish(repository: Repository, ended: Running) -> Ended:
     """Save the results of a cell that has ended well; remove its worktree."""
     seconds, done = time.monotonic() - ended.begun, ended.process.returncode == 0
     if done:
-        _save(repository, ended.worktree, ended.cell.name)
+        try:
+            save_as_experiment(ended.worktree, repository.commit, ended.cell.name)
+        except UserError as error:  # other cells may still be saved
+            done = False
+            with ended.log.open("a", encoding="utf-8") as log:
+                log.write(f"not saved: {error}\n")
     remove_worktree(repository.root, ended.worktree)
     return Ended(ended.cell, done, seconds, ended.log)
-
-
-def _save(repository: Repository, root: Path, name: str) -> None:
-    """Make a DVC experiment of what is in a worktree, in place of older ones of its name.
-
-    `dvc exp save` works through references that all worktrees share: it would end a person's `dvc exp run`.
-    """
-    kept = [path for path in ("curves", "metrics", "dvc.lock") if (root / path).exists()]
-    git(root, "add", "--update")
-    git(root, "add", "--force", "--", *kept)
-    git(root, *COMMIT, "--message", f"dvc: commit experiment {name}")
-    saved = f"refs/exps/{repository.commit[:2]}/{repository.commit[2:]}/{name}"
-    git(root, "update-ref", saved, "HEAD")
-    refs = git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines()
-    for ref in set(refs) - {saved}:
-        git(root, "update-ref", "-d", ref)
 
 
 def _dvc(root: Path, log: Path, *arguments: str) -> subprocess.Popen[bytes]:

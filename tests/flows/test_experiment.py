@@ -5,13 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from cspipe.runtime.git import git
 from flows.experiment import save_experiment, scores_recorded
 from flows.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
-from tests.stages.conftest import new_repository, run_in
+from tests.stages.conftest import new_repository
 
 
 def metrics(kid: float, **provenance: object) -> str:
@@ -36,17 +34,25 @@ def test_only_scores_of_the_same_measure_are_compared(tmp_path: Path) -> None:
     assert {name: found.scores.kid for name, found in scores_recorded(workspace).items()} == {"same": 0.5}
 
 
-@pytest.mark.slow
-def test_runs_that_end_at_once_are_all_saved(tmp_path: Path) -> None:
-    """Their worktrees share the references that DVC saves through."""
+def test_runs_that_end_at_once_are_all_saved_and_a_persons_experiment_goes_on(tmp_path: Path) -> None:
+    """Their worktrees share the references through which DVC runs and saves experiments."""
     names = [f"point-{number}" for number in range(4)]
-    clone = new_repository(tmp_path / "clone", {"dvc.yaml": "stages: {}", ".gitignore": "/.cspipe/\n", "a.txt": ""})
+    clone = new_repository(tmp_path / "clone", {".gitignore": "/.cspipe/\n/curves/*", "a.txt": "unchanged"})
+    head, refs = git(clone, "rev-parse", "HEAD"), "refs/exps"
+    git(clone, "update-ref", f"{refs}/exec/EXEC_BASELINE", "HEAD")  # of a `dvc exp run`
     with ExitStack() as stack, ThreadPoolExecutor(len(names)) as threads:
-        head = git(clone, "rev-parse", "HEAD")
         spaces = [stack.enter_context(open_workspace(clone, head, name, None)) for name in names]
-        for name, space in zip(names, spaces, strict=True):
+        for name, space in zip(names[1:], spaces[1:], strict=True):  # the first has nothing new
             (space.root / "a.txt").write_text(name)
+            for folder in ("curves", "metrics"):
+                (space.root / folder).mkdir()
+            (space.root / "curves" / "train.json").write_text(name)
         list(threads.map(lambda space, name: save_experiment(space, name, print), spaces, names))
-    for name in names:
-        run_in(clone, "dvc", "exp", "apply", "-q", name)
-        assert (clone / "a.txt").read_text() == name
+    baseline = f"{refs}/{head[:2]}/{head[2:]}"
+    saved = git(clone, "for-each-ref", "--format=%(refname)", refs).splitlines()
+    assert sorted(saved) == [*(f"{baseline}/{name}" for name in names), f"{refs}/exec/EXEC_BASELINE"]
+    assert git(clone, "show", f"{baseline}/point-0:a.txt") == "unchanged"
+    for name in names[1:]:
+        assert git(clone, "show", f"{baseline}/{name}:a.txt") == name
+        assert git(clone, "show", f"{baseline}/{name}:curves/train.json") == name
+    assert git(clone, "rev-parse", "HEAD") == head

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from cspipe.study import cells
-from cspipe.study.cells import MARK, run_cells
+from cspipe.study.cells import MARK, printed, run_cells
 from cspipe.study.repository import Repository, experiments
 from tests.conftest import ROOT
 from tests.stages.conftest import new_repository, run_in
@@ -82,11 +82,14 @@ def test_a_cell_that_fails_does_not_stop_the_others(
     run_in(root, "git", "update-ref", RUNNING, "HEAD")
     (root / ".git/hooks/post-checkout").write_text("#!/bin/sh\nexit 1\n")
     (root / ".git/hooks/post-checkout").chmod(0o755)
-    three = [cell("one", 6), cell("bad", "x"), cell("two", 7)]
-    with run(three, 2, lambda name, line: told.append((name, line))) as ends:
+    four = [cell("one", 6), cell("bad", "x"), cell("no..reference", 1), cell("two", 7)]
+    with run(four, 2, lambda name, line: told.append((name, line))) as ends:
         ended = {each.cell.name: each for each in ends}
-    assert [ended[name].done for name in ("one", "bad", "two")] == [True, False, True]
+    assert {name: each.done for name, each in ended.items()} == {
+        "one": True, "bad": False, "no..reference": False, "two": True
+    }  # fmt: skip
     assert "invalid time interval" in ended["bad"].log.read_text()
+    assert printed(ended["no..reference"].log)[-1].startswith("not saved: git update-ref")
     assert ("one", "sleeps") in told
     assert {"one", "two"} <= experiments(root).keys()
     assert run_in(root, "git", "show", f"{experiments(root)['two']}:metrics/v.json").stdout == "7\n"
