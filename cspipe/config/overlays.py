@@ -74,13 +74,15 @@ def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
     """Copy a params tree with dotted keys set, such as {"train.images": 1000}.
 
     A mapping as a value changes only the keys that it has, except in `model` and `variants`, where it replaces all.
-    Raises ParamsError naming `where` and the key if the tree has no such key.
+    Raises ParamsError naming `where` and the key if the tree has no such key; a key of a variant may be left out there.
     """
-    key = ""
+    key, variants = "", tree.get("variants") or {}
     try:
         config = OmegaConf.create(dict(tree), flags={"struct": True})
         for key, value in changes.items():
-            OmegaConf.update(config, key, value, merge=key.split(".")[0] not in REPLACED)
+            section, *rest = key.split(".")
+            new = section == "variants" and len(rest) == 2 and rest[0] in variants
+            OmegaConf.update(config, key, value, merge=section not in REPLACED, force_add=new)
     except (ConfigKeyError, ConfigAttributeError) as error:
         known = "correct its spelling, `cspipe params show demo` prints all keys"
         raise ParamsError(f"{where}: no key {error.full_key or key}; {known}") from None

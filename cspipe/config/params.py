@@ -1,7 +1,8 @@
 """The one configuration of the pipeline, params.yaml: the settings of the components, and what must hold between them.
 
-No field has a default: params.yaml is complete, so DVC sees every value a run depends on. Impossible values and
-combinations are refused before any work; cspipe/config/params_file.py reads the file and explains what is wrong.
+Only a variant's keys have defaults: params.yaml has every other value that a run depends on, so DVC sees it. Impossible
+values and combinations are refused before any work; cspipe/config/params_file.py reads the file and explains what is
+wrong.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def variant_of(sampler: str, steps: int | list[int], compensated: bool, terminal
     eta = find(SAMPLERS, sampler, "ETAS")[0] if sampler in names_in(SAMPLERS) else 0.0
     tree = {
         "sampler": sampler, "steps": steps, "eta": eta, "reads": "models" if compensated else "models/main",
-        "terminal": terminal, "snapshot": None, "repaint": None,
+        "terminal": terminal,
         "correction": {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None} if compensated else None,
     }  # fmt: skip
     try:

@@ -47,16 +47,19 @@ Steps = Annotated[Count | Annotated[list[Count], Field(min_length=1)], AfterVali
 
 
 class Variant(Section):
-    """A variant, a row of the results table: a sampler and its correction."""
+    """A variant, a row of the results table: a sampler and its correction.
+
+    The only section with defaults, as people write many of them. DVC sees a change of one: stages depend on this file.
+    """
 
     sampler: Annotated[str, file_of(SAMPLERS)] = Field(description="ddpm is ddim with eta 1")
     steps: Steps = Field(description="reverse steps, evenly spaced, or the timesteps of the net, from T falling")
-    eta: Share = Field(description="0: deterministic, 1: DDPM's posterior noise")
     reads: Literal["models/main", "models"] = Field(description="what DVC waits for: the main net, or C too")
-    terminal: Literal["net", "mean"] = Field(description="x0_hat at t = T: the net's, or the mean training image")
-    snapshot: Count | None = Field(description="images of train.snapshots: the net that samples; null: the last")
-    correction: AnyCorrection = Field(description="what is done about the error of every step; null: nothing")
-    repaint: Repaint | None = Field(description="fill holes with a net of task generate; null: do its task")
+    eta: Share = Field(0.0, description="0: deterministic, 1: DDPM's posterior noise")
+    terminal: Literal["net", "mean"] = Field("net", description="x0_hat at T: the net's, or the mean training image")
+    snapshot: Count | None = Field(None, description="images of train.snapshots: the net that samples; null: the last")
+    correction: AnyCorrection = Field(None, description="what is done about the error of every step; null: nothing")
+    repaint: Repaint | None = Field(None, description="fill holes with a net of task generate; null: do its task")
 
     @property
     def count(self) -> int:

@@ -110,3 +110,8 @@ def test_set_keys_refuses_keys_that_are_not_there(key: str) -> None:
     with pytest.raises(ParamsError, match=r"overrides: ") as error:
         set_keys(TREE, {key: 1}, "overrides")
     assert key in str(error.value)
+
+
+def test_a_key_that_a_variant_leaves_out_can_be_set() -> None:
+    changed = set_keys(TREE, {"variants.cs.eta": 1.0}, "overrides")
+    assert changed["variants"] == {**TREE["variants"], "cs": {"steps": 7, "correction": None, "eta": 1.0}}

@@ -55,6 +55,7 @@ REFUSED = [
     ({"variants.ddim-100.reads": "models"}, "reads", "models/main"),
     ({"variants.ddim-100.sampler": "ddpm"}, "eta", "ddpm"),
     ({"variants.cs-10.eta": 0.5}, "eta", "compensation"),
+    ({"variants.cs-10.etta": 0.5}, "variants.cs-10.etta", "unknown key"),
     ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction.cap": 0.3}, "correction.cap", "heun"),
     ({"variants.cs-10.sampler": "heun", "variants.cs-10.correction": SEVERAL}, "correction.cap", "heun"),
     ({"variants.ddim-100.snapshot": 16000}, "variants.ddim-100.snapshot", "train.snapshots"),
@@ -136,6 +137,15 @@ def test_every_accepted_net_can_be_built_and_run(
         x, t = torch.zeros(2, 3, size, size), torch.ones(2)
         assert params.model.build(3, 3, size)(x, t).shape == x.shape
         assert params.compensation.build(3, 3, size)(x, t).shape == x.shape
+
+
+def test_a_variant_needs_three_keys() -> None:
+    short = {"sampler": "ddim", "steps": 100, "reads": "models/main"}
+    params = parse_params(change(DEMO, {"variants": {"short": short, "ddim-100": DEMO["variants"]["ddim-100"]}}), "")
+    assert params.variants["short"] == params.variants["ddim-100"]
+    for key in short:
+        left = {name: value for name, value in short.items() if name != key}
+        assert f"variants.short.{key}: key is missing" in refuse({"variants": {"short": left}})
 
 
 def test_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:

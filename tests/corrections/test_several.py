@@ -21,8 +21,8 @@ def of(*parts: Tree) -> Tree:
 
 
 def variant(correction: Tree, **more: object) -> Variant:
-    row = {"sampler": "ddim", "steps": 10, "eta": 0.0, "reads": "models/main", "terminal": "net", "snapshot": None}
-    return Variant.model_validate({**row, "correction": correction, "repaint": None, **more})
+    row = {"sampler": "ddim", "steps": 10, "reads": "models/main", "correction": correction}
+    return Variant.model_validate(row | more)
 
 
 def module(x0_hat: Tensor, t: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from cspipe.data.grid import grid, save_png
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
 HALF = {"name": "compensation", "weight": 0.5, "scale": 0.5, "cap": 0.3}
-PLAIN = {"sampler": "ddim", "steps": 100, "eta": 0.0, "reads": "models/main", "terminal": "net", "snapshot": None}
-PLAIN |= {"correction": None, "repaint": None}
+PLAIN = {"sampler": "ddim", "steps": 100, "reads": "models/main"}
 VARIANTS = {
     "zz-plain": PLAIN,
     "cs-100": {**PLAIN, "reads": "models", "correction": KAPPA},

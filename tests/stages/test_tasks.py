@@ -22,8 +22,8 @@ from tests.stages.conftest import new_clone, set_params, stage, stages
 VARIANT = "cs-10"
 STAGES = ("prepare", "train", "compensate", f"sample {VARIANT}", f"evaluate {VARIANT}", "report")
 KAPPA = {"name": "compensation", "weight": "kappa", "scale": 1.0, "cap": None}
-REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "terminal": "net", "snapshot": None}
-REPAINT |= {"correction": None, "repaint": {"rounds": 2, "masks": ["expand"]}}
+FILL = {"rounds": 2, "masks": ["expand"]}
+REPAINT = {"sampler": "ddpm", "steps": 5, "eta": 1.0, "reads": "models/main", "repaint": FILL}
 CORRECTED = {"sampler": "ddim", "eta": 0.0, "reads": "models", "correction": KAPPA}
 
 
