@@ -71,7 +71,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": processor(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    machine: dict[str, Any] = {"processor": processor(), "instructions": torch.backends.cpu.get_cpu_capability()}
     machine |= {"cores": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
     found: dict[str, Any] = {"machine": machine, "rows": []}
     for row in rows():

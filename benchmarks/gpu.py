@@ -161,7 +161,8 @@ def main() -> None:
     def until(part: str) -> float:
         """Return the time at which a part should end; it may use what earlier parts have left."""
         shares = list(SHARES)
-        return start + 60 * chosen.minutes * sum(SHARES[name] for name in shares[: shares.index(part) + 1])
+        share = sum(SHARES[name] for name in shares[: shares.index(part) + 1])
+        return start + 60 * float(chosen.minutes) * share
 
     def tests(name: str, marks: str) -> None:
         """Run the tests with these marks, on a GPU."""

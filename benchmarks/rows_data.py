@@ -72,7 +72,7 @@ def scores(budget_seconds: float) -> dict[str, Any]:
 
     def of_all(work: str, power: int) -> float:
         """Extrapolate the seconds of 50,000 features; those of n are (a + b n) n^power."""
-        half, whole = (times[f"{part} {work}"] * shrunk**power for part, shrunk in (("half", 2), ("whole", 1)))
+        half, whole = (times[f"{part} {work}"] * shrunk**power for part, shrunk in (("half", 2.0), ("whole", 1.0)))
         return (whole + 2 * (whole - half) * (50_000 / count - 1)) * (50_000 / count) ** power
 
     mine, theirs = (

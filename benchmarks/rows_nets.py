@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def compensated(budget_seconds: float) -> dict[str, Any]:
     batch, sums, rounds = new_batch(params, CPU), dict.fromkeys(trainers, 0.0), 0
     for point in range(POINTS):
         seen = int((point + 0.5) / POINTS * params.train.images)
-        actions: Actions = {name: (lambda t=t, s=seen: t.step(batch, s)) for name, t in trainers.items()}
+        actions: Actions = {name: partial(trainer.step, batch, seen) for name, trainer in trainers.items()}
         spent, more = alternate(actions, budget_seconds / POINTS)
         sums, rounds = {name: sums[name] + spent[name] for name in sums}, rounds + more
     milliseconds = {name: 1000 * total / POINTS / params.train.batch for name, total in sums.items()}

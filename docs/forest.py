@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -188,7 +188,7 @@ def draw(axes: Axes) -> None:
 def mark(axes: Axes, place: int, found: Change) -> None:
     """Draw a mean change with its interval, cut at the edges."""
     colour = COLOURS[found.word]
-    look = {"color": colour, "markerfacecolor": colour if found.claimed else "white"}
+    look: dict[str, Any] = {"color": colour, "markerfacecolor": colour if found.claimed else "white"}
     axes.plot([max(found.low, -WIDEST), min(found.high, WIDEST)], [place] * 2, color=colour)
     if abs(found.mean) < WIDEST:
         axes.plot(found.mean, place, "o", **look)
