@@ -64,9 +64,11 @@ def presets(revision: str | None) -> bytes | None:
     try:
         clone = home()
         stack = read(clone)
-        here = stack is not None and stack.api == PREFECT_API_URL.value()
-        exact = revision is not None and FULL_ID.fullmatch(revision)
-        commit = find_commit(clone, revision if here or exact else f"refs/tags/{revision}")
+        if stack is None or stack.api != PREFECT_API_URL.value():
+            if revision is None:
+                return None
+            revision = revision if FULL_ID.fullmatch(revision) else f"refs/tags/{revision}"
+        commit = find_commit(clone, revision)
         if commit is None:
             return None
         git(clone, "diff", "--quiet", commit, "--", "cspipe")
