@@ -69,8 +69,8 @@ async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int
         raise FlowRunWatchError(f"{run} was deleted on the server") from None
     except anyio.get_cancelled_exc_class():
         console.print("\nno longer watched; the run goes on")
-        console.print(f"  watch again  prefect flow-run watch {run}")
-        console.print(f"  end it       prefect flow-run cancel {run}")
+        console.print(f"  watch again  uv run prefect flow-run watch {run}")
+        console.print(f"  end it       uv run prefect flow-run cancel {run}")
         raise SystemExit(130) from None
 
 
@@ -130,7 +130,9 @@ class Watch:
         before, since = self._printed.get(name, ("", 0.0))
         text = now if now != before else ""
         if now == before == RUNNING and bar is not None and time.monotonic() - since >= PROGRESS_EVERY:
-            text = f"{float(str(bar.data)):.0f} %, {(bar.description or '').partition(': ')[2]}"
+            what, _, done = (bar.description or "").partition(": ")
+            other = "" if what.partition(" ")[0] == name.partition("@")[0] else f" ({what})"  # such as train-norm
+            text = f"{float(str(bar.data)):.0f} %, {done}{other}"
         if text:
             self._printed[name] = now, time.monotonic()
             self._print(f"{name:<18} {text}" if name else text)

@@ -14,6 +14,7 @@ import pytest
         ("cspipe.ingest.files", ["pydantic"]),  # of each worker process of prepare
         ("cspipe.stages.train", ["botocore", "torch.distributed.launcher"]),
         ("cspipe.cli.main", ["torch"]),  # `cspipe --help`
+        ("cspipe.study.names", ["torch"]),  # a study that does not exist
         ("flows.watch", ["torch"]),
         ("flows.local.status", ["torch"]),
     ],

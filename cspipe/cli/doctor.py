@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cspipe.cli.project import project_root
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import succeeds
 from cspipe.runtime.wording import printable
@@ -108,7 +109,9 @@ def _disk() -> Found:
 def _project() -> Found:
     from cspipe.runtime.code_lock import check_code
 
-    if not succeeds(Path(), "rev-parse", "HEAD") or not Path(".dvc").is_dir():
+    if (root := project_root()) != Path.cwd():
+        raise UserError(f"not the root of the project; run this in {root}")
+    if not succeeds(root, "rev-parse", "HEAD") or not (root / ".dvc").is_dir():
         yield "problem", "not a git and DVC repository with a commit", "`cspipe init DIR` makes one"
     check_code()
     params = _params()
@@ -118,6 +121,8 @@ def _project() -> Found:
 def _remote() -> Found:
     from dvc.repo import Repo
 
+    if not Path(".dvc").is_dir():  # reported by the check PROJECT
+        return
     with Repo() as repo:
         name = repo.config["core"].get("remote")
         url = repo.config["remote"][name]["url"] if name else ""

@@ -14,7 +14,9 @@ from cspipe.runtime.errors import UserError
 Model = Annotated[Path, typer.Option(help="folder of a main net")]
 Schedule = Literal["linear", "cosine", "karras"]
 Prediction = Literal["eps", "x0", "v", "edm"]
-Compensation = Annotated[Path | None, typer.Option(help="folder of its net C, such as models/compensation")]
+Compensation = Annotated[
+    Path | None, typer.Option(exists=True, file_okay=False, help="folder of its net C, such as models/compensation")
+]
 
 STEPS_HELP = "number of steps (heun calls the net twice in each), or timesteps such as 100,60,20"
 
@@ -74,6 +76,8 @@ def import_model(
     steps: Annotated[int, typer.Option(min=2, max=10_000, help="T, number of noise levels, for EDM")] = 18,
 ) -> None:
     """Import a model of diffusers, guided-diffusion, DDPM or EDM, to sample, score and compensate it."""
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
     check_new(out)
     from cspipe.diffusion.settings import DiffusionSettings
     from cspipe.exchange.foreign import STEPS, write_curves, write_model

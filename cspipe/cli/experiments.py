@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,11 +27,11 @@ Tree = Mapping[str, Any]
 
 
 def dvc_output(root: Path, *arguments: str) -> str:
-    """Run a DVC command, without analytics, and return its output. Raises UserError with the last line of an error."""
+    """Run a DVC command, without analytics, and return its output. Raises UserError with DVC's error as one line."""
     command, quiet = [sys.executable, "-m", "dvc", *arguments], os.environ | {"DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(command, cwd=root, env=quiet, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1].removeprefix("ERROR: ")
+        reason = " ".join(done.stderr.rpartition("ERROR: ")[2].split()) or "no message"
         raise UserError(f"dvc {' '.join(arguments[:2])} in {root.resolve()}: {reason}")
     return done.stdout
 
@@ -41,7 +42,8 @@ class Experiment:
 
     name: str
     state: str
-    """queued, running or failed, as DVC says; empty for a finished one."""
+    """queued, running or failed, as DVC says; "out of date" for a workspace whose scores are of other parameters or
+    files than it has now; empty for a finished one."""
     params: Tree
     scores: dict[str, Tree]
     """Scores by variant, for the evaluated variants: kid, kid_std, frechet and others."""
@@ -56,8 +58,16 @@ def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
     groups = [[_experiment(row), *_derived(row)] for row in rows]
     if groups:
         here, head = replace(_experiment(workspace), name="workspace"), groups[0][0]
-        groups[0][1:1] = [here] if (here.params, here.scores) != (head.params, head.scores) else []
+        if (here.params, here.scores) != (head.params, head.scores):
+            groups[0][1:1] = [replace(here, state="out of date") if _is_stale(root) else here]
     return groups
+
+
+def _is_stale(root: Path) -> bool:
+    """Whether `dvc repro` would run a stage that scores follow from; False while it runs."""
+    with suppress(UserError):
+        return bool(json.loads(dvc_output(root, "status", "--json")).keys() - {"report"})
+    return False
 
 
 def _derived(row: Tree) -> Iterator[Experiment]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from cspipe.cli.project import project_root
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import printable
 
@@ -22,7 +23,7 @@ def explain(
     """Explain why a stage would run or be skipped, before it runs."""
     from cspipe.cli.explain import SHOWN, explain
 
-    found = {each.stage: each for each in explain(Path())}
+    found = {each.stage: each for each in explain(project_root())}
     if stage and stage not in found:
         raise UserError(f"no stage {stage!r} in dvc.yaml; it has {', '.join(found)}")
     shown = [found[stage]] if stage else list(found.values())
@@ -36,14 +37,18 @@ def explain(
 
 
 def lineage(
-    file: Annotated[str, typer.Argument(help="a model, samples, metrics, or an s3:// address of one")],
+    file: Annotated[str, typer.Argument(help="a model, samples, metrics, or the s3:// address of a file")],
     as_json: Json = False,
 ) -> None:
     """Show where a file comes from: code, parameters, data, machine, and the files it was made from."""
-    from cspipe.cli.lineage import text, trace
+    from cspipe.cli.lineage import file_of, text, trace
 
     try:
-        origin = trace(file, Path())
+        try:
+            root = project_root()
+        except UserError:  # a file from elsewhere tells what it knows
+            root = Path()
+        origin = trace(file_of(file), root)
         shown = json.dumps(asdict(origin), indent=2) if as_json else text(origin)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         damaged = f"what it or a record says of its origin is damaged ({type(error).__name__}: {error})"
@@ -60,7 +65,7 @@ def experiments(
 
     from cspipe.cli.experiments import read_experiments, table
 
-    found = read_experiments(Path(), commits)
+    found = read_experiments(project_root(), commits)
     if as_json:
         print(json.dumps([[asdict(each) for each in group] for group in found], indent=2))
     else:

@@ -55,6 +55,12 @@ class Origin:
     made_from: tuple[Origin, ...]
 
 
+def file_of(target: str) -> str:
+    """Return the file that tells the origin of a folder with a model or samples; `target` itself if it is no such."""
+    files = (Path(target) / name for name in ("model.safetensors", "samples.npy"))
+    return next((str(file) for file in files if file.is_file()), target)
+
+
 def trace(target: str, root: Path) -> Origin:
     """Return the origin of a model, samples or metrics: `target`, a path or s3:// address; `root` is a clone to search.
 

@@ -61,7 +61,7 @@ def plan(
     device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: timed here")] = "h200",
     as_json: Json = False,
 ) -> None:
-    """Estimate memory, images/s, hours, kWh, S3 gigabytes and cost of every stage, before anything runs."""
+    """Estimate memory, images/s, hours, kWh, S3 gigabytes and cost of each stage that runs nets, before it runs."""
     from cspipe.config.overlays import read_preset
     from cspipe.config.params_file import parse_params
     from cspipe.report.numbers import significant

@@ -46,6 +46,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0: any free port")] = 8765,
 ) -> None:
     """Show a page on this machine that samples from a trained model and fills holes, step by step. Ctrl-C ends it."""
+    if not (model / "main").is_dir():
+        above = f"give the folder above it, {model.parent}" if model.name == "main" else "run `dvc repro train`"
+        raise UserError(f"{model / 'main'}: no such folder; {above}, or name another with --model")
     studio = Studio(model)
     print(f"{model}: {studio.about['words']}")
     try:

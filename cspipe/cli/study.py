@@ -14,6 +14,7 @@ import typer
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git
 from cspipe.runtime.wording import printable
+from cspipe.study.names import check_name, study_names
 
 
 def study(
@@ -24,14 +25,16 @@ def study(
     as_json: Annotated[bool, typer.Option("--json", help="print the studies, or the results of one, as JSON")] = False,
 ) -> None:
     """Run a study of studies/, or resume it, and write its table to docs/results."""
-    from cspipe.study.definition import define, read_study, study_names  # pydantic models and torch take seconds
-
     try:
         root = Path(git(Path(), "rev-parse", "--show-toplevel"))
     except UserError:
         raise UserError(f"{Path.cwd()}: no git clone; run this in a clone of the project") from None
     if cells is not None and not verify:
         raise UserError("--cells needs --verify: a table is made of all cells")
+    if name:
+        check_name(root, name)
+    from cspipe.study.definition import define, read_study  # pydantic models and torch take seconds
+
     if not name:
         studies = ((each, read_study(root, each)) for each in study_names(root))
         rows = [(each, len(one.rows) * max(1, len(one.points)) * len(one.seeds), one.question) for each, one in studies]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.provenance import PIPELINE
 from cspipe.runtime.settings import SettingsOf
 from cspipe.runtime.wording import printable
 
@@ -82,6 +83,10 @@ def read_text(path: Path) -> str:
     """Read the text of a params file. Raises ParamsError if it is not readable."""
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        here = (path.parent / PIPELINE).exists()
+        fix = "`cspipe params use demo` writes one" if here else "run this in a project, `cspipe init DIR` makes one"
+        raise ParamsError(f"{path.absolute()}: no such file; {fix}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
 

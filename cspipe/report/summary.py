@@ -97,7 +97,8 @@ def module_helps(name: str, norms: Columns) -> list[str]:
         return []
     left = list(zip(norms["error"], norms["t"], strict=True))
     (best, at_best), (worst, at_worst) = min(left), max(left)
-    helps = f"{name} helps at {sum(error < 1 for error, _ in left)} of {len(left)} steps t"
+    helping = sum(round(error, 3) < 1 for error, _ in left)  # .9996 is printed as 1.000
+    helps = f"{name} helps at {helping} of {len(left)} steps t"
     ends = f"{significant(best)} at best (t = {at_best:g}), {significant(worst)} at worst (t = {at_worst:g})"
     return [f"{helps}: the error that it leaves is {ends}."]
 

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from cspipe.runtime.ranks import inside
@@ -39,13 +39,22 @@ class _Handler:
             if self.interrupted or not self.deferred:
                 raise KeyboardInterrupt
             self.interrupted = True
+            _acknowledge(b"stopping as soon as the work is saved; Ctrl-C again stops at once\n")
         elif self.came is None:
             self.came = time.monotonic()
             if not self.deferred:
                 raise Preempted
+            _acknowledge(b"stopping as soon as the work is saved\n")
         elif time.monotonic() - self.came > SAME_REQUEST and not inside():  # a rank leaves this to its launcher
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _acknowledge(line: bytes) -> None:
+    """Write a line to stderr, unless in a rank, whose launcher does. A print may be what the signal interrupts."""
+    if not inside():
+        with suppress(OSError):
+            os.write(2, b"\n" + line)
 
 
 def _handler() -> _Handler:

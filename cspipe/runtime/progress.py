@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from time import monotonic
 from types import TracebackType
 
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 SECONDS_BETWEEN_LINES = 10.0
+RECENT = 60
+"""Number of times, at least a second apart, that the speed is averaged over, so that pauses soon count no more."""
 
 
 class Progress:
@@ -19,8 +22,9 @@ class Progress:
 
     def __init__(self, what: str, total: int, done: int = 0, unit: str = "images") -> None:
         self.what, self.total, self.done, self.unit = what, total, done, unit
-        self._first, self._shown, self._note = done, -1, ""
-        self._start = self._last_line = monotonic()
+        self._shown, self._note = -1, ""
+        self._last_line = monotonic()
+        self._recent = deque([(self._last_line, done)], RECENT)
         self._quiet = bool(os.environ.get("CSPIPE_QUIET"))  # no option, as DVC starts the stages
         texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("rate", "note")]
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), texts[0], TimeRemainingColumn(), texts[1])
@@ -42,6 +46,8 @@ class Progress:
         """Count `count` more images; `note` (a loss, say) stays until the next one."""
         self.done = min(self.done + count, self.total)
         self._note = self._note if note is None else note
+        if monotonic() - self._recent[-1][0] >= 1:
+            self._recent.append((monotonic(), self.done))
         if self._bar is not None:
             rate = f"{self._rate():.0f} {self.unit}/s{self._memory()}"
             self._bar.update(self._task, completed=self.done, rate=rate, note=self._note)
@@ -49,8 +55,9 @@ class Progress:
             self._line()
 
     def _rate(self) -> float:
-        """Images per second since this process started counting."""
-        return (self.done - self._first) / max(monotonic() - self._start, 1e-9)
+        """Images per second over the RECENT times."""
+        then, done = self._recent[0]
+        return (self.done - done) / max(monotonic() - then, 1e-9)
 
     def _memory(self) -> str:
         """Text with the GPU memory that this process has reserved; "" if it does not use a GPU."""

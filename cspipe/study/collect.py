@@ -12,7 +12,8 @@ import yaml
 from cspipe.config.workload import costs, path_flop, sample_flop
 from cspipe.runtime.git import git
 from cspipe.runtime.records import find_here
-from cspipe.study.definition import BETTER, STUDIES, Cell, Claim, Defined
+from cspipe.study.definition import BETTER, Cell, Claim, Defined
+from cspipe.study.names import STUDIES
 from cspipe.study.repository import Repository
 from cspipe.study.results import Result, Results, Sampled, Setting
 

@@ -19,10 +19,8 @@ from cspipe.config.params_file import parse_params, read_yaml
 from cspipe.report.collect import first_problem
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.settings import Number, Section, WholeNumber
+from cspipe.study.names import NAME, STUDIES, check_name
 
-STUDIES = Path("studies")
-NAME = r"^[a-z0-9]+([+_.-][a-z0-9]+)*$"
-"""Pattern of the names of studies, rows and points, which become part of a git reference."""
 Name = Annotated[str, Field(pattern=NAME)]
 NEARER = "nearer 0"
 BETTER = {
@@ -148,16 +146,9 @@ class Defined:
     cells: tuple[Cell, ...]
 
 
-def study_names(root: Path) -> list[str]:
-    """Return the names of the studies in a repository, sorted."""
-    names = (path.parent.name for path in (root / STUDIES).glob("*/study.yaml"))
-    return sorted(name for name in names if re.fullmatch(NAME, name))
-
-
 def read_study(root: Path, name: str) -> Study:
     """Read study.yaml of a study. Raises UserError naming file, key and fix."""
-    if name not in study_names(root):
-        raise UserError(f"no study {name!r} in {STUDIES}/; there are {', '.join(study_names(root)) or 'none'}")
+    check_name(root, name)
     file = STUDIES / name / "study.yaml"
     try:
         return Study.model_validate(read_yaml(root / file))

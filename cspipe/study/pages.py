@@ -9,8 +9,9 @@ from cspipe.report.numbers import DASH, count, significant
 from cspipe.runtime.files import whole_file
 from cspipe.runtime.wording import readable_seconds
 from cspipe.study.claims import count_decided, decide, in_words, late_note, sentence
-from cspipe.study.definition import BETTER, NEARER, STUDIES
+from cspipe.study.definition import BETTER, NEARER
 from cspipe.study.figure import figure
+from cspipe.study.names import STUDIES
 from cspipe.study.results import RESULTS, Results, Setting, read_results
 from cspipe.study.statistics import best_with_ties, interval
 

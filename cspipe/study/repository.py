@@ -13,7 +13,8 @@ from cspipe.config.checks import dvc_files, needed_files
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import git, succeeds
 from cspipe.runtime.provenance import PIPELINE, fill_in, stages_code
-from cspipe.study.definition import STUDIES, Cell
+from cspipe.study.definition import Cell
+from cspipe.study.names import STUDIES
 
 DECISIVE = ("cspipe", PIPELINE)
 """Paths of the code that decides a cell's results, besides its parameters."""

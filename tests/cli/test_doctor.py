@@ -37,7 +37,7 @@ def findings(folder: Path, **variables: str) -> tuple[int, dict[str, list[str]]]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = new_repository(tmp_path_factory.mktemp("doctor") / "project")
+    folder = new_repository(tmp_path_factory.mktemp("doctor") / "project", {"dvc.yaml": "stages: {}\n"})
     shutil.copy(ROOT / "params.yaml", folder)
     commit(folder, "start")
     return folder
@@ -86,7 +86,8 @@ def test_servers_that_do_not_serve_are_problems(broken: dict[str, str], project:
 def test_outside_of_a_project_one_line_says_so(tmp_path: Path) -> None:
     status, found = findings(tmp_path)
     assert status == 1
-    assert [name for name, texts in found.items() if "params.yaml" in str(texts)] == ["project"]
+    assert [name for name, texts in found.items() if "no dvc.yaml here or above" in str(texts)] == ["project"]
+    assert "DVC remote" not in found
 
 
 def test_no_password_of_an_address_is_shown() -> None:

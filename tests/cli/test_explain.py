@@ -1,11 +1,14 @@
 """What `cspipe explain` says of a small pipeline, compared with what the real `dvc repro` then does."""
 
+import json
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from cspipe.cli.experiments import read_experiments
 from cspipe.cli.explain import Explanation, explain
 from cspipe.cli.inspect import explain as explain_command
 from cspipe.runtime.errors import UserError
@@ -106,6 +109,34 @@ def test_missing_or_changed_outputs_come_from_the_cache_or_else_run(project: Pat
     assert "Running stage" not in run_in(project, "dvc", "repro").stdout
     shutil.rmtree(project / ".dvc/cache")
     assert {name for name, each in explained(project).items() if each.runs} == ALL
+
+
+def test_below_the_project_it_is_the_same(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished / "raw")
+    explain_command("prepare")
+    assert capsys.readouterr().out == "prepare: up to date\n"
+
+
+def test_who_runs_the_pipeline_is_told(project: Path) -> None:
+    """DVC's advice to remove its lock, without who has it, would end a run."""
+    running = {str(project / "prepared"): {"pid": os.getpid(), "cmd": "dvc repro"}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps({"read": {}, "write": running}))
+    with pytest.raises(UserError, match=rf"blocked by: \(PID {os.getpid()}\): dvc repro"):
+        explain(project)
+
+
+def test_a_workspace_whose_scores_are_of_other_parameters_is_marked(project: Path) -> None:
+    def state() -> str:
+        ((_, workspace),) = read_experiments(project, 1)
+        return workspace.state
+
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("b: {steps: 4}", "b: {steps: 5}"))
+    assert state() == "out of date"
+    run_in(project, "dvc", "repro")
+    assert state() == ""
 
 
 def test_what_cannot_be_explained_is_one_line(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,11 @@ def test_what_a_terminal_would_obey_is_shown_as_escapes(tmp_path: Path) -> None:
     assert str(UserError("a\x9b\r\nb\udcff")) == r"a\x9b\r" + "\n" + r"b\udcff"
 
 
+def test_the_lineage_of_a_folder_is_that_of_the_file_in_it(tmp_path: Path) -> None:
+    file = Path(model(tmp_path, {"data_sha256": H})).rename(tmp_path / "model.safetensors")
+    assert cspipe("lineage", str(tmp_path)) == cspipe("lineage", str(file))
+
+
 def test_values_of_experiments_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [Experiment("main", "", {"a": 1}, {}), Experiment("one", "", {"a": "[/x]"}, {})]
     monkeypatch.setattr("cspipe.cli.experiments.read_experiments", lambda root, commits: [shown])

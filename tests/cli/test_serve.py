@@ -75,6 +75,8 @@ def test_before_a_training_it_says_what_is_missing(
     Path("params.yaml").write_text(yaml.safe_dump(small))
     with pytest.raises(UserError, match="run `dvc repro train`"):
         serve()
+    with pytest.raises(UserError, match="give the folder above it, models"):
+        serve(Path("models/main"))
 
 
 def test_a_body_as_deep_as_no_page_sends_is_one_line(tmp_path: Path) -> None:

@@ -46,10 +46,11 @@ from prefect.states import Completed
 
 @task(task_run_name="{name}", retries=1, retry_delay_seconds=4)
 def stage(name, seconds, fails):
-    create_progress_artifact(25.0, key=f"progress-{name}", description=f"{name}: 12 of 48, 3 images/s, 12 s left")
-    if fails:
-        raise ValueError(f"{name}: the loss is not finite")
-    time.sleep(seconds)
+    for what in (f"{name}-norm", name):
+        create_progress_artifact(25.0, key=f"progress-{name}", description=f"{what}: 12 of 48, 3 images/s, 12 s left")
+        if fails:
+            raise ValueError(f"{name}: the loss is not finite")
+        time.sleep(seconds / 2)
     return Completed(message=f"{name}: ran ({seconds} s)")
 
 @flow(name="pipeline", flow_run_name="demo-0123")
@@ -209,6 +210,7 @@ def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores_or_reason(
     wanted = [
         "waiting for a worker of pool cpu (`cspipe status` shows them)",
         "train running",
+        "train 25 %, 12 of 48, 3 images/s, 12 s left (train-norm)",
         "train 25 %, 12 of 48, 3 images/s, 12 s left",
         "train ran (5.0 s)",
         "variant KID x1000",

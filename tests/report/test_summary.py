@@ -104,6 +104,8 @@ def test_a_variant_without_a_score_cannot_lead(results: list[VariantResult]) -> 
 def test_whether_c_helps_is_said_by_step() -> None:
     (said,) = module_helps("C", {"t": [1, 6, 11], "error": [2.9, 1.0, 0.53]})
     assert all(words in said for words in ("1 of 3", "0.530 at best (t = 11)", "2.90 at worst (t = 1)"))
+    (said,) = module_helps("C", {"t": [1, 6], "error": [1.2, 0.9996]})
+    assert all(words in said for words in ("0 of 2", "1.000 at best"))
     assert module_helps("C", {"t": [], "error": []}) == []
 
 

@@ -77,12 +77,15 @@ def test_work_stops_at_once_and_the_next_does_not_hear_of_it(number: signal.Sign
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 1)])
-def test_work_that_saves_itself_is_asked_to_and_stops_after_it(number: signal.Signals, times: int) -> None:
+def test_work_that_saves_itself_is_asked_to_and_stops_after_it(
+    number: signal.Signals, times: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Twice: Prefect signals the group, the flow then its child; the second must not cut the saving short."""
     steps: list[str] = []
     with pytest.raises(RAISED[number]):
         work(steps, number, times=times)
     assert steps == ["start", "saved"]
+    assert capfd.readouterr().err.count("stopping as soon as the work is saved") == 1
 
 
 def test_second_interrupt_ends_the_work_at_once_and_the_first_is_said_by_its_message() -> None:

@@ -34,6 +34,16 @@ def test_log_has_count_rate_of_this_process_time_left_and_note(
     ]
 
 
+def test_other_work_in_between_soon_counts_no_more(
+    capsys: pytest.CaptureFixture[str], sleep: Callable[[float], None]
+) -> None:
+    with Progress("train", 400) as progress:
+        for seconds in (*[1] * 100, 1000, *[1] * 99):
+            sleep(seconds)
+            progress.advance(2)
+    assert "400/400 (100 %), 2 images/s" in capsys.readouterr().err
+
+
 def test_the_memory_that_is_held_of_a_gpu_is_told(
     capsys: pytest.CaptureFixture[str], sleep: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from cspipe.runtime.errors import UserError
-from cspipe.study.definition import define, study_names
+from cspipe.study.definition import define
+from cspipe.study.names import study_names
 from tests.conftest import ROOT, Tree
 
 STUDY: Tree = {
