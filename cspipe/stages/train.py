@@ -29,7 +29,7 @@ from cspipe.runtime.launch import start_ranks
 from cspipe.runtime.models import FILE, save_model
 from cspipe.runtime.preemption import sigterm_deferred
 from cspipe.runtime.provenance import stage_code
-from cspipe.runtime.ranks import rank
+from cspipe.runtime.ranks import rank, world
 from cspipe.runtime.registry import choice
 from cspipe.runtime.stage import MAIN, PREPARED, stage, state_key
 from cspipe.runtime.states import open_states
@@ -70,6 +70,8 @@ def main() -> None:
         checkpoints = open_states("train", key)
         plan = Plan(settings.images, settings.batch, settings.log_every, settings.checkpoint_every, params.seed)
         with sigterm_deferred() as stopping, tracked(CURVES, params.tracking, f"train-{key}", config) as curves:
+            if world() == 1:  # several ranks stop a step later: C would be measured beside other weights
+                trainer.stopping = stopping
             points = run(trainer, data, plan, device, checkpoints, "train", curves, stopping)
         if rank():
             return
@@ -149,6 +151,7 @@ def write(trainer: DiffusionTrainer, config: dict[str, Any]) -> None:
             trainer.ema.net.load_state_dict(weights)
             seen = math.ceil(min(images, trainer.settings.images) / batch) * batch
             save_model(place, {"ema": trainer.ema.net, "data": data}, {**config, "images_seen": seen})
+    assert trainer.norms is not None, "the training was not stopped"
     write_tsv(NORMS, trainer.norms, ("t", "norm_ratio", "error"))
     write_tsv(SCHEDULE, schedule_rows(trainer.denoise.schedule), ("t", "alpha_bar", "kappa"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from cspipe.compensation import CompensationSettings, compensator_loss, estimate
 from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.process import add_noise
+from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.progress import Progress
 from cspipe.training.accumulation import Accumulation
 from cspipe.training.optim import adamw, all_finite
@@ -104,12 +106,12 @@ class CompensatorTrainer:
 @torch.no_grad()
 def compensator_norms(
     denoise: NetDenoiser, C: TimestepScaledNet, data: TrainingSet, seed: int, micro_batch: int, name: str,
-    count: int = 256,
+    count: int = 256, stopping: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Measure ||C|| / ||e|| and ||e - C|| / ||e||, e = x0 - x0_hat, at about 20 timesteps on the first `count` images.
 
     The second is the error that is left: 1 means that C does nothing, less that it helps, more that it harms.
-    The progress of the measurement is shown as `name`.
+    The progress of the measurement is shown as `name`. Raises Preempted if `stopping` is true on the way.
     """
     schedule, device = denoise.schedule, denoise.net.device
     x0, condition = normalised(data.gather(np.arange(min(count, len(data))), device, "norms"))
@@ -118,6 +120,8 @@ def compensator_norms(
     rows = []
     with Progress(name, len(steps) * len(x0)) as progress:
         for step in steps:
+            if stopping():
+                raise Preempted
             t = torch.full((len(x0),), step, device=x0.device)
             whole, squares = TrainSample(x0, condition, t, eps), torch.zeros(3, device=x0.device)
             for start in range(0, len(x0), micro_batch):

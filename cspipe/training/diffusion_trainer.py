@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import ModuleType
@@ -17,8 +17,9 @@ from cspipe.compensation import Compensation
 from cspipe.data.pixels import quantise
 from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.ddim import ddim_sample, evenly_spaced
-from cspipe.diffusion.denoiser import NetDenoiser
+from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.training_pair import TrainingPair, perturbed, plain_pair
+from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.ranks import rank
 from cspipe.training.accumulation import Accumulation
 from cspipe.training.compensator_trainer import CompensatorFit, compensator_norms
@@ -50,10 +51,12 @@ class DiffusionTrainer:
     seed: int
     rows: list[Tensor] = field(default_factory=list)
     """Samples drawn during training, a row per train.grid_every images; a shorter training has one row, at its end."""
-    norms: list[dict[str, float]] = field(default_factory=list)
-    """Norms of C over t, measured when C was frozen."""
+    norms: list[dict[str, float]] | None = field(default_factory=list)
+    """Norms of C over t, measured when C was frozen; None: to be measured as soon as the state is restored."""
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     """EMA weights on the CPU, by the numbers of images in train.snapshots."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the training is about to be stopped: the norms are then left for later."""
 
     def __post_init__(self) -> None:
         settings, schedule = self.settings, self.denoise.schedule
@@ -170,17 +173,20 @@ class DiffusionTrainer:
         if rank():
             return
         if self.fit is not None and seen - batch < self.fit_until <= seen:
-            with self.frozen():
-                micro_batch = self.accumulate.micro_batch
-                self.norms = compensator_norms(
-                    self.denoise, self.fit.C, self.data, self.seed, micro_batch, "train-norm"
-                )
+            self.norms = self._measured(self.fit.C)
         if crossed(seen, batch, self.settings.grid_every) or (seen >= self.settings.images and not self.rows):
             self.rows.append(self._row())
         for images in self.settings.snapshots:
             if seen - batch < min(images, self.settings.images) <= seen:
                 ema = self.ema.net.state_dict()
                 self.snapshots[images] = {name: weight.to("cpu", copy=True) for name, weight in ema.items()}
+
+    def _measured(self, C: TimestepScaledNet) -> list[dict[str, float]] | None:
+        """Return the norms of C; None if the training is stopped meanwhile."""
+        with self.frozen(), suppress(Preempted):
+            size = self.accumulate.micro_batch
+            return compensator_norms(self.denoise, C, self.data, self.seed, size, "train-norm", stopping=self.stopping)
+        return None
 
     @torch.no_grad()
     def _row(self) -> Tensor:
@@ -219,7 +225,7 @@ class DiffusionTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned; measure C if the training was stopped when that was due."""
         self.net.load_state_dict(state["net"])
         self.ema.net.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -228,3 +234,5 @@ class DiffusionTrainer:
         self.rows, self.norms = [row.cpu() for row in state["rows"]], state["norms"]
         kept = state["snapshots"].items()
         self.snapshots = {images: {name: weight.cpu() for name, weight in ema.items()} for images, ema in kept}
+        if self.norms is None and self.fit is not None and not rank():
+            self.norms = self._measured(self.fit.C)
