@@ -173,7 +173,7 @@ class DiffusionTrainer:
         if rank():
             return
         if self.fit is not None and seen - batch < self.fit_until <= seen:
-            self.norms = self._measured(self.fit.C)
+            self.norms = self._measured(self.fit.C, self.accumulate.micro_batch)
         if crossed(seen, batch, self.settings.grid_every) or (seen >= self.settings.images and not self.rows):
             self.rows.append(self._row())
         for images in self.settings.snapshots:
@@ -181,10 +181,9 @@ class DiffusionTrainer:
                 ema = self.ema.net.state_dict()
                 self.snapshots[images] = {name: weight.to("cpu", copy=True) for name, weight in ema.items()}
 
-    def _measured(self, C: TimestepScaledNet) -> list[dict[str, float]] | None:
-        """Return the norms of C; None if the training is stopped meanwhile."""
+    def _measured(self, C: TimestepScaledNet, size: int) -> list[dict[str, float]] | None:
+        """Return the norms of C, measured on micro-batches of `size`; None if the training is stopped meanwhile."""
         with self.frozen(), suppress(Preempted):
-            size = self.accumulate.micro_batch
             return compensator_norms(self.denoise, C, self.data, self.seed, size, "train-norm", stopping=self.stopping)
         return None
 
@@ -221,6 +220,7 @@ class DiffusionTrainer:
             "fit": None if self.fit is None else self.fit.state_dict(),
             "rows": self.rows,
             "norms": self.norms,
+            "micro_batch": self.accumulate.micro_batch,
             "snapshots": self.snapshots,
         }
 
@@ -235,4 +235,4 @@ class DiffusionTrainer:
         kept = state["snapshots"].items()
         self.snapshots = {images: {name: weight.cpu() for name, weight in ema.items()} for images, ema in kept}
         if self.norms is None and self.fit is not None and not rank():
-            self.norms = self._measured(self.fit.C)
+            self.norms = self._measured(self.fit.C, state["micro_batch"])  # the first steps may have halved it
