@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from cspipe.cli.experiments import dvc_output
+from cspipe.cli.dvc_output import dvc_output
 from cspipe.runtime.errors import UserError
 from flows.command import run_command
 from flows.dvc_stage import RESTORED, Outcome

@@ -41,7 +41,8 @@ def check(flow: str, parameters: Mapping[str, Any]) -> None:
     Checks nothing if this clone lacks the revision, or has other code, which may accept other parameters.
     """
     preset, overrides = parameters.get("preset", "demo"), parameters.get("overrides") or {}
-    found = presets(parameters.get("revision"))
+    revision = parameters.get("revision")
+    found = presets(revision) if revision is None or isinstance(revision, str) else None
     if found is None or not isinstance(preset, str) or not isinstance(overrides, Mapping):
         return  # Prefect checks the types
     points: list[dict[str, Any]] = [{}]

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cspipe.cli.project import project_root
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import succeeds
+from cspipe.runtime.project import check_at_root
 from cspipe.runtime.wording import printable
 
 SECONDS = 10
@@ -109,9 +109,8 @@ def _disk() -> Found:
 def _project() -> Found:
     from cspipe.runtime.code_lock import check_code
 
-    if (root := project_root()) != Path.cwd():
-        raise UserError(f"not the root of the project; run this in {root}")
-    if not succeeds(root, "rev-parse", "HEAD") or not (root / ".dvc").is_dir():
+    check_at_root()
+    if not succeeds(Path(), "rev-parse", "HEAD") or not Path(".dvc").is_dir():
         yield "problem", "not a git and DVC repository with a commit", "`cspipe init DIR` makes one"
     check_code()
     params = _params()

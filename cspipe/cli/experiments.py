@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,22 +15,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cspipe.cli.dvc_output import dvc_output
+from cspipe.cli.explain import explain
 from cspipe.config.differences import MISSING, differences
 from cspipe.report.numbers import kid, significant
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import printable
 
 Tree = Mapping[str, Any]
-
-
-def dvc_output(root: Path, *arguments: str) -> str:
-    """Run a DVC command, without analytics, and return its output. Raises UserError with DVC's error as one line."""
-    command, quiet = [sys.executable, "-m", "dvc", *arguments], os.environ | {"DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(command, cwd=root, env=quiet, capture_output=True, text=True)
-    if done.returncode:
-        reason = " ".join(done.stderr.rpartition("ERROR: ")[2].split()) or "no message"
-        raise UserError(f"dvc {' '.join(arguments[:2])} in {root.resolve()}: {reason}")
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -64,9 +53,9 @@ def read_experiments(root: Path, commits: int) -> list[list[Experiment]]:
 
 
 def _is_stale(root: Path) -> bool:
-    """Whether `dvc repro` would run a stage that scores follow from; False while it runs."""
+    """Whether parameters, code or data of the scores have changed since; False while the pipeline runs."""
     with suppress(UserError):
-        return bool(json.loads(dvc_output(root, "status", "--json")).keys() - {"report"})
+        return any(each.changed for each in explain(root) if each.stage != "report")
     return False
 
 

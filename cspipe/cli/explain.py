@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 from ruamel.yaml import YAML
 
-from cspipe.cli.experiments import dvc_output
+from cspipe.cli.dvc_output import dvc_output
 from cspipe.config.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import output_of
@@ -28,6 +28,8 @@ class Explanation:
 
     stage: str
     runs: bool
+    changed: bool
+    """Whether its command, parameters or files that no stage makes differ from those of its last run."""
     reasons: tuple[str, ...]
     """What the stage needs that changed or is missing."""
     upstream: tuple[str, ...]
@@ -65,11 +67,12 @@ def explain(root: Path) -> list[Explanation]:
     for stage in nx.topological_sort(graph):
         upstream = tuple(name for name in graph.predecessors(stage) if found[name].runs)
         reasons = list(_changes(root, status.get(stage, []), locked.get(stage), made))
+        changed = bool(reasons)
         runs = bool(reasons or upstream or "not in cache" in missing[stage].values())
         if not reasons and not upstream:
             reasons = [f"{path} {STATES.get(state, f'{state} by hand')}" for path, state in missing[stage].items()]
         downstream = nx.topological_sort(graph.subgraph(nx.descendants(graph, stage)))
-        found[stage] = Explanation(stage, runs, tuple(reasons), upstream, tuple(downstream))
+        found[stage] = Explanation(stage, runs, changed, tuple(reasons), upstream, tuple(downstream))
     return list(found.values())
 
 

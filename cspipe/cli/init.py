@@ -28,7 +28,7 @@ def init(
     preset: Annotated[str, typer.Option(help="values of params.yaml; `cspipe params list` prints them")] = "demo",
 ) -> None:
     """Make a project: params.yaml, dvc.yaml, git and DVC. In a project: switch to the installed cspipe."""
-    from cspipe.cli.experiments import dvc_output
+    from cspipe.cli.dvc_output import dvc_output
     from cspipe.config.overlays import read_preset
 
     anew = {LOCK: json.dumps(installed_code(), indent=1) + "\n", PIPELINE: pipeline()}

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from cspipe.cli.project import project_root
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.project import project_root
 from cspipe.runtime.wording import printable
 
 Json = Annotated[bool, typer.Option("--json", help="print all that is known as JSON")]

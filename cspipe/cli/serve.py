@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.project import check_at_root
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port on 127.0.0.1; 0: any free port")] = 8765,
 ) -> None:
     """Show a page on this machine that samples from a trained model and fills holes, step by step. Ctrl-C ends it."""
+    check_at_root()
     if not (model / "main").is_dir():
         above = f"give the folder above it, {model.parent}" if model.name == "main" else "run `dvc repro train`"
         raise UserError(f"{model / 'main'}: no such folder; {above}, or name another with --model")

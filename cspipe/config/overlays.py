@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cspipe.config.params_file import ParamsError, read_text, read_yaml
@@ -74,17 +74,17 @@ def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
     """Copy a params tree with dotted keys set, such as {"train.images": 1000}.
 
     A mapping as a value changes only the keys that it has, except in `model` and `variants`, where it replaces all.
-    Raises ParamsError naming `where` and the key if the tree has no such key; a key of a variant may be left out there.
+    Raises ParamsError naming `where` and the key if the tree has no such key; one directly below a variant may be new.
     """
-    key, variants = "", tree.get("variants") or {}
+    key = ""
     try:
         config = OmegaConf.create(dict(tree), flags={"struct": True})
         for key, value in changes.items():
             section, *rest = key.split(".")
-            new = section == "variants" and len(rest) == 2 and rest[0] in variants
+            new = section == "variants" and len(rest) == 2 and isinstance(config.variants.get(rest[0]), DictConfig)
             OmegaConf.update(config, key, value, merge=section not in REPLACED, force_add=new)
     except (ConfigKeyError, ConfigAttributeError) as error:
-        known = "correct its spelling, `cspipe params show demo` prints all keys"
+        known = "correct its spelling, `cspipe params show demo` prints all keys; set whole what a variant leaves out"
         raise ParamsError(f"{where}: no key {error.full_key or key}; {known}") from None
     except OmegaConfBaseException as error:
         raise ParamsError(f"{where}: {error.full_key or key}: {str(error).splitlines()[0]}; change the value") from None

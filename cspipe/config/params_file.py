@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.provenance import PIPELINE
+from cspipe.runtime.project import check_at_root
 from cspipe.runtime.settings import SettingsOf
 from cspipe.runtime.wording import printable
 
@@ -84,11 +84,20 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        here = (path.parent / PIPELINE).exists()
-        fix = "`cspipe params use demo` writes one" if here else "run this in a project, `cspipe init DIR` makes one"
-        raise ParamsError(f"{path.absolute()}: no such file; {fix}") from None
+        raise ParamsError(f"{path}: no such file{_where_else(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path}: cannot be read ({error}); `cspipe params use demo` writes a new one") from None
+
+
+def _where_else(path: Path) -> str:
+    """Advice for a file that is missing: how this folder gets a params.yaml, or where there is one."""
+    if path != Path("params.yaml"):
+        return ""
+    try:
+        check_at_root()
+    except UserError as error:
+        return f"; {error}"
+    return "; `cspipe params use demo` writes one"
 
 
 def read_yaml(path: Path) -> Any:

@@ -182,7 +182,7 @@ def _tell_crowd(threads: int) -> None:
         return
     print(
         f"params.yaml: compute.threads is {threads}, but about {free:.1f} of this machine's cores are free: this may "
-        "be several times slower. compute.threads: 1 would be faster now, but changes last digits of the results.",
+        "be several times slower. Fewer threads would be faster now, but change last digits of the results.",
         file=sys.stderr,
         flush=True,
     )

@@ -8,9 +8,12 @@ from pathlib import Path
 from cspipe.runtime.errors import UserError
 
 
-def git(root: Path, *arguments: str) -> str:
-    """Return what a git command prints, without line ends after it. Raises UserError with git's reason if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+def git(root: Path, *arguments: str, asked: str = "") -> str:
+    """Return what a git command prints, without line ends after it; `asked` is its standard input.
+
+    Raises UserError with git's reason if it fails.
+    """
+    done = subprocess.run(["git", *arguments], cwd=root, input=asked, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr.strip() or "no message").splitlines()
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from select import select
 from types import FrameType
 
 from cspipe.runtime.ranks import inside
@@ -53,8 +54,9 @@ class _Handler:
 def _acknowledge(line: bytes) -> None:
     """Write a line to stderr, unless in a rank, whose launcher does. A print may be what the signal interrupts."""
     if not inside():
-        with suppress(OSError):
-            os.write(2, b"\n" + line)
+        with suppress(OSError, ValueError):
+            if select([], [2], [], 0)[1]:  # a pipe that nobody reads, or a stopped terminal, must not hold the stage
+                os.write(2, b"\n" + line)
 
 
 def _handler() -> _Handler:

@@ -49,10 +49,9 @@ def save_as_experiment(root: Path, commit: str, name: str) -> None:
     git(root, "add", "--force", "--", *kept)
     git(root, *COMMIT, "--message", f"dvc: commit experiment {name}")
     saved = f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-    git(root, "update-ref", saved, "HEAD")
     refs = git(root, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").splitlines()
-    for ref in set(refs) - {saved}:
-        git(root, "update-ref", "-d", ref)
+    changes = [f"update {saved} {git(root, 'rev-parse', 'HEAD')}", *(f"delete {ref}" for ref in {*refs} - {saved})]
+    git(root, "update-ref", "--stdin", asked="\n".join(changes) + "\n")  # all or nothing
 
 
 def link_folders(clone: Path, root: Path, *folders: str) -> None:

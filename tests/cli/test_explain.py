@@ -137,6 +137,8 @@ def test_a_workspace_whose_scores_are_of_other_parameters_is_marked(project: Pat
     assert state() == "out of date"
     run_in(project, "dvc", "repro")
     assert state() == ""
+    (project / "models/main").unlink()  # would only be restored
+    assert state() == ""
 
 
 def test_what_cannot_be_explained_is_one_line(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

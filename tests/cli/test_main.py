@@ -56,12 +56,26 @@ def test_changes_of_a_person_are_not_overwritten_unasked(here: Path) -> None:
     cspipe("params", "use", "demo")
 
 
-def test_errors_are_messages_without_a_traceback(here: Path) -> None:
+def test_what_is_missing_is_said_with_where_to_find_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (("explain",), ("experiments",), ("params", "check"), ("serve", "--model", "models")):
         with pytest.raises(UserError, match=r"run this in a project, `cspipe init DIR`|run `dvc repro train`"):
             cspipe(*command)
+    (here.parent / "dvc.yaml").touch()
+    (here.parent / "data").mkdir()
+    monkeypatch.chdir(here.parent / "data")
+    for command in (("params", "check"), ("serve",)):
+        with pytest.raises(UserError, match=f"run this in {here.parent}$"):
+            cspipe(*command)
+    monkeypatch.chdir(here.parent)
+    with pytest.raises(UserError, match=r"params\.yaml: no such file; `cspipe params use demo` writes one"):
+        cspipe("params", "check")
+    with pytest.raises(UserError, match=r"typo\.yaml: no such file$"):
+        cspipe("params", "check", "typo.yaml")
     with pytest.raises(UserError, match="nowhere: no such file or folder"):
         cspipe("import", "nowhere")
+
+
+def test_errors_are_messages_without_a_traceback(here: Path) -> None:
     here.write_text((ROOT / "params.yaml").read_text().replace("seed: 0", "seed: -4"))
     with pytest.raises(UserError, match="nope"):
         cspipe("params", "use", "nope")

@@ -73,6 +73,7 @@ def test_before_a_training_it_says_what_is_missing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(small))
+    Path("dvc.yaml").touch()
     with pytest.raises(UserError, match="run `dvc repro train`"):
         serve()
     with pytest.raises(UserError, match="give the folder above it, models"):

@@ -115,3 +115,7 @@ def test_set_keys_refuses_keys_that_are_not_there(key: str) -> None:
 def test_a_key_that_a_variant_leaves_out_can_be_set() -> None:
     changed = set_keys(TREE, {"variants.cs.eta": 1.0}, "overrides")
     assert changed["variants"] == {**TREE["variants"], "cs": {"steps": 7, "correction": None, "eta": 1.0}}
+    changed = set_keys(TREE, {"variants": {"new": {"steps": 3}}, "variants.new.eta": 1.0}, "overrides")
+    assert changed["variants"] == {"new": {"steps": 3, "eta": 1.0}}
+    with pytest.raises(ParamsError, match=r"no key variants\.cs\.eta"):
+        set_keys(TREE, {"variants.cs": None, "variants.cs.eta": 1.0}, "overrides")

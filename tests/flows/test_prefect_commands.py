@@ -50,7 +50,7 @@ def stage(name, seconds, fails):
         create_progress_artifact(25.0, key=f"progress-{name}", description=f"{what}: 12 of 48, 3 images/s, 12 s left")
         if fails:
             raise ValueError(f"{name}: the loss is not finite")
-        time.sleep(seconds / 2)
+        time.sleep(seconds)
     return Completed(message=f"{name}: ran ({seconds} s)")
 
 @flow(name="pipeline", flow_run_name="demo-0123")

@@ -1,4 +1,4 @@
-"""The project that a command reports on: the folder of dvc.yaml, which the command may be run below."""
+"""The project that a command works in: its root is the folder of dvc.yaml."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def project_root() -> Path:
         if (folder / PIPELINE).is_file():
             return folder
     raise UserError(f"{here}: no {PIPELINE} here or above; run this in a project, `cspipe init DIR` makes one")
+
+
+def check_at_root() -> None:
+    """Raise UserError, naming the project's root, if this folder is not it."""
+    if (root := project_root()) != Path.cwd():
+        raise UserError(f"{Path.cwd()}: not the root of the project; run this in {root}")
