@@ -30,7 +30,7 @@ def list_presets(as_json: Json = False) -> None:
 def show(
     name: Name, as_json: Annotated[bool, typer.Option("--json", help="values and origins alone, as JSON")] = False
 ) -> None:
-    """Print the values of a preset, each with its source file, and what follows from them: sizes, work, memory, passes."""
+    """Print the values of a preset with their source files, and what follows from them: sizes, work, memory, passes."""
     preset = read_preset(name)
     if as_json:
         print(json.dumps({"values": preset.tree, "origins": preset.origins}, indent=2))
