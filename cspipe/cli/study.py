@@ -31,19 +31,12 @@ def study(
         raise UserError(f"{Path.cwd()}: no git clone; run this in a clone of the project") from None
     if cells is not None and not verify:
         raise UserError("--cells needs --verify: a table is made of all cells")
-    if name:
-        check_name(root, name)
-    from cspipe.study.definition import define, read_study  # pydantic models and torch take seconds
-
     if not name:
-        studies = ((each, read_study(root, each)) for each in study_names(root))
-        rows = [(each, len(one.rows) * max(1, len(one.points)) * len(one.seeds), one.question) for each, one in studies]
-        if as_json:
-            print(json.dumps([dict(zip(("name", "cells", "question"), row, strict=True)) for row in rows], indent=2))
-        for each, cells, question in () if as_json else rows:
-            print(f"{each:20} {cells:4} cells  {question}")
+        _print_studies(root, as_json)
         return
+    check_name(root, name)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops the workers too
+    from cspipe.study.definition import define  # pydantic models and torch take seconds
     from cspipe.study.pages import table, write_pages
     from cspipe.study.run import run_study
     from cspipe.study.verify import verify as compare
@@ -59,6 +52,18 @@ def study(
     print(results.to_json() if as_json else "\n".join([*table(results), str(path.relative_to(root))]))
     if any(cell.failed is not None for cell in results.cells):
         raise typer.Exit(1)
+
+
+def _print_studies(root: Path, as_json: bool) -> None:
+    """Print the names of the studies, the number of their cells, and their questions."""
+    from cspipe.study.definition import read_study
+
+    studies = ((name, read_study(root, name)) for name in study_names(root))
+    rows = [(name, len(one.rows) * max(1, len(one.points)) * len(one.seeds), one.question) for name, one in studies]
+    if as_json:
+        print(json.dumps([dict(zip(("name", "cells", "question"), row, strict=True)) for row in rows], indent=2))
+    for name, cells, question in () if as_json else rows:
+        print(f"{name:20} {cells:4} cells  {question}")
 
 
 def _log(file: TextIO, line: str) -> None:
