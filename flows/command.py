@@ -41,7 +41,12 @@ class Step:
 
     def reached(self, stage: str) -> int:
         """Return the images done in the stage's own work; 0 for its other work, such as train-norm, on other images."""
-        return self.done if self.what.partition(" ")[0] == stage.partition("@")[0] else 0
+        return self.done if is_own_work(self.what, stage) else 0
+
+
+def is_own_work(what: str, stage: str) -> bool:
+    """Whether a line of progress is of the stage's own work: "train" of train, "train-norm" not."""
+    return what.partition(" ")[0] == stage.partition("@")[0]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from cspipe.runtime.wording import printable
 from flows.artifact_keys import key
+from flows.command import is_own_work
 
 TAG = "cspipe"
 """Tag of this project's deployments (prefect.yaml), and so of their runs."""
@@ -131,8 +132,7 @@ class Watch:
         text = now if now != before else ""
         if now == before == RUNNING and bar is not None and time.monotonic() - since >= PROGRESS_EVERY:
             what, _, done = (bar.description or "").partition(": ")
-            other = "" if what.partition(" ")[0] == name.partition("@")[0] else f" ({what})"  # such as train-norm
-            text = f"{float(str(bar.data)):.0f} %, {done}{other}"
+            text = f"{float(str(bar.data)):.0f} %, {done}{'' if is_own_work(what, name) else f' ({what})'}"
         if text:
             self._printed[name] = now, time.monotonic()
             self._print(f"{name:<18} {text}" if name else text)

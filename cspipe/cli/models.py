@@ -15,6 +15,7 @@ import yaml
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_file
 from cspipe.runtime.git import output_of, succeeds
+from cspipe.runtime.project import check_at_root
 from cspipe.runtime.wording import printable, readable_seconds
 
 Tree = Mapping[str, Any]
@@ -54,9 +55,8 @@ def list_models() -> Iterator[dict[str, Any]]:
     import gto.api
     from gto.constants import VersionSort
 
-    if not (pipeline := Path(PIPELINE)).exists():
-        raise UserError(f"{pipeline.resolve()}: no such file; run this in a project, `cspipe init DIR` makes one")
-    declared = (yaml.safe_load(pipeline.read_text()) or {}).get("artifacts") or {}
+    check_at_root()
+    declared = (yaml.safe_load(Path(PIPELINE).read_text()) or {}).get("artifacts") or {}
     metrics = {path.stem: path.read_text() for path in sorted(Path("metrics").glob("*.json"))}
     for name, artifact in declared.items():
         scores = _scores(name, metrics, Path(artifact["path"]))

@@ -84,8 +84,9 @@ def set_keys(tree: Mapping[str, Any], changes: Mapping[str, Any], where: str) ->
             new = section == "variants" and len(rest) == 2 and isinstance(config.variants.get(rest[0]), DictConfig)
             OmegaConf.update(config, key, value, merge=section not in REPLACED, force_add=new)
     except (ConfigKeyError, ConfigAttributeError) as error:
-        known = "correct its spelling, `cspipe params show demo` prints all keys; set whole what a variant leaves out"
-        raise ParamsError(f"{where}: no key {error.full_key or key}; {known}") from None
+        known = "correct its spelling, `cspipe params show demo` prints all keys"
+        whole = "; what a variant leaves out is set whole" if key.startswith("variants.") else ""
+        raise ParamsError(f"{where}: no key {error.full_key or key}; {known}{whole}") from None
     except OmegaConfBaseException as error:
         raise ParamsError(f"{where}: {error.full_key or key}: {str(error).splitlines()[0]}; change the value") from None
     copy: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]  # a mapping stays one

@@ -57,8 +57,8 @@ def test_changes_of_a_person_are_not_overwritten_unasked(here: Path) -> None:
 
 
 def test_what_is_missing_is_said_with_where_to_find_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in (("explain",), ("experiments",), ("params", "check"), ("serve", "--model", "models")):
-        with pytest.raises(UserError, match=r"run this in a project, `cspipe init DIR`|run `dvc repro train`"):
+    for command in (("explain",), ("experiments",), ("params", "check"), ("serve",), ("models",)):
+        with pytest.raises(UserError, match="run this in a project, `cspipe init DIR`"):
             cspipe(*command)
     (here.parent / "dvc.yaml").touch()
     (here.parent / "data").mkdir()
