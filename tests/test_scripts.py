@@ -22,11 +22,12 @@ SCRIPTS = sorted(
     if "__main__" in path.read_text()
 )
 ARGUMENTS = {
+    "benchmarks/__main__.py": ["--smallest"],
     "benchmarks/gpu.py": ["--smallest", "--out", "results"],
     "docs/figures.py": ["RUN", "RUN"],
     "docs/forest.py": [],
 }
-"""RUN: the folder of a finished run; a script that is not here has an option --smallest."""
+"""RUN: the folder of a finished run."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_figure_of_committed_results_is_drawn(tmp_path: Path) -> None:
     [pytest.param(name, marks=pytest.mark.slow if name == "benchmarks/__main__.py" else ()) for name in SCRIPTS],
 )
 def test_script_runs(script: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    arguments = ARGUMENTS.get(script, ["--smallest"])
+    arguments = ARGUMENTS[script]
     if "RUN" in arguments:
         folder = str(request.getfixturevalue("run"))
         arguments = [folder if argument == "RUN" else argument for argument in arguments]
