@@ -27,13 +27,13 @@ RUN apt-get update \
     && python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9 \
     && userdel --remove ubuntu && useradd --create-home --uid 1000 cspipe \
     && install -d -o cspipe -g cspipe /srv/cspipe /opt/venv
-ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH VIRTUAL_ENV=/opt/venv UV_PYTHON=/usr/bin/python3 UV_NO_CACHE=1 \
+ENV PATH=/opt/venv/bin:/opt/uv/bin:$PATH VIRTUAL_ENV=/opt/venv UV_NO_CACHE=1 \
     CSPIPE_HOME=/srv/cspipe PYTHONUNBUFFERED=1 DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000:1000
 WORKDIR /srv/cspipe
 COPY --chown=1000:1000 pyproject.toml README.md LICENSE infra/hashes.txt ./
-RUN uv venv --allow-existing /opt/venv \
+RUN uv venv --python /usr/bin/python3 --allow-existing /opt/venv \
     && uv pip install --compile-bytecode --constraints hashes.txt --build-constraints hashes.txt \
         --requirements pyproject.toml --group flows
 COPY --chown=1000:1000 cspipe cspipe

@@ -73,6 +73,19 @@ def test_base_images_get_the_digests_that_docker_tells(tmp_path: Path, monkeypat
     assert plain == after
 
 
+def test_packages_go_into_the_environment_of_the_image(tmp_path: Path) -> None:
+    """uv, in the worker's environment variables, installs into /opt/venv, not into Ubuntu's own Python."""
+    steps = [(word, rest.replace("/opt/venv", str(tmp_path / "venv"))) for word, rest in instructions()]
+    worker = steps[[rest.endswith(" AS worker") for _, rest in steps].index(True) :]
+    variables = dict(pair.split("=", 1) for word, rest in worker if word == "ENV" for pair in rest.split())
+    made = next(rest.partition("&&")[0] for word, rest in worker if word == "RUN" and rest.startswith("uv venv"))
+    environment = os.environ | variables | {"PATH": os.environ["PATH"]}
+    python = str(Path(sys.base_prefix) / "bin/python3")
+    subprocess.run(made.replace("/usr/bin/python3", python).split(), env=environment, check=True)
+    done = subprocess.run(["uv", "pip", "freeze"], env=environment, capture_output=True, text=True, check=True)
+    assert str(tmp_path / "venv") in done.stderr
+
+
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """A git repository with two commits on main."""
