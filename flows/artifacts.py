@@ -132,7 +132,7 @@ def show_plan(plan: Iterable[str], run: str) -> None:
 @never_fails
 def show_report(workspace: Workspace, run: str) -> None:
     """Show where the finished report is, and copy it to the bucket, if there is one."""
-    lines = [f"In the worker's clone `dvc exp apply {run}` brings the results; then open `report/report.html`."]
+    lines = [f"In the worker's clone `uv run dvc exp apply {run}` brings the results; then open `report/report.html`."]
     report = workspace.root / "report" / "report.html"
     if workspace.bucket is not None and report.exists():
         place = f"runs/{run}/report.html"

@@ -38,7 +38,8 @@ def save_experiment(workspace: Workspace, name: str, tell: Callable[[str], None]
     except UserError as error:
         raise StageFailed(f"the experiment {name} is not saved: {error}") from None
     tell(
-        f"saved as the experiment {name}: `cspipe experiments` lists it, `dvc exp apply {name}` brings it into a clone"
+        f"saved as the experiment {name}: `uv run cspipe experiments` lists it, `uv run dvc exp apply {name}` brings "
+        "it into a clone"
     )
     push_experiments(workspace, [name], tell)
 
@@ -51,7 +52,7 @@ def push_experiments(workspace: Workspace, names: Sequence[str], tell: Callable[
     if pushed.status:  # for instance no write access to origin; the results are in this clone
         tell(f"not pushed, so this clone alone has what it made ({reason(pushed.lines)})")
     else:
-        tell(f"pushed: elsewhere, `dvc exp pull origin {names[0] if len(names) == 1 else 'NAME'}` first")
+        tell(f"pushed: elsewhere, `uv run dvc exp pull origin {names[0] if len(names) == 1 else 'NAME'}` first")
 
 
 def _dvc(workspace: Workspace, arguments: list[str], hours: float = 1.0) -> Ended:

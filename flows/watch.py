@@ -33,6 +33,7 @@ TAG = "cspipe"
 """Tag of this project's deployments (prefect.yaml), and so of their runs."""
 EVERY, PROGRESS_EVERY = 3.0, 30.0
 """Seconds between two polls of the server, and between two lines about the progress of a stage."""
+REFUSED = (401, 403)
 WARNING, ENDED = 30, "Finished in state "
 """Level from which log lines are shown; start of Prefect's lines about an end, left out as the end is shown anyway."""
 PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
@@ -99,8 +100,13 @@ class Watch:
                     return run
                 away, ended = False, run.state is not None and run.state.is_final()
             except (httpx.HTTPError, OSError) as error:
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+                if status in REFUSED:
+                    again = f"if it has a new password, `uv run prefect flow-run watch {self.id}` goes on"
+                    raise FlowRunWatchError(f"the server refuses the password (HTTP {status}); {again}") from None
                 if not away:
-                    self._print(f"the server does not answer ({type(error).__name__}); waiting for it")
+                    what = type(error).__name__ if status is None else f"HTTP {status}"
+                    self._print(f"the server does not answer ({what}); waiting for it")
                 away = True
             await anyio.sleep(EVERY)
 
@@ -122,6 +128,8 @@ class Watch:
             if log.id not in self._logs and not log.message.startswith(ENDED):
                 self._print(log.message.splitlines()[0])
             self._logs.add(log.id)
+        if not tasks:  # a flow without stages, or one that has just begun
+            self._print_stage("", RUNNING, next(iter(bars.values()), None))
         for task in {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}.values():
             self._print_stage(task.name, phase(task, children), bars.get(key("progress", task.name)))
         return run
@@ -192,8 +200,8 @@ async def print_end(client: PrefectClient, run: FlowRun, console: Console) -> No
     if run.state.is_completed():
         text = run.state.message or "completed"
         if flow.name == "pipeline":
-            text += f"\n  in the worker's clone   dvc exp apply {run.name}"
-            text += f"\n  elsewhere, if pushed    dvc exp pull origin {run.name} && dvc exp apply {run.name}"
+            text += f"\n  in the worker's clone   uv run dvc exp apply {run.name}"
+            text += f"\n  elsewhere, if pushed    uv run dvc exp pull origin {run.name}, then the same"
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -129,6 +129,8 @@ def _server_problem(pool: str) -> str | None:
     except ObjectNotFound:
         return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
     except (httpx.HTTPError, RuntimeError) as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 401:
+            return f"Prefect: the server at {url} refuses the password; set PREFECT_API_AUTH_STRING to user:password"
         reason = str(error).partition("\n")[0] or type(error).__name__
         right = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
         return f"Prefect: the server at {url} gives no answer ({reason}); {right}"

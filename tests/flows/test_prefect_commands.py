@@ -216,8 +216,8 @@ def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores_or_reason(
         "variant KID x1000",
         "cs-10 415.4 ± 25.4",
         "demo-0123: 1 ran",
-        "in the worker's clone dvc exp apply demo-0123",
-        "elsewhere, if pushed dvc exp pull origin demo-0123 && dvc exp apply demo-0123",
+        "in the worker's clone uv run dvc exp apply demo-0123",
+        "elsewhere, if pushed uv run dvc exp pull origin demo-0123, then the same",
     ]
     places = [lines.index(line) for line in wanted]
     assert places == sorted(places), printed

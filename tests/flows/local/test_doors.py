@@ -1,5 +1,7 @@
 """What another user of the machine, or a web page, gets from the local stack without its secrets: nothing."""
 
+import asyncio
+import io
 import json
 import re
 import subprocess
@@ -7,14 +9,20 @@ import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import FlowRunWatchError
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from rich.console import Console
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from flows.local import parts, processes
+from flows import watch
+from flows.local import parts, processes, workers
 from flows.local.record import Stack
 from flows.local.stopping import SERVER
 from tests.fixtures import serving
@@ -43,6 +51,14 @@ SOCKETS = ("/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/s
 class Healthy(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
+        self.end_headers()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server with another password than the one it is sent, as after `cspipe down` and `cspipe up`."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
         self.end_headers()
 
 
@@ -138,3 +154,16 @@ def test_keys_that_a_folder_has_stay_when_the_password_joins_them(tmp_path: Path
     assert (made["access_key"], made["secret_key"]) == ("a", "b")
     assert stack.keys == made
     assert (stack.folder / "keys.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_refused_password_is_told_as_such() -> None:
+    """By a worker before it starts, and by --watch, which would wait for ever."""
+    with serving(Refusing) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        assert "refuses the password" in str(workers._server_problem("cpu"))
+
+        async def watched() -> None:
+            async with PrefectClient(f"{url}/api") as client:
+                await watch.watch(client, uuid4(), Console(file=io.StringIO()), timeout=60)
+
+        with pytest.raises(FlowRunWatchError, match="refuses the password"):
+            asyncio.run(watched())
