@@ -19,8 +19,9 @@ from typing import Any
 
 from cspipe.runtime import energy
 from cspipe.runtime.files import sha256_file, whole_file
+from cspipe.runtime.inputs import PARAMS, Inputs
 
-PARAMS, LOGS = Path("params.yaml"), Path("report/log")
+LOGS = Path("report/log")
 DECISIVE = ("cspipe", "dvc.yaml", PARAMS.name)
 """Paths in git that decide a run's results. Outputs in git are left out, as they change while a pipeline runs."""
 
@@ -33,6 +34,7 @@ class RunLog:
         """`device`: name of the GPU, or text that starts with "cpu", for which the log gives the processor's model."""
         self._start, self._started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self._commit, self._changed = _revision()
+        self.inputs = Inputs(stage)
         self._params = sha256_file(PARAMS) if PARAMS.is_file() else "unknown"
 
     def images(self, count: int) -> None:

@@ -47,6 +47,7 @@ def stage(name: str) -> Iterator[RunLog]:
                     check_code()
                 yield log
                 if rank() == 0:
+                    log.inputs.check()
                     log.write(LOGS)
                     keep_records(log.facts())
                     write_end(StageEnd(name, End.DONE))

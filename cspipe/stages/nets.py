@@ -58,14 +58,21 @@ def _shape(params: Params) -> tuple[str, int, int]:
 def _build_main(
     model: BackboneSettings, diffusion: DiffusionSettings, task: str, channels: int, size: int
 ) -> nn.Module:
-    """Build a main net: its input is the image, the task's condition and, if self-conditioned, its own estimate."""
-    self_cond = channels if diffusion.self_condition else 0
-    return model.build(channels + condition_channels(task, channels) + self_cond, channels, size)
+    return model.build(main_in_channels(diffusion, task, channels), channels, size)
+
+
+def main_in_channels(diffusion: DiffusionSettings, task: str, channels: int) -> int:
+    """Input channels of a main net: the image, the task's condition and, if self-conditioned, its own estimate."""
+    return channels + condition_channels(task, channels) + (channels if diffusion.self_condition else 0)
 
 
 def _build_compensator(settings: CompensationSettings, task: str, channels: int, size: int) -> nn.Module:
-    """Build a net C: its input is the estimate x0_hat and the task's condition."""
-    return settings.build(channels + condition_channels(task, channels), channels, size)
+    return settings.build(compensator_in_channels(task, channels), channels, size)
+
+
+def compensator_in_channels(task: str, channels: int) -> int:
+    """Input channels of a net C: the estimate x0_hat and the task's condition."""
+    return channels + condition_channels(task, channels)
 
 
 def _place_compensator(net: nn.Module, device: Device) -> nn.Module:

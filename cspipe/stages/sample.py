@@ -82,6 +82,7 @@ def main() -> None:
                     made["inputs_file_sha256"] = sha256_file(folder / "inputs.npy")
                 save_png(draw_grid(folder, inputs), folder / "grid.png")
                 (folder / "samples.json").write_text(json.dumps(made, indent=2) + "\n")
+            log.inputs.check()
             shutil.rmtree(parts)
         log.images(count)
 

@@ -75,6 +75,7 @@ def main() -> None:
             points = run(trainer, data, plan, device, checkpoints, "train", curves, stopping)
         if rank():
             return
+        log.inputs.check()  # while the state is stored
         write(trainer, {**config, "images_seen": int(points[-1]["step"])})
         checkpoints.remove()
         log.images(settings.images)

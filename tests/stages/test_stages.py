@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from cspipe.config.params_file import load_params
 from cspipe.runtime.ends import End, read_end
 from cspipe.runtime.files import sha256_file
 from cspipe.runtime.stage import stage as run_stage
-from cspipe.stages import compensate
+from cspipe.stages import compensate, train
 from cspipe.training.compensator_trainer import CompensatorTrainer
+from cspipe.training.diffusion_trainer import DiffusionTrainer
 from cspipe.training.loop import Curve, Plan, run
 from cspipe.training.stream import TrainingSet
 from tests.stages.conftest import begun, run_in, set_params, stage, states
@@ -129,6 +131,33 @@ def test_the_fit_of_C_goes_by_the_main_net_that_is_there(clone: Path, refusal: C
     set_params(clone, {"data.size": 8, "model.attention": [4], "diffusion.steps": 200})
     compensate.main()
     assert sha256_file(clone / "models/compensation/model.safetensors") == before
+
+
+def test_a_training_whose_parameters_were_edited_meanwhile_is_refused_and_not_lost(
+    clone: Path, finished: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC would record the new value for it. With the old value back, its state is all that is needed."""
+    shutil.rmtree(clone / "models/main")
+    text = (clone / "params.yaml").read_text()
+
+    def edited(*arguments: Any) -> Curve:
+        points = run(*arguments)
+        set_params(clone, {"train.learning_rate": 0.5})
+        return points
+
+    monkeypatch.setattr(train, "run", edited)
+    assert "params.yaml: train.learning_rate changed while the stage ran" in refusal(clone, "train")
+    assert not (clone / "models/main").exists()
+    (clone / "params.yaml").write_text(text)
+    monkeypatch.setattr(train, "run", lambda trainer, *others: run(without_steps(trainer), *others))
+    train.main()
+    model = "models/main/model.safetensors"
+    assert sha256_file(clone / model) == sha256_file(finished / model)
+
+
+def without_steps(trainer: DiffusionTrainer) -> DiffusionTrainer:
+    trainer.step = None  # type: ignore[assignment, method-assign]
+    return trainer
 
 
 @pytest.mark.parametrize(
