@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from cspipe.diffusion.process import Denoiser, Prediction, clean_estimate, net_input
 from cspipe.diffusion.schedule import Schedule
 from cspipe.runtime.device import Device
+from cspipe.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class TimestepScaledNet:
         return replace(self, condition=condition)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the net's output (N, C, H, W) float32 at x (N, C, H, W) and t (N,) int64."""
+        """Return the net's output (N, C, H, W) float32 at x (N, C, H, W) and t (N,) int64.
+
+        Raises UserError, naming the net's file, if the output has another shape than x.
+        """
         inputs = x if self.condition is None else torch.cat([x, self.condition], dim=1)
         if self.self_conditioned:
             inputs = torch.cat([inputs, torch.zeros_like(x) if self.self_cond is None else self.self_cond], dim=1)
@@ -43,7 +47,12 @@ class TimestepScaledNet:
             inputs, t = pad(inputs, (0, 0, 0, 0, 0, 0, 0, extra)), pad(t, (0, extra))
         with self.device.autocast():
             output: Tensor = self.net(inputs, t * (1000 / self.steps))
-        return output[: len(x)].float()
+        output = output[: len(x)].float()
+        if output.shape != x.shape:  # otherwise it could be broadcast
+            net = getattr(self.net, "_orig_mod", self.net)  # what torch.compile wraps
+            place = type(getattr(net, "module", net)).__module__
+            raise UserError(f"{place}: the net returned {tuple(output.shape)} for images of {tuple(x.shape)}")
+        return output
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cspipe.data.seeds import derive_seed
 from cspipe.diffusion.ddim import ddim_sample, evenly_spaced
 from cspipe.diffusion.denoiser import NetDenoiser, TimestepScaledNet
 from cspipe.diffusion.training_pair import TrainingPair, perturbed, plain_pair
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
 from cspipe.runtime.ranks import rank
 from cspipe.training.accumulation import Accumulation
@@ -166,6 +167,9 @@ class DiffusionTrainer:
             compensation,
         )
         made: TrainingPair = self.method.pair(step)
+        if made.x.shape != step.x0.shape or {len(part) for part in made} != {count}:
+            shapes = ", ".join(str(tuple(part.shape)) for part in made)
+            raise UserError(f"{self.method.__name__}: pair returned {shapes} for images of {tuple(step.x0.shape)}")
         return made
 
     def after(self, seen: int, batch: int) -> None:

@@ -11,6 +11,7 @@ from cspipe.diffusion.process import add_noise, training_target
 from cspipe.diffusion.schedule import cosine_schedule, karras_schedule
 from cspipe.diffusion.training_pair import TrainingPair, perturbed, plain_pair
 from cspipe.runtime.device import Device
+from cspipe.runtime.errors import UserError
 
 CPU = Device(torch.device("cpu"), torch.float32, False)
 SCHEDULE = karras_schedule(10).to(torch.device("cpu"))
@@ -83,3 +84,11 @@ def test_the_loss_is_least_at_the_mean_or_at_the_median(norm: Literal["l1", "l2"
     assert float(outputs[losses.argmin()]) == pytest.approx(best, abs=0.006)
     doubled = pair._replace(weight=2 * pair.weight)
     assert torch.allclose(doubled.loss(images + 3, norm), 2 * pair.loss(images + 3, norm))
+
+
+def test_an_output_that_would_be_broadcast_is_refused() -> None:
+    """Of a net with a channel instead of three, or with half of the pixels: the file of the net is named."""
+    x, t = torch.zeros(2, 3, 4, 4), torch.tensor([1, 2])
+    for shape in ((2, 1, 4, 4), (2, 3, 1, 1)):
+        with pytest.raises(UserError, match=f"^{__name__}: the net returned .*{shape[1:][0]}, {shape[2]}"):
+            TimestepScaledNet(Answer(torch.zeros(shape)), 10, CPU)(x, t)
