@@ -119,5 +119,6 @@ def _files_changed(root: Path, folder: str) -> str:
     if not commit or not (root / folder).is_dir() or output_of(root, "status", "--porcelain", "--", "dvc.lock"):
         return ""
     changed = output_of(root, "diff", "--relative", "--name-only", commit, "--", folder)
+    changed += output_of(root, "ls-files", "--others", "--exclude-standard", "--", folder)
     names = changed.replace(f"{folder}/", "").splitlines()
     return f" ({', '.join(names[:6])}{', ...' if names[6:] else ''})" if names else ""

@@ -12,6 +12,7 @@ from cspipe.cli.inspect import Json
 from cspipe.config.overlays import preset_names, read_preset
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import whole_file
+from cspipe.runtime.project import check_at_root
 
 PARAMS = Path("params.yaml")
 
@@ -44,8 +45,9 @@ def show(
 
 @app.command()
 def use(name: Name, force: Annotated[bool, typer.Option(help="overwrite a params.yaml of your own")] = False) -> None:
-    """Write a preset to params.yaml in this folder, complete and with comments."""
+    """Write a preset to the project's params.yaml, complete and with comments."""
     text = read_preset(name).text()
+    check_at_root()
     presets = (read_preset(each).text().encode() for each in preset_names())
     if PARAMS.exists() and not force and PARAMS.read_bytes() not in presets:
         raise UserError(f"{PARAMS} has changes that no preset has; keep a copy, then use --force")

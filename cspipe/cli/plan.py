@@ -1,4 +1,4 @@
-"""`cspipe plan`: estimate time, memory and cost of a preset, from counted work and the speed of a device."""
+"""`cspipe plan`: estimate time, memory and cost of params.yaml or a preset, from counted work and a device's speed."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ class Work:
 
 
 def plan(
-    preset: Annotated[str, typer.Argument(help="preset; `cspipe params list` prints them")],
+    preset: Annotated[str | None, typer.Argument(help="preset; without it, this folder's params.yaml")] = None,
     device: Annotated[Literal["h200", "h100", "a100", "measured"], typer.Option(help="measured: timed here")] = "h200",
     as_json: Json = False,
 ) -> None:
     """Estimate memory, images/s, hours, kWh, S3 gigabytes and cost of each stage that runs nets, before it runs."""
     from cspipe.config.overlays import read_preset
-    from cspipe.config.params_file import parse_params
+    from cspipe.config.params_file import load_params, parse_params
     from cspipe.report.numbers import significant
 
-    params = parse_params(read_preset(preset).tree, f"preset {preset}")
+    params = load_params() if preset is None else parse_params(read_preset(preset).tree, f"preset {preset}")
     card = CARDS[device] if device != "measured" else measure_card(params)
     rows = [asdict(work) | estimates(work, card) for work in stages_work(params)]
     if as_json:

@@ -32,6 +32,19 @@ _UNION_MEMBERS = ("function-", "literal[", "constrained-", "list[")
 
 def _meaning(keys: list[str], tree: Any) -> str:
     """The description of a key such as train.batch, in a file with the content `tree`."""
+    return _followed(keys, tree)[1] or "see `cspipe params show demo`"
+
+
+def _siblings(keys: list[str], tree: Any) -> str:
+    """The keys of the section of a key, if a file has its settings; else where a complete file is printed."""
+    section = _followed(keys[:-1], tree)[0]
+    if "name" not in getattr(section, "model_fields", {}):
+        return "`cspipe params show demo` prints a complete file"
+    return f"the keys of {section.__module__} are {', '.join(section.model_fields)}"
+
+
+def _followed(keys: list[str], tree: Any) -> tuple[Any, str]:
+    """(type, description) of a key such as train.batch, in a file with the content `tree`."""
     from cspipe.config.params import Params
     from cspipe.sampling.settings import Variant
 
@@ -44,7 +57,7 @@ def _meaning(keys: list[str], tree: Any) -> str:
             annotation = Variant if annotation == Params.model_fields["variants"].annotation else None
             continue
         annotation, meaning = _type_of(field, tree), field.description or ""
-    return meaning or "see `cspipe params show demo`"
+    return annotation, meaning
 
 
 def _type_of(field: FieldInfo, value: Any) -> Any:
@@ -62,7 +75,7 @@ def _explain(error: ValidationError, tree: Any, where: str) -> str:
         if problem["type"] == "extra_forbidden":
             message = "unknown key; remove it or correct its spelling"
         elif problem["type"] == "missing":
-            message = "key is missing; `cspipe params show demo` prints a complete file"
+            message = f"key is missing; {_siblings(keys, tree)}"
         elif problem["type"] != "value_error":
             message += f" (got {problem['input']!r:.200}; {_meaning(keys, tree)})"
         lines.append(printable(f"  {'.'.join(keys) + ': ' if keys else ''}{message}"))
@@ -109,7 +122,8 @@ def read_yaml(path: Path) -> Any:
             raise ValueError(f"{length} characters with its aliases (*name) written out, more than {LONGEST}")
         return node and yaml.SafeLoader("").construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: also an invalid date or number
-        raise ParamsError(f"{path}: not valid YAML: {error}; correct it there") from None
+        problem = str(error).replace('in "<unicode string>", ', "")  # PyYAML's name for the text
+        raise ParamsError(f"{path}: not valid YAML: {problem}; correct it there") from None
 
 
 def _length(node: yaml.Node | None, known: dict[int, int]) -> int:

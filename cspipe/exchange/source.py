@@ -16,7 +16,15 @@ from cspipe.exchange.templates import mean
 from cspipe.nets.backbone import BACKBONES, Backbone, BackboneSettings
 from cspipe.runtime.device import ComputeSettings, Device, free_cores, open_device
 from cspipe.runtime.models import read_config
-from cspipe.stages.nets import check_fit_against, finished_compensator, finished_denoiser, stored_mean, usual_terminal
+from cspipe.stages.nets import (
+    check_fit_against,
+    compensator_in_channels,
+    finished_compensator,
+    finished_denoiser,
+    main_in_channels,
+    stored_mean,
+    usual_terminal,
+)
 
 
 @dataclass(frozen=True)
@@ -59,25 +67,21 @@ def open_source(folder: Path, compensation: Path | None, terminal: Literal["net"
     device = Device(torch.device("cpu"), torch.float32, compile=False)
     denoise, config = finished_denoiser(device, folder)
     model: BackboneSettings = TypeAdapter(Backbone).validate_python(config["model"])
-    net = denoise.net.net
+    diffusion = DiffusionSettings.model_validate(config["diffusion"])
+    net, task = denoise.net.net, str(config["task"])
     channels, size = int(config["channels"]), int(config["size"])
-    seen = _in_channels(net)
+    seen = main_in_channels(diffusion, task, channels)
     main = Part(net, f"{BACKBONES}.{model.name}", type(net).__name__, model.arguments(seen, channels, size))
     C = None
     if compensation is not None:
         check_fit_against(compensation, folder)
         net = finished_compensator(device, denoise.schedule.steps, compensation).net
         settings = CompensationSettings.model_validate(read_config(compensation, "compensate")["compensation"])
-        arguments = {"in_channels": _in_channels(net), "out_channels": channels, "size": size}
+        seen = compensator_in_channels(task, channels)
+        arguments = {"in_channels": seen, "out_channels": channels, "size": size}
         C = Part(net, f"{COMPENSATORS}.{settings.net}", "build", {**arguments, "width": settings.channels})
     first = None
     if (terminal or usual_terminal(denoise, folder)) == "mean":
         first = Part(mean.Mean(channels, size), mean.__name__, "Mean", {"in_channels": channels, "size": size})
         first.net.load_state_dict({"image": stored_mean(device, folder, (channels, size, size))})
-    diffusion = DiffusionSettings.model_validate(config["diffusion"])
-    return Source(main, C, first, model, diffusion, channels, size, config["task"])
-
-
-def _in_channels(net: nn.Module) -> int:
-    """Return the input channels of a net: those of its first convolution."""
-    return next(layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    return Source(main, C, first, model, diffusion, channels, size, task)

@@ -23,15 +23,19 @@ def names_in(package: str) -> list[str]:
 
 
 def choice(package: str, name: str) -> ModuleType:
-    """Import the module of a chosen file, which is known to exist."""
-    return import_module(f"{package}.{name}")
+    """Import the module of a chosen file, which is known to exist. Raises UserError, with file and line, if invalid."""
+    try:
+        return import_module(f"{package}.{name}")
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
 
 
 def find(package: str, name: str, member: str) -> Any:
-    """Return `member` of the file `name` of a package. Raises UserError, listing the files, if there is none."""
+    """Return `member` of the file `name` of a package. Raises UserError if the file or its member is missing."""
     place = f"{package}.{name}"
-    module = import_module(place) if find_spec(place) else None
+    if not find_spec(place):
+        raise UserError(f"{name!r} is no file of {package}; there are {', '.join(names_in(package))}")
+    module = choice(package, name)
     if not hasattr(module, member):
-        known = ", ".join(names_in(package))
-        raise UserError(f"{name!r} is no file of {package} with `{member}` in it; there are {known}")
+        raise UserError(f"{module.__file__}: has no `{member}`; __init__.py beside it says what such a file needs")
     return getattr(module, member)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from cspipe.data.settings import MASKS
 from cspipe.diffusion.ddim import evenly_spaced
+from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import choice, find, names_in
 from cspipe.runtime.settings import Count, Section, SettingsOf, Share, WholeNumber, file_of, key_of
 from cspipe.sampling.correction import CorrectionSettings
@@ -82,12 +85,14 @@ class Variant(Section):
         least, most = find(SAMPLERS, self.sampler, "ETAS")
         if not least <= self.eta <= most:
             known = f"{most:g}" if least == most else f"{least:g}..{most:g}"
-            raise ValueError(f"eta must be {known} with sampler {self.sampler}; {_samplers_for(self.eta)}")
+            fitting = _samplers_with("ETAS", lambda etas: etas[0] <= self.eta <= etas[1])
+            use = f"for eta {self.eta:g} use sampler {fitting}"
+            raise ValueError(f"eta must be {known} with sampler {self.sampler}; {use}")
         if self.repaint is not None and find(SAMPLERS, self.sampler, "REMEMBERS"):
-            free = [name for name in names_in(SAMPLERS) if not find(SAMPLERS, name, "REMEMBERS")]
+            free = _samplers_with("REMEMBERS", lambda remembers: not remembers)
             raise ValueError(
                 f"repaint must be null with sampler {self.sampler}, which remembers the steps before and cannot go "
-                f"back up; to repaint use sampler {' or '.join(free)}"
+                f"back up; to repaint use sampler {free}"
             )
         correction = self.correction
         if correction is not None and self.fits:
@@ -107,8 +112,11 @@ class Variant(Section):
         return self
 
 
-def _samplers_for(eta: float) -> str:
-    """Return the advice to use a sampler that supports `eta`."""
-    ranges = {name: find(SAMPLERS, name, "ETAS") for name in names_in(SAMPLERS)}
-    fitting = [name for name, (least, most) in ranges.items() if least <= eta <= most]
-    return f"for eta {eta:g} use sampler {' or '.join(fitting)}"
+def _samplers_with(member: str, suits: Callable[[Any], bool]) -> str:
+    """Names of the samplers whose `member` suits, joined by "or"; files that cannot be read are left out."""
+    fitting = []
+    for name in names_in(SAMPLERS):
+        with suppress(UserError):
+            if suits(find(SAMPLERS, name, member)):
+                fitting.append(name)
+    return " or ".join(fitting)

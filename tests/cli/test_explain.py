@@ -75,7 +75,7 @@ def test_nothing_changed_means_that_every_stage_is_up_to_date(finished: Path) ->
             {"images: 100": "images: 200", "b: {steps: 4}": "b: {steps: 5}"},
             {"train": "train.images 100 -> 200", "sample@b": "variants.b.steps 4 -> 5"},
         ),
-        ("code/scale.py", {"2": "3"}, {"prepare": "code modified (scale.py)"}),
+        ("code/scale.py", {"2": "3"}, {"prepare": "code modified (scale.py, other.py)"}),
         (
             "dvc.yaml",
             {"deps: [prepared]": "deps: [prepared, .gitignore]", "cat raw/*": "cat ./raw/*"},
@@ -90,6 +90,8 @@ def test_changes_are_named_with_their_stages_and_dvc_agrees(
     for old, new in changes.items():
         text = text.replace(old, new, 1)
     (project / name).write_text(text)
+    if name.startswith("code/"):
+        (project / "code/other.py").touch()
     found = explained(project)
     assert {each.stage: each.reasons for each in found.values() if each.reasons} == {
         stage: (reason,) for stage, reason in reasons.items()

@@ -34,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_preset_can_be_listed_shown_used_and_checked(here: Path) -> None:
+    (here.parent / "dvc.yaml").touch()
     name = "celebahq256-inpaint"  # the others: tests/config
     assert name in cspipe("params", "list")
     assert name in json.loads(cspipe("params", "list", "--json"))
@@ -47,6 +48,7 @@ def test_a_preset_can_be_listed_shown_used_and_checked(here: Path) -> None:
 
 
 def test_changes_of_a_person_are_not_overwritten_unasked(here: Path) -> None:
+    (here.parent / "dvc.yaml").touch()
     for mine in (b"mine: 1\n", b"mine: \xff\n"):
         here.write_bytes(mine)
         with pytest.raises(UserError, match="--force"):
@@ -63,7 +65,7 @@ def test_what_is_missing_is_said_with_where_to_find_it(here: Path, monkeypatch: 
     (here.parent / "dvc.yaml").touch()
     (here.parent / "data").mkdir()
     monkeypatch.chdir(here.parent / "data")
-    for command in (("params", "check"), ("serve",)):
+    for command in (("params", "check"), ("params", "use", "demo"), ("plan",), ("serve",)):
         with pytest.raises(UserError, match=f"run this in {here.parent}$"):
             cspipe(*command)
     monkeypatch.chdir(here.parent)
