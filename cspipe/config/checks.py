@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from cspipe.config.params import Params
-from cspipe.evaluation.settings import INCEPTION_WEIGHTS, EvaluateSettings
+from cspipe.evaluation.settings import FEWEST, INCEPTION_WEIGHTS, EvaluateSettings
 from cspipe.ingest.settings import SOURCES, DataSettings
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.registry import choice, find
+from cspipe.runtime.stage import PREPARED
 from cspipe.training.settings import METHODS
 
 HEUN_STEPS = 20
@@ -21,12 +22,13 @@ def check_before_training(params: Params, images: int) -> None:
 
     Prints what is unusual but possible. Raises UserError naming key, value and fix.
     """
-    batch, train = params.compensation.batch, params.train
-    if batch > images:
-        raise UserError(
-            f"params.yaml: compensation.batch {batch} is more than the {images} training images, so the compensate "
-            f"stage could not take a step; set it to {images} or less, or add images"
-        )
+    train = params.train
+    for key, batch in ("train.batch", train.batch), ("compensation.batch", params.compensation.batch):
+        if batch > images:
+            raise UserError(
+                f"params.yaml: {key} {batch} is more than the {images} training images, so no step could be taken; set "
+                f"it to {images} or less, or add images"
+            )
     start, epochs = train.compensation.start, train.compensation.epochs
     needed = start + epochs * images
     if find(METHODS, train.method, "USES_COMPENSATOR") and train.images < needed:
@@ -49,6 +51,15 @@ def check_before_training(params: Params, images: int) -> None:
             file=sys.stderr,
         )
     _check_weights(params.evaluate)
+
+
+def check_held_out(images: int) -> None:
+    """Raise UserError if there are too few held-out images for scores."""
+    if images < FEWEST:
+        raise UserError(
+            f"{PREPARED}: {images} held-out images, and scores compare at least {FEWEST}, so none could be scored; "
+            "raise data.held_out or data.limit in params.yaml, or add images"
+        )
 
 
 def needed_files(data: DataSettings) -> Path | None:

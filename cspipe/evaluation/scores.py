@@ -33,6 +33,7 @@ from cspipe.evaluation.extractors import Extractor, build
 from cspipe.evaluation.frechet import frechet
 from cspipe.evaluation.image_sets import ImageSet
 from cspipe.evaluation.precision_recall import precision_recall
+from cspipe.evaluation.settings import FEWEST
 from cspipe.runtime.collectives import all_agree, gathered
 from cspipe.runtime.device import device_name
 from cspipe.runtime.errors import UserError
@@ -42,8 +43,6 @@ from cspipe.runtime.ranks import rank, world
 
 Features = dict[str, Tensor]
 """Features (N, D) of N images, by the name of the layer."""
-FEWEST = 4
-"""Fewest images per set: precision and recall look at the third neighbour."""
 PER_SPLIT, MOST_SPLITS = 500, 10
 """Least images per split of the Inception score, and most splits: splits of a few images would lower the score.
 

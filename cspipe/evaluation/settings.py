@@ -11,6 +11,9 @@ from cspipe.runtime.settings import Count, Section
 
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth (from the releases of github.com/toshas/torch-fidelity)"
 
+FEWEST = 4
+"""Fewest images of a set that is scored: precision and recall look at the third neighbour."""
+
 
 class LpipsSettings(Section):
     """Learned perceptual distance (Zhang et al. 2018)."""

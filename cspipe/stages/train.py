@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cspipe.config.checks import check_before_training
+from cspipe.config.checks import check_before_training, check_held_out
 from cspipe.config.differences import differences
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
@@ -61,6 +61,7 @@ def main() -> None:
         device = open_device(params.compute)
         log.device = device.name
         images = open_split(PREPARED, "train")
+        check_held_out(len(open_split(PREPARED, "test")))
         conditions = open_conditions(params.task, params.condition, images, PREPARED)
         data = TrainingSet(images, conditions, params.seed)
         trainer = new_trainer(params, data, device)

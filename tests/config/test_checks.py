@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cspipe.config.checks import check_before_training
+from cspipe.config.checks import check_before_training, check_held_out
 from cspipe.config.params import Params
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
@@ -20,6 +20,7 @@ EDM = {"diffusion.prediction": "edm", "diffusion.schedule": "karras"}
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"train.batch": 48, "train.micro_batch": 8}, ["train.batch 48", "40 training images", "set it to 40 or less"]),
         ({"compensation.batch": 41}, ["compensation.batch 41", "40 training images", "set it to 40 or less"]),
         (INCEPTION, ["evaluate.weights nowhere/inception.pth", "weights-inception-2015-12-05", "correct the path"]),
     ],
@@ -48,3 +49,9 @@ def test_what_is_odd_is_told_but_runs(
     heard = capsys.readouterr().err
     assert all(words in heard for words in told)
     assert bool(heard) == bool(told)
+
+
+def test_too_few_held_out_images_for_scores_are_told_before_the_training() -> None:
+    check_held_out(4)
+    with pytest.raises(UserError, match=r"3 held-out images, and scores compare at least 4.*data\.held_out"):
+        check_held_out(3)
