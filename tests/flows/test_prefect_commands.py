@@ -15,11 +15,13 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import ArtifactCreate, DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import FlowRunWaitTimeout
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 from rich.console import Console
 
 from cspipe.runtime.errors import UserError
@@ -230,6 +232,27 @@ def test_a_run_is_told_stage_by_stage_and_ends_with_its_scores_or_reason(
     assert "train              to be tried again" in reason
     assert "train              failed: the loss is not finite" in reason
     assert "Traceback" not in reason
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_without_stages_is_told_to_run(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the nightly re-evaluation, with the bar that it has."""
+    monkeypatch.setattr(watch, "EVERY", 0.5)
+    monkeypatch.setattr(watch, "PROGRESS_EVERY", 0.5)
+    run, printed = created(server), io.StringIO()
+    with server.client() as client:
+        client.set_flow_run_state(run, Running())
+        bar = {"type": "progress", "key": "progress-reevaluate", "data": 25.0, "description": "sample: 12 of 48"}
+        client.create_artifact(ArtifactCreate(**bar, flow_run_id=run))
+
+    async def watched() -> None:
+        async with get_client() as client:
+            await watch.watch(client, run, Console(file=printed, width=120), timeout=4)
+
+    with pytest.raises(FlowRunWaitTimeout):
+        asyncio.run(watched())
+    lines = [line.split(maxsplit=1)[1] for line in printed.getvalue().splitlines()]
+    assert lines[:2] == ["running", "25 %, 12 of 48 (sample)"]
 
 
 def test_ctrl_c_ends_the_watching_alone(server: Server) -> None:
