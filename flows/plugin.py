@@ -111,6 +111,8 @@ def _full_name(name: str, api_url: str | None) -> str:
     import httpx
     from prefect.client.orchestration import get_client
 
+    from flows import password
+
     if api_url is None:
         raise UserError("no Prefect server is set up here; start one with `uv run cspipe up`, or set PREFECT_API_URL")
     try:
@@ -118,6 +120,8 @@ def _full_name(name: str, api_url: str | None) -> str:
             found = _names(client, name)
             known = found or _names(client)
     except (httpx.HTTPError, RuntimeError) as error:
+        if password.refused(error):
+            raise UserError(f"the Prefect server at {api_url} refuses the password; {password.FIX}") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the Prefect server at {api_url} gives no answer ({reason}); is it up (`uv run cspipe status`), "

@@ -28,12 +28,12 @@ from rich.text import Text
 from cspipe.runtime.wording import printable
 from flows.artifact_keys import key
 from flows.command import is_own_work
+from flows.password import refused
 
 TAG = "cspipe"
 """Tag of this project's deployments (prefect.yaml), and so of their runs."""
 EVERY, PROGRESS_EVERY = 3.0, 30.0
 """Seconds between two polls of the server, and between two lines about the progress of a stage."""
-REFUSED = (401, 403)
 WARNING, ENDED = 30, "Finished in state "
 """Level from which log lines are shown; start of Prefect's lines about an end, left out as the end is shown anyway."""
 PREFECTS = re.compile(r"^(?:(?:Flow|Task) run encountered an exception:? (?:\w+: )?)+")
@@ -100,13 +100,11 @@ class Watch:
                     return run
                 away, ended = False, run.state is not None and run.state.is_final()
             except (httpx.HTTPError, OSError) as error:
-                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
-                if status in REFUSED:
-                    again = f"if it has a new password, `uv run prefect flow-run watch {self.id}` goes on"
-                    raise FlowRunWatchError(f"the server refuses the password (HTTP {status}); {again}") from None
+                if refused(error):
+                    again = f"if it has a new one, `uv run prefect flow-run watch {self.id}` goes on"
+                    raise FlowRunWatchError(f"the server refuses the password; {again}") from None
                 if not away:
-                    what = type(error).__name__ if status is None else f"HTTP {status}"
-                    self._print(f"the server does not answer ({what}); waiting for it")
+                    self._print(f"the server does not answer ({type(error).__name__}); waiting for it")
                 away = True
             await anyio.sleep(EVERY)
 

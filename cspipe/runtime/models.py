@@ -61,8 +61,11 @@ def save_tensors(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str
 def read_config(folder: Path, stage: str) -> dict[str, Any]:
     """Read the configuration stored with a model. Raises UserError, naming `stage`, if it is missing or damaged."""
     try:
+        if not (folder / FILE).exists():
+            fix = f"correct the path, or run `dvc repro {stage}` in the project's root"
+            raise UserError(f"{folder / FILE}: not there; {fix}")
         if not (folder / FILE).is_file():
-            raise ValueError("not there, or no plain file")
+            raise ValueError("no plain file")
         with safe_open(folder / FILE, framework="pt") as file:
             config = dict(json.loads(file.metadata()["cspipe"]))
             digest, names = config.pop(DIGEST), sorted(file.keys())

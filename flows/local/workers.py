@@ -18,6 +18,7 @@ from prefect.settings import get_current_settings
 
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.storage import Bucket
+from flows import password
 from flows.credentials import take_from_block
 from flows.local import processes
 from flows.local.processes import Part, Program
@@ -129,8 +130,8 @@ def _server_problem(pool: str) -> str | None:
     except ObjectNotFound:
         return f"Prefect: no work pool {pool!r} at {url}; the pools are cpu and gpu, and `uv run cspipe up` makes them"
     except (httpx.HTTPError, RuntimeError) as error:
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 401:
-            return f"Prefect: the server at {url} refuses the password; set PREFECT_API_AUTH_STRING to user:password"
+        if password.refused(error):
+            return f"Prefect: the server at {url} refuses the password; {password.FIX}"
         reason = str(error).partition("\n")[0] or type(error).__name__
         right = "are PREFECT_API_URL and PREFECT_API_AUTH_STRING right?"
         return f"Prefect: the server at {url} gives no answer ({reason}); {right}"

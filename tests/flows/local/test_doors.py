@@ -21,7 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from flows import watch
+from cspipe.runtime.errors import UserError
+from flows import plugin, watch
 from flows.local import parts, processes, workers
 from flows.local.record import Stack
 from flows.local.stopping import SERVER
@@ -60,6 +61,8 @@ class Refusing(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(401)
         self.end_headers()
+
+    do_POST = do_GET
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +160,11 @@ def test_keys_that_a_folder_has_stay_when_the_password_joins_them(tmp_path: Path
 
 
 def test_a_refused_password_is_told_as_such() -> None:
-    """By a worker before it starts, and by --watch, which would wait for ever."""
+    """By a worker before it starts, with a bare name, and by --watch, which would wait for ever."""
     with serving(Refusing) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
         assert "refuses the password" in str(workers._server_problem("cpu"))
+        with pytest.raises(UserError, match="refuses the password"):
+            plugin._full_name("train-demo", f"{url}/api")
 
         async def watched() -> None:
             async with PrefectClient(f"{url}/api") as client:
