@@ -60,7 +60,7 @@ def install() -> None:
 async def watch(client: PrefectClient, run: UUID, console: Console, timeout: int | None) -> FlowRun:
     """Show a run until it has ended. Ctrl-C ends only the watching, with exit status 130.
 
-    Raises FlowRunWaitTimeout after `timeout` seconds, FlowRunWatchError if the run was deleted.
+    Raises FlowRunWaitTimeout after `timeout` seconds, FlowRunWatchError if the run was deleted or the password refused.
     """
     try:
         with anyio.fail_after(timeout):
@@ -126,8 +126,8 @@ class Watch:
             if log.id not in self._logs and not log.message.startswith(ENDED):
                 self._print(log.message.splitlines()[0])
             self._logs.add(log.id)
-        if not tasks:  # a flow without stages, or one that has just begun
-            self._print_stage("", RUNNING, next(iter(bars.values()), None))
+        if not (tasks or (run.state and run.state.is_final())):  # a flow without stages, or one that has just begun
+            self._print_stage("", RUNNING, next(reversed(bars.values()), None))
         for task in {task.name: task for task in sorted(tasks, key=lambda task: str(task.created))}.values():
             self._print_stage(task.name, phase(task, children), bars.get(key("progress", task.name)))
         return run

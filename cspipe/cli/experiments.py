@@ -17,8 +17,8 @@ from rich.table import Table
 
 from cspipe.cli.dvc_output import dvc_output
 from cspipe.cli.explain import explain
-from cspipe.config.differences import MISSING, differences
 from cspipe.report.numbers import kid, significant
+from cspipe.runtime.differences import MISSING, differences
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.wording import printable
 

@@ -13,7 +13,7 @@ import networkx as nx
 from ruamel.yaml import YAML
 
 from cspipe.cli.dvc_output import dvc_output
-from cspipe.config.differences import MISSING, differences
+from cspipe.runtime.differences import MISSING, differences, value_at
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.git import output_of
 
@@ -99,7 +99,7 @@ def _changes(
         if isinstance(state, dict):
             old, new = (locked or {}).get("params", {}).get(name, {}), _read(root / name)
             for key in state:
-                for changed, *values in differences(old.get(key, MISSING), _value(new, key), key):
+                for changed, *values in differences(old.get(key, MISSING), value_at(new, key), key):
                     yield f"{changed} {' -> '.join(str(one) if one is MISSING else json.dumps(one) for one in values)}"
         elif not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
             read_before = any(each["path"] == name for each in (locked or {}).get("deps", []))
@@ -107,18 +107,13 @@ def _changes(
             yield f"{name} {changed if read_before or state == 'deleted' else 'is read now'}"
 
 
-def _value(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part, MISSING) if isinstance(tree, dict) else MISSING
-    return tree
-
-
 def _files_changed(root: Path, folder: str) -> str:
     """Format the names of the files in a folder that changed since dvc.lock's last commit; "" if git cannot tell."""
     commit = output_of(root, "log", "-1", "--format=%H", "--", "dvc.lock").strip()
     if not commit or not (root / folder).is_dir() or output_of(root, "status", "--porcelain", "--", "dvc.lock"):
         return ""
-    changed = output_of(root, "diff", "--relative", "--name-only", commit, "--", folder)
-    changed += output_of(root, "ls-files", "--others", "--exclude-standard", "--", folder)
+    plain = ("-c", "core.quotePath=false")
+    changed = output_of(root, *plain, "diff", "--relative", "--name-only", commit, "--", folder)
+    changed += output_of(root, *plain, "ls-files", "--others", "--exclude-standard", "--", folder)
     names = changed.replace(f"{folder}/", "").splitlines()
     return f" ({', '.join(names[:6])}{', ...' if names[6:] else ''})" if names else ""

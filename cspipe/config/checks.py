@@ -23,6 +23,8 @@ def check_before_training(params: Params, images: int) -> None:
     Prints what is unusual but possible. Raises UserError naming key, value and fix.
     """
     train = params.train
+    for member in ("USES_COMPENSATOR", "DRAWS_NOISE", "share", "pair"):
+        find(METHODS, train.method, member)
     for key, batch in ("train.batch", train.batch), ("compensation.batch", params.compensation.batch):
         if batch > images:
             raise UserError(

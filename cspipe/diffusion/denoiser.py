@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
 
 from cspipe.diffusion.process import Denoiser, Prediction, clean_estimate, net_input
 from cspipe.diffusion.schedule import Schedule
@@ -47,12 +48,12 @@ class TimestepScaledNet:
             inputs, t = pad(inputs, (0, 0, 0, 0, 0, 0, 0, extra)), pad(t, (0, extra))
         with self.device.autocast():
             output: Tensor = self.net(inputs, t * (1000 / self.steps))
-        output = output[: len(x)].float()
-        if output.shape != x.shape:  # otherwise it could be broadcast
+        expected = (len(inputs), *x.shape[1:])
+        if output.shape != expected:  # otherwise it could be broadcast
             net = getattr(self.net, "_orig_mod", self.net)  # what torch.compile wraps
-            place = type(getattr(net, "module", net)).__module__
-            raise UserError(f"{place}: the net returned {tuple(output.shape)} for images of {tuple(x.shape)}")
-        return output
+            place = type(net.module if isinstance(net, DistributedDataParallel) else net).__module__
+            raise UserError(f"{place}: the net returned {tuple(output.shape)}; it must return {expected}")
+        return output[: len(x)].float()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class EvaluateSettings(Section):
     extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(description="features of every score")
     weights: Path | None = Field(description="file of the extractor's weights; null: the packaged ones")
     reference: Literal["train", "test"] = Field(description="split that the samples are compared with")
-    images: Count = Field(description="N: images of each side of a comparison, at most")
+    images: Count = Field(ge=FEWEST, description="N: images of each side of a comparison, at most")
     batch: Count = Field(description="images per pass of the extractor")
     kid_subsets: Count = Field(description="subsets whose spread KID reports")
     kid_subset_size: Annotated[int, Field(ge=2, strict=True)] = Field(description="images per subset")

@@ -27,7 +27,7 @@ def choice(package: str, name: str) -> ModuleType:
     try:
         return import_module(f"{package}.{name}")
     except SyntaxError as error:
-        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
+        raise UserError(f"{error.filename or f'{package}.{name}'}, line {error.lineno or 1}: {error.msg}") from None
 
 
 def find(package: str, name: str, member: str) -> Any:

@@ -29,12 +29,14 @@ DECISIVE = ("cspipe", "dvc.yaml", PARAMS.name)
 class RunLog:
     """Facts of a stage's run, collected while it runs; code and parameters are those at its start."""
 
+    inputs: Inputs
+    """Set by `stage`."""
+
     def __init__(self, stage: str) -> None:
         self.stage, self.handled, self.device = stage, 0, "cpu"
         """`device`: name of the GPU, or text that starts with "cpu", for which the log gives the processor's model."""
         self._start, self._started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
         self._commit, self._changed = _revision()
-        self.inputs = Inputs(stage)
         self._params = sha256_file(PARAMS) if PARAMS.is_file() else "unknown"
 
     def images(self, count: int) -> None:

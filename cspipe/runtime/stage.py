@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from cspipe.runtime.code_lock import check_code
 from cspipe.runtime.ends import End, StageEnd, file_of, write_end
 from cspipe.runtime.errors import UserError
+from cspipe.runtime.inputs import Inputs
 from cspipe.runtime.preemption import Preempted, sigterm_raises, sigterm_soon
 from cspipe.runtime.ranks import inside, name_of, rank
 from cspipe.runtime.records import keep_records
@@ -45,6 +46,7 @@ def stage(name: str) -> Iterator[RunLog]:
                 if not inside():
                     write_end(StageEnd(name))
                     check_code()
+                log.inputs = Inputs(name)
                 yield log
                 if rank() == 0:
                     log.inputs.check()

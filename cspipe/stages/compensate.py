@@ -60,11 +60,11 @@ def main() -> None:
             run(trainer, data, plan, device, checkpoints, "compensate", curves, stopping)
         if rank():
             return
-        log.inputs.check()  # while the state is stored
         with whole_folder(COMPENSATION) as folder:
             save_model(folder, {"module": net}, config)
         rows = compensator_norms(denoise, C, data, seed, trainer.accumulate.micro_batch, "compensate-norm")
         write_tsv(NORMS, rows, ("t", "norm_ratio", "error"))
+        log.inputs.check()
         checkpoints.remove()
         log.images(total)
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from cspipe.config.checks import check_before_training, check_held_out
-from cspipe.config.differences import differences
 from cspipe.config.params import Params
 from cspipe.config.params_file import load_params
 from cspipe.data.conditions import open_conditions
@@ -23,6 +22,7 @@ from cspipe.diffusion.schedule import Schedule
 from cspipe.nets.blocks import count_parameters
 from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import Device, open_device
+from cspipe.runtime.differences import differences
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.files import sha256_file, whole_folder
 from cspipe.runtime.launch import start_ranks
@@ -76,8 +76,8 @@ def main() -> None:
             points = run(trainer, data, plan, device, checkpoints, "train", curves, stopping)
         if rank():
             return
-        log.inputs.check()  # while the state is stored
         write(trainer, {**config, "images_seen": int(points[-1]["step"])})
+        log.inputs.check()
         checkpoints.remove()
         log.images(settings.images)
 

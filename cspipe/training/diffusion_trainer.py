@@ -169,7 +169,8 @@ class DiffusionTrainer:
         made: TrainingPair = self.method.pair(step)
         if made.x.shape != step.x0.shape or {len(part) for part in made} != {count}:
             shapes = ", ".join(str(tuple(part.shape)) for part in made)
-            raise UserError(f"{self.method.__name__}: pair returned {shapes} for images of {tuple(step.x0.shape)}")
+            wanted = f"states of {tuple(step.x0.shape)}, and {count} timesteps, targets and weights"
+            raise UserError(f"{self.method.__name__}: pair returned {shapes}; it must return {wanted}")
         return made
 
     def after(self, seen: int, batch: int) -> None:

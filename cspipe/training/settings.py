@@ -8,12 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, model_validator
 
 from cspipe.compensation import Weighting
-from cspipe.runtime.registry import find
 from cspipe.runtime.settings import Count, Number, Rate, Section, Share, WholeNumber, file_of
 
 METHODS = "cspipe.methods"
-MEMBERS = ("USES_COMPENSATOR", "DRAWS_NOISE", "share", "pair")
-"""What each file of METHODS has."""
 
 
 class TrainCompensation(Weighting):
@@ -71,6 +68,4 @@ class TrainSettings(Section):
             raise ValueError("train.loss l1: the weights of train.method weight_control are for l2")
         if self.images < self.batch:
             raise ValueError(f"train.images {self.images} must be at least one train.batch ({self.batch})")
-        for member in MEMBERS:
-            find(METHODS, self.method, member)
         return self

@@ -79,7 +79,8 @@ def test_packages_go_into_the_environment_of_the_image(tmp_path: Path) -> None:
     worker = steps[[rest.endswith(" AS worker") for _, rest in steps].index(True) :]
     variables = dict(pair.split("=", 1) for word, rest in worker if word == "ENV" for pair in rest.split())
     made = next(rest.partition("&&")[0] for word, rest in worker if word == "RUN" and rest.startswith("uv venv"))
-    environment = os.environ | variables | {"PATH": os.environ["PATH"]}
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    environment = mine | variables | {"PATH": os.environ["PATH"]}
     python = str(Path(sys.base_prefix) / "bin/python3")
     subprocess.run(made.replace("/usr/bin/python3", python).split(), env=environment, check=True)
     done = subprocess.run(["uv", "pip", "freeze"], env=environment, capture_output=True, text=True, check=True)

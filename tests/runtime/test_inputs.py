@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cspipe.runtime import provenance
+from cspipe.runtime import inputs
 from cspipe.runtime.errors import UserError
-from cspipe.runtime.inputs import Inputs
 from tests.conftest import ROOT, Tree, change
 
 STAGES = ("train", "sample@cs-10", "report")
@@ -20,22 +19,22 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "cspipe", tmp_path / "cspipe", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(inputs, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def refused(changed: Tree | str) -> dict[str, str]:
     """What stages that run say of changed values, or of a line more in a file of code; those that may go on do not."""
-    running = {stage: Inputs(stage) for stage in STAGES}
+    running = {stage: inputs.Inputs(stage) for stage in STAGES}
     params, said = Path("params.yaml"), {}
     if isinstance(changed, str):
         Path(changed).write_text(Path(changed).read_text() + "\n# a line more\n")
     else:
         params.write_text(yaml.safe_dump(change(yaml.safe_load(params.read_text()), changed)))
-    for stage, inputs in running.items():
+    for stage, beginning in running.items():
         try:
-            inputs.check()
+            beginning.check()
         except UserError as error:
             said[stage] = str(error).partition(" changed while")[0]
     return said
@@ -51,10 +50,34 @@ def test_a_stage_is_refused_that_depends_on_what_changed(project: Path) -> None:
     assert refused("cspipe/runtime/stage.py") == {}
 
 
-def test_many_changes_are_counted_and_a_broken_file_is_one(project: Path) -> None:
+def test_a_change_of_what_no_stage_reads_or_of_the_spelling_alone_is_none(project: Path) -> None:
+    beginning = inputs.Inputs("train")
+    text = Path("params.yaml").read_text()
+    assert "learning_rate: 0.001" in text
+    Path("params.yaml").write_text("# a line more\n" + text.replace("learning_rate: 0.001", "learning_rate: 1e-3"))
+    Path("cspipe/diffusion/.denoiser.py.swp").write_bytes(b"\0")
+    beginning.check()
+
+
+def test_removed_code_is_named_and_many_changes_are_counted(project: Path) -> None:
+    beginning = inputs.Inputs("train")
+    Path("cspipe/compensation.py").rename("cspipe/elsewhere.py")
+    with pytest.raises(UserError, match=r"^cspipe/compensation\.py changed while the stage ran"):
+        beginning.check()
     several = {f"train.{key}": 7 for key in ("images", "batch", "clip", "warmup", "flip")}
-    assert refused(several)["train"].endswith("train.flip and 2 more")
-    inputs = Inputs("train")
-    (project / "params.yaml").write_text("train: [")
-    with pytest.raises(UserError, match=r"^params\.yaml changed while the stage ran"):
-        inputs.check()
+    assert refused(several)["train"].endswith("train.warmup and 2 more")
+
+
+@pytest.mark.parametrize("text", ["train: [", "train: " + 5000 * "[", "train: 3", ""])
+def test_an_edit_that_is_not_finished_is_one_of_the_file(project: Path, text: str) -> None:
+    beginning = inputs.Inputs("train")
+    Path("params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"^params\.yaml.* changed while the stage ran"):
+        beginning.check()
+
+
+def test_the_code_of_an_installed_package_is_that_of_its_lock(project: Path) -> None:
+    """DVC records cspipe.lock there, whatever is installed meanwhile."""
+    Path("cspipe.lock").write_text("{}")
+    assert refused("cspipe/compensation.py") == {}
+    assert refused("cspipe.lock") == dict.fromkeys(STAGES, "cspipe.lock")

@@ -24,3 +24,10 @@ def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, An
             yield from differences(before.get(key, MISSING), now.get(key, MISSING), name)
     elif before != now:
         yield path, before, now
+
+
+def value_at(tree: Any, key: str) -> Any:
+    """Return the value at a dotted key; MISSING if there is none."""
+    for part in key.split("."):
+        tree = tree.get(part, MISSING) if isinstance(tree, dict) else MISSING
+    return tree
