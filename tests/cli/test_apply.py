@@ -98,7 +98,7 @@ def test_an_unconditional_net_repaints(at: Callable[..., Tree]) -> None:
         ({"image": "params.yaml"}, "params.yaml: not readable as PNG"),
         ({"mask": "small.png"}, "8 x 8 pixels, .* 30 x 40"),
         ({"variant": "nope"}, "--variant nope: .* ddim-100, cs-10"),
-        ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not a model"),
+        ({"model": Path("elsewhere")}, "elsewhere/main/model.safetensors: not there"),
     ],
 )
 def test_wrong_input_is_named_and_nothing_is_written(at: Callable[..., Tree], options: Tree, problem: str) -> None:
