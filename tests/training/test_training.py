@@ -15,13 +15,12 @@ from cspipe.config.params import Params
 from cspipe.data.conditions import open_conditions
 from cspipe.data.shards import INDEX, sha256_of
 from cspipe.diffusion.denoiser import TimestepScaledNet
-from cspipe.diffusion.training_pair import TrainingPair
 from cspipe.runtime.checkpoint import Checkpoints
 from cspipe.runtime.collectives import parallel
 from cspipe.runtime.device import open_device
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.preemption import Preempted
-from cspipe.runtime.registry import choice, names_in
+from cspipe.runtime.registry import names_in
 from cspipe.runtime.stage import PREPARED
 from cspipe.stages.nets import new_compensator, new_denoiser, new_main
 from cspipe.stages.train import new_trainer
@@ -213,18 +212,6 @@ def test_first_loss_is_that_of_a_net_that_says_nothing(
     trainer = new_main_net(params(changes), images)
     batch = Batch(torch.from_numpy(images.pixels[:8]).float() / 127.5 - 1, None)
     assert float(trainer.step(batch, 0)["loss"]) == pytest.approx(expected, rel=0.1)
-
-
-def test_a_method_that_loses_images_is_refused(
-    params: Make, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others of the batch would be trained plainly, and the curve would say that they were not."""
-    method = choice(METHODS, "scheduled_sampling")
-    whole = method.pair
-    monkeypatch.setattr(method, "pair", lambda step: TrainingPair(*(part[:2] for part in whole(step))))
-    p = params({"train.method": "scheduled_sampling", "train.compensation.share": 1.0, "train.compensation.fade": 0.0})
-    with pytest.raises(UserError, match=r"scheduled_sampling: pair returned \(2, 3, 8, 8\)"):
-        train(new_main_net(p, images), p, images, tmp_path)
 
 
 def test_compensated_training_with_no_share_is_plain_training(params: Make, images: Images, tmp_path: Path) -> None:
