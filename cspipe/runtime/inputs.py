@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cspipe.runtime.code_lock import LOCK
 from cspipe.runtime.differences import differences, value_at
 from cspipe.runtime.errors import UserError
 from cspipe.runtime.provenance import PIPELINE, fill_in, shipped
 from cspipe.runtime.registry import ROOT
 
-PARAMS, LOCK = Path("params.yaml"), Path("cspipe.lock")
-"""LOCK stands for the code where cspipe is an installed package (see code_lock.py)."""
+PARAMS = Path("params.yaml")
 SHOWN = 3
+"""Most changes that a message names."""
 
 
 class Inputs:
@@ -51,7 +52,7 @@ class Inputs:
             for key in self._declared("params", before)
             for name, _, _ in differences(value_at(before, key), value_at(now, key), key)
         ]
-        deps = [LOCK, *map(Path, self._declared("deps", before))]
+        deps = [LOCK, *self._declared("deps", before)]
         return values + [path for path in edited if any(Path(path).is_relative_to(dep) for dep in deps)]
 
     def _declared(self, kind: str, params: Any) -> list[str]:
@@ -65,9 +66,9 @@ class Inputs:
 
 
 def _code() -> dict[str, bytes]:
-    """Return the files of code, by path, or cspipe.lock alone."""
-    if LOCK.is_file():
-        return {str(LOCK): _content(LOCK)}
+    """Return the files of code, by path; of cspipe.lock alone where there is one, which DVC reads in their place."""
+    if lock := _content(Path(LOCK)):
+        return {LOCK: lock}
     files = (path for path in (ROOT / "cspipe").rglob("*") if path.suffix != ".pyc")
     return {path.relative_to(ROOT).as_posix(): _content(path) for path in files}
 
